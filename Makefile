@@ -1,0 +1,36 @@
+# Each target's plain commands stand in README.md too.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+.PHONY: run test check bench clean
+
+run: $(VENV)/samples.installed
+	$(BIN)/bwpipe samples samples
+	$(BIN)/bwpipe run pipeline.yaml
+	@echo "Look into the folder coloured/: each file beside its grey original in samples/."
+
+test: $(VENV)/dev.installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.installed
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/dev.installed
+	$(BIN)/python bench/run_graph.py
+
+$(VENV)/samples.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples]'
+	touch $@
+
+$(VENV)/dev.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) samples coloured build dist *.egg-info
