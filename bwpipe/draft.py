@@ -1,0 +1,55 @@
+"""A file under a temporary name until it is whole."""
+
+import os
+import secrets
+from pathlib import Path
+
+WORK_FOLDER = ".bwpipe"
+SUFFIX = ".part"
+
+
+class Draft:
+    """A file that is being written: it has its final name only when it is whole and on the disk.
+
+    It lies in the output folder's `.bwpipe/`, on the same file system, under a random name that did not exist (O_EXCL, so
+    that a planted link is not followed).
+
+    Attributes:
+        path: Where to write.
+        target: Its final name.
+    """
+
+    def __init__(self, target: Path, folder: Path) -> None:
+        """`folder` is the output folder, `target` a file somewhere in it. Raises OSError."""
+        self.target = target
+        parts = folder / WORK_FOLDER
+        parts.mkdir(parents=True, exist_ok=True)
+        self.path = parts / f"{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
+        os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+
+    def settle(self) -> os.stat_result:
+        """Flush the whole file to the disk; what it returns holds of the published file too. Raises OSError."""
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno())
+
+    def publish(self) -> None:
+        """Give the file its final name. Raises OSError."""
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self.path.replace(self.target)
+        if os.name == "posix":  # elsewhere a folder can't be opened, and the rename is durable by itself
+            folder = os.open(self.target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def discard(self) -> None:
+        """Remove the unfinished file."""
+        self.path.unlink(missing_ok=True)
+
+
+def clear(folder: Path) -> None:
+    """Remove the drafts that a killed run left in an output folder. The caller holds the folder's lock."""
+    for path in (folder / WORK_FOLDER).glob(f"*{SUFFIX}*"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,27 @@
+"""What can go wrong, by what follows from it."""
+
+
+class BwpipeError(Exception):
+    """An error whose text is one sentence for the user: where, what, and what to do."""
+
+    exit_code = 1
+
+
+class MediaError(BwpipeError):
+    """One picture or film can't be read or written; the others go on. The text does not name the file: the engine does."""
+
+
+class UsageError(BwpipeError):
+    """The command, the graph or its surroundings are wrong; nothing was started or written."""
+
+    exit_code = 2
+
+
+class RunAborted(BwpipeError):
+    """The run can't go on: the disk is full, the output folder is gone, a device failed."""
+
+    exit_code = 3
+
+
+class TooManyErrors(BwpipeError):
+    """A unit failed under `on_error: stop`, or one more than `max_errors` did."""

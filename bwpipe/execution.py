@@ -1,0 +1,93 @@
+"""One execution of a graph, as its stages see it."""
+
+from collections import Counter
+from collections.abc import Callable
+from threading import Event, Lock
+from typing import TypeVar
+
+from bwpipe.channel import ChannelAborted
+from bwpipe.errors import BwpipeError, RunAborted, TooManyErrors, UsageError
+from bwpipe.frame import Broken, Media, Unit
+
+T = TypeVar("T", bound=str | int | float | bool)
+
+FATAL = (ChannelAborted, MemoryError, RunAborted, TooManyErrors, UsageError)
+"""What ends the run, wherever it is raised; any other Exception fails one unit."""
+
+
+class Run:
+    """What the stages of one execution share: remarks, facts to remember, and which units failed. Safe in threads."""
+
+    def __init__(
+        self,
+        *,
+        max_errors: int | None = None,
+        say: Callable[[str], None] = lambda text: None,
+        facts: dict[str, str | int | float | bool] | None = None,
+    ) -> None:
+        """Make a run.
+
+        Args:
+            max_errors: How many units may fail before the run ends with TooManyErrors; None for any number.
+            say: Shows a line to the user.
+            facts: What earlier executions remembered; added to.
+        """
+        self.facts = {} if facts is None else facts
+        self.remarks: Counter[str] = Counter()
+        self._max_errors = max_errors
+        self._say = say
+        self.failures: dict[Unit | Broken, Exception] = {}
+        self._lock = Lock()
+        self._stopping = Event()
+
+    def warn(self, text: str, media: Media | None = None) -> None:
+        """Tell the user something once, however often it is the case; the report counts how often.
+
+        Args:
+            text: One sentence that holds of every file it is said of.
+            media: The file it is said of, named when it is said.
+        """
+        with self._lock:
+            self.remarks[text] += 1
+            first = self.remarks[text] == 1
+        if first:
+            self._say(f"warning: {media.name}: {text}" if media else f"warning: {text}")
+
+    def fact(self, key: str, find: Callable[[], T]) -> T:
+        """What was found out under this key by an earlier execution into the same folder, or else what `find` finds now.
+
+        For choices that are measured, such as a precision: a resumed run must not choose anew.
+        """
+        if key not in self.facts:
+            self.facts[key] = find()
+        return self.facts[key]  # type: ignore[return-value]
+
+    def stop(self) -> None:
+        """Ask every stage to end its work."""
+        self._stopping.set()
+
+    def raise_if_stopped(self) -> None:
+        """Raise ChannelAborted if the run is to end: for stages that work long without taking or giving an item."""
+        if self._stopping.is_set():
+            raise ChannelAborted
+
+    def fail(self, unit: Unit | Broken, error: Exception) -> None:
+        """Note that a unit failed: its remaining items are dropped. Raises TooManyErrors, if it was one too many."""
+        with self._lock:
+            if unit in self.failures:
+                return
+            self.failures[unit] = error
+            count = len(self.failures)
+        self._say(f"error: {unit.path}: {sentence(error)}")
+        if self._max_errors is not None and count > self._max_errors:
+            raise TooManyErrors(f"stopped after {count} failed: {unit.path} was the last") from error
+
+    def failure(self, unit: Unit | None) -> Exception | None:
+        """Why a unit failed; None if it has not."""
+        return self.failures.get(unit) if unit is not None else None
+
+
+def sentence(error: BaseException) -> str:
+    """An error in a line: our own as they are, others with their type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, BwpipeError) else f"{type(error).__name__}: {text}" if text else type(error).__name__

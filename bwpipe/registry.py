@@ -1,0 +1,48 @@
+"""Names for classes, each given once."""
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+class UnknownNameError(LookupError):
+    """A name that nothing was registered under; the text offers the nearest one."""
+
+
+class Registry(Generic[T]):
+    """Names for classes, each given once; iterating gives the names, sorted."""
+
+    def __init__(self, kind: str) -> None:
+        """`kind` is what messages call an entry, e.g. "stage"."""
+        self.kind = kind
+        self._classes: dict[str, type[T]] = {}
+
+    def register(self, name: str) -> Callable[[type[C]], type[C]]:
+        """Decorate a class to register it. Raises ValueError where the name is taken."""
+
+        def add(cls: type[C]) -> type[C]:
+            if other := self._classes.get(name):
+                raise ValueError(f"{self.kind} {name!r} is in both {other.__module__} and {cls.__module__}")
+            self._classes[name] = cls  # type: ignore[assignment]
+            return cls
+
+        return add
+
+    def __getitem__(self, name: str) -> type[T]:
+        """The class of that name. Raises UnknownNameError."""
+        try:
+            return self._classes[name]
+        except KeyError:
+            raise UnknownNameError(f"unknown {self.kind} {name!r}; {hint(name, self)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._classes))
+
+
+def hint(name: str, known: "Registry[T] | list[str]") -> str:
+    """The end of a complaint about an unknown name: the nearest known one, or all of them."""
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
