@@ -1,0 +1,132 @@
+"""Gathers items into batches, works on several at a time, and gives what they make in the order of the items."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from bwpipe.base import BatchMap
+from bwpipe.errors import RunAborted
+from bwpipe.execution import FATAL, Run
+from bwpipe.frame import End
+from bwpipe.meter import Meter
+
+WAITING = 4
+"""How many batches' worth of items may be held back before the oldest open batch goes off part-filled."""
+
+
+def in_batches(stage: BatchMap, items: Iterator[Any], run: Run, meter: Meter) -> Iterator[Any]:
+    """The stream of a BatchMap: one open batch a key; a batch of film frames never crosses its unit."""
+    slots: deque[_Slot | End] = deque()
+    open_batches: dict[Any, list[_Slot]] = {}
+    work = _Work(stage, run, meter)
+    with ThreadPoolExecutor(stage.workers) as pool:
+
+        def send(key: Any) -> None:
+            batch = open_batches.pop(key)
+            future = pool.submit(work.do, batch)
+            for slot in batch:
+                slot.future = future
+
+        try:
+            for item in items:
+                if isinstance(item, End):
+                    slots.append(item)
+                    for key in [key for key in open_batches if key[0] is item.unit]:
+                        send(key)
+                elif not run.failure(item.unit):
+                    key = (item.unit if item.unit.media.kind == "film" else None, stage.key(item))
+                    place = _Slot(item)
+                    slots.append(place)
+                    open_batches.setdefault(key, []).append(place)
+                    if len(open_batches[key]) >= work.size:
+                        send(key)
+                    elif sum(isinstance(slot, _Slot) for slot in slots) >= WAITING * work.size:
+                        send(next(iter(open_batches)))
+                yield from _finished(slots, ahead=stage.workers * work.size)
+            for key in list(open_batches):
+                send(key)
+            yield from _finished(slots, ahead=0)
+        finally:
+            for slot in slots:
+                if isinstance(slot, _Slot) and slot.future:
+                    slot.future.cancel()
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """An item's place in the order: what it was, then what was made of it (None if its unit failed)."""
+
+    item: Any
+    made: Any = None
+    future: Future[None] | None = None
+
+
+def _finished(slots: deque[_Slot | End], ahead: int) -> Iterator[Any]:
+    """Take what is finished off the front, waiting for it while more than `ahead` items are in the pool."""
+    sent = sum(1 for slot in slots if isinstance(slot, _Slot) and slot.future and not slot.future.done())
+    while slots:
+        slot = slots[0]
+        if isinstance(slot, _Slot):
+            if not slot.future or not (slot.future.done() or sent > ahead):
+                return
+            slot.future.result()
+            sent -= 1
+        slots.popleft()
+        made = slot if isinstance(slot, End) else slot.made
+        if made is not None:
+            yield made
+
+
+class _Work:
+    """Applies a stage to batches; what fails is tried again in smaller ones."""
+
+    def __init__(self, stage: BatchMap, run: Run, meter: Meter) -> None:
+        self.size = stage.batch
+        self._stage = stage
+        self._run = run
+        self._meter = meter
+        self._lock = Lock()
+
+    def do(self, batch: list[_Slot]) -> None:
+        """Fill the slots of a batch with what is made of their items."""
+        live = [slot for slot in batch if not self._run.failure(slot.item.unit)]
+        while live:
+            size = self.size
+            try:
+                self._apply(live[:size], size)
+                live = live[size:]
+            except MemoryError as error:
+                self._halve(size, error)
+
+    def _apply(self, slots: list[_Slot], size: int) -> None:
+        # a full batch, always: so a frame's bytes do not depend on how many neighbours it has
+        items = [slot.item for slot in slots]
+        padded = items + items[-1:] * (size - len(items))
+        try:
+            with self._meter.working():
+                made = list(zip(padded, self._stage.apply(padded), strict=True))
+        except FATAL:
+            raise
+        except Exception as error:
+            if len(slots) == 1:
+                self._run.fail(items[0].unit, error)
+                return
+            for slot in slots:
+                self._apply([slot], size)
+            return
+        for slot, (_, item) in zip(slots, made, strict=False):
+            slot.made = item
+
+    def _halve(self, size: int, error: MemoryError) -> None:
+        with self._lock:
+            if self.size < size:  # another worker has done so
+                return
+            if size == 1:
+                raise RunAborted(
+                    f"stage {self._stage.registered!r}: out of memory, even for one frame; use another device or smaller frames"
+                ) from error
+            self.size = size // 2
+        self._run.warn(f"stage {self._stage.registered!r}: out of memory, so its batch is {self.size} from here on, not {size}")

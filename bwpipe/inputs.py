@@ -1,0 +1,69 @@
+"""Finds the files that a path, a folder or a pattern stands for."""
+
+import os
+from collections.abc import Iterator
+from glob import glob, has_magic
+from pathlib import Path, PurePosixPath
+
+from bwpipe.errors import UsageError
+
+SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "system volume information"})
+"""Names, in lower case, that operating systems put into folders; those that begin with a dot are skipped too."""
+
+
+def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
+    """The files that a path stands for, in a lasting order.
+
+    Args:
+        path: A file; a folder, of which all files are meant, those of its subfolders too; or a pattern such as
+            `scans/**/*.tif`.
+
+    Yields:
+        Each file's absolute path, and its place below the folder that is read (of a pattern: its part without wildcards).
+
+    Raises:
+        UsageError: There is no such file or folder, or it can't be listed.
+    """
+    start = Path(path).expanduser().absolute()
+    if start.is_dir():
+        yield from ((file, _place(file, start)) for file in _walk(start))
+    elif start.exists():
+        yield start, PurePosixPath(start.name)
+    elif has_magic(str(start)):
+        root = Path(*_fixed(start))
+        for found in sorted(glob(str(start), recursive=True), key=os.fsencode):
+            file = Path(found)
+            if file.is_file() and not any(_is_system(part) for part in file.relative_to(root).parts):
+                yield file, _place(file, root)
+    else:
+        raise UsageError(f"there is no file or folder {path}; give `read` another `path`")
+
+
+def _fixed(pattern: Path) -> Iterator[str]:
+    """The parts of a pattern before the first with a wildcard."""
+    for part in pattern.parts[:-1]:
+        if has_magic(part):
+            return
+        yield part
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise UsageError(f"{folder}: can't be listed ({error.strerror}); mend its permissions, or read another folder") from error
+    for entry in entries:
+        if _is_system(entry.name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry))
+        elif entry.is_file():
+            yield Path(entry)
+
+
+def _place(file: Path, root: Path) -> PurePosixPath:
+    return PurePosixPath(*file.relative_to(root).parts)
+
+
+def _is_system(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SYSTEM

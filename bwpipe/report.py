@@ -1,0 +1,90 @@
+"""What a run tells: a bar or lines while it goes on, a closing table, and a file of JSON lines."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from bwpipe.meter import Meter
+
+EVERY = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+def printable(text: str) -> str:
+    """The text with what would move a terminal's cursor, or could not be encoded, written as escapes."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+class Progress:
+    """Shows how far a run is: a bar with frames/s and the time left on a terminal, else a line now and then."""
+
+    def __init__(self, total: int | None, *, stream: TextIO | None = None, quiet: bool = False) -> None:
+        """Make it.
+
+        Args:
+            total: How many frames there are in all; None if that is not known.
+            stream: Where to; standard error by default.
+            quiet: Show warnings and errors only.
+        """
+        self._stream = stream or sys.stderr
+        self._total = total
+        self._start = self._said = monotonic()
+        terminal = self._stream.isatty() and not quiet
+        self._bar = tqdm(total=total, unit=" frames", file=self._stream, dynamic_ncols=True, leave=False) if terminal else None
+        self._quiet = quiet
+
+    def say(self, text: str) -> None:
+        """Show a line, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(printable(text), file=self._stream)
+        else:
+            print(printable(text), file=self._stream, flush=True)
+
+    def show(self, frames: int) -> None:
+        """Show that so many frames are finished."""
+        if self._bar is not None:
+            self._bar.update(frames - self._bar.n)
+        elif not self._quiet and frames and monotonic() - self._said >= EVERY:
+            self._said = monotonic()
+            rate = frames / (self._said - self._start)
+            left = f" of {self._total}, about {(self._total - frames) / rate:.0f} s left" if self._total else ""
+            self.say(f"{frames} frames{left} ({rate:.1f} frames/s)")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Journal:
+    """A file of JSON lines, one for each thing that happened."""
+
+    def __init__(self, path: Path) -> None:
+        """Start it anew. Raises OSError."""
+        self._file = path.open("w", encoding="utf-8")
+
+    def write(self, event: str, **what: Any) -> None:
+        """Add a line. Raises OSError."""
+        self._file.write(json.dumps({"event": event, **what}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def table(meters: Mapping[str, Meter]) -> str:
+    """The closing table: what each stage made, how long it was busy, and its share of all busy time."""
+    busy = sum(meter.busy for meter in meters.values()) or 1.0
+    slowest = max(meters, key=lambda name: meters[name].busy)
+    width = max(len("stage"), *map(len, meters))
+    lines = [f"{'stage':{width}}  {'items':>8}  {'busy s':>8}  {'share':>5}"]
+    for name, meter in meters.items():
+        mark = "  <- slowest" if name == slowest and len(meters) > 1 else ""
+        lines.append(f"{name:{width}}  {meter.items:8}  {meter.busy:8.2f}  {meter.busy / busy:5.0%}{mark}")
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""Runs a graph: one thread a stage, one bounded channel an edge."""
+
+from collections.abc import Callable, Iterator
+from threading import Thread
+from typing import Any
+
+from bwpipe.base import Sink, Source
+from bwpipe.channel import Channel, ChannelAborted
+from bwpipe.config import Graph, Node
+from bwpipe.draft import Draft
+from bwpipe.drive import drive, drive_sink, drive_source
+from bwpipe.errors import BwpipeError, RunAborted
+from bwpipe.execution import Run, sentence
+from bwpipe.frame import End, Unit
+from bwpipe.meter import Meter
+from bwpipe.plan import Plan
+
+TICK = 0.1
+"""Seconds between two looks at whether the stages have ended."""
+
+
+def run_stages(
+    graph: Graph,
+    plan: Plan,
+    run: Run,
+    meters: dict[str, Meter],
+    *,
+    keep: Callable[[Node, Unit, Draft], None],
+    over: Callable[[Node, Unit], None],
+    tick: Callable[[], None],
+) -> None:
+    """Run the stages, which are set up, until the last one has ended.
+
+    Args:
+        graph: The graph.
+        plan: What is to be read and written.
+        run: What the stages share.
+        meters: One for each node, by its id.
+        keep: Publishes a finished file; called in the sink's threads.
+        over: Told of each unit that is over, written or failed; called in the sink's thread.
+        tick: Called in this thread every tenth of a second.
+
+    Raises:
+        BwpipeError: The first one that a stage raised; every other stage has ended by then.
+        BaseException: What interrupted this thread, such as a signal; every stage has ended by then.
+    """
+    inbox = {node.id: Channel[Any](graph.queue) for node in graph.nodes if node.upstream}
+    outbox = {node.id: [inbox[other.id] for other in graph.nodes if other.upstream == node.id] for node in graph.nodes}
+    failures: list[BwpipeError] = []
+
+    def abort() -> None:
+        run.stop()
+        for channel in inbox.values():
+            channel.abort()
+
+    def stream(node: Node) -> Iterator[Any]:
+        meter = meters[node.id]
+        match node.stage:
+            case Source():
+                return drive_source(node.stage, plan.todo, plan.context, run, meter)
+            case Sink():
+                units = drive_sink(
+                    node.stage,
+                    iter(inbox[node.id]),
+                    wanted=plan.recipes[node.id].__contains__,
+                    keep=lambda unit, draft: keep(node, unit, draft),
+                    run=run,
+                    meter=meter,
+                )
+                return (over(node, unit) for unit in units)
+            case _:
+                return drive(node.stage, iter(inbox[node.id]), run, meter)
+
+    def work(node: Node) -> None:
+        try:
+            for item in stream(node):
+                if item is not None and not isinstance(item, End):
+                    meters[node.id].items += 1
+                wanted = [channel.put(item) for channel in outbox[node.id]]
+                if wanted and not any(wanted):
+                    break
+            node.stage.finish()
+        except ChannelAborted:
+            pass
+        except BaseException as error:
+            failures.append(_explained(error, node))
+            abort()
+        finally:
+            if node.id in inbox:
+                inbox[node.id].leave()
+            for channel in outbox[node.id]:
+                channel.end()
+
+    threads = [Thread(target=work, args=(node,), name=node.id) for node in graph.nodes]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(TICK)
+                tick()
+    except BaseException:  # a signal: stop, but let every stage let go of what it holds
+        abort()
+        for thread in threads:
+            thread.join()
+        raise
+    if failures:
+        raise failures[0]
+
+
+def _explained(error: BaseException, node: Node) -> BwpipeError:
+    """The error as the user is to read it."""
+    if isinstance(error, BwpipeError):
+        return error
+    what = "out of memory; use a smaller `batch` or `queue`" if isinstance(error, MemoryError) else sentence(error)
+    explained = RunAborted(f"{node.where}: stage {node.id!r}: {what}")
+    explained.__cause__ = error
+    return explained

@@ -1,0 +1,179 @@
+"""From a graph to what came of it: plan, set up, run, tell."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from time import perf_counter
+from typing import Any
+
+from bwpipe.base import Sink
+from bwpipe.config import Graph, Node, read_graph
+from bwpipe.draft import WORK_FOLDER, Draft
+from bwpipe.errors import BwpipeError, MediaError
+from bwpipe.execution import Run, sentence
+from bwpipe.frame import Unit
+from bwpipe.ledger import Ledger
+from bwpipe.meter import Meter
+from bwpipe.plan import Plan, make_plan, total_frames
+from bwpipe.report import Journal, Progress, table
+from bwpipe.runner import run_stages
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        done: How many units were finished by it.
+        already: How many were done before.
+        kept: Files that bwpipe did not write and left as they are.
+        failed: Each file that failed, and why.
+        seconds: How long it took.
+        meters: The work of each stage, by its id in the graph.
+        remarks: What was warned of, and of how many files or frames it holds.
+    """
+
+    done: int = 0
+    already: int = 0
+    kept: list[Path] = field(default_factory=list)
+    failed: dict[Path, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    meters: dict[str, Meter] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if everything is done, 1 if a file failed."""
+        return 1 if self.failed else 0
+
+    def __str__(self) -> str:
+        """The closing table, and a line of counts."""
+        counts = {"done": self.done, "done already": self.already, "kept": len(self.kept), "failed": len(self.failed)}
+        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "done")
+        closing = f"{said} in {self.seconds:.1f} s"
+        return f"{table(self.meters)}\n{closing}" if any(meter.items for meter in self.meters.values()) else closing
+
+
+def run(
+    graph: Graph | Mapping[str, Any] | str | Path,
+    *,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 (the word of the command line)
+    quiet: bool = True,
+) -> Outcome:
+    """Run a graph to its end.
+
+    Args:
+        graph: A graph file, what stands in one as a dict, or a graph that was read by `bwpipe.read_graph`.
+        set: Options to change, e.g. {"colorize.batch": 4}.
+        quiet: Show warnings and errors only, no progress.
+
+    Returns:
+        What came of it; a file that failed is listed there and does not raise.
+
+    Raises:
+        UsageError: The graph, its options or its inputs are wrong; nothing was written.
+        RunAborted: The run can't go on; what is finished stays, and the same call goes on from there.
+        TooManyErrors: A file failed under `on_error: stop`, or more than `max_errors`.
+    """
+    return run_graph(graph if isinstance(graph, Graph) else read_graph(graph, set or {}), quiet=quiet)
+
+
+def run_graph(graph: Graph, *, quiet: bool) -> Outcome:
+    """Run a graph that was read; see `run`."""
+    with ExitStack() as stack:
+        ledgers: dict[Path, Ledger] = {}
+        for folder in dict.fromkeys(node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)):
+            ledgers[folder] = Ledger(folder)
+            stack.callback(ledgers[folder].close)
+        plan = make_plan(graph, ledgers)
+        return _Session(graph, plan, ledgers, stack, quiet=quiet).run()
+
+
+class _Session:
+    """One run: the plan, and what is kept and told as it goes on."""
+
+    def __init__(self, graph: Graph, plan: Plan, ledgers: dict[Path, Ledger], stack: ExitStack, *, quiet: bool) -> None:
+        self._graph = graph
+        self._plan = plan
+        self._ledgers = ledgers
+        self._stack = stack
+        self._outcome = Outcome(already=plan.done, kept=plan.kept, meters={node.id: Meter() for node in graph.nodes})
+        self._progress = Progress(total_frames(plan.todo), quiet=quiet)
+        self._journals: list[Journal] = []
+        self._lock = Lock()
+        facts = {key: value for ledger in ledgers.values() for key, value in ledger.facts.items()}
+        self._run = Run(max_errors=0 if graph.on_error == "stop" else graph.max_errors, say=self._progress.say, facts=facts)
+
+    def run(self) -> Outcome:
+        """Set up, run, tell."""
+        start = perf_counter()
+        outcome = self._outcome
+        stopped: BaseException | None = None
+        try:
+            self._set_up()
+            self._tell_plan()
+            if self._plan.todo:
+                run_stages(
+                    self._graph, self._plan, self._run, outcome.meters, keep=self._keep, over=self._over, tick=self._show
+                )
+        except BaseException as error:
+            stopped = error
+            raise
+        finally:
+            self._progress.close()
+            outcome.seconds = perf_counter() - start
+            outcome.remarks = dict(self._run.remarks)
+            outcome.failed = {unit.path: sentence(error) for unit, error in self._run.failures.items()}
+            self._tell_end(stopped)
+        return outcome
+
+    def _set_up(self) -> None:
+        for node in self._graph.nodes if self._plan.todo else ():
+            self._stack.callback(node.stage.close)
+            node.stage.setup(self._run)
+        for folder, ledger in self._ledgers.items():
+            ledger.open()
+            ledger.keep_facts(self._run.facts)
+            self._journals.append(Journal(folder / WORK_FOLDER / "report.jsonl"))
+            self._stack.callback(self._journals[-1].close)
+
+    def _tell_plan(self) -> None:
+        """Say what will not be read, and why."""
+        for broken in self._plan.broken:
+            self._tell("unit", path=str(broken.path), state="failed", error=broken.error)
+            self._run.fail(broken, MediaError(broken.error))
+        if kept := self._plan.kept:
+            others = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+            self._run.warn(f"{kept[0]}{others}: not written by bwpipe, so kept; `overwrite: true` on `write` writes over them")
+        for path in kept:
+            self._tell("unit", state="kept", output=str(path))
+
+    def _keep(self, node: Node, unit: Unit, draft: Draft) -> None:
+        self._ledgers[node.stage.folder].keep(unit, draft, self._plan.recipes[node.id][unit])  # type: ignore[attr-defined]
+        with self._lock:
+            self._outcome.done += 1
+        self._tell("unit", path=str(unit.path), part=unit.part, state="done", output=str(draft.target))
+
+    def _over(self, node: Node, unit: Unit) -> None:
+        if error := self._run.failure(unit):
+            self._tell("unit", path=str(unit.path), part=unit.part, state="failed", error=sentence(error))
+
+    def _show(self) -> None:
+        self._progress.show(self._outcome.meters[self._graph.nodes[-1].id].items)
+
+    def _tell(self, event: str, **what: Any) -> None:
+        with self._lock:
+            for journal in self._journals:
+                journal.write(event, **what)
+
+    def _tell_end(self, error: BaseException | None) -> None:
+        outcome = self._outcome
+        stages = {name: {"items": meter.items, "busy_s": round(meter.busy, 3)} for name, meter in outcome.meters.items()}
+        state = "ended" if error is None else "stopped"
+        reason = {"error": sentence(error)} if isinstance(error, BwpipeError) else {}
+        counts = {"done": outcome.done, "already": outcome.already, "kept": len(outcome.kept), "failed": len(outcome.failed)}
+        self._tell(
+            "end", state=state, **reason, **counts, seconds=round(outcome.seconds, 3), remarks=outcome.remarks, stages=stages
+        )

@@ -1,0 +1,41 @@
+"""The first signal ends a run in order, the second one at once."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class InterruptedRun(BaseException):
+    """A signal asked for the end of the run.
+
+    Attributes:
+        exit_code: 128 and the signal's number, as shells count.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, a SIGINT or SIGTERM raises InterruptedRun in the main thread; a second one ends the process without more ado."""
+
+    def first(number: int, _: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, second)
+        raise InterruptedRun(number)
+
+    def second(number: int, _: FrameType | None) -> None:
+        os._exit(128 + number)
+
+    before = {each: signal.signal(each, first) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

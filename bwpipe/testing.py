@@ -1,0 +1,144 @@
+"""Frames to try a stage on, and a way to run it alone: for bwpipe's tests and for the authors of plugins."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+
+from bwpipe.base import Sink, Source, stages
+from bwpipe.drive import drive, drive_sink, drive_source
+from bwpipe.execution import Run
+from bwpipe.frame import Broken, End, Frame, Luma, Media, Unit
+from bwpipe.meter import Meter
+
+
+class _FilmLike(Media):
+    kind = "film"
+
+
+def make_frames(
+    count: int = 1,
+    *,
+    height: int = 48,
+    width: int = 64,
+    depth: int = 8,
+    levels: tuple[int, int] | None = None,
+    film: bool = False,
+    name: str = "made.png",
+    orientation: int = 1,
+    seed: int = 0,
+) -> list[Frame]:
+    """Make smooth pictures that differ, or one film of frames that move.
+
+    Args:
+        count: How many frames.
+        height: Of the luma, in pixels.
+        width: Of the luma, in pixels.
+        depth: Bits of a sample; above 8 the luma is uint16.
+        levels: The codes of black and white; full range by default.
+        film: One film of `count` frames in 1/25 s each, instead of `count` pictures.
+        name: Of the media; pictures after the first get a number.
+        orientation: EXIF's tag 274.
+        seed: Other seeds make other pictures.
+
+    Returns:
+        Frames whose luma is (height, width) within the levels, read-only, all of one unit if `film`.
+    """
+    rng = np.random.default_rng(seed)
+    black, white = levels or (0, 2**depth - 1)
+    shared: dict[str, Any] = {
+        "width": width,
+        "height": height,
+        "depth": depth,
+        "levels": (black, white),
+        "orientation": orientation,
+    }
+    place = PurePosixPath(name)
+
+    def media(i: int) -> Media:
+        own = place if i == 0 else place.with_name(f"{place.stem}-{i}{place.suffix}")
+        path = Path("/nowhere", own)
+        if film:
+            return _FilmLike(path=path, name=own, frames=count, time_base=Fraction(1, 25), tones=(black, white), **shared)
+        return Media(path=path, name=own, **shared)
+
+    coarse = cv2.resize(rng.random((6, 8), dtype=np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    frames: list[Frame] = []
+    for i in range(count):
+        unit = frames[0].unit if film and frames else Unit(media(i))
+        plane = np.clip(np.roll(coarse, 2 * i, axis=1), 0, 1) if film else np.clip(np.roll(coarse, 5 * i, axis=0), 0, 1)
+        codes = np.round(black + plane * (white - black))
+        luma: Luma = codes.astype(np.uint8) if depth == 8 else codes.astype(np.uint16)
+        luma.flags.writeable = False
+        frames.append(Frame(luma, unit, index=i, pts=i, duration=1) if film else Frame(luma, unit))
+    return frames
+
+
+def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None, **options: Any) -> list[Any]:
+    """Run one stage alone, as the engine does but in this thread, and give what it makes.
+
+    Args:
+        name: What it is registered under.
+        items: What comes in, e.g. frames; nothing for a source, which reads all of its units.
+        run: Where its remarks and failures are kept, if they are of interest.
+        options: As in a graph file.
+
+    Returns:
+        The items; of a sink, the media's names of the units that are over.
+
+    Raises:
+        Exception: What failed the first unit, if one failed.
+    """
+    from bwpipe import plugins
+
+    plugins.load()
+    run = run or Run()
+    stage = stages[name](**options)
+    meter = Meter()
+    try:
+        stage.setup(run)
+        match stage:
+            case Source():
+                found = list(stage.units())
+                if broken := [unit for unit in found if isinstance(unit, Broken)]:
+                    raise ValueError(f"{broken[0].name}: {broken[0].error}")
+                stream = drive_source(stage, [unit for unit in found if isinstance(unit, Unit)], 0, run, meter)
+            case Sink():
+                published = drive_sink(
+                    stage,
+                    _ended(items),
+                    wanted=lambda unit: True,
+                    keep=lambda unit, draft: draft.publish(),
+                    run=run,
+                    meter=meter,
+                )
+                stream = (str(unit.media.name) for unit in published)
+            case _:
+                stream = drive(stage, _ended(items), run, meter)
+        made = [item for item in stream if not isinstance(item, End)]
+        if run.failures:
+            raise next(iter(run.failures.values()))
+        stage.finish()
+    finally:
+        stage.close()
+    return made
+
+
+def _ended(items: Iterable[Any]) -> Iterator[Any]:
+    """The items with an End after those of each unit; items without a unit have none."""
+    for unit, group in groupby(items, key=lambda item: getattr(item, "unit", None)):
+        yield from group
+        if unit:
+            yield End(unit)
+
+
+def coloured(frame: Frame, cb: float = 0.1, cr: float = -0.1) -> Frame:
+    """The frame with one chroma everywhere, on a grid of (2, 4, 4)."""
+    chroma = np.empty((2, 4, 4), np.float16)
+    chroma[0], chroma[1] = cb, cr
+    return replace(frame, chroma=chroma)

@@ -1,0 +1,48 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from bwpipe.draft import WORK_FOLDER, Draft, clear
+
+
+def test_a_draft_has_its_final_name_only_once_it_is_published(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "deep" / "a.png", tmp_path)
+    draft.path.write_bytes(b"picture")
+    assert not draft.target.exists()
+
+    stamp = draft.settle()
+    draft.publish()
+
+    assert draft.target.read_bytes() == b"picture"
+    assert draft.target.stat().st_mtime_ns == stamp.st_mtime_ns
+    assert list((tmp_path / WORK_FOLDER).iterdir()) == []
+
+
+def test_a_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "a.png", tmp_path)
+    draft.discard()
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_drafts_of_a_killed_run_are_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+    Draft(tmp_path / "a.png", tmp_path)
+    ledger = tmp_path / WORK_FOLDER / "ledger.sqlite"
+    ledger.touch()
+
+    clear(tmp_path)
+
+    assert list((tmp_path / WORK_FOLDER).iterdir()) == [ledger]
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = tmp_path / "victim"
+    (tmp_path / WORK_FOLDER).mkdir()
+    monkeypatch.setattr("secrets.token_hex", lambda count: "guessed")
+    os.symlink(victim, tmp_path / WORK_FOLDER / "guessed.part.png")
+
+    with pytest.raises(FileExistsError):
+        Draft(tmp_path / "a.png", tmp_path)
+
+    assert not victim.exists()

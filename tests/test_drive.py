@@ -1,0 +1,294 @@
+"""The shapes of stages, each driven as the engine does it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpy.testing import assert_array_equal
+
+from bwpipe import BatchMap, End, Frame, Gather, Map, MediaError, Run, RunAborted, Sink, Source, Stage, Unit, UnitMap
+from bwpipe.batches import WAITING
+from bwpipe.draft import Draft
+from bwpipe.drive import drive, drive_sink, drive_source
+from bwpipe.errors import TooManyErrors
+from bwpipe.meter import Meter
+from bwpipe.testing import make_frames
+
+
+def stream(frames: list[Frame]) -> Iterator[Frame | End]:
+    for i, frame in enumerate(frames):
+        yield frame
+        if i + 1 == len(frames) or frames[i + 1].unit is not frame.unit:
+            yield End(frame.unit)
+
+
+def driven(stage: Stage, items: Iterator[Any], run: Run | None = None) -> list[Any]:
+    return list(drive(stage, items, run or Run(), Meter()))
+
+
+class Number(Map):
+    def apply(self, frame: Frame) -> Frame:
+        if frame.notes.get("bad"):
+            raise MediaError("it is bad")
+        return replace(frame, notes={"seen": True})
+
+
+class Marked(BatchMap):
+    """Notes how large each batch is, and refuses bad frames and, if asked, large batches."""
+
+    room: int = 1000
+
+    def key(self, frame: Frame) -> Any:
+        return frame.luma.shape
+
+    def apply(self, frames: list[Frame]) -> list[Frame]:
+        if len(frames) > self.room:
+            raise MemoryError
+        if any(frame.notes.get("bad") for frame in frames):
+            raise MediaError("a bad one is among them")
+        assert len({frame.luma.shape for frame in frames}) == 1
+        assert len({frame.unit for frame in frames}) == 1 or frames[0].unit.media.kind == "picture"
+        return [replace(frame, notes={"batch": len(frames)}) for frame in frames]
+
+
+class Reversed(UnitMap):
+    def apply(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        yield from reversed(list(frames))
+
+
+class FirstOnly(UnitMap):
+    def apply(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        yield next(frames)
+
+
+class Count(Gather):
+    def gather(self, frames: Iterator[Frame]) -> int:
+        return sum(1 for _ in frames)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_map_keeps_order_and_ends(workers: int) -> None:
+    frames = make_frames(5)
+
+    made = driven(Number(workers=workers), stream(frames))
+
+    assert [item.unit for item in made] == [frame.unit for frame in frames for _ in range(2)]
+    assert [isinstance(item, End) for item in made] == [False, True] * 5
+
+
+@pytest.mark.parametrize("stage", [Number(), Marked(batch=4), Number(workers=3), Marked(batch=2, workers=2)])
+def test_only_the_guilty_unit_fails(stage: Stage) -> None:
+    frames = make_frames(6)
+    frames[2] = replace(frames[2], notes={"bad": True})
+    run = Run()
+
+    made = [item.unit for item in driven(stage, stream(frames), run) if not isinstance(item, End)]
+
+    assert made == [frame.unit for frame in frames if frame is not frames[2]]
+    assert list(run.failures) == [frames[2].unit]
+
+
+def test_the_frames_of_a_film_after_the_bad_one_are_dropped() -> None:
+    frames = make_frames(9, film=True)
+    frames[4] = replace(frames[4], notes={"bad": True})
+
+    made = driven(Number(), stream(frames))
+
+    assert [item.index for item in made if not isinstance(item, End)] == [0, 1, 2, 3]
+    assert isinstance(made[-1], End)
+
+
+def test_batches_are_full_and_of_one_key_and_the_order_stays() -> None:
+    small, large = make_frames(10), make_frames(10, height=96, name="large.png")
+    frames = [frame for pair in zip(small, large, strict=True) for frame in pair]
+
+    made = [item for item in driven(Marked(batch=4), stream(frames)) if not isinstance(item, End)]
+
+    assert [item.unit for item in made] == [frame.unit for frame in frames]
+    assert {item.notes["batch"] for item in made} == {4}
+
+
+def test_a_batch_never_crosses_from_one_film_to_the_next() -> None:
+    films = [make_frames(5, film=True, name=f"{i}.mkv") for i in range(3)]  # Marked asserts it
+
+    made = driven(Marked(batch=4, workers=2), stream(sum(films, [])))
+
+    assert [item.index for item in made if not isinstance(item, End)] == [0, 1, 2, 3, 4] * 3
+
+
+def test_a_rare_key_does_not_hold_back_more_than_a_few_batches() -> None:
+    taken = 0
+
+    def items() -> Iterator[Frame | End]:
+        nonlocal taken
+        for item in stream(make_frames(1, height=96, name="rare.png") + make_frames(100)):
+            taken += 1
+            yield item
+
+    made = drive(Marked(batch=2), items(), Run(), Meter())
+    next(made)
+
+    assert taken <= 2 * (WAITING + 2) * 2
+
+
+def test_out_of_memory_halves_the_batch_and_says_so() -> None:
+    said: list[str] = []
+
+    made = driven(Marked(batch=8, room=3), stream(make_frames(20)), Run(say=said.append))
+
+    assert {item.notes["batch"] for item in made if not isinstance(item, End)} == {2}
+    assert len(said) == 2
+    assert "its batch is 2 from here on, not 4" in said[1]
+
+
+def test_out_of_memory_for_a_single_frame_ends_the_run() -> None:
+    with pytest.raises(RunAborted, match="out of memory, even for one frame"):
+        driven(Marked(batch=2, room=0), stream(make_frames(1)))
+
+
+def test_a_unit_map_sees_one_unit_at_a_time_and_may_stop_early() -> None:
+    films = [make_frames(3, film=True, name=f"{i}.mkv") for i in range(2)]
+
+    backwards = driven(Reversed(), stream(sum(films, [])))
+    first = driven(FirstOnly(), stream(sum(films, [])))
+
+    assert [item.index for item in backwards if not isinstance(item, End)] == [2, 1, 0, 2, 1, 0]
+    assert [type(item) for item in first] == [Frame, End, Frame, End]
+
+
+def test_a_gather_makes_one_thing_of_all_units() -> None:
+    assert driven(Count(), stream(make_frames(7))) == [7]
+
+
+class Reader(Source):
+    """Reads five made frames of a unit; the third of the unit called bad.mkv can't be read."""
+
+    def units(self) -> Iterator[Unit]:
+        yield from ()
+
+    def read(self, unit: Unit, context: int) -> Iterator[Frame]:
+        for frame in make_frames(5, film=True):
+            if frame.index == 2 and unit.media.name.name == "bad.mkv":
+                raise MediaError("it can't be read")
+            yield replace(frame, unit=unit, context=context > 0 and frame.index == 0)
+
+
+def units(*names: str, film: bool) -> list[Unit]:
+    return [make_frames(1, film=film, name=name)[0].unit for name in names]
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_a_source_ends_each_unit_with_its_error_and_goes_on(film: bool) -> None:
+    run = Run()
+
+    made = list(drive_source(Reader(workers=2), units("a.mkv", "bad.mkv", "c.mkv", film=film), 0, run, Meter()))
+
+    assert [str(item.error) for item in made if isinstance(item, End)] == ["None", "it can't be read", "None"]
+    assert len(made) == 5 + 1 + 2 + 1 + 5 + 1
+
+
+def test_a_film_that_failed_later_in_the_graph_is_not_read_to_its_end() -> None:
+    run = Run()
+    reading = drive_source(Reader(), units("a.mkv", film=True), 0, run, Meter())
+
+    run.fail(next(reading).unit, MediaError("a later stage says so"))
+
+    assert [type(item) for item in reading] == [End]
+
+
+def test_one_error_too_many_stops() -> None:
+    run = Run(max_errors=1)
+    run.fail(make_frames(1)[0].unit, MediaError("first"))
+
+    with pytest.raises(TooManyErrors, match="stopped after 2 failed"):
+        run.fail(make_frames(1)[0].unit, MediaError("second"))
+
+
+class Lister(Sink):
+    """Writes the number of each frame into a text file; a frame with a bad note can't be written."""
+
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.path
+
+    def target(self, unit: Unit) -> Path:
+        return self.path / unit.media.name.with_suffix(".txt")
+
+    def open(self, unit: Unit) -> None:
+        self._lines(unit).write_text("")
+
+    def write(self, frame: Frame) -> None:
+        if frame.notes.get("bad"):
+            raise MediaError("it can't be written")
+        with self._lines(frame.unit).open("a") as file:
+            file.write(f"{frame.index}\n")
+
+    def commit(self, unit: Unit) -> Draft:
+        draft = Draft(self.target(unit), self.path)
+        draft.path.write_text(self._lines(unit).read_text())
+        self.abandon(unit)
+        return draft
+
+    def abandon(self, unit: Unit) -> None:
+        self._lines(unit).unlink(missing_ok=True)
+
+    def _lines(self, unit: Unit) -> Path:
+        return self.path / f"{unit.media.name}.open"
+
+
+def written(path: Path, items: Iterator[Frame | End], run: Run | None = None) -> dict[str, str]:
+    sink = Lister(path=path, workers=2)
+    stream = drive_sink(
+        sink, items, wanted=lambda unit: unit.media.name.name != "other.mkv", keep=lambda unit, draft: draft.publish(), run=run or Run(), meter=Meter()
+    )
+    list(stream)
+    return {str(file.name): file.read_text() for file in path.iterdir() if file.is_file()}
+
+
+def test_a_sink_writes_what_is_wanted_and_never_a_context_frame(tmp_path: Path) -> None:
+    frames = [replace(frame, context=frame.index in {0, 4}) for frame in make_frames(5, film=True, name="a.mkv")]
+
+    made = written(tmp_path, stream(frames + make_frames(2, film=True, name="other.mkv") + make_frames(3)))
+
+    assert made == {"a.txt": "1\n2\n3\n", "made.txt": "0\n", "made-1.txt": "0\n", "made-2.txt": "0\n"}
+
+
+def test_a_unit_without_its_end_or_with_an_error_is_abandoned(tmp_path: Path) -> None:
+    a, b, c = (make_frames(3, film=True, name=f"{name}.mkv") for name in "abc")
+    c[1] = replace(c[1], notes={"bad": True})
+    run = Run()
+
+    made = written(tmp_path, iter([*a, End(a[0].unit, MediaError("cut")), *c, End(c[0].unit), *b]), run)
+
+    assert made == {}
+    assert [str(error) for error in run.failures.values()] == ["cut", "it can't be written"]
+
+
+def test_a_folder_that_is_gone_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(RunAborted, match="the output folder is gone"):
+        written(tmp_path / "gone", stream(make_frames(1)))
+
+
+def test_busy_time_leaves_out_the_waiting() -> None:
+    from time import sleep
+
+    def slow() -> Iterator[Frame | End]:
+        for item in stream(make_frames(4, film=True)):
+            sleep(0.03)
+            yield item
+
+    for stage in (Number(), Reversed(), Marked(batch=2), Count()):
+        meter = Meter()
+        list(drive(stage, slow(), Run(), meter))
+        assert 0 < meter.busy < 0.05
+
+
+def test_luma_arrives_as_it_left() -> None:
+    frames = make_frames(3)
+
+    for frame, made in zip(frames, driven(Number(), stream(frames))[::2], strict=True):
+        assert_array_equal(made.luma, frame.luma)

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+
+from bwpipe.errors import UsageError
+from bwpipe.inputs import find_files
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.png", "a.png", "deep/er/c.png", ".DS_Store", "Thumbs.db", ".bwpipe/d.part", "__MACOSX/e.png", "deep/f.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(path: Path | str) -> list[str]:
+    return [str(name) for _, name in find_files(str(path))]
+
+
+def test_a_folder_is_read_with_its_subfolders_but_without_system_files(tree: Path) -> None:
+    assert names(tree) == ["a.png", "b.png", "deep/er/c.png", "deep/f.txt"]
+
+
+def test_a_file_stands_for_itself(tree: Path) -> None:
+    assert names(tree / "deep/er/c.png") == ["c.png"]
+
+
+def test_a_pattern_is_mirrored_from_its_first_wildcard_on(tree: Path) -> None:
+    assert names(tree / "**/*.png") == ["a.png", "b.png", "deep/er/c.png"]
+    assert names(tree / "deep/*/c.png") == ["er/c.png"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_found(tree: Path) -> None:
+    (tree / "scan [1].png").touch()
+
+    assert names(tree / "scan [1].png") == ["scan [1].png"]
+
+
+def test_folders_that_link_into_a_circle_are_not_followed(tree: Path) -> None:
+    (tree / "deep/up").symlink_to(tree)
+
+    assert len(names(tree)) == 4
+
+
+def test_a_missing_path_is_refused(tree: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no file or folder .*gone; give `read` another `path`"):
+        names(tree / "gone")

@@ -1,0 +1,370 @@
+"""Whole runs of small stages: what is done, done again, kept, refused, and told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bwpipe.errors import BwpipeError, RunAborted, TooManyErrors, UsageError
+from bwpipe.session import Outcome, run
+
+PLUGIN = '''
+"""Stages on text files, each of which counts as a picture; the test's own, to see what the engine does."""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from time import sleep
+
+import numpy as np
+
+from bwpipe import Broken, Frame, Map, Media, MediaError, NoEffect, Run, Sink, Source, Unit, UsageError, stage
+from bwpipe.draft import Draft
+from bwpipe.inputs import find_files
+
+
+@stage("read_text")
+class ReadText(Source):
+    """Reads each text file as a frame of one number."""
+
+    path: NoEffect[str]
+
+    def units(self) -> Iterator[Unit | Broken]:
+        for path, name in find_files(self.path):
+            if path.read_text() == "no header":
+                yield Broken(path, name, "it has no header")
+            else:
+                yield Unit(Media(path=path, name=name, width=1, height=1))
+
+    def read(self, unit: Unit, context: int) -> Iterator[Frame]:
+        text = unit.path.read_text()
+        if not text.isdecimal():
+            raise MediaError("it is no number")
+        yield Frame(np.array([[int(text)]], np.uint8), unit)
+
+
+@stage("add")
+class Add(Map):
+    """Adds a number."""
+
+    by: int = 1
+    wait: NoEffect[float] = 0
+    fail: NoEffect[str] = ""
+
+    def setup(self, run: Run) -> None:
+        if self.fail == "setup":
+            raise UsageError("add.fail: there is no such device")
+        run.fact("add.chosen", lambda: self.by)
+
+    def apply(self, frame: Frame) -> Frame:
+        sleep(self.wait)
+        if self.fail == "memory":
+            raise MemoryError
+        return replace(frame, luma=frame.luma + np.uint8(self.by))
+
+
+@stage("write_text")
+class WriteText(Sink):
+    """Writes each number."""
+
+    path: NoEffect[Path]
+    full: NoEffect[bool] = False
+    flat: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return self.path.absolute()
+
+    def target(self, unit: Unit) -> Path:
+        return self.folder / (unit.name.name if self.flat else unit.name)
+
+    def open(self, unit: Unit) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "no space")
+
+    def write(self, frame: Frame) -> None:
+        draft = Draft(self.target(frame.unit), self.folder)
+        draft.path.write_text(str(frame.luma.item()))
+        self._drafts[frame.unit] = draft
+
+    _drafts: dict[Unit, Draft] = {}
+
+    def commit(self, unit: Unit) -> Draft:
+        return self._drafts.pop(unit)
+
+    def abandon(self, unit: Unit) -> None:
+        if draft := self._drafts.pop(unit, None):
+            draft.discard()
+'''
+
+
+@pytest.fixture(scope="session")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("session_stages")
+    (folder / "text_stages.py").write_text(PLUGIN)
+    return folder
+
+
+class Place:
+    """A folder of five numbers, and runs that add to them."""
+
+    def __init__(self, root: Path, plugin: Path) -> None:
+        self.inputs, self.out, self.plugin = root / "in", root / "out", plugin
+        (self.inputs / "deep").mkdir(parents=True)
+        for i in range(5):
+            (self.inputs / "deep" / f"{i}.txt").write_text(str(i))
+
+    def graph(self, **top: Any) -> dict[str, Any]:
+        stages = [
+            {"use": "read_text", "path": str(self.inputs)},
+            {"use": "add"},
+            {"use": "write_text", "path": str(self.out)},
+        ]
+        return {"plugins": [str(self.plugin)], "stages": stages, **top}
+
+    def run(self, top: dict[str, Any] | None = None, **options: Any) -> Outcome:
+        return run(self.graph(**(top or {})), set={key.replace("__", "."): value for key, value in options.items()})
+
+    def made(self) -> dict[str, str]:
+        files = [path for path in sorted(self.out.rglob("*")) if path.is_file() and ".bwpipe" not in path.parts]
+        return {str(path.relative_to(self.out)): path.read_text() for path in files}
+
+    def told(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / ".bwpipe" / "report.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def place(tmp_path: Path, plugin: Path) -> Place:
+    return Place(tmp_path, plugin)
+
+
+def test_a_run_mirrors_the_tree_and_tells_what_it_did(place: Place) -> None:
+    outcome = place.run()
+
+    assert place.made() == {f"deep/{i}.txt": str(i + 1) for i in range(5)}
+    assert (outcome.done, outcome.exit_code) == (5, 0)
+    assert [meter.items for meter in outcome.meters.values()] == [5, 5, 5]
+    assert [line["state"] for line in place.told()] == ["done"] * 5 + ["ended"]
+    table = str(outcome).splitlines()
+    assert [line.split()[0] for line in table] == ["stage", "read_text", "add", "write_text", "5"]
+
+
+def test_the_same_run_again_does_nothing(place: Place) -> None:
+    place.run()
+    before = {path: path.stat().st_mtime_ns for path in place.out.rglob("*.txt")}
+
+    outcome = place.run()
+
+    assert (outcome.done, outcome.already, outcome.exit_code) == (0, 5, 0)
+    assert {path: path.stat().st_mtime_ns for path in place.out.rglob("*.txt")} == before
+
+
+def test_a_changed_recipe_does_all_again_and_a_harmless_option_nothing(place: Place) -> None:
+    place.run()
+
+    assert place.run(add__wait=0.001, add__workers=2, queue=1).done == 0
+    assert place.run(add__by=2).done == 5
+    assert place.made()["deep/3.txt"] == "5"
+
+
+def test_a_changed_input_and_a_lost_output_are_done_again(place: Place) -> None:
+    place.run()
+    (place.inputs / "deep" / "1.txt").write_text("41")
+    (place.out / "deep" / "2.txt").unlink()
+
+    assert place.run().done == 2
+    assert place.made()["deep/1.txt"] == "42"
+    assert place.made()["deep/2.txt"] == "3"
+
+
+def test_what_bwpipe_did_not_write_is_kept_unless_asked(place: Place) -> None:
+    (place.out / "deep").mkdir(parents=True)
+    (place.out / "deep" / "1.txt").write_text("mine")
+
+    outcome = place.run()
+    assert (outcome.done, outcome.kept) == (4, [place.out / "deep" / "1.txt"])
+    assert place.made()["deep/1.txt"] == "mine"
+
+    assert place.run(write_text__overwrite=True).done == 1
+    assert place.made()["deep/1.txt"] == "2"
+
+
+def test_an_output_that_was_retouched_by_hand_is_kept(place: Place) -> None:
+    place.run()
+    (place.out / "deep" / "1.txt").write_text("retouched")
+
+    assert place.run(add__by=7).done == 4
+    assert place.made()["deep/1.txt"] == "retouched"
+
+
+def test_a_file_that_fails_is_named_and_the_rest_goes_on(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    (place.inputs / "deep" / "1.txt").write_text("one")
+    (place.inputs / "deep" / "3.txt").write_text("no header")
+
+    outcome = place.run()
+
+    assert (outcome.done, outcome.exit_code) == (3, 1)
+    bad, headless = place.inputs / "deep" / "1.txt", place.inputs / "deep" / "3.txt"
+    assert outcome.failed == {bad: "it is no number", headless: "it has no header"}
+    assert f"error: {bad}: it is no number\n" in capfd.readouterr().err
+    assert {line["error"] for line in place.told() if line.get("state") == "failed"} == {"it is no number", "it has no header"}
+    assert sorted(place.made()) == ["deep/0.txt", "deep/2.txt", "deep/4.txt"]
+
+
+def test_control_characters_in_a_name_are_shown_as_escapes(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    (place.inputs / "a\x1b[31m\nb.txt").write_text("one")
+
+    place.run()
+
+    assert r"in/a\x1b[31m\nb.txt: it is no number" in capfd.readouterr().err
+
+
+def test_a_name_that_is_no_utf8_is_done_like_any_other(place: Place) -> None:
+    (place.inputs / os.fsdecode(b"\xff.txt")).write_text("7")
+
+    assert place.run().done == 6
+    assert place.run().done == 0
+
+
+@pytest.mark.parametrize("top", [{"on_error": "stop"}, {"max_errors": 0}])
+def test_the_run_stops_where_it_is_told_to(place: Place, top: dict[str, Any]) -> None:
+    (place.inputs / "deep" / "0.txt").write_text("one")
+
+    with pytest.raises(TooManyErrors, match=r"stopped after 1 failed: .*0\.txt was the last"):
+        place.run(top)
+
+    assert TooManyErrors.exit_code == 1
+
+
+def test_outputs_inside_the_inputs_are_never_read(place: Place) -> None:
+    place.out = place.inputs / "out"
+    place.run()
+
+    outcome = place.run(add__by=2)
+
+    assert (outcome.done, sorted(place.made())) == (5, [f"deep/{i}.txt" for i in range(5)])
+
+
+def refused(place: Place, words: str, **options: Any) -> None:
+    """The run is refused in those words, and nothing is written."""
+    before = sorted(place.inputs.parent.rglob("*"))
+    with pytest.raises(UsageError, match=words):
+        place.run(**options)
+    assert sorted(place.inputs.parent.rglob("*")) == before
+
+
+def test_an_output_that_would_be_an_input_is_refused(place: Place) -> None:
+    refused(place, "would be written over the input", write_text__path=str(place.inputs))
+
+
+def test_two_inputs_that_would_become_one_file_are_refused_by_both_names(place: Place) -> None:
+    (place.inputs / "other").mkdir()
+    (place.inputs / "other" / "1.txt").write_text("1")
+
+    refused(place, r"deep/1\.txt and .*other/1\.txt would both become .*out/1\.txt|other/1\.txt and .*deep/1\.txt", write_text__flat=True)
+
+
+def test_nothing_to_read_is_refused(place: Place) -> None:
+    (place.inputs / "empty").mkdir()
+
+    refused(place, "there is nothing to read; give the stage another `path`", read_text__path=str(place.inputs / "empty"))
+    refused(place, "there is no file or folder", read_text__path=str(place.inputs / "gone"))
+
+
+def test_a_stage_that_can_not_be_set_up_is_refused_before_anything_is_written(place: Place) -> None:
+    refused(place, "there is no such device", add__fail="setup")
+
+
+@pytest.mark.parametrize(("options", "words"), [({"add__fail": "memory"}, "out of memory"), ({"write_text__full": True}, "the disk is full")])
+def test_what_no_file_is_to_blame_for_aborts_the_run(place: Place, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(RunAborted, match=words):
+        place.run(**options)
+
+    assert place.made() == {}
+    assert place.told()[-1]["state"] == "stopped"
+    assert place.run().done == 5
+
+
+def test_branches_write_each_their_own(place: Place) -> None:
+    graph = place.graph()
+    graph["stages"] += [
+        {"use": "add", "id": "more", "from": "add", "by": 10},
+        {"use": "write_text", "id": "other", "path": str(place.out) + "-other"},
+    ]
+
+    assert run(graph).done == 10
+    assert (Path(str(place.out) + "-other") / "deep" / "1.txt").read_text() == "12"
+    (place.out / "deep" / "1.txt").unlink()
+    assert run(graph).done == 1
+
+
+def started(place: Place, wait: float) -> "subprocess.Popen[str]":
+    """The run as a command, slowed down so that it can be disturbed."""
+    graph = place.inputs.parent / "graph.yaml"
+    graph.write_text(json.dumps(place.graph()))
+    command = [sys.executable, "-m", "bwpipe", "run", str(graph), "--set", f"add.wait={wait}"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def disturbed(place: Place, number: signal.Signals) -> int:
+    """Send a signal to a run as soon as it has written a file, and give its exit code."""
+    process = started(place, 0.5)
+    while not place.out.exists() or not place.made():
+        assert process.poll() is None, process.communicate()
+    process.send_signal(number)
+    process.communicate(timeout=10)
+    return process.returncode
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_run_that_was_stopped_goes_on_to_the_same_files(place: Place, number: signal.Signals, code: int) -> None:
+    assert disturbed(place, number) == code
+    assert 0 < len(place.made()) < 5
+
+    outcome = place.run()
+
+    assert outcome.done + outcome.already == 5
+    assert outcome.already > 0
+    assert place.made() == {f"deep/{i}.txt": str(i + 1) for i in range(5)}
+    assert list((place.out / ".bwpipe").glob("*.part*")) == []
+
+
+def test_a_second_run_into_the_same_folder_is_refused(place: Place) -> None:
+    process = started(place, 0.5)
+    while not place.out.exists() or not place.made():
+        assert process.poll() is None, process.communicate()
+
+    with pytest.raises(UsageError, match="another run is writing into it"):
+        place.run()
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+
+
+def test_the_command_shows_a_table_and_ends_with_the_right_code(place: Place) -> None:
+    (place.inputs / "deep" / "1.txt").write_text("one")
+    process = started(place, 0)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert out.splitlines()[0].split() == ["stage", "items", "busy", "s", "share"]
+    assert out.splitlines()[-1].startswith("4 done, 1 failed in ")
+    assert err == f"error: {place.inputs / 'deep' / '1.txt'}: it is no number\n"
+
+
+def test_threads_and_files_are_given_back(place: Place) -> None:
+    import threading
+
+    place.run()
+    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (Linux's own count)
+    place.run(add__by=3)
+    with pytest.raises(BwpipeError):
+        place.run(add__fail="memory", add__by=4)
+
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, files)  # noqa: PTH208

@@ -1,0 +1,53 @@
+import threading
+from collections.abc import Generator, Iterator
+from time import sleep
+
+import pytest
+
+from bwpipe.workers import ordered
+
+
+def test_results_keep_the_order_of_the_items_whoever_is_faster() -> None:
+    def slow_first(i: int) -> int:
+        sleep(0.02 if i % 4 == 0 else 0)
+        return i
+
+    assert list(ordered(slow_first, range(20), 4)) == list(range(20))
+
+
+def test_no_more_items_are_taken_than_there_are_workers_to_work_on_them() -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for i in range(100):
+            taken.append(i)
+            yield i
+
+    stream = ordered(lambda i: i, items(), 3)
+    next(stream)
+
+    assert len(taken) <= 5
+    stream.close()
+
+
+def test_what_a_worker_raises_is_raised_in_its_place() -> None:
+    def third_fails(i: int) -> int:
+        if i == 2:
+            raise ValueError("third")
+        return i
+
+    made = []
+    with pytest.raises(ValueError, match="third"):
+        for i in ordered(third_fails, range(5), 2):
+            made.append(i)  # noqa: PERF402 (what came before the error is of interest)
+
+    assert made == [0, 1]
+
+
+def test_a_reader_that_leaves_ends_the_threads() -> None:
+    before = threading.active_count()
+    stream = ordered(lambda i: i, iter(range(1000)), 4)
+    next(stream)
+    stream.close()
+
+    assert threading.active_count() == before
