@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from bwpipe.base import BatchMap, Count, Gather, Map, NoEffect, Sink, Source, Stage, UnitMap, stage
-from bwpipe.errors import BwpipeError, MediaError, RunAborted, UsageError
+from bwpipe.config import Graph, read_graph
+from bwpipe.errors import BwpipeError, MediaError, RunAborted, TooManyErrors, UsageError
 from bwpipe.execution import Run
 from bwpipe.frame import Broken, End, Frame, Media, Unit
+from bwpipe.session import Outcome, run
 
 __version__ = "0.1.0"
 
@@ -17,18 +19,23 @@ __all__ = [
     "End",
     "Frame",
     "Gather",
+    "Graph",
     "Map",
     "Media",
     "MediaError",
     "NoEffect",
+    "Outcome",
     "Run",
     "RunAborted",
     "Sink",
     "Source",
     "Stage",
+    "TooManyErrors",
     "Unit",
     "UnitMap",
     "UsageError",
+    "read_graph",
+    "run",
     "stage",
 ]
 

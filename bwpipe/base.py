@@ -213,6 +213,8 @@ def stage(name: str) -> Callable[[type[S]], type[S]]:
     def add(cls: type[S]) -> type[S]:
         if missing := sorted(cls.__abstractmethods__):
             raise TypeError(f"stage {name!r} has no method {missing[0]!r}")
+        if words := {"use", "id", "from"} & cls.model_fields.keys():
+            raise TypeError(f"stage {name!r} has an option {min(words)!r}, which is a word of graph files")
         cls.ports()  # refused here where hints are missing, not when a graph uses it
         cls.registered = name
         return stages.register(name)(cls)

@@ -2,8 +2,8 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -140,6 +140,17 @@ class Ledger:
 
     def _key(self, unit: Unit, target: Path) -> tuple[bytes, int]:
         return os.fsencode(target.relative_to(self.folder)), unit.part
+
+
+@contextmanager
+def open_ledgers(folders: Iterable[Path]) -> Iterator[dict[Path, Ledger]]:
+    """The ledgers of some output folders, closed at the end. Raises UsageError."""
+    with ExitStack() as stack:
+        ledgers = {}
+        for folder in dict.fromkeys(folders):
+            ledgers[folder] = Ledger(folder)
+            stack.callback(ledgers[folder].close)
+        yield ledgers
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

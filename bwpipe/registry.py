@@ -21,10 +21,11 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[type[C]], type[C]]:
-        """Decorate a class to register it. Raises ValueError where the name is taken."""
+        """Decorate a class to register it. Raises ValueError where another class has the name."""
 
         def add(cls: type[C]) -> type[C]:
-            if other := self._classes.get(name):
+            other = self._classes.get(name)
+            if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise ValueError(f"{self.kind} {name!r} is in both {other.__module__} and {cls.__module__}")
             self._classes[name] = cls  # type: ignore[assignment]
             return cls

@@ -14,7 +14,7 @@ from bwpipe.draft import WORK_FOLDER, Draft
 from bwpipe.errors import BwpipeError, MediaError
 from bwpipe.execution import Run, sentence
 from bwpipe.frame import Unit
-from bwpipe.ledger import Ledger
+from bwpipe.ledger import Ledger, open_ledgers
 from bwpipe.meter import Meter
 from bwpipe.plan import Plan, make_plan, total_frames
 from bwpipe.report import Journal, Progress, table
@@ -82,13 +82,9 @@ def run(
 
 def run_graph(graph: Graph, *, quiet: bool) -> Outcome:
     """Run a graph that was read; see `run`."""
-    with ExitStack() as stack:
-        ledgers: dict[Path, Ledger] = {}
-        for folder in dict.fromkeys(node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)):
-            ledgers[folder] = Ledger(folder)
-            stack.callback(ledgers[folder].close)
-        plan = make_plan(graph, ledgers)
-        return _Session(graph, plan, ledgers, stack, quiet=quiet).run()
+    folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
+    with open_ledgers(folders) as ledgers, ExitStack() as stack:
+        return _Session(graph, make_plan(graph, ledgers), ledgers, stack, quiet=quiet).run()
 
 
 class _Session:
@@ -103,6 +99,7 @@ class _Session:
         self._progress = Progress(total_frames(plan.todo), quiet=quiet)
         self._journals: list[Journal] = []
         self._lock = Lock()
+        self._last = next((node.id for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), graph.nodes[0].id)
         facts = {key: value for ledger in ledgers.values() for key, value in ledger.facts.items()}
         self._run = Run(max_errors=0 if graph.on_error == "stop" else graph.max_errors, say=self._progress.say, facts=facts)
 
@@ -161,7 +158,7 @@ class _Session:
             self._tell("unit", path=str(unit.path), part=unit.part, state="failed", error=sentence(error))
 
     def _show(self) -> None:
-        self._progress.show(self._outcome.meters[self._graph.nodes[-1].id].items)
+        self._progress.show(self._outcome.meters[self._last].items)
 
     def _tell(self, event: str, **what: Any) -> None:
         with self._lock:

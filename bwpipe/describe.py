@@ -1,0 +1,76 @@
+"""Stages, networks and graphs, described in lines for a reader."""
+
+from collections import Counter
+from collections.abc import Iterator
+from textwrap import wrap
+
+from pydantic import BaseModel
+
+from bwpipe.base import Sink, Stage
+from bwpipe.config import Graph
+from bwpipe.ledger import open_ledgers
+from bwpipe.network import Network
+from bwpipe.options import in_order, options_of
+from bwpipe.plan import Plan, make_plan
+from bwpipe.wording import shown
+
+_WIDTH = 100
+_LONGEST = 1000
+
+
+def describe_stage(cls: type[Stage]) -> Iterator[str]:
+    """Its name and ports, what it does, and each option with its kind, default and description."""
+    yield f"{cls.registered}: {ports(cls)}"
+    yield from _about(cls)
+    yield from _options(cls)
+
+
+def describe_network(cls: type[Network]) -> Iterator[str]:
+    """Its name and what it produces, what it is, and each option with its kind, default and description."""
+    yield f"{cls.registered}: produces {cls.produces}"
+    yield from _about(cls)
+    yield from _options(cls.Options)
+
+
+def describe_graph(graph: Graph) -> Iterator[str]:
+    """Each stage of a graph with its ports and options, and what a run would do now.
+
+    Raises:
+        UsageError: There is nothing to read, or two files would become one.
+    """
+    for node in graph.nodes:
+        name = node.stage.registered if node.id == node.stage.registered else f"{node.id} ({node.stage.registered})"
+        after = f", after {node.upstream}" if node.upstream else ""
+        yield f"{name}: {ports(type(node.stage))}{after}"
+        values = node.stage.model_dump(mode="json")
+        yield from (f"  {key}: {shown(values[key], _LONGEST)}" for key in in_order(type(node.stage)))
+    with open_ledgers(node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)) as ledgers:
+        yield from _tasks(make_plan(graph, ledgers))
+
+
+def ports(cls: type[Stage]) -> str:
+    """What a stage takes and gives: "Frame -> Frame"."""
+    both = cls.ports()
+    return " -> ".join(port.__name__ if port else "nothing" for port in (both.takes, both.gives))
+
+
+def _about(cls: type) -> Iterator[str]:
+    for paragraph in (cls.__doc__ or "").strip().split("\n\n"):
+        yield from wrap(" ".join(paragraph.split()), _WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def _options(model: type[BaseModel]) -> Iterator[str]:
+    options = options_of(model)
+    yield "options:" if options else "no options"
+    for option in options:
+        given = "must be given" if option.default is None else f"default {option.default}"
+        yield f"  {option.name}: {option.kind} ({given})"
+        yield from wrap(option.text, _WIDTH, initial_indent="      ", subsequent_indent="      ")
+
+
+def _tasks(plan: Plan) -> Iterator[str]:
+    kinds = Counter(unit.media.kind for unit in plan.todo)
+    yield "would read: " + (", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.items()) or "nothing")
+    counts = {"done already": plan.done, "kept, since not bwpipe's": len(plan.kept), "left out, since outputs": plan.own}
+    yield from (f"{what}: {count}" for what, count in counts.items() if count)
+    yield from (f"can't be read: {broken.path}: {broken.error}" for broken in plan.broken)

@@ -1,0 +1,141 @@
+"""Options: turned into the model that they belong to or into complaints, and described."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, from_json, to_json
+
+from bwpipe.errors import UsageError
+from bwpipe.registry import hint
+from bwpipe.wording import Schema, expected, remedy, resolved, shown
+from bwpipe.yamlmarks import Loc
+
+M = TypeVar("M", bound=BaseModel)
+
+_BY_AUTHORS = ("value_error", "assertion_error")
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What is wrong with an option.
+
+    Attributes:
+        loc: The way to it, within the options.
+        text: What is wrong, and what to do.
+        key: Whether it is its name that is wrong, not its value.
+    """
+
+    loc: Loc
+    text: str
+    key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option, for a reader.
+
+    Attributes:
+        name: As in a graph file.
+        kind: What its value has to be, in words.
+        default: As in a graph file; None where a value must be given.
+        text: What it is for.
+    """
+
+    name: str
+    kind: str
+    default: str | None
+    text: str
+
+
+def build(model: type[M], options: Mapping[str, Any], *, of: str, words: tuple[str, ...] = ()) -> M | list[Complaint]:
+    """Make the model, or say what is wrong with its options.
+
+    Values are taken as JSON knows them, so nothing is turned into something else: "4" is no integer, `1` is not true.
+
+    Args:
+        model: The class whose fields are the options.
+        options: Their values.
+        of: What the options belong to, for complaints.
+        words: What else may stand among the options, for hints.
+    """
+    try:
+        return model.model_validate_json(to_json(options), strict=True)
+    except ValidationError as error:
+        return list(_complaints(model, options, error, of, words))
+    except UsageError as error:
+        return [Complaint((), str(error))]
+
+
+def in_order(model: type[BaseModel]) -> list[str]:
+    """The names of the fields for a reader: its own, then those that it inherits."""
+    inherited = {name for base in model.__bases__ for name in getattr(base, "model_fields", ())}
+    return sorted(model.model_fields, key=inherited.__contains__)
+
+
+def options_of(model: type[BaseModel]) -> list[Option]:
+    """The options of a stage or a network, in their order."""
+    schema = model.model_json_schema()
+    found = []
+    for name in in_order(model):
+        field = model.model_fields[name]
+        inner = {**schema["properties"][field.alias or name], "$defs": schema.get("$defs", {})}
+        default = None if field.is_required() else shown(from_json(to_json(field.get_default(call_default_factory=True))))
+        found.append(Option(field.alias or name, expected(inner), default, " ".join((field.description or "").split())))
+    return found
+
+
+def _complaints(
+    model: type[BaseModel], options: Any, error: ValidationError, of: str, words: tuple[str, ...]
+) -> Iterator[Complaint]:
+    root = model.model_json_schema()
+    for each in error.errors():
+        *way, last = each["loc"] or ("",)
+        loc, value, schema = _reach(options, root, tuple(way))
+        known = schema.get("properties", {})
+        if each["type"] == "extra_forbidden" and len(loc) == len(way):
+            owner, names = (repr(_label(loc)), [*known]) if loc else (of, [*known, *words])
+            yield Complaint((*loc, last), f"unknown option {str(last)!r} of {owner}; {hint(str(last), names)}", key=True)
+        elif each["type"] == "missing" and len(loc) == len(way) and last in known:
+            inner = {**known[last], "$defs": root.get("$defs", {})}
+            yield Complaint(loc, f"{_label((*loc, last))} is missing; give {expected(inner)}")
+        else:
+            loc, value, schema = _reach(options, root, each["loc"])
+            yield Complaint(loc, _text(each, _label(loc), value, schema))
+
+
+def _text(error: ErrorDetails, label: str, value: Any, schema: Schema) -> str:
+    start = f"{label}: " if label else ""
+    if error["type"] in _BY_AUTHORS:
+        return f"{start}{error['ctx']['error']}"
+    if "url" not in error:  # a PydanticCustomError, whose message is the author's too
+        return f"{start}{error['msg']}"
+    return f"{start}expected {expected(schema)}, not {shown(value)}{remedy(schema, value)}"
+
+
+def _reach(value: Any, root: Schema, way: Loc) -> tuple[Loc, Any, Schema]:
+    """Follow a way through a value and its schema as far as both go: pydantic also names the branches of unions in it."""
+    defs = root.get("$defs", {})
+    schema = root
+    for i, step in enumerate(way):
+        inner = None
+        if isinstance(value, Mapping) and step in value:
+            inner = schema.get("properties", {}).get(step) or schema.get("additionalProperties")
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            inner = schema.get("items") or dict(enumerate(schema.get("prefixItems", ()))).get(step)
+        if not isinstance(inner, Mapping):
+            return way[:i], value, {**schema, "$defs": defs}
+        value, schema = value[step], _given(inner, defs)
+    return way, value, {**schema, "$defs": defs}
+
+
+def _given(schema: Schema, defs: Schema) -> Schema:
+    """The schema of what may be left out, where it is given: pydantic does not name this branch."""
+    schema = resolved(schema, defs)
+    branches = [resolved(branch, defs) for branch in schema.get("anyOf", ()) if branch.get("type") != "null"]
+    return branches[0] if len(branches) == 1 else schema
+
+
+def _label(loc: Loc) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")

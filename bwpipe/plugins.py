@@ -1,0 +1,80 @@
+"""Finds stages and networks: those that come with bwpipe, those of installed packages, and those in a graph's own folders."""
+
+import re
+import sys
+from collections.abc import Iterable
+from hashlib import blake2b
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+
+from bwpipe.errors import UsageError
+
+KINDS = ("bwpipe.stages", "bwpipe.models")
+"""The packages that come with bwpipe, and the entry point groups of others: an entry point's value is a module."""
+
+_REMEDIES = {"libGL.so.1": "; install it: on Debian and Ubuntu, `apt install libgl1`"}
+
+
+class PluginError(UsageError):
+    """A plugin can't be imported.
+
+    Attributes:
+        folder: The folder that the graph names, if it is of one.
+    """
+
+    def __init__(self, text: str, folder: Path | None = None) -> None:
+        super().__init__(text)
+        self.folder = folder
+
+
+def load(folders: Iterable[Path] = ()) -> None:
+    """Import every plugin, upon which it registers what it has. Twice is as good as once.
+
+    Args:
+        folders: Each `*.py` in them is a plugin, but for those whose names begin with an underscore; they can import one
+            another with `from . import`.
+
+    Raises:
+        PluginError: One can't be imported, or registers a name that is taken.
+    """
+    for kind in KINDS:
+        package = import_module(kind)
+        _import_all(package, Path(package.__path__[0]))
+        for entry in entry_points(group=kind):
+            _import(entry.module, f"plugin {entry.name!r} of the package {entry.dist.name if entry.dist else entry.module!r}")
+    for folder in folders:
+        try:
+            _import_all(_package(folder), folder)
+        except PluginError as error:
+            error.folder = folder
+            raise
+
+
+def _package(folder: Path) -> ModuleType:
+    """A package made of a folder. Its name has a hash, so that two folders of one name are two packages."""
+    if not folder.is_dir():
+        raise PluginError(f"there is no plugin folder {folder}")
+    path = str(folder.resolve())
+    digest = blake2b(path.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    name = re.sub(r"\W", "_", f"bwpipe_plugins_{folder.resolve().name}_{digest}")
+    package = sys.modules.setdefault(name, ModuleType(name))
+    package.__path__ = [path]
+    return package
+
+
+def _import_all(package: ModuleType, folder: Path) -> None:
+    for module in iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            _import(f"{package.__name__}.{module.name}", f"plugin {folder / module.name}.py")
+
+
+def _import(module: str, what: str) -> None:
+    try:
+        import_module(module)
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        remedy = next((text for start, text in _REMEDIES.items() if start in reason), "")
+        raise PluginError(f"{what} can't be imported: {reason}{remedy}") from error

@@ -1,0 +1,212 @@
+"""YAML that knows where each of its values stands, and takes no more of YAML than a graph file needs."""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import yaml
+
+from bwpipe.errors import UsageError
+from bwpipe.yamlcore import plain
+
+Loc: TypeAlias = tuple[str | int, ...]
+"""The way to a value: keys of mappings and places in lists."""
+Mark: TypeAlias = tuple[int, int]
+"""Line and column, from 1."""
+
+MAX_BYTES = 100_000
+"""Of a whole text: some thousand stages. PyYAML reads about 0.2 MB/s, and this in under a second."""
+MAX_DEPTH = 20
+"""Of lists and mappings inside one another."""
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+_SENTENCES = {
+    r"found character '\t'": "a tab can't indent; use spaces",
+    "found character": "this character can't begin a value; put the value into quotes",
+    "mapping values are not allowed": "this ':' can't be here; mend the indentation, or put text that holds ': ' into quotes",
+    "could not find expected ':'": "a ':' is missing after this; write `key: value`",
+    "found unexpected end of stream": "this quote is never closed; close it",
+    "found unknown escape": "in double quotes a backslash begins an escape; use single quotes",
+    "expected escape sequence": "in double quotes a backslash begins an escape; use single quotes",
+    "expected <block end>": "this does not fit what is above it; mend the indentation",
+    "sequence entries are not allowed": "this '-' can't be here; begin a list on a new line, and mend the indentation",
+    "expected alphabetic or numeric": "a value that begins with '*' or '&' must be in quotes",
+    "'<stream end>'": "the text ends inside a bracket; close it",
+    "expected ',' or": "a bracket is not closed before this; close it, or put the text into quotes",
+}
+"""What PyYAML says, or how it begins, in words that say what to do."""
+_AT_START = ("could not find expected ':'", "found unexpected end of stream")
+"""Problems that are noticed too late to show their place: that of the thing itself is shown."""
+
+
+class ConfigError(UsageError):
+    """A graph, or what was set in it, is wrong: a line for each complaint, `file:line:column: what, and what to do`."""
+
+
+@dataclass(slots=True)
+class Marked:
+    """What a text says, and where.
+
+    Attributes:
+        data: None, bool, int, float, str, and lists and dicts of these; keys are str.
+        values: Where each value begins.
+        keys: Where the key of each value of a mapping begins.
+        problems: What is wrong with the text, and where; `data` is not to be used if there are any.
+    """
+
+    data: Any = None
+    values: dict[Loc, Mark] = field(default_factory=dict)
+    keys: dict[Loc, Mark] = field(default_factory=dict)
+    problems: list[tuple[Mark, str]] = field(default_factory=list)
+
+
+def parse(content: bytes) -> Marked:
+    """Read one YAML document. Never raises: what is wrong stands in `problems`.
+
+    Plain scalars are read as `yamlcore.plain` says. Refused are anchors and aliases, merge keys and tags (nothing in a graph
+    file needs them, and a few hundred bytes of nested merges keep PyYAML busy forever), a key that is given twice, more than
+    one document, and what is above the limits on size and depth. An empty text says None.
+    """
+    marked = Marked()
+    try:
+        marked.data = _Parser(_decoded(content), marked).document()
+    except _Problem as problem:
+        marked.problems.append((problem.mark, problem.text))
+    return marked
+
+
+class _Problem(Exception):
+    """One after which nothing more can be read."""
+
+    def __init__(self, mark: Mark, text: str) -> None:
+        super().__init__(text)
+        self.mark = mark
+        self.text = text
+
+
+def _decoded(content: bytes) -> str:
+    if len(content) > MAX_BYTES:
+        raise _Problem((1, 1), f"this is larger than {MAX_BYTES // 1000} kB; is it a graph file?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8-sig", "replace")
+        raise _Problem(_end(before), "this is not UTF-8; save the file as UTF-8") from None
+
+
+def _end(text: str) -> Mark:
+    return text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
+
+
+class _Parser:
+    """Makes data of PyYAML's events, one by one, so that limits hold before anything has grown."""
+
+    def __init__(self, text: str, marked: Marked) -> None:
+        self._marked = marked
+        try:
+            self._loader = yaml.SafeLoader(text)
+        except yaml.reader.ReaderError as error:
+            where = _end(text[: error.position])
+            raise _Problem(where, f"the character {chr(int(error.character))!r} can't be in YAML; remove it") from None
+
+    def document(self) -> Any:
+        """The only document; None if there is none."""
+        self._next()  # the stream's start
+        event = self._next()
+        if isinstance(event, yaml.StreamEndEvent):
+            self._marked.values[()] = (1, 1)
+            return None
+        data = self._value(self._next(), ())
+        self._next()  # the document's end
+        if not isinstance(event := self._next(), yaml.StreamEndEvent):
+            raise _Problem(_mark(event.start_mark), "a second document begins here; keep one to a file")
+        return data
+
+    def _next(self) -> yaml.Event:
+        try:
+            event: yaml.Event = self._loader.get_event()  # type: ignore[no-untyped-call]
+        except yaml.MarkedYAMLError as error:
+            problem = str(error.problem)
+            mark = error.context_mark if problem.startswith(_AT_START) else None
+            fallback = f"this is not YAML ({problem}); mend the quotes or the indentation"
+            sentence = next((text for start, text in _SENTENCES.items() if start in problem), fallback)
+            raise _Problem(_mark(mark or error.problem_mark), sentence) from None
+        except (ValueError, OverflowError):  # PyYAML does not look whether an escape's or a version's number is in range
+            mark = self._loader.get_mark()
+            raise _Problem(_mark(mark), "this number is out of range; put text with a backslash into single quotes") from None
+        return event
+
+    def _value(self, event: yaml.Event, loc: Loc) -> Any:
+        self._marked.values.setdefault(loc, _mark(event.start_mark))
+        self._refuse_names(event)
+        match event:
+            case yaml.ScalarEvent():
+                text = self._text(event)
+                return plain(text) if event.style is None else text
+            case yaml.SequenceStartEvent():
+                self._check_depth(event, loc)
+                return self._list(loc)
+            case yaml.MappingStartEvent():
+                self._check_depth(event, loc)
+                return self._mapping(loc)
+        return None  # an alias, which was refused
+
+    def _list(self, loc: Loc) -> list[Any]:
+        data: list[Any] = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            data.append(self._value(event, (*loc, len(data))))
+        return data
+
+    def _mapping(self, loc: Loc) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = self._key(event, loc)
+            at = (*loc, key)
+            if key in data:
+                first = self._marked.keys[at][0]
+                self._complain(event, f"{key!r} is given twice, first on line {first}; remove one")
+            self._marked.keys.setdefault(at, _mark(event.start_mark))
+            data[key] = self._value(self._next(), at)
+        return data
+
+    def _key(self, event: yaml.Event, loc: Loc) -> str:
+        """The key as it is written: JSON, and so every option, knows text only."""
+        if not isinstance(event, yaml.ScalarEvent):
+            self._complain(event, "a key must be text; put it into quotes")
+            self._value(event, (*loc, "?"))
+            return ""
+        self._refuse_names(event)
+        if event.value == "<<" and event.style is None:
+            self._complain(event, "a merge key ('<<') can't be in a graph file; write the options out")
+        return self._text(event)
+
+    def _text(self, event: yaml.ScalarEvent) -> str:
+        text: str = event.value
+        with suppress(UnicodeDecodeError):  # JSON writes what lies above U+FFFF as two escapes
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16")
+        if bad := _NO_TEXT.search(text):
+            self._complain(event, f"{bad[0]!r} is no character of a text; remove it")
+        return text
+
+    def _refuse_names(self, event: Any) -> None:
+        if isinstance(event, yaml.AliasEvent):
+            self._complain(
+                event, f"'*{event.anchor}' is an alias, which can't be in a graph file; write it out, or into quotes"
+            )
+        elif event.anchor is not None:
+            self._complain(event, f"'&{event.anchor}' is an anchor, which can't be in a graph file; remove it, or use quotes")
+        elif event.tag is not None:
+            self._complain(event, f"{event.tag!r} is a tag, which can't be in a graph file; remove it, or use quotes")
+
+    def _check_depth(self, event: yaml.Event, loc: Loc) -> None:
+        if len(loc) >= MAX_DEPTH:
+            raise _Problem(_mark(event.start_mark), f"more than {MAX_DEPTH} lists and mappings inside one another; use fewer")
+
+    def _complain(self, event: yaml.Event, text: str) -> None:
+        self._marked.problems.append((_mark(event.start_mark), text))
+
+
+def _mark(mark: Any) -> Mark:
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)

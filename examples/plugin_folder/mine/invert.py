@@ -1,0 +1,16 @@
+"""The `invert` stage."""
+
+from dataclasses import replace
+
+from bwpipe import Frame, Map, stage
+
+
+@stage("invert")
+class Invert(Map):
+    """Turns a negative into a positive: luma (H, W) is mirrored in the media's levels."""
+
+    def apply(self, frame: Frame) -> Frame:
+        """Mirror the luma of one frame."""
+        low, high = frame.unit.media.levels
+        luma = frame.luma.clip(low, high)
+        return replace(frame, luma=low + high - luma)

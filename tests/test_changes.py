@@ -1,0 +1,146 @@
+"""What `--set` changes, and what it says when it can't."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bwpipe.config import Graph, read_graph
+from bwpipe.yamlmarks import ConfigError
+
+TEXT = """\
+stages:
+  - use: read
+    path: in
+  - use: colorize
+    batch: 2
+  - use: write
+    path: out
+    options: {tune: film}
+  - use: write
+    path: small
+    id: copy
+    from: colorize
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pipeline.yaml").write_text(TEXT)
+
+
+def option(graph: Graph, name: str, key: str) -> Any:
+    return next(node.stage.model_dump()[key] for node in graph.nodes if node.id == name)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "key", "value"),
+    [
+        ("colorize.batch=4", "colorize", "batch", 4),
+        ("colorize.vividness=0.5", "colorize", "vividness", 0.5),
+        ("colorize.device=[cpu, cuda]", "colorize", "device", ["cpu", "cuda"]),
+        ("read.path=a=b", "read", "path", "a=b"),
+        ("read.path='1922'", "read", "path", "1922"),
+        ('read.path="\\ud83d\\ude00"', "read", "path", "\N{GRINNING FACE}"),
+        ("copy.overwrite=true", "copy", "overwrite", True),
+        ("write.options.tune=grain", "write", "options", {"tune": "grain"}),
+        ("write.options.bf='3'", "write", "options", {"tune": "film", "bf": "3"}),
+        ("copy.options.bf='3'", "copy", "options", {"bf": "3"}),
+        ("write.options={}", "write", "options", {}),
+        ("write.format=", "write", "format", None),
+    ],
+)
+def test_an_option_is_changed_by_a_value_in_yaml(change: str, name: str, key: str, value: Any) -> None:
+    assert option(read_graph("pipeline.yaml", [change]), name, key) == value
+
+
+def test_what_stands_beside_the_stages_is_changed_too() -> None:
+    graph = read_graph("pipeline.yaml", ["queue=8", "on_error=stop", "plugins=[]"])
+
+    assert (graph.queue, graph.on_error) == (8, "stop")
+
+
+def test_python_says_it_with_a_dict() -> None:
+    graph = read_graph("pipeline.yaml", {"colorize.batch": 4, "write.path": Path("else"), "queue": 1})
+
+    assert (option(graph, "colorize", "batch"), option(graph, "write", "path"), graph.queue) == (4, Path("else"), 1)
+
+
+def test_the_last_of_two_counts() -> None:
+    assert option(read_graph("pipeline.yaml", ["colorize.batch=4", "colorize.batch=5"]), "colorize", "batch") == 5
+
+
+def test_a_stage_with_an_id_is_still_known_by_its_name() -> None:
+    Path("pipeline.yaml").write_text(
+        TEXT.replace("use: colorize\n", "use: colorize\n    id: first\n").replace("from: c", "from: first #")
+    )
+
+    assert option(read_graph("pipeline.yaml", ["colorize.batch=3"]), "first", "batch") == 3
+
+
+def test_a_changed_value_mends_the_file() -> None:
+    Path("pipeline.yaml").write_text(TEXT.replace("batch: 2", "batch: many"))
+
+    assert option(read_graph("pipeline.yaml", ["colorize.batch=3"]), "colorize", "batch") == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("colorize.bach=4", "unknown option 'bach' of 'colorize'; did you mean 'batch'?"),
+        ("colorize.batch=four", "batch: expected an integer of at least 1, not 'four'"),
+        ("write.options.bf=3", "options.bf: expected text, not 3; put it into quotes"),
+        ("write.options=3", "options: expected `key: value` pairs, each value text, not 3"),
+        ("colorise.batch=4", "no stage is called 'colorise'; did you mean 'colorize'?"),
+        ("queu=8", "unknown option 'queu' of the graph; did you mean 'queue'?"),
+        ("plugins=mine", "plugins: expected a list, each item text, not 'mine'; write [mine]"),
+        ("plugins=[mine]", "there is no plugin folder mine"),
+        ("colorize=4", "this sets a whole stage; write STAGE.OPTION=VALUE, such as colorize.batch=4"),
+        ("stages=[]", "this sets a whole stage; write STAGE.OPTION=VALUE, such as colorize.batch=4"),
+        ("colorize.batch", "write STAGE.OPTION=VALUE, such as colorize.batch=4"),
+        ("=4", "write STAGE.OPTION=VALUE, such as colorize.batch=4"),
+        ("colorize.=4", "write STAGE.OPTION=VALUE, such as colorize.batch=4"),
+        ("read.path=[in", "the text ends inside a bracket; close it"),
+        ("read.path=*.tif", "a value that begins with '*' or '&' must be in quotes"),
+        ("colorize.from=reed", "no stage above is called 'reed'; did you mean 'read'?"),
+        ("copy.use=wite", "unknown stage 'wite'; did you mean 'write'?"),
+    ],
+)
+def test_what_is_wrong_names_the_change_and_no_line(change: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_graph("pipeline.yaml", [change])
+
+    assert str(caught.value) == f"--set {change}: {said}"
+
+
+def test_a_name_that_two_stages_have_is_refused() -> None:
+    Path("pipeline.yaml").write_text(TEXT.replace("    path: out", "    id: large\n    path: out"))
+
+    with pytest.raises(ConfigError) as caught:
+        read_graph("pipeline.yaml", ["write.path=x"])
+
+    assert str(caught.value) == "--set write.path=x: 2 stages are called 'write'; give each an `id` in the graph, and name that"
+
+
+def test_a_wrong_change_in_python_names_its_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_graph("pipeline.yaml", {"colorize.bach": 4, "write.path": object()})
+
+    assert str(caught.value).splitlines() == [
+        "set['write.path']: this is nothing that YAML can hold: Unable to serialize unknown type: <class 'object'>",
+        "set['colorize.bach']: unknown option 'bach' of 'colorize'; did you mean 'batch'?",
+    ]
+
+
+def test_all_that_is_wrong_with_changes_and_file_is_said_at_once() -> None:
+    Path("pipeline.yaml").write_text(TEXT.replace("batch: 2", "bach: 2"))
+
+    with pytest.raises(ConfigError) as caught:
+        read_graph("pipeline.yaml", ["read.frames=0", "wite.path=x"])
+
+    assert str(caught.value).splitlines() == [
+        "--set wite.path=x: no stage is called 'wite'; did you mean 'write'?",
+        "--set read.frames=0: frames: expected an integer of at least 1, not 0",
+        "pipeline.yaml:5:5: unknown option 'bach' of 'colorize'; did you mean 'batch'?",
+    ]

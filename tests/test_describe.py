@@ -1,0 +1,124 @@
+"""What `bwpipe stages`, `bwpipe models` and `bwpipe check` show."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import cv2
+import numpy as np
+import pytest
+from pydantic import Field
+from torch import Tensor
+
+from bwpipe import Frame, Map, NoEffect, plugins
+from bwpipe.base import stages
+from bwpipe.config import read_graph
+from bwpipe.describe import describe_graph, describe_network, describe_stage
+from bwpipe.errors import UsageError
+from bwpipe.network import Guess, Network, NetworkOptions, networks
+
+
+class Soften(Map):
+    """Softens frames.
+
+    More is said here, in a sentence that is long enough to be broken into two lines, since it goes on and on, to its end.
+    """
+
+    registered: ClassVar[str] = "soften"
+
+    radius: Annotated[float, Field(gt=0, le=9)]
+    """How far, in pixels; where this is more than a word, it goes
+    on in the next line."""
+    edges: Literal["keep", "off"] | int = "keep"
+    mask: NoEffect[Path | None] = None
+    """Where to."""
+
+    def apply(self, frame: Frame) -> Frame:
+        return frame
+
+
+def test_a_stage_is_described_by_its_docstrings_and_types() -> None:
+    assert "\n".join(describe_stage(Soften)) == (
+        "soften: Frame -> Frame\n"
+        "  Softens frames.\n"
+        "  More is said here, in a sentence that is long enough to be broken into two lines, since it goes on\n"
+        "  and on, to its end.\n"
+        "options:\n"
+        "  radius: a number above 0 and of at most 9 (must be given)\n"
+        "      How far, in pixels; where this is more than a word, it goes on in the next line.\n"
+        "  edges: 'keep', 'off' or an integer (default 'keep')\n"
+        "  mask: a path or nothing (default nothing)\n"
+        "      Where to.\n"
+        "  workers: an integer of at least 1 (default 1)\n"
+        "      How many items are worked on at a time."
+    )
+
+
+def test_every_stage_and_network_that_comes_along_describes_each_of_its_options() -> None:
+    plugins.load()
+
+    described = [
+        line for name in stages if stages[name].__module__.startswith("bwpipe.") for line in describe_stage(stages[name])
+    ]
+    described += [line for name in networks for line in describe_network(networks[name])]
+
+    options = [
+        i for i, line in enumerate(described) if line.startswith("  ") and line.endswith(")") and "(" in line and line[2] != " "
+    ]
+    assert len(options) > 20
+    assert [described[i] for i in options if not described[i + 1].startswith("      ")] == []
+    assert all(len(line) <= 200 for line in described)
+
+
+def test_a_network_is_described_with_what_it_produces() -> None:
+    class Sized(NetworkOptions):
+        width: int = 4
+        """How wide."""
+
+    class Net(Network):
+        """Guesses."""
+
+        registered = "sized"
+        produces = "chroma"
+        Options = Sized
+
+        def input_size(self, height: int, width: int) -> tuple[int, int]:
+            raise NotImplementedError
+
+        def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
+            raise NotImplementedError
+
+    assert list(describe_network(Net)) == [
+        "sized: produces chroma",
+        "  Guesses.",
+        "options:",
+        "  width: an integer (default 4)",
+        "      How wide.",
+    ]
+
+
+def test_a_graph_is_described_with_what_a_run_would_do(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((9, 9), np.uint8))
+    (tmp_path / "c.jpg").write_bytes(b"no picture")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").write_text("somebody's")
+    graph = read_graph(
+        {"stages": [{"use": "read", "path": tmp_path / "?.*"}, {"use": "write", "id": "copy", "path": tmp_path / "out"}]}
+    )
+
+    lines = list(describe_graph(graph))
+
+    assert lines[0] == "read: nothing -> Frame"
+    assert f"  path: {str(tmp_path / '?.*')!r}" in lines
+    assert "copy (write): Frame -> nothing, after read" in lines
+    assert "would read: 1 picture" in lines
+    assert "kept, since not bwpipe's: 1" in lines
+    assert [line for line in lines if line.startswith(f"can't be read: {tmp_path / 'c.jpg'}: ")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.jpg", "out"]
+
+
+def test_a_graph_with_nothing_to_read_is_refused(tmp_path: Path) -> None:
+    graph = read_graph({"stages": [{"use": "read", "path": tmp_path}, {"use": "write", "path": tmp_path / "out"}]})
+
+    with pytest.raises(UsageError, match=r"^stages\[0\]: there is nothing to read"):
+        list(describe_graph(graph))

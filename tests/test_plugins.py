@@ -1,0 +1,175 @@
+"""Stages and networks from everywhere: built in, from a graph's folders, from installed packages; and the two examples."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bwpipe import plugins
+from bwpipe.base import stages
+from bwpipe.errors import UsageError
+from bwpipe.network import networks
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+STAGE = """
+from bwpipe import Frame, Map, stage
+
+@stage({name!r})
+class Made(Map):
+    def apply(self, frame: Frame) -> Frame:
+        return frame
+"""
+
+CLASS = "from bwpipe import Map, stage\n@stage('plugins_x')\nclass X(Map):\n"
+
+
+def plugin(folder: Path, file: str, source: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(source)
+    return folder
+
+
+def test_what_comes_with_bwpipe_is_found() -> None:
+    plugins.load()
+
+    assert {"read", "colorize", "write", "fit"} <= set(stages)
+    assert "autoencoder" in networks
+
+
+def test_loading_twice_is_as_good_as_once(tmp_path: Path) -> None:
+    folder = plugin(tmp_path, "one.py", STAGE.format(name="plugins_twice"))
+
+    plugins.load([folder])
+    first = stages["plugins_twice"]
+    plugins.load([folder, tmp_path / ".." / tmp_path.name])
+
+    assert stages["plugins_twice"] is first
+
+
+def test_two_folders_of_one_name_with_files_of_one_name_do_not_clash(tmp_path: Path) -> None:
+    folders = [
+        plugin(tmp_path / place / "mine", "same.py", STAGE.format(name=f"plugins_{place}")) for place in ("here", "there")
+    ]
+
+    plugins.load(folders)
+
+    assert {"plugins_here", "plugins_there"} <= set(stages)
+
+
+def test_plugins_of_a_folder_share_what_begins_with_an_underscore(tmp_path: Path) -> None:
+    plugin(tmp_path, "_names.py", "NAME = 'plugins_shared'\nassert __name__ != '__main__'")
+    plugin(tmp_path, "a stage.py", "from ._names import NAME\n" + STAGE.format(name="x").replace("'x'", "NAME"))
+
+    plugins.load([tmp_path])
+
+    assert "plugins_shared" in stages
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("def (", "SyntaxError: invalid syntax (broken.py, line 1)"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("raise OSError('one\\ntwo')", "OSError: one two"),
+        (CLASS + "    ...", "TypeError: stage 'plugins_x' has no method 'apply'"),
+        (
+            CLASS + "    def apply(self, item): ...",
+            "TypeError: X.apply needs type hints for what it takes and gives: they are the ports",
+        ),
+        ("raise ImportError('libGL.so.1: cannot open shared object file')",
+         "ImportError: libGL.so.1: cannot open shared object file; install it: on Debian and Ubuntu, `apt install libgl1`"),
+    ],
+)  # fmt: skip
+def test_a_plugin_that_cannot_be_imported_is_refused_by_name(tmp_path: Path, source: str, reason: str) -> None:
+    plugin(tmp_path, "broken.py", source)
+
+    with pytest.raises(UsageError) as caught:
+        plugins.load([tmp_path])
+
+    assert str(caught.value) == f"plugin {tmp_path}/broken.py can't be imported: {reason}"
+    assert "plugins_x" not in stages
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
+    plugin(tmp_path / "my stages", "reader.py", STAGE.format(name="read"))
+
+    both = r"stage 'read' is in both bwpipe\.stages\.read and bwpipe_plugins_my_stages_\w+\.reader$"
+    with pytest.raises(UsageError, match=rf"reader\.py can't be imported: ValueError: {both}"):
+        plugins.load([tmp_path / "my stages"])
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^there is no plugin folder .*nowhere$"):
+        plugins.load([tmp_path / "nowhere"])
+
+
+def install(distribution: str, group: str, name: str, module: str, site: Path) -> None:
+    """Leave what an installer leaves of a package: its name and its entry point."""
+    info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
+
+
+def test_an_installed_network_is_found_and_a_broken_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = "from bwpipe.network import Network, network\n@network('plugins_net')\nclass Net(Network): ..."
+    plugin(tmp_path, "plugins_net_module.py", source)
+    install("net-package", "bwpipe.models", "net", "plugins_net_module", tmp_path)
+
+    plugins.load()
+
+    assert "plugins_net" in networks
+    install("bad-package", "bwpipe.stages", "bad", "plugins_no_module", tmp_path)
+    with pytest.raises(
+        UsageError, match=r"^plugin 'bad' of the package 'bad-package' can't be imported: ModuleNotFoundError: "
+    ):
+        plugins.load()
+
+
+def bwpipe(*arguments: str | Path, path: Path | None = None) -> None:
+    """Run the command line in a process of its own, with a folder of packages more."""
+    program = "import sys; sys.path[:0] = sys.argv.pop(1).split(); from bwpipe.cli import main; main()"
+    command = [sys.executable, "-c", program, f"{path} {EXAMPLES / 'plugin_package'}" if path else "", *map(str, arguments)]
+    subprocess.run(command, check=True, timeout=100)
+
+
+def test_the_plugin_folder_of_the_examples_runs(tmp_path: Path) -> None:
+    negative = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), negative)
+
+    graph = EXAMPLES / "plugin_folder" / "pipeline.yaml"
+    bwpipe("run", graph, "--set", f"read.path={tmp_path / 'in'}", "--set", f"write.path={tmp_path / 'out'}")
+
+    made = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
+    assert made is not None
+    assert np.abs(made.astype(int) - (255 - negative.astype(int)).reshape(20, 30, *[1] * (made.ndim - 2))).max() <= 1
+
+
+def test_the_tests_of_the_plugin_folder_pass() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "plugin_folder")]
+    subprocess.run(command, check=True, timeout=100, capture_output=True)
+
+
+def test_the_plugin_package_of_the_examples_runs(tmp_path: Path) -> None:
+    red = np.zeros((16, 16, 3), np.uint8)
+    red[..., 2] = 200
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), red)
+    project = tomllib.loads((EXAMPLES / "plugin_package" / "pyproject.toml").read_text())["project"]
+    [(name, module)] = project["entry-points"]["bwpipe.stages"].items()
+    install(project["name"], "bwpipe.stages", name, module, tmp_path / "site")
+
+    paths = ["--set", f"read.path={tmp_path / 'in'}", "--set", f"write.path={tmp_path / 'out'}", "--set", "saturate.factor=0"]
+    bwpipe("run", EXAMPLES / "plugin_package" / "pipeline.yaml", *paths, path=tmp_path / "site")
+
+    made = cv2.imread(str(tmp_path / "out" / "a.png"))
+    assert made is not None
+    assert np.ptp(made.astype(int), axis=2).max() <= 2  # grey: all of the red is gone
