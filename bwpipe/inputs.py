@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from bwpipe.errors import UsageError
 
-SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "system volume information"})
+SYSTEM = frozenset(
+    {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
+)
 """Names, in lower case, that operating systems put into folders; those that begin with a dot are skipped too."""
 
 
@@ -31,12 +33,16 @@ def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
         yield start, PurePosixPath(start.name)
     elif has_magic(str(start)):
         root = Path(*_fixed(start))
-        for found in sorted(glob(str(start), recursive=True), key=os.fsencode):
-            file = Path(found)
+        for file in sorted(root.glob(str(start.relative_to(root))), key=os.fsencode):
             if file.is_file() and not any(_is_system(part) for part in file.relative_to(root).parts):
                 yield file, _place(file, root)
     else:
         raise UsageError(f"there is no file or folder {path}; give `read` another `path`")
+
+
+def leads_outside(path: Path, name: PurePosixPath) -> bool:
+    """Whether a file is a link out of the folder that is read; `path` and `name` are what `find_files` gave."""
+    return not path.resolve().is_relative_to(path.parents[len(name.parts) - 1].resolve())
 
 
 def _fixed(pattern: Path) -> Iterator[str]:
@@ -51,7 +57,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
-        raise UsageError(f"{folder}: can't be listed ({error.strerror}); mend its permissions, or read another folder") from error
+        raise UsageError(f"{folder}: can't be listed ({error.strerror}); mend that, or read another folder") from error
     for entry in entries:
         if _is_system(entry.name):
             continue

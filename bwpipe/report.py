@@ -49,6 +49,8 @@ class Progress:
         """Show that so many frames are finished."""
         if self._bar is not None:
             self._bar.update(frames - self._bar.n)
+            if frames == self._total:
+                self.close()
         elif not self._quiet and frames and monotonic() - self._said >= EVERY:
             self._said = monotonic()
             rate = frames / (self._said - self._start)
@@ -59,6 +61,7 @@ class Progress:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
 
 class Journal:

@@ -59,7 +59,7 @@ def run_stages(
             case Source():
                 return drive_source(node.stage, plan.todo, plan.context, run, meter)
             case Sink():
-                units = drive_sink(
+                return drive_sink(
                     node.stage,
                     iter(inbox[node.id]),
                     wanted=plan.recipes[node.id].__contains__,
@@ -67,14 +67,15 @@ def run_stages(
                     run=run,
                     meter=meter,
                 )
-                return (over(node, unit) for unit in units)
             case _:
                 return drive(node.stage, iter(inbox[node.id]), run, meter)
 
     def work(node: Node) -> None:
         try:
             for item in stream(node):
-                if item is not None and not isinstance(item, End):
+                if isinstance(node.stage, Sink):
+                    over(node, item)
+                elif not isinstance(item, End):
                     meters[node.id].items += 1
                 wanted = [channel.put(item) for channel in outbox[node.id]]
                 if wanted and not any(wanted):

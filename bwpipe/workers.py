@@ -1,7 +1,7 @@
 """Several threads on one stream, whose order stays."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ordered(function: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
+def ordered(function: Callable[[A], B], items: Iterable[A], workers: int) -> Generator[B, None, None]:
     """Apply a function in several threads; results come in the order of the items, at most `workers` ahead of the reader."""
     if workers == 1:
         yield from map(function, items)

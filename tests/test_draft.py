@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.Monk
     victim = tmp_path / "victim"
     (tmp_path / WORK_FOLDER).mkdir()
     monkeypatch.setattr("secrets.token_hex", lambda count: "guessed")
-    os.symlink(victim, tmp_path / WORK_FOLDER / "guessed.part.png")
+    (tmp_path / WORK_FOLDER / "guessed.part.png").symlink_to(victim)
 
     with pytest.raises(FileExistsError):
         Draft(tmp_path / "a.png", tmp_path)

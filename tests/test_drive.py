@@ -1,7 +1,8 @@
 """The shapes of stages, each driven as the engine does it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from bwpipe.meter import Meter
 from bwpipe.testing import make_frames
 
 
-def stream(frames: list[Frame]) -> Iterator[Frame | End]:
+def stream(of: Iterable[Frame]) -> Iterator[Frame | End]:
+    frames = list(of)
     for i, frame in enumerate(frames):
         yield frame
         if i + 1 == len(frames) or frames[i + 1].unit is not frame.unit:
@@ -113,7 +115,7 @@ def test_batches_are_full_and_of_one_key_and_the_order_stays() -> None:
 def test_a_batch_never_crosses_from_one_film_to_the_next() -> None:
     films = [make_frames(5, film=True, name=f"{i}.mkv") for i in range(3)]  # Marked asserts it
 
-    made = driven(Marked(batch=4, workers=2), stream(sum(films, [])))
+    made = driven(Marked(batch=4, workers=2), stream(chain(*films)))
 
     assert [item.index for item in made if not isinstance(item, End)] == [0, 1, 2, 3, 4] * 3
 
@@ -151,8 +153,8 @@ def test_out_of_memory_for_a_single_frame_ends_the_run() -> None:
 def test_a_unit_map_sees_one_unit_at_a_time_and_may_stop_early() -> None:
     films = [make_frames(3, film=True, name=f"{i}.mkv") for i in range(2)]
 
-    backwards = driven(Reversed(), stream(sum(films, [])))
-    first = driven(FirstOnly(), stream(sum(films, [])))
+    backwards = driven(Reversed(), stream(chain(*films)))
+    first = driven(FirstOnly(), stream(chain(*films)))
 
     assert [item.index for item in backwards if not isinstance(item, End)] == [2, 1, 0, 2, 1, 0]
     assert [type(item) for item in first] == [Frame, End, Frame, End]
@@ -242,10 +244,15 @@ class Lister(Sink):
 
 def written(path: Path, items: Iterator[Frame | End], run: Run | None = None) -> dict[str, str]:
     sink = Lister(path=path, workers=2)
-    stream = drive_sink(
-        sink, items, wanted=lambda unit: unit.media.name.name != "other.mkv", keep=lambda unit, draft: draft.publish(), run=run or Run(), meter=Meter()
+    units = drive_sink(
+        sink,
+        items,
+        wanted=lambda unit: unit.name.name != "other.mkv",
+        keep=lambda unit, draft: draft.publish(),
+        run=run or Run(),
+        meter=Meter(),
     )
-    list(stream)
+    list(units)
     return {str(file.name): file.read_text() for file in path.iterdir() if file.is_file()}
 
 

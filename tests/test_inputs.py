@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bwpipe.errors import UsageError
-from bwpipe.inputs import find_files
+from bwpipe.inputs import find_files, leads_outside
 
 
 @pytest.fixture
@@ -46,3 +46,12 @@ def test_folders_that_link_into_a_circle_are_not_followed(tree: Path) -> None:
 def test_a_missing_path_is_refused(tree: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no file or folder .*gone; give `read` another `path`"):
         names(tree / "gone")
+
+
+def test_a_link_out_of_the_folder_is_known_as_one(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "g.png"
+    outside.touch()
+    (tree / "link.png").symlink_to(outside)
+    (tree / "alias.png").symlink_to(tree / "a.png")
+
+    assert {str(name) for path, name in find_files(str(tree)) if leads_outside(path, name)} == {"link.png"}

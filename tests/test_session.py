@@ -267,7 +267,7 @@ def test_two_inputs_that_would_become_one_file_are_refused_by_both_names(place: 
     (place.inputs / "other").mkdir()
     (place.inputs / "other" / "1.txt").write_text("1")
 
-    refused(place, r"deep/1\.txt and .*other/1\.txt would both become .*out/1\.txt|other/1\.txt and .*deep/1\.txt", write_text__flat=True)
+    refused(place, r"in/other/1\.txt and .*in/deep/1\.txt would both become .*out/1\.txt", write_text__flat=True)
 
 
 def test_nothing_to_read_is_refused(place: Place) -> None:
@@ -281,7 +281,9 @@ def test_a_stage_that_can_not_be_set_up_is_refused_before_anything_is_written(pl
     refused(place, "there is no such device", add__fail="setup")
 
 
-@pytest.mark.parametrize(("options", "words"), [({"add__fail": "memory"}, "out of memory"), ({"write_text__full": True}, "the disk is full")])
+@pytest.mark.parametrize(
+    ("options", "words"), [({"add__fail": "memory"}, "out of memory"), ({"write_text__full": True}, "the disk is full")]
+)
 def test_what_no_file_is_to_blame_for_aborts_the_run(place: Place, options: dict[str, Any], words: str) -> None:
     with pytest.raises(RunAborted, match=words):
         place.run(**options)

@@ -1,0 +1,209 @@
+"""The command line."""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from bwpipe.errors import BwpipeError, UsageError
+from bwpipe.signals import InterruptedRun, interruptible
+
+if TYPE_CHECKING:
+    from bwpipe.config import Graph
+
+app = typer.Typer(
+    help="Colourises folders of black-and-white photographs and old films, and trains the network that does it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_debug = False
+
+GraphFile = Annotated[Path, typer.Argument(help="The graph file.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Change an option of the graph; may be given several times."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where in the code an error came from.")]
+
+
+def main() -> NoReturn:
+    """Run the command line, and end the process with what came of it: 0, 1, 2, 3, 130 or 143."""
+    try:
+        app()
+    except InterruptedRun as error:
+        print(f"{error}; the same command goes on from here", file=sys.stderr)
+        sys.exit(error.exit_code)
+    raise AssertionError("typer ends the process")
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Show an error in a sentence, and end with its code."""
+    from bwpipe.report import printable
+
+    try:
+        yield
+    except BwpipeError as error:
+        if _debug:
+            traceback.print_exc()
+        for line in str(error).splitlines():
+            print(f"error: {printable(line)}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from bwpipe import __version__
+
+        print(f"bwpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Debug = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version, and no more.")
+    ] = False,
+) -> None:
+    global _debug  # noqa: PLW0603 (typer has no other place for an option of all commands)
+    _debug = debug
+
+
+def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool) -> None:
+    """Run a graph, show what came of it, and end with its code."""
+    from bwpipe.config import read_graph
+    from bwpipe.session import run_graph
+
+    with _refusals(), interruptible():
+        outcome = run_graph(read_graph(graph, options or []) if isinstance(graph, Path) else graph, quiet=quiet)
+    if not quiet:
+        print(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def run(graph: GraphFile, options: Set = None, quiet: Quiet = False) -> None:
+    """Run a graph: colour pictures and films. The same command again does the rest only."""
+    _execute(graph, options, quiet=quiet)
+
+
+@app.command()
+def train(graph: GraphFile, options: Set = None, quiet: Quiet = False) -> None:
+    """Run a train graph: fit a network to colour photographs. The same command again goes on where it was."""
+    _execute(graph, options, quiet=quiet)
+
+
+@app.command()
+def colorize(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A picture, a film, a folder of them, or a pattern.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The folder for the coloured ones.")],
+    options: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Colour pictures and films with the graph of `bwpipe init`, without a file."""
+    from bwpipe.config import read_graph
+    from bwpipe.templates import template
+
+    with _refusals():
+        paths = [f"read.path={json.dumps(source)}", f"write.path={json.dumps(str(output))}"]  # JSON's texts are YAML's
+        graph = read_graph(template("pipeline.yaml"), [*paths, *(options or [])])
+    _execute(graph, None, quiet=quiet)
+
+
+@app.command()
+def check(graph: GraphFile, options: Set = None) -> None:
+    """Read and check a graph, say what it would do, and run nothing."""
+    from bwpipe.config import read_graph
+    from bwpipe.describe import describe_graph
+
+    with _refusals():
+        for line in describe_graph(read_graph(graph, options or [])):
+            print(line)
+
+
+Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one, with its options.", show_default=False)]
+
+
+@app.command()
+def stages(name: Name = None) -> None:
+    """List the stages that a graph can use, or describe one."""
+    from bwpipe.base import stages as registry
+    from bwpipe.describe import describe_stage
+
+    _list(registry, name, describe_stage)
+
+
+@app.command()
+def models(name: Name = None) -> None:
+    """List the networks, or describe one."""
+    from bwpipe.describe import describe_network
+    from bwpipe.network import networks as registry
+
+    _list(registry, name, describe_network)
+
+
+def _list(registry: Any, name: str | None, describe: Any) -> None:
+    from bwpipe import plugins
+    from bwpipe.registry import UnknownNameError
+
+    with _refusals():
+        plugins.load()
+        try:
+            names = [name] if name else list(registry)
+            for each in names:
+                for line in describe(registry[each]) if name else [f"{each:12}  {first_line(registry[each])}"]:
+                    print(line)
+        except UnknownNameError as error:
+            raise UsageError(str(error)) from None
+
+
+def first_line(cls: type) -> str:
+    """The first line of a class's docstring."""
+    return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of graph files, for editors."""
+    from bwpipe.schema import schema as make_schema
+
+    with _refusals():
+        print(json.dumps(make_schema(), indent=2))
+
+
+@app.command()
+def samples(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path("samples")) -> None:
+    """Write black-and-white samples: scikit-image's photographs, and a film of five seconds with sound."""
+    from bwpipe.samples import write_samples
+
+    with _refusals():
+        for path in write_samples(folder):
+            print(path)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to; created if missing.")] = Path()) -> None:
+    """Write pipeline.yaml and train.yaml into a folder that has none yet."""
+    from bwpipe.templates import write_templates
+
+    with _refusals():
+        for path in write_templates(folder):
+            print(path)
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices and codecs, for bug reports."""
+    from bwpipe.doctor import diagnose
+
+    for name, fact in diagnose().items():
+        print(f"{name:16}  {fact}")

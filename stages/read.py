@@ -1,0 +1,75 @@
+"""The `read` stage."""
+
+import mimetypes
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from pydantic import PrivateAttr
+
+from bwpipe import Broken, Count, Frame, MediaError, NoEffect, Run, Source, Unit, stage
+from bwpipe import film as films
+from bwpipe.film import Film
+from bwpipe.film_open import open_film
+from bwpipe.film_read import read_film
+from bwpipe.inputs import find_files, leads_outside
+from bwpipe.picture import HEAD, sniff
+from bwpipe.picture_open import open_picture
+from bwpipe.picture_read import read_picture
+
+
+@stage("read")
+class Read(Source):
+    """Reads pictures and films: a file, a folder with its subfolders, or a pattern. Content tells them apart, not names."""
+
+    OTHERS: ClassVar[frozenset[str]] = frozenset(
+        {".avif", ".arw", ".cr2", ".dng", ".heic", ".heif", ".jxl", ".mts", ".mxf", ".nef", ".vob"}
+    )
+    """Endings of pictures and films that `mimetypes` does not know."""
+
+    path: NoEffect[str]
+    """A file, a folder, or a pattern such as `scans/**/*.tif`; from the current folder."""
+    frames: Count | None = None
+    """Read this many frames of each film only, for a trial."""
+    max_pixels: NoEffect[Count] = 250_000_000
+    """Pictures and films with more pixels than this are refused by their header: a small file can hold a huge picture."""
+    workers: NoEffect[Count] = 2
+    """How many pictures are read at a time."""
+
+    _run: Run = PrivateAttr()
+
+    def setup(self, run: Run) -> None:
+        """Remember whom to tell of losses."""
+        self._run = run
+
+    def units(self) -> Iterator[Unit | Broken]:
+        """Every picture and film; what only has the name of one is broken, and other files are none of our business."""
+        alone = Path(self.path).is_file()
+        for path, name in find_files(self.path):
+            if leads_outside(path, name) and not alone:
+                yield Broken(path, name, "it is a link out of the folder that is read; read the folder that it leads to")
+                continue
+            try:
+                with path.open("rb") as file:
+                    head = file.read(HEAD)
+                if sniff(head):
+                    yield Unit(open_picture(path, name, max_pixels=self.max_pixels))
+                elif films.sniff(path):
+                    yield Unit(open_film(path, name, max_pixels=self.max_pixels))
+                elif alone or self._looks_like_media(name):
+                    yield Broken(path, name, "it is no picture or film of a kind that can be read; convert it first")
+            except MediaError as error:
+                yield Broken(path, name, str(error))
+            except OSError as error:
+                yield Broken(path, name, f"it can't be read ({error.strerror})")
+
+    def read(self, unit: Unit, context: int) -> Iterator[Frame]:
+        """The one frame of a picture, or the frames of a film in the order they are shown."""
+        if isinstance(unit.media, Film):
+            yield from read_film(unit, context, frames=self.frames, warn=lambda text: self._run.warn(text, unit.media))
+        else:
+            yield read_picture(unit)
+
+    def _looks_like_media(self, name: PurePosixPath) -> bool:
+        kind, _ = mimetypes.guess_type(name.name)
+        return (kind or "").startswith(("image/", "video/")) or name.suffix.lower() in self.OTHERS

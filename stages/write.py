@@ -1,0 +1,168 @@
+"""The `write` stage."""
+
+from collections.abc import Callable
+from pathlib import Path
+from string import Formatter
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, PrivateAttr
+
+from bwpipe import Count, Frame, MediaError, NoEffect, Run, Sink, Unit, stage
+from bwpipe.color import codes
+from bwpipe.draft import Draft
+from bwpipe.enlarge import enlarge
+from bwpipe.film import Film
+from bwpipe.film_codec import Encoding, check_encoding, chroma_grid, container_for
+from bwpipe.film_write import FilmWriter
+from bwpipe.picture import Picture
+from bwpipe.picture_write import TargetFormat, target_format, target_suffix, write_picture
+
+
+def _pattern(text: str) -> str:
+    fields = [field for _, field, _, _ in Formatter().parse(text) if field is not None]
+    if fields != ["stem"] or "/" in text or "\\" in text:
+        raise ValueError("expected a name with {stem} in it once, such as {stem}-coloured")
+    return text
+
+
+@stage("write")
+class Write(Sink):
+    """Writes pictures and films in colour: luma and all else of the file kept, in a tree that mirrors the input's."""
+
+    path: NoEffect[Path]
+    """The folder for the output; created if missing."""
+    name: NoEffect[Annotated[str, AfterValidator(_pattern)]] = "{stem}"
+    """What files are called, without their ending; {stem} is the input's name."""
+    format: TargetFormat | None = None
+    """The format of pictures; each one's own by default."""
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+    """Of JPEG pictures that were none before. One that was keeps its own quality, or better."""
+    codec: str = "h264"
+    """How films are coded: `h264`, `h265`, `ffv1` (lossless), or another encoder of FFmpeg's."""
+    crf: Annotated[float, Field(ge=0)] | None = None
+    """Constant rate factor of films, lower is better and larger; visually lossless by default."""
+    preset: str | None = None
+    """The encoder's own word for how much time it takes; `medium` by default."""
+    pix_fmt: str | None = None
+    """The pixel format of films, by FFmpeg's name; the source's chroma grid and depth by default."""
+    threads: Count = 4
+    """Of a film's encoder. They change its bytes, so the number does not follow the machine's cores."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """Further options of the encoder, by FFmpeg's names."""
+    workers: NoEffect[Count] = 2
+    """How many pictures are written at a time."""
+
+    _run: Run = PrivateAttr()
+    _open: dict[Unit, tuple[Draft, "_PictureTarget | _FilmTarget"]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How films are coded."""
+        return Encoding(
+            codec=self.codec, crf=self.crf, preset=self.preset, pix_fmt=self.pix_fmt, threads=self.threads, options=self.options
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The folder for the output."""
+        return self.path.expanduser().absolute()
+
+    def target(self, unit: Unit) -> Path:
+        """The file in that folder which mirrors the input's place."""
+        media = unit.media
+        if isinstance(media, Film):
+            suffix = container_for(media, self.encoding).suffix
+        elif isinstance(media, Picture):
+            suffix = target_suffix(media, target_format(media, self.format))
+        else:
+            suffix = media.name.suffix
+        return self.folder / media.name.parent / f"{self.name.format(stem=media.name.stem)}{suffix}"
+
+    def setup(self, run: Run) -> None:
+        """Check that there is such an encoder. Raises UsageError."""
+        check_encoding(self.encoding)
+        self._run = run
+
+    def open(self, unit: Unit) -> None:
+        """Begin a file."""
+        draft = Draft(self.target(unit), self.folder)
+        try:
+            self._open[unit] = draft, self._open_target(unit, draft.path)
+        except BaseException:
+            draft.discard()
+            raise
+
+    def write(self, frame: Frame) -> None:
+        """Add a frame; one whose chroma is unknown is written without colour."""
+        _, target = self._open[frame.unit]
+        target.write(frame)
+
+    def commit(self, unit: Unit) -> Draft:
+        """Finish the file."""
+        draft, target = self._open[unit]
+        target.close()
+        del self._open[unit]
+        return draft
+
+    def abandon(self, unit: Unit) -> None:
+        """Remove the unfinished file."""
+        draft, target = self._open.pop(unit, (None, None))
+        if draft and target:
+            target.abandon()
+            draft.discard()
+
+    def _open_target(self, unit: Unit, path: Path) -> "_PictureTarget | _FilmTarget":
+        media = unit.media
+
+        def warn(text: str) -> None:
+            self._run.warn(text, media)
+
+        if isinstance(media, Film):
+            return _FilmTarget(FilmWriter(path, media, self.encoding, stop=unit.stop, warn=warn), media, self.encoding)
+        if isinstance(media, Picture):
+            return _PictureTarget(path, target_format(media, self.format), self.quality, warn)
+        raise TypeError(f"{media.name} is neither a picture nor a film")
+
+
+class _PictureTarget:
+    """A picture's file, which is written at once."""
+
+    def __init__(self, path: Path, target: TargetFormat, quality: int, warn: Callable[[str], None]) -> None:
+        self._path, self._target, self._quality, self._warn = path, target, quality, warn
+
+    def write(self, frame: Frame) -> None:
+        media = frame.unit.media
+        chroma = _enlarged(frame, (media.height, media.width))
+        write_picture(self._path, frame, chroma, target=self._target, quality=self._quality, warn=self._warn)
+
+    def close(self) -> None:
+        """There is nothing left to do."""
+
+    def abandon(self) -> None:
+        """There is nothing to let go of."""
+
+
+class _FilmTarget:
+    """A film's file, which grows frame by frame."""
+
+    def __init__(self, writer: FilmWriter, film: Film, encoding: Encoding) -> None:
+        self._writer, self._film = writer, film
+        self._grid = chroma_grid(film, encoding)
+        self.close, self.abandon = writer.close, writer.abandon
+
+    def write(self, frame: Frame) -> None:
+        film = self._film
+        chroma = codes(_enlarged(frame, (self._grid.height, self._grid.width)), film.matrix, film.depth, film.levels)
+        if frame.pts is None:
+            raise MediaError(f"frame {frame.index} has no time")
+        self._writer.write(frame.luma, chroma, frame.pts, frame.duration)
+
+
+def _enlarged(frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The chroma (2, *size) that is written, within the gamut; no colour where it is unknown."""
+    if frame.chroma is None:
+        return np.zeros((2, *size), np.float32)
+    media = frame.unit.media
+    return enlarge(frame.chroma, frame.luma, media.levels, media.matrix, size)

@@ -1,0 +1,13 @@
+from pathlib import Path
+
+import pytest
+
+from bwpipe.samples import write_samples
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the samples that `bwpipe samples` writes: five pictures and a film. Not to be changed."""
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder)
+    return folder

@@ -1,0 +1,115 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bwpipe import __version__
+from bwpipe.cli import app
+
+ROOT = Path(__file__).parents[1]
+
+
+def bwpipe(*arguments: str, code: int = 0) -> str:
+    """What the command prints on standard output, or on standard error if it is to fail."""
+    result = CliRunner().invoke(app, arguments)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stderr if code else result.stdout
+
+
+def test_help_names_every_command_and_imports_neither_torch_nor_opencv() -> None:
+    heavy = "[name for name in ('torch', 'cv2', 'av') if name in sys.modules]"
+    program = f"import sys\nfrom bwpipe.cli import main\ntry: main()\nfinally: print({heavy})"
+    command = [sys.executable, "-c", program, "--help"]
+
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert printed.endswith("[]\n")
+    for name in ("run", "train", "check", "stages", "models", "schema", "samples", "init", "colorize", "doctor"):
+        assert f"  {name} " in printed
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "bwpipe", "--version"]
+
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+    assert printed.stdout == f"bwpipe {__version__}\n"
+
+
+def test_stages_and_models_are_listed_and_described() -> None:
+    assert {"read", "grayscale", "colorize", "write"} <= {line.split()[0] for line in bwpipe("stages").splitlines()}
+    assert "autoencoder" in bwpipe("models")
+    described = bwpipe("stages", "read")
+    assert described.startswith("read: nothing -> Frame\n")
+    assert "frames: an integer of at least 1 or nothing (default nothing)" in described
+    assert bwpipe("models", "autoencoder").startswith("autoencoder: produces rgb\n")
+
+
+def test_an_unknown_stage_is_refused_with_the_nearest_name() -> None:
+    assert bwpipe("stages", "grayscal", code=2) == "error: unknown stage 'grayscal'; did you mean 'grayscale'?\n"
+
+
+def test_a_missing_graph_file_is_refused() -> None:
+    for command in ("run", "train", "check"):
+        assert "gone.yaml" in bwpipe(command, "gone.yaml", code=2)
+
+
+def test_the_schema_is_json_schema_and_holds_of_our_own_graph_files() -> None:
+    import jsonschema
+    import yaml
+
+    schema = json.loads(bwpipe("schema"))
+
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for name in ("pipeline.yaml", "train.yaml", "recipes/autoencoder.yaml"):
+        jsonschema.validate(yaml.safe_load((ROOT / name).read_text(encoding="utf-8")), schema)
+
+
+def test_init_writes_the_graph_files_once(tmp_path: Path) -> None:
+    bwpipe("init", str(tmp_path / "new"))
+
+    assert (tmp_path / "new" / "pipeline.yaml").read_bytes() == (ROOT / "pipeline.yaml").read_bytes()
+    assert "there is such a file already" in bwpipe("init", str(tmp_path / "new"), code=2)
+
+
+def test_doctor_names_versions_devices_and_codecs() -> None:
+    said = bwpipe("doctor")
+
+    assert {line.split()[0] for line in said.splitlines()} >= {"python", "torch", "av", "devices", "FFmpeg", "encoders"}
+    assert "libx264" in said
+
+
+def test_check_says_what_a_run_would_do_and_does_nothing(samples: Path, tmp_path: Path) -> None:
+    changes = ("--set", f"read.path={samples}", "--set", f"write.path={tmp_path / 'out'}")
+
+    said = bwpipe("check", str(ROOT / "pipeline.yaml"), *changes)
+
+    assert "colorize: Frame -> Frame, after grayscale" in said
+    assert said.endswith("would read: 5 pictures, 1 film\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_colorize_needs_no_graph_file(samples: Path, tmp_path: Path) -> None:
+    said = bwpipe("colorize", str(samples / "chelsea.png"), "-o", str(tmp_path / "out"), "--set", "colorize.precision=float32")
+
+    assert said.splitlines()[-1].startswith("1 done in ")
+    assert (tmp_path / "out" / "chelsea.png").stat().st_size > 0
+
+
+def test_options_of_the_command_line_are_checked_like_those_of_the_file(samples: Path, tmp_path: Path) -> None:
+    said = bwpipe("colorize", str(samples), "-o", str(tmp_path / "out"), "--set", "colorize.bach=4", code=2)
+
+    assert said == "error: --set colorize.bach=4: unknown option 'bach' of 'colorize'; did you mean 'batch'?\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_quiet_shows_nothing_when_all_is_well(samples: Path, tmp_path: Path, quiet: list[str]) -> None:
+    said = bwpipe("colorize", str(samples / "rocket.jpg"), "-o", str(tmp_path / "out"), *quiet)
+
+    assert bool(said) is not bool(quiet)

@@ -1,0 +1,104 @@
+"""The shape of the repository: what may import what, how long a module may be, what is shipped, what the README says."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bwpipe.templates import NAMES
+
+ROOT = Path(__file__).parents[1]
+MODULES = [path for folder in ("bwpipe", "stages", "models") for path in sorted((ROOT / folder).glob("*.py"))]
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_module_imports_a_stage_or_a_network(path: Path) -> None:
+    assert [name for name in imported(path) if re.match(r"(bwpipe\.)?(stages|models)(\.|$)", name)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_module_is_longer_than_250_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+def test_importing_the_engine_imports_no_stage_and_no_torch() -> None:
+    wanted = "[name for name in sys.modules if name.startswith(('torch', 'bwpipe.stages', 'bwpipe.models'))]"
+    program = f"import sys, bwpipe, bwpipe.cli; print({wanted})"
+
+    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+
+    assert printed.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_graph_files_that_are_shipped_are_those_at_the_top(name: str) -> None:
+    assert (ROOT / "bwpipe" / "templates" / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"  # a copy: setuptools leaves a folder behind whose contents would be shipped the next time
+    for name in ("bwpipe", "stages", "models"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(tree)]
+    subprocess.run([sys.executable, *command], check=True, timeout=100)
+
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+
+    for folder, inside in (("bwpipe", "bwpipe"), ("stages", "bwpipe/stages"), ("models", "bwpipe/models")):
+        assert {f"{inside}/{path.name}" for path in (ROOT / folder).glob("*.py")} <= names
+    weights = {f"bwpipe/models/weights/{path.name}" for path in (ROOT / "models" / "weights").iterdir()}
+    assert any(name.endswith(".safetensors") for name in weights)
+    assert weights | {f"bwpipe/templates/{name}" for name in NAMES} | {"bwpipe/py.typed"} <= names
+    assert {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")} == {"bwpipe"}
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_graph_file_as_it_is() -> None:
+    assert f"```yaml\n{(ROOT / 'pipeline.yaml').read_text(encoding='utf-8')}```" in readme()
+
+
+def test_the_readme_names_every_command() -> None:
+    from bwpipe.cli import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    table = {word for row in re.findall(r"^\| (`.*?) \|", readme(), re.MULTILINE) for word in re.findall(r"`(\w+)", row)}
+
+    assert known <= table
+
+
+def test_the_readmes_plain_commands_are_those_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(BIN)", ".venv/bin").replace("$(VENV)", ".venv")
+    makefile = makefile.replace("$(PYTHON)", "python3").replace(" --quiet", "")
+    block = re.search(r"```sh\n# make run\n(.*?)```", readme(), re.DOTALL)
+
+    assert block
+    for line in block[1].splitlines():
+        if line and not line.startswith("#"):
+            assert f"\t{line}\n" in makefile, line
+
+
+def test_every_link_in_the_docs_leads_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page}: {target}"

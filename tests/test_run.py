@@ -1,0 +1,120 @@
+"""The default graph on real pictures and films: what goes in, what comes out."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+from PIL import Image
+
+import bwpipe
+from bwpipe.session import Outcome
+
+
+def coloured(path: Path, out: Path, **options: Any) -> Outcome:
+    """Run the default graph; options are given as `stage__option`."""
+    graph = Path(__file__).parents[1] / "pipeline.yaml"
+    changes = {"read.path": str(path), "write.path": str(out), "colorize.precision": "float32"}
+    return bwpipe.run(graph, set=changes | {key.replace("__", "."): value for key, value in options.items()})
+
+
+def decoded(path: Path) -> Iterator[tuple[int | None, NDArray[Any]]]:
+    """The time and the luma plane of each frame of a film."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield frame.pts, frame.to_ndarray()[: frame.height]
+
+
+def sound(path: Path) -> list[tuple[int | None, bytes]]:
+    """The time and the bytes of each packet of a film's sound."""
+    with av.open(str(path)) as container:
+        return [(packet.pts, bytes(packet)) for packet in container.demux(audio=0) if packet.size]
+
+
+def test_the_samples_come_out_in_colour(samples: Path, tmp_path: Path) -> None:
+    outcome = coloured(samples, tmp_path / "out")
+
+    assert (outcome.done, outcome.exit_code) == (6, 0)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file()) == sorted(
+        path.name for path in samples.iterdir()
+    )
+    for path in samples.glob("*.[jp][pn]g"):
+        with Image.open(path) as grey, Image.open(tmp_path / "out" / path.name) as made:
+            assert (made.size, made.mode) == (grey.size, "RGB")
+            made.draft("YCbCr", made.size)  # of a JPEG, Y as it is stored, not computed from RGB
+            luma, *chroma = (np.asarray(band, np.int16) for band in made.convert("YCbCr").split())
+            assert np.abs(np.stack(chroma) - 128).max() > 10
+            assert np.abs(luma - np.asarray(grey, np.int16)).max() <= 2
+
+
+@pytest.mark.parametrize(("codec", "lossless"), [("h264", False), ("ffv1", True)])
+def test_a_film_keeps_its_luma_its_times_and_its_sound(samples: Path, tmp_path: Path, codec: str, lossless: bool) -> None:
+    coloured(samples / "pan.mp4", tmp_path, write__codec=codec, read__workers=1)
+
+    before, after = list(decoded(samples / "pan.mp4")), list(decoded(next(tmp_path.glob("pan.*"))))
+    assert [pts for pts, _ in after] == [pts for pts, _ in before]
+    assert sound(next(tmp_path.glob("pan.*"))) == sound(samples / "pan.mp4")
+    for (_, grey), (_, luma) in zip(before, after, strict=True):
+        if lossless:
+            assert_array_equal(luma, grey)
+        else:
+            assert np.abs(luma.astype(np.int16) - grey).mean() < 1.5
+
+
+def test_a_trial_reads_some_frames_only_and_the_whole_run_does_the_film_again(samples: Path, tmp_path: Path) -> None:
+    coloured(samples / "pan.mp4", tmp_path, read__frames=10)
+    assert len(list(decoded(tmp_path / "pan.mp4"))) == 10
+
+    assert coloured(samples / "pan.mp4", tmp_path).done == 1
+    assert len(list(decoded(tmp_path / "pan.mp4"))) == 120
+
+
+def test_broken_files_fail_by_name_and_the_rest_goes_on(samples: Path, tmp_path: Path) -> None:
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    shutil.copy(samples / "rocket.jpg", inputs / "good.jpg")
+    (inputs / "cut.jpg").write_bytes((samples / "rocket.jpg").read_bytes()[:5000])
+    (inputs / "cut.mp4").write_bytes((samples / "pan.mp4").read_bytes()[:300])
+    (inputs / "empty.png").touch()
+    (inputs / "notes.txt").write_text("not a picture")
+    (inputs / "page.jpg").write_text("<html>")
+
+    outcome = coloured(inputs, tmp_path / "out")
+
+    assert (outcome.done, outcome.exit_code) == (1, 1)
+    assert sorted(path.name for path in outcome.failed) == ["cut.jpg", "cut.mp4", "empty.png", "page.jpg"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file()) == ["good.jpg"]
+    assert all(error.isprintable() and "Error" not in error for error in outcome.failed.values()), outcome.failed
+
+
+def test_the_result_does_not_depend_on_batch_workers_or_neighbours(samples: Path, tmp_path: Path) -> None:
+    coloured(samples, tmp_path / "all", colorize__batch=4, colorize__workers=2, read__workers=3, write__workers=3, queue=2)
+    coloured(samples / "rocket.jpg", tmp_path / "one", colorize__batch=4, colorize__workers=1)
+
+    assert (tmp_path / "one" / "rocket.jpg").read_bytes() == (tmp_path / "all" / "rocket.jpg").read_bytes()
+
+
+def test_another_name_and_format_are_written_on_request(samples: Path, tmp_path: Path) -> None:
+    coloured(samples / "chelsea.png", tmp_path, write__name="{stem}-coloured", write__format="jpeg")
+
+    with Image.open(tmp_path / "chelsea-coloured.jpg") as made:
+        assert made.format == "JPEG"
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(samples: Path, tmp_path: Path) -> None:
+    with pytest.raises(bwpipe.UsageError, match="there is no device 'cuda:7'"):
+        coloured(samples, tmp_path / "out", colorize__device="cuda:7")
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_that_is_not_there_is_refused_before_anything_is_written(samples: Path, tmp_path: Path) -> None:
+    with pytest.raises(bwpipe.UsageError, match="there is no video encoder 'h26'; did you mean 'h264'"):
+        coloured(samples, tmp_path / "out", write__codec="h26")
+
+    assert not (tmp_path / "out").exists()
