@@ -1,0 +1,68 @@
+"""Brings chroma from the small grid on which it is guessed to the grid on which it is written."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bwpipe.color import AnyChroma, in_gamut
+from bwpipe.frame import Luma, Matrix
+from bwpipe.shrink import averaged
+
+_EDGE = np.float32(0.02)
+"""The variance of luma, in 0..1, of an edge that chroma follows half-way. That of grain is far below: it leaves no trace."""
+_SPREAD = np.array([-0.02, 0.094, 0.852, 0.094, -0.02], np.float32)
+"""How much of a sample is in its neighbours and in itself after cubic interpolation and averaging back."""
+_NONE = np.ones(1, np.float32)
+
+
+def enlarge(
+    chroma: AnyChroma, luma: Luma, levels: tuple[int, int], matrix: Matrix, size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Bring chroma to another grid, and into gamut; where the grid is finer, chroma changes where luma does.
+
+    Cubic interpolation, plus what luma has more than its own cubic interpolation, times the slope of chroma over luma among 3x3
+    samples of the small grid: a guided filter (He & Sun 2015, "Fast Guided Filter", arXiv:1505.00996) without its smoothing of
+    chroma. Averaged to the small grid again, it gives the chroma that came. Where the new grid is coarser, chroma is averaged.
+
+    Args:
+        chroma: (2, h, w).
+        luma: (H, W) codes, on any grid no coarser than `size`.
+        levels: The luma codes of black and white.
+        matrix: Whose weights made the luma.
+        size: Height and width of the new grid.
+
+    Returns:
+        Chroma (2, *size) float32, as `in_gamut` leaves it.
+    """
+    seen = averaged(luma, size).astype(np.float32)
+    height, width = (min(sides) for sides in zip(size, chroma.shape[1:], strict=True))
+    small = np.stack([averaged(plane, (height, width)) for plane in chroma.astype(np.float32)])
+    large = small if (height, width) == size else _guided(small, (seen - levels[0]) / np.float32(levels[1] - levels[0]))
+    return in_gamut(large, seen, levels, matrix)
+
+
+def _guided(chroma: NDArray[np.float32], luma: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Chroma (2, h, w) on the grid of luma (H, W) in 0..1."""
+    small = averaged(luma, chroma.shape[1:])
+    detail = luma - _interpolated(small, luma.shape)
+    mean = _mean(small)
+    spread = _mean(small * small) - mean * mean + _EDGE
+    large = np.empty((2, *luma.shape), np.float32)
+    for i, plane in enumerate(chroma):
+        slope = _mean((_mean(plane * small) - _mean(plane) * mean) / spread)
+        cv2.resize(slope, luma.shape[::-1], dst=large[i], interpolation=cv2.INTER_LINEAR)
+        large[i] *= detail
+        large[i] += _interpolated(plane, luma.shape)
+    return large
+
+
+def _interpolated(plane: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """A plane on a finer grid, whose averages are the samples that came."""
+    rows, columns = (_SPREAD if side < new else _NONE for side, new in zip(plane.shape, size, strict=True))
+    sharp = 2 * plane - cv2.sepFilter2D(plane, -1, columns, rows, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(sharp, size[::-1], interpolation=cv2.INTER_CUBIC))
+
+
+def _mean(plane: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Of 3x3 samples."""
+    return np.asarray(cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REFLECT_101))

@@ -1,0 +1,22 @@
+"""Brings planes to coarser grids."""
+
+from typing import Any, TypeVar, cast
+
+import cv2
+from numpy.typing import NDArray
+
+A = TypeVar("A", bound=NDArray[Any])
+
+
+def averaged(plane: A, size: tuple[int, ...]) -> A:
+    """A plane (H, W) on a grid of `size`, height and width: what each cell of that grid holds on average."""
+    if plane.shape == size:
+        return plane
+    small = cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA)
+    return cast(A, small)
+
+
+def sides(shape: tuple[int, ...], short: int) -> tuple[int, int]:
+    """The height and width of a picture of that shape when its shorter side is brought down to `short`; never larger."""
+    scale = min(1, short / min(shape))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
