@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import av
@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import bwpipe
+from bwpipe import Frame, Unit
+from bwpipe.picture_open import open_picture
+from bwpipe.picture_read import read_picture
 from bwpipe.session import Outcome
+from tests.made_pictures import DESCRIPTION, DPI, make_pictures, profile
 
 
 def coloured(path: Path, out: Path, **options: Any) -> Outcome:
@@ -118,3 +122,33 @@ def test_an_encoder_that_is_not_there_is_refused_before_anything_is_written(samp
         coloured(samples, tmp_path / "out", write__codec="h26")
 
     assert not (tmp_path / "out").exists()
+
+
+def picture(path: Path) -> Frame:
+    return read_picture(Unit(open_picture(path, PurePosixPath(path.name), max_pixels=10**6)))
+
+
+def test_a_folder_of_300_mixed_pictures_keeps_all_but_colour(tmp_path: Path) -> None:
+    album = make_pictures(tmp_path / "in", 300)
+
+    outcome = coloured(tmp_path / "in", tmp_path / "out")
+
+    assert (outcome.done, outcome.failed) == (300, {})
+    for made in album:
+        path = (tmp_path / "out" / made.path.relative_to(tmp_path / "in")).with_suffix(made.target)
+        before, after = picture(made.path), picture(path)
+        moved = np.abs(after.luma.astype(np.int32) - before.luma)
+        if made.target.lower() in {".jpg", ".jpeg"}:
+            assert (moved.mean() <= 0.1, moved.max() <= 2) == (True, True), made
+        else:
+            assert moved.max() <= 1, made
+        assert after.luma.dtype == before.luma.dtype, made
+        assert after.unit.media.orientation == made.orientation, made
+        assert (after.alpha is None) == (before.alpha is None), made
+        if before.alpha is not None and after.alpha is not None:
+            assert_array_equal(after.alpha, before.alpha)
+        with Image.open(path) as image:
+            assert image.getexif().get(270) == (DESCRIPTION if made.exif else None), made
+            assert image.info.get("icc_profile", b"") == (profile() if made.icc else b""), made
+            if made.dpi:
+                np.testing.assert_allclose([float(value) for value in image.info["dpi"]], DPI, atol=0.1)

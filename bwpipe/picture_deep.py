@@ -1,0 +1,31 @@
+"""Pictures of 16 bits a sample, which Pillow can't read or write in colour: OpenCV's decoders, and its PNG encoder."""
+
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bwpipe.errors import MediaError
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it can't decode is said by us, by name
+
+S = TypeVar("S", np.uint8, np.uint16)
+
+
+def decode(data: bytes) -> NDArray[np.uint16]:
+    """The samples of a PNG, TIFF or JPEG 2000 file: (H, W) grey, or (H, W, 3 or 4) RGB and alpha. Raises MediaError."""
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if samples is None or samples.dtype != np.uint16:
+        raise MediaError("can't be read: its 16-bit samples are damaged or packed in an unusual way")
+    return swapped(samples.view(np.uint16))
+
+
+def encode_png(samples: NDArray[np.uint16]) -> bytes:
+    """A PNG file of (H, W, 3 or 4) RGB and alpha."""
+    return cv2.imencode(".png", swapped(samples))[1].tobytes()
+
+
+def swapped(samples: NDArray[S]) -> NDArray[S]:
+    """RGB for BGR or the other way about, alpha staying last; grey as it is."""
+    return samples if samples.ndim == 2 else samples[..., [2, 1, 0, 3][: samples.shape[2]]]

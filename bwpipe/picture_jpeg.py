@@ -1,0 +1,222 @@
+"""JPEG: luma is read as it is in the file, and written so that it is read again as it was (ITU-T T.81, JFIF 1.02)."""
+
+import struct
+from collections.abc import Iterator
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from bwpipe import picture_photoshop
+from bwpipe.color import AnyChroma, codes
+from bwpipe.errors import MediaError
+from bwpipe.picture import DAMAGED_PROFILE, Chunk, Header, Metadata, several
+from bwpipe.picture_tags import directories, orientation, without_thumbnail
+
+MOST_PIXELS_A_SIDE = 65500
+_LARGEST_PART = 65533 - 29  # the name before XMP is the longer one
+EXIF_PREFIX = b"Exif\0\0"
+MEAN_DIFFERENCE, LARGEST_DIFFERENCE = 0.1, 2
+"""How far the luma of a JPEG file that was written may be from that of the one that was read, in code values."""
+_STEPS = (12, 8, 6, 5, 4, 3, 2, 1)
+"""The largest quantisation steps of ever finer tables."""
+_END = b"\xff\xd9"
+_XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_FILLER = bytes(37 * i % 251 for i in range(65536))
+_MULTI_PICTURE_ENTRIES = 0xB002
+_MULTI_PICTURE_TYPES = {0x20001: "panorama", 0x20002: "stereo", 0x20003: "multi-angle"}
+
+
+def header(file: BinaryIO) -> Header:
+    """What a JPEG file says of itself. Raises MediaError: several pictures of equal rank (a stereo pair, a panorama)."""
+    image = _open(file)
+    for kind in _behind(image):
+        if kind in _MULTI_PICTURE_TYPES:
+            raise several("several", f"pictures ({_MULTI_PICTURE_TYPES[kind]})")
+    mode = "YCbCr" if image.mode == "RGB" and not _is_rgb(image) else image.mode
+    return Header(*image.size, mode, orientation(_exif(image)))
+
+
+def _open(file: BinaryIO) -> JpegImageFile:
+    file.seek(0)
+    return JpegImageFile(file)
+
+
+def _behind(image: JpegImageFile) -> list[int]:
+    """The types of the pictures behind the first, by CIPA DC-007 (Multi-Picture Format), 5.2.3."""
+    try:
+        index = next(directories(BytesIO(image.info.get("mp", b""))))
+        entries = index.tags[_MULTI_PICTURE_ENTRIES].data
+        return [word & 0xFFFFFF for (word,) in struct.iter_unpack(f"{index.order}I12x", entries)][1:]
+    except (MediaError, StopIteration, KeyError, struct.error):
+        return []
+
+
+def _exif(image: JpegImageFile) -> bytes:
+    """The EXIF bytes; empty if there are none."""
+    found: bytes = image.info.get("exif", b"")
+    return found.removeprefix(EXIF_PREFIX)
+
+
+def _is_rgb(image: JpegImageFile) -> bool:
+    """Whether the file holds R, G, B instead of Y, Cb, Cr, by libjpeg's rules."""
+    if "jfif" in image.info:
+        return False
+    if "adobe" in image.info:
+        return image.info.get("adobe_transform") == 0
+    return bytes(component[0] for component in image.layer) == b"RGB"
+
+
+def read(data: bytes) -> Image.Image:
+    """The picture in mode "L", "YCbCr", "RGB" or "CMYK". Raises MediaError if the file is cut short."""
+    file = BytesIO(data)
+    image = _open(file)
+    end = data.find(_END, file.tell())
+    _load(image)
+    if end < 0:
+        raise MediaError("can't be read: it is cut short")
+    # Where data are missing, libjpeg makes mid-grey of them and says nothing. If so, other bits there make another picture.
+    last = image.getpixel((image.width - 1, image.height - 1))
+    if image.info.get("progressive") or (last[0] if isinstance(last, tuple) else last) in (127, 128):
+        other = _open(BytesIO(data[:end] + _FILLER + _END))
+        _load(other)
+        if image.tobytes() != other.tobytes():
+            raise MediaError("can't be read: it is cut short")
+    return image
+
+
+def _load(image: JpegImageFile) -> None:
+    if image.mode == "RGB" and not _is_rgb(image):
+        image.draft("YCbCr", None)
+    image.load()
+
+
+def encode(luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, quality: int) -> bytes:
+    """A JPEG file, every plane at full size.
+
+    Args:
+        luma: (H, W), written as Y.
+        chroma: (2, H, W).
+        metadata: What else goes into it.
+        quality: libjpeg's, 1 to 100.
+    """
+    return _encoded(_image(luma, chroma), quality=quality, **_options(metadata))
+
+
+def encode_again(
+    luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, quality: int, source: bytes
+) -> tuple[bytes, bool]:
+    """A JPEG file made from another, whose luma is within `MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE` when it is read again.
+
+    The luma's quantisation table is the source's own if that does, else a finer one. Its steps divide the source's, so that
+    coefficients which lie on its grid already stay where they are; others come from samples that were clipped to 0..255.
+
+    Args:
+        luma: (H, W), written as Y.
+        chroma: (2, H, W).
+        metadata: What else goes into it.
+        quality: libjpeg's, of the chroma; and where the source's samples are not Y, Cb, Cr, of the luma to begin with.
+        source: The file that the luma came from.
+
+    Returns:
+        The file, and whether its luma is that near.
+    """
+    image = _open(BytesIO(source))
+    has_luma = image.mode == "L" or (image.mode == "RGB" and not _is_rgb(image))
+    luma_table, chroma_table = _tables(quality)
+    if has_luma:
+        luma_table = [max(step, 1) for step in image.quantization[image.layer[0][3]]]  # a damaged one may have 0
+    kept = False
+    for table in _finer(luma_table):
+        if kept := _keeps(luma, table):
+            break
+    progressive = bool(image.info.get("progressive"))
+    data = _encoded(_image(luma, chroma), qtables=[table, chroma_table], progressive=progressive, **_options(metadata))
+    return data, kept
+
+
+def _image(luma: NDArray[np.uint8], chroma: AnyChroma) -> Image.Image:
+    planes = np.dstack([luma, *codes(chroma, "bt601", 8, (0, 255))])
+    return Image.frombytes("YCbCr", luma.shape[::-1], planes.tobytes())
+
+
+def _options(metadata: Metadata) -> dict[str, Any]:
+    """The metadata, as Pillow's encoder wants it."""
+    segments = (name + struct.pack(">H", len(data) + 2) + data for name, data in metadata.own)
+    options = {
+        "exif": metadata.exif and EXIF_PREFIX + metadata.exif,
+        "icc_profile": metadata.icc,
+        "xmp": metadata.xmp,
+        "dpi": metadata.dpi,
+        "extra": b"".join(segments),
+    }
+    return {name: value for name, value in options.items() if value}
+
+
+def _encoded(image: Image.Image, **options: Any) -> bytes:
+    file = BytesIO()
+    image.save(file, "JPEG", subsampling="4:4:4", **options)
+    return file.getvalue()
+
+
+def _finer(table: list[int]) -> Iterator[list[int]]:
+    """The table, and finer and finer ones whose steps divide its own."""
+    yield table
+    for most in _STEPS:
+        yield [next(step for step in range(min(value, most), 0, -1) if value % step == 0) for value in table]
+
+
+def _keeps(luma: NDArray[np.uint8], table: list[int]) -> bool:
+    """Whether the luma comes back near enough from that table; in a file, it does not depend on the chroma."""
+    again = np.asarray(_open(BytesIO(_encoded(Image.fromarray(luma), qtables=[table]))))
+    differences = np.abs(again.astype(np.int16) - luma)
+    return bool(differences.mean() <= MEAN_DIFFERENCE and differences.max() <= LARGEST_DIFFERENCE)
+
+
+@lru_cache
+def _tables(quality: int) -> tuple[list[int], list[int]]:
+    """The quantisation tables for luma and chroma that libjpeg has for a quality."""
+    tables = _open(BytesIO(_encoded(Image.new("RGB", (8, 8)), quality=quality))).quantization
+    return tables[0], tables[1]
+
+
+def fits(part: bytes) -> bool:
+    """Whether EXIF's or XMP's bytes fit into a JPEG file."""
+    return len(part) <= _LARGEST_PART
+
+
+def metadata(data: bytes) -> Metadata:
+    """What a JPEG file holds beside its samples."""
+    image = _open(BytesIO(data))
+    icc = image.info.get("icc_profile", b"")  # None where parts of it are missing
+    lost = {
+        "a second picture or a preview, which some cameras put behind a JPEG file's first picture, is left out": _behind(image),
+        DAMAGED_PROFILE: icc is None,
+    }
+    return Metadata(
+        exif=without_thumbnail(_exif(image)),
+        icc=icc or b"",
+        xmp=image.info.get("xmp", b""),
+        dpi=image.info["dpi"] if image.info.get("jfif_unit") else None,
+        own=tuple(_segments(image)),
+        lost=tuple(sentence for sentence, holds in lost.items() if holds),
+    )
+
+
+def _segments(image: JpegImageFile) -> Iterator[Chunk]:
+    """Comments, Photoshop's resources (with IPTC's captions) and the rest of a long XMP packet."""
+    resources = b""  # they may go on in the next segment
+    for name, data in image.applist:
+        if name == "COM":
+            yield Chunk(b"\xff\xfe", data)
+        elif name == "APP1" and data.startswith(_XMP_EXTENSION):
+            yield Chunk(b"\xff\xe1", data)
+        elif name == "APP13" and data.startswith(picture_photoshop.PREFIX):
+            resources += data.removeprefix(picture_photoshop.PREFIX)
+    kept = picture_photoshop.without_thumbnails(resources)
+    for start in range(0, len(kept), _LARGEST_PART):
+        yield Chunk(b"\xff\xed", picture_photoshop.PREFIX + kept[start : start + _LARGEST_PART])

@@ -1,0 +1,65 @@
+"""Opens a picture file: its header only."""
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from bwpipe import picture_bmp, picture_gif, picture_jp2, picture_jpeg, picture_png, picture_pnm, picture_tiff, picture_webp
+from bwpipe.errors import MediaError
+from bwpipe.picture import HEAD, Header, Picture, PictureFormat, decoding, format_of
+
+_READABLE = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "I;16", "LA;16", "RGB;16", "RGBA;16"}
+_HEADERS: dict[PictureFormat, Callable[[BinaryIO], Header]] = {
+    "JPEG": picture_jpeg.header,
+    "PNG": picture_png.header,
+    "TIFF": picture_tiff.header,
+    "WEBP": picture_webp.header,
+    "GIF": picture_gif.header,
+    "BMP": picture_bmp.header,
+    "PPM": picture_pnm.header,
+    "JPEG2000": picture_jp2.header,
+}
+
+
+def open_picture(path: Path, name: PurePosixPath, *, max_pixels: int) -> Picture:
+    """What is known of a picture before its samples are read.
+
+    Args:
+        path: The file, absolute.
+        name: Its place below the folder that is read.
+        max_pixels: Refuse larger pictures before anything is allocated for them.
+
+    Raises:
+        MediaError: It can't be read, is too large, holds several pictures, or has samples of a kind we don't read.
+    """
+    with decoding(), path.open("rb") as file:
+        kind = format_of(file.read(HEAD))
+        if kind is None:
+            raise MediaError("is not a picture of a format that is read")
+        header = read_header(file, kind)
+    if header.width < 1 or header.height < 1:
+        raise MediaError("can't be read: its header is damaged")
+    if (pixels := header.width * header.height) > max_pixels:
+        size = f"{header.width}x{header.height} = {pixels} pixels"
+        raise MediaError(f"has {size}, more than `max_pixels` allows ({max_pixels}); raise that to read it")
+    if header.mode not in _READABLE:
+        raise MediaError(
+            f"has samples of kind {header.mode!r}, which are not read; convert it to grey or RGB of 8 or 16 bits first"
+        )
+    return Picture(
+        path=path,
+        name=name,
+        width=header.width,
+        height=header.height,
+        depth=header.depth,
+        levels=(0, 2**header.depth - 1),
+        orientation=header.orientation,
+        format=kind,
+        mode=header.mode,
+    )
+
+
+def read_header(file: BinaryIO, kind: PictureFormat) -> Header:
+    """What a file of that format says of itself. Raises MediaError, and what decoders raise (`decoding` turns that into it)."""
+    file.seek(0)
+    return _HEADERS[kind](file)

@@ -1,0 +1,169 @@
+"""PNG: its header, its chunks, and how they are carried over (PNG specification, third edition, 2025)."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from io import SEEK_END, BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bwpipe import picture_deep
+from bwpipe.errors import MediaError
+from bwpipe.picture import DAMAGED_PROFILE, Chunk, Header, Metadata, several
+from bwpipe.picture_tags import orientation, without_thumbnail
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_KEPT = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"cICP"}
+"""What says something of the picture that still holds when it is in colour."""
+_SAMPLES = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_MODES = {
+    (1, 0): "1",
+    (2, 0): "L",
+    (4, 0): "L",
+    (8, 0): "L",
+    (16, 0): "I;16",
+    (8, 2): "RGB",
+    (16, 2): "RGB;16",
+    (1, 3): "P",
+    (2, 3): "P",
+    (4, 3): "P",
+    (8, 3): "P",
+    (8, 4): "LA",
+    (16, 4): "LA;16",
+    (8, 6): "RGBA",
+    (16, 6): "RGBA;16",
+}
+"""Sample layouts by bit depth and colour type."""
+_XMP = b"XML:com.adobe.xmp"
+_LONGEST = 2**26
+_INCH, _METRE = 0.0254, 1
+_EFFORT = 3
+
+
+def header(file: BinaryIO) -> Header:
+    """What a PNG file says of itself. Raises MediaError: damaged, or several frames."""
+    found = {name: _read(file, at, size) for name, at, size in _walk(file) if name in (b"IHDR", b"acTL", b"eXIf")}
+    width, height, bits, colour = struct.unpack_from(">IIBB", found.get(b"IHDR", b""))
+    if b"acTL" in found and (count := struct.unpack_from(">I", found[b"acTL"])[0]) > 1:
+        raise several(count, "frames")
+    if (bits, colour) not in _MODES:
+        raise MediaError("can't be read: its header is damaged")
+    return Header(width, height, _MODES[bits, colour], orientation(found.get(b"eXIf", b"")))
+
+
+def check(data: bytes) -> None:
+    """Raise MediaError if a chunk's checksum is wrong or the end is missing, which decoders may let pass."""
+    for name, at, size in _walk(BytesIO(data)):
+        if zlib.crc32(data[at - 4 : at + size]).to_bytes(4, "big") != data[at + size : at + size + 4]:
+            raise MediaError(f"can't be read: its part {name.decode('ascii', 'replace')!r} is damaged")
+
+
+def bare(data: bytes) -> bytes:
+    """The file with nothing but its samples, so that a decoder has nothing else to complain of."""
+    kept = [data[at - 8 : at + size + 4] for name, at, size in _walk(BytesIO(data)) if name in _SAMPLES]
+    return b"".join([SIGNATURE, *kept])
+
+
+def deep_samples(data: bytes) -> NDArray[np.uint16]:
+    """The samples of a 16-bit file that `bare` gave: (H, W), or (H, W, 2, 3 or 4) with alpha last. Raises MediaError."""
+    samples = picture_deep.decode(data)
+    clear = next((data[at : at + size] for name, at, size in _walk(BytesIO(data)) if name == b"tRNS"), b"")
+    if samples.ndim == 2 and clear:  # in grey, OpenCV does not heed it
+        samples = np.dstack([samples, np.where(samples == int.from_bytes(clear, "big"), np.uint16(0), np.uint16(65535))])
+    return samples
+
+
+def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks' names, places and sizes, from the first to the last. Raises MediaError if the file is cut short."""
+    end = file.seek(0, SEEK_END)
+    file.seek(len(SIGNATURE))
+    name = b""
+    while name != b"IEND":
+        start = file.read(8)
+        at = file.tell()
+        size = int.from_bytes(start[:4], "big")
+        if len(start) < 8 or at + size + 4 > end:
+            raise MediaError("can't be read: it is cut short")
+        name = start[4:]
+        yield name, at, size
+        file.seek(at + size + 4)
+
+
+def _read(file: BinaryIO, at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
+
+
+def metadata(data: bytes) -> Metadata:
+    """What a PNG file holds beside its samples. Raises MediaError, zlib.error."""
+    chunks = [Chunk(name, data[at : at + size]) for name, at, size in _walk(BytesIO(data))]
+    named = {chunk.name: chunk.data for chunk in reversed(chunks)}
+    icc = _profile(named.get(b"iCCP", b""))
+    return Metadata(
+        exif=without_thumbnail(named.get(b"eXIf", b"")),
+        icc=icc or b"",
+        xmp=next(filter(None, map(_xmp, chunks)), b""),
+        dpi=_dpi(named.get(b"pHYs", b"")),
+        own=tuple(chunk for chunk in chunks if chunk.name in _KEPT),
+        lost=(DAMAGED_PROFILE,) if icc is None else (),
+    )
+
+
+def _profile(data: bytes) -> bytes | None:
+    """The ICC profile in a chunk's data; None if it is damaged."""
+    packed = data.partition(b"\0")[2][1:]
+    try:
+        return _inflated(packed) if data else b""
+    except zlib.error:
+        return None
+
+
+def _xmp(chunk: Chunk) -> bytes:
+    """The XMP packet, if the chunk holds one."""
+    keyword, _, rest = chunk.data.partition(b"\0")
+    if chunk.name != b"iTXt" or keyword != _XMP or len(rest) < 2:
+        return b""
+    text = rest[2:].split(b"\0", 2)[-1]
+    return _inflated(text) if rest[0] else text
+
+
+def _dpi(data: bytes) -> tuple[float, float] | None:
+    if len(data) != 9 or data[8] != _METRE:
+        return None
+    across, down = struct.unpack_from(">II", data)
+    return across * _INCH, down * _INCH
+
+
+def _inflated(data: bytes) -> bytes:
+    return zlib.decompressobj().decompress(data, _LONGEST)
+
+
+def encode(samples: NDArray[Any], metadata: Metadata) -> bytes:
+    """A PNG file of (H, W, 3 or 4) RGB and alpha, of 8 or 16 bits."""
+    if samples.dtype == np.uint16:
+        data = picture_deep.encode_png(samples)
+    else:
+        file = BytesIO()
+        Image.fromarray(samples).save(file, "PNG", compress_level=_EFFORT)
+        data = file.getvalue()
+    chunks = list(metadata.own)
+    names = {chunk.name for chunk in chunks}
+    if metadata.icc:
+        chunks.append(Chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
+    if metadata.exif:
+        chunks.append(Chunk(b"eXIf", metadata.exif))
+    if metadata.dpi and b"pHYs" not in names:
+        across, down = (round(value / _INCH) for value in metadata.dpi)
+        chunks.append(Chunk(b"pHYs", struct.pack(">IIB", across, down, _METRE)))
+    if metadata.xmp and not any(map(_xmp, chunks)):
+        chunks.append(Chunk(b"iTXt", _XMP + bytes(5) + metadata.xmp))
+    start = len(SIGNATURE) + 25  # the signature and the header chunk
+    return b"".join([data[:start], *map(_packed, chunks), data[start:]])
+
+
+def _packed(chunk: Chunk) -> bytes:
+    named = chunk.name + chunk.data
+    return struct.pack(">I", len(chunk.data)) + named + zlib.crc32(named).to_bytes(4, "big")

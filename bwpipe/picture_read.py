@@ -1,0 +1,119 @@
+"""Reads a picture: its luma, its chroma if it has colours, and its alpha."""
+
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from bwpipe import picture_deep, picture_jpeg, picture_png, picture_pnm, picture_tiff
+from bwpipe.color import from_codes, from_rgb
+from bwpipe.errors import MediaError
+from bwpipe.frame import Chroma, Frame, Luma, Unit
+from bwpipe.picture import HEAD, Picture, decoding, format_of
+from bwpipe.picture_open import read_header
+
+_ROUNDING = 1.01 / 255
+"""Chroma up to this is what a JPEG encoder makes of grey."""
+
+
+class Planes(NamedTuple):
+    """Luma (H, W), chroma (2, H, W) or None where all is grey, alpha (H, W) or None."""
+
+    luma: Luma
+    chroma: Chroma | None
+    alpha: Luma | None
+
+
+def read_picture(unit: Unit) -> Frame:
+    """Read the one frame of a picture.
+
+    Returns:
+        A frame with luma and alpha as they are stored, not turned, at 8 or 16 bits, full range; the chroma of pictures in
+        colour, at the luma's size. A JPEG file's luma is its Y; that of RGB, palettes and CMYK has BT.601's weights.
+
+    Raises:
+        MediaError: The file can't be read, is cut short, or is not what it was when it was opened.
+    """
+    media = unit.media
+    assert isinstance(media, Picture)
+    with decoding():
+        data = media.path.read_bytes()
+        if format_of(data[:HEAD]) != media.format or read_header(BytesIO(data), media.format) != media.header:
+            raise MediaError("has changed since the run began; start the run again")
+        planes = _planes(media, data)
+    if planes.luma.shape != (media.height, media.width):
+        raise MediaError("can't be read: its samples are not of the size that its header says")
+    for plane in planes:
+        if plane is not None:
+            plane.flags.writeable = False
+    return Frame(luma=planes.luma, unit=unit, chroma=planes.chroma, alpha=planes.alpha)
+
+
+def _planes(media: Picture, data: bytes) -> Planes:
+    if media.format == "JPEG":
+        return _of_image(picture_jpeg.read(data))
+    if media.format == "PPM":
+        return _of_samples(picture_pnm.samples(data))
+    if media.format == "PNG":
+        picture_png.check(data)
+        data = picture_png.bare(data)
+        if media.depth == 16:
+            return _of_samples(picture_png.deep_samples(data))
+    if media.format == "TIFF":
+        data = picture_tiff.stored(data)
+        if media.depth == 16:
+            return _of_samples(picture_tiff.deep_samples(data))
+    if media.depth == 16:
+        return _of_samples(picture_deep.decode(data))
+    with Image.open(BytesIO(data), formats=[media.format]) as image:
+        image.load()
+        return _of_image(image)
+
+
+def _of_image(image: Image.Image) -> Planes:
+    """The planes of a picture that Pillow has read."""
+    if image.mode == "YCbCr":
+        luma, *chroma = (np.asarray(image.getchannel(i)) for i in range(3))
+        return Planes(luma.copy(), _colour(from_codes(np.stack(chroma), "bt601", 8, (0, 255)), _ROUNDING), None)
+    if image.mode == "CMYK":
+        return _of_samples(np.asarray(_rgb_of_cmyk(image)))
+    transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode in ("La", "RGBa"):
+        image = image.convert("LA" if grey else "RGBA")
+    wanted = ("L" if grey else "RGB") + ("A" if transparent else "")
+    return _of_samples(np.asarray(image if image.mode == wanted else image.convert(wanted)))
+
+
+def _rgb_of_cmyk(image: Image.Image) -> Image.Image:
+    """CMYK as sRGB: by its profile, or as Pillow does it if there is none. Raises MediaError."""
+    icc = image.info.get("icc_profile")
+    if not icc:
+        return image.convert("RGB")
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
+        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise MediaError(
+            "has CMYK colours and an ICC profile that does not describe them; remove or mend the profile"
+        ) from error
+    assert converted is not None
+    return converted
+
+
+def _of_samples(samples: NDArray[Any]) -> Planes:
+    """The planes of (H, W) grey, or of (H, W, C): grey and alpha, RGB, or RGB and alpha."""
+    if samples.ndim == 2:
+        return Planes(np.ascontiguousarray(samples), None, None)
+    alpha = np.ascontiguousarray(samples[..., -1]) if samples.shape[2] in (2, 4) else None
+    if samples.shape[2] == 2:
+        return Planes(np.ascontiguousarray(samples[..., 0]), None, alpha)
+    luma, chroma = from_rgb(samples[..., :3])
+    return Planes(luma, _colour(chroma), alpha)
+
+
+def _colour(chroma: Chroma, least: float = 0) -> Chroma | None:
+    """The chroma, if anywhere it is more than that."""
+    return chroma if max(chroma.max(), -chroma.min()) > least else None

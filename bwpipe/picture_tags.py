@@ -1,0 +1,193 @@
+"""Directories of tags: what a TIFF file is made of, and EXIF, which is a small TIFF file inside others (TIFF 6.0, EXIF 2.32).
+
+Values stay the bytes they are, so that nothing is lost in text of unknown encoding or in a maker's own notes.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from io import SEEK_END, BytesIO
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
+
+from bwpipe.errors import MediaError
+
+Order: TypeAlias = Literal["<", ">"]
+
+ORIENTATION = 274
+RESOLUTION, _INCHES = (282, 283, 296), 2
+_EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
+_INNER = (_EXIF, _GPS, _INTEROPERABILITY)
+_THUMBNAIL, _THUMBNAIL_SIZE = 513, 514
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value, by TIFF's type numbers; 16 to 18 are BigTIFF's."""
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_MOST_TAGS, _MOST_PAGES, _DEEPEST = 4096, 65536, 2
+
+
+class Tag(NamedTuple):
+    """A value: its TIFF type, how many of it, their bytes in the directory's byte order, and where in the file these lie."""
+
+    kind: int
+    length: int
+    data: bytes
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Tags by their numbers.
+
+    Attributes:
+        order: Of the bytes: "<" for little endian, ">" for big.
+        tags: The values that could be read.
+        inner: The directories of EXIF, GPS and interoperability, by the tag that points to each.
+        following: Where the next directory lies; 0 for none.
+        link: Where in the file that is written.
+        cut: Whether a value lies beyond the file's end.
+    """
+
+    order: Order
+    tags: dict[int, Tag] = field(default_factory=dict)
+    inner: dict[int, "Directory"] = field(default_factory=dict)
+    following: int = 0
+    link: int = 0
+    cut: bool = False
+
+    def numbers(self, tag: int) -> tuple[int, ...]:
+        """A tag's whole numbers; none if it is not there or of another type."""
+        value = self.tags.get(tag)
+        if value is None or value.kind not in _INTEGERS:
+            return ()
+        return struct.unpack(f"{self.order}{value.length}{_INTEGERS[value.kind]}", value.data)
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """A tag's first whole number."""
+        return next(iter(self.numbers(tag)), default)
+
+    @property
+    def orientation(self) -> int:
+        """Tag 274; 1 where it is not there or not a number from 1 to 8."""
+        found = self.number(ORIENTATION, 1)
+        return found if 1 <= found <= 8 else 1
+
+
+def directories(file: BinaryIO) -> Iterator[Directory]:
+    """The directories of a TIFF file or of EXIF's bytes, one for each page. Raises MediaError for damaged ones."""
+    file.seek(0)
+    order: Order = "<" if file.read(2) == b"II" else ">"
+    big = _unpack(file, f"{order}H")[0] == 43
+    offset = _unpack(file, f"{order}4xQ" if big else f"{order}I")[0]
+    for _ in range(_MOST_PAGES):
+        if not offset:
+            return
+        directory = _directory(file, offset, order, big)
+        yield directory
+        offset = directory.following
+    raise MediaError("can't be read: its pages point to each other in a circle")
+
+
+def _directory(file: BinaryIO, offset: int, order: Order, big: bool, level: int = 0) -> Directory:
+    end = file.seek(0, SEEK_END)
+    file.seek(offset)
+    count = _unpack(file, order + ("Q" if big else "H"))[0]
+    if count > _MOST_TAGS:
+        raise MediaError("can't be read: its tags are damaged")
+    word, inline = ("Q", 8) if big else ("I", 4)
+    first = file.tell()
+    fields = [_unpack(file, f"{order}HH{word}{inline}s") for _ in range(count)]
+    link = file.tell()
+    following = file.read(inline)
+    after = struct.unpack(order + word, following)[0] if len(following) == inline else 0
+    tags: dict[int, Tag] = {}
+    cut = False
+    for i, (tag, kind, length, data) in enumerate(fields):
+        size = _SIZES.get(kind, 0) * length
+        if not size:
+            continue
+        at = first + (4 + 2 * inline) * i + 4 + inline
+        if size > inline:
+            at = struct.unpack(order + word, data)[0]
+            if at + size > end:
+                cut = True
+                continue
+            file.seek(at)
+            data = file.read(size)  # noqa: PLW2901
+        tags[tag] = Tag(kind, length, data[:size], at)
+    inner = {}
+    for tag in _INNER if level < _DEEPEST else ():
+        if place := Directory(order, tags).number(tag):
+            try:
+                inner[tag] = _directory(file, place, order, big, level + 1)
+            except MediaError:
+                cut = True
+    return Directory(order, tags, inner, after, link, cut or any(directory.cut for directory in inner.values()))
+
+
+def _unpack(file: BinaryIO, form: str) -> tuple[Any, ...]:
+    data = file.read(struct.calcsize(form))
+    if len(data) < struct.calcsize(form):
+        raise MediaError("can't be read: it is cut short")
+    return struct.unpack(form, data)
+
+
+def pack(directory: Directory, offset: int) -> bytes:
+    """A directory and what belongs to it, as bytes that will lie at that offset of a file; the last one there."""
+    tags = {tag: value for tag, value in directory.tags.items() if value.kind <= 13 and tag not in _INNER}
+    numbers = sorted({*tags, *directory.inner})
+    after = offset + 2 + 12 * len(numbers) + 4
+    fields, values = b"", b""
+    for tag in numbers:
+        place = after + len(values)
+        if tag in directory.inner:
+            kind, length, data = 4, 1, struct.pack(f"{directory.order}I", place)
+            values += pack(directory.inner[tag], place)
+        else:
+            kind, length, data, _ = tags[tag]
+            if len(data) > 4:
+                values += data + bytes(len(data) % 2)
+                data = struct.pack(f"{directory.order}I", place)
+        fields += struct.pack(f"{directory.order}HHI4s", tag, kind, length, data)
+    return struct.pack(f"{directory.order}H", len(numbers)) + fields + bytes(4) + values
+
+
+def exif_bytes(directory: Directory) -> bytes:
+    """A directory as EXIF's bytes, which begin with TIFF's header."""
+    return file_start(directory.order) + pack(directory, 8)
+
+
+def file_start(order: Order) -> bytes:
+    """The first 8 bytes of a TIFF file whose first directory follows at once."""
+    return {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8)
+
+
+def resolution(order: Order, dpi: tuple[float, float]) -> dict[int, Tag]:
+    """The tags that say how many pixels there are to an inch, across and down."""
+    across, down = (
+        Tag(5, 1, struct.pack(f"{order}2I", *Fraction(value).limit_denominator(1000).as_integer_ratio())) for value in dpi
+    )
+    return dict(zip(RESOLUTION, (across, down, Tag(3, 1, struct.pack(f"{order}H", _INCHES))), strict=True))
+
+
+def orientation(exif: bytes) -> int:
+    """Tag 274 of EXIF's bytes; 1 where it is not there or damaged."""
+    try:
+        return next(directories(BytesIO(exif))).orientation if exif else 1
+    except (MediaError, StopIteration):
+        return 1
+
+
+def without_thumbnail(exif: bytes) -> bytes:
+    """EXIF's bytes without the small picture that EXIF may hold, and otherwise byte for byte as they were."""
+    try:
+        first, *others = directories(BytesIO(exif))
+    except (MediaError, ValueError):
+        return exif
+    left = bytearray(exif)
+    left[first.link : first.link + 4] = bytes(4)
+    for other in others:
+        start, size = other.number(_THUMBNAIL), other.number(_THUMBNAIL_SIZE)
+        left[start : start + size] = bytes(len(left[start : start + size]))
+        if size and start + size == len(left):
+            del left[start:]
+    return bytes(left)

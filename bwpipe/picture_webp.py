@@ -1,0 +1,87 @@
+"""WebP: its header and its chunks (RFC 9649)."""
+
+import struct
+from collections.abc import Iterator
+from io import SEEK_END, BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bwpipe.errors import MediaError
+from bwpipe.picture import Header, Metadata, several
+from bwpipe.picture_tags import Directory, exif_bytes, orientation, resolution, without_thumbnail
+
+MOST_PIXELS_A_SIDE = 16383
+_EFFORT: dict[str, Any] = {"method": 1, "quality": 0}  # of the search for a small file; what is read again is the same
+
+_EXIF_PREFIX = b"Exif\0\0"  # belongs to JPEG, but some writers put it here too
+
+
+def header(file: BinaryIO) -> Header:
+    """What a WebP file says of itself. Raises MediaError: damaged, or several frames."""
+    found = list(_walk(file))
+    if not found:
+        raise MediaError("can't be read: it is cut short")
+    if (count := sum(name == b"ANMF" for name, _, _ in found)) > 1:
+        raise several(count, "frames")
+    name, at, _ = found[0]
+    file.seek(at)
+    start = file.read(10).ljust(10, b"\0")
+    if name == b"VP8X":
+        width, height = (int.from_bytes(start[i : i + 3], "little") + 1 for i in (4, 7))
+    elif name == b"VP8L":
+        bits = int.from_bytes(start[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", start, 6))
+    return Header(width, height, "RGB", orientation(_chunk(file, b"EXIF").removeprefix(_EXIF_PREFIX)))
+
+
+def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks' names, places and sizes. Raises MediaError if the file is cut short or begins with none that it may."""
+    end = file.seek(0, SEEK_END)
+    file.seek(4)
+    last = 8 + int.from_bytes(file.read(4), "little")
+    at = 12
+    while at + 8 <= last:
+        file.seek(at)
+        name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        if at + 8 + size > end:
+            raise MediaError("can't be read: it is cut short")
+        if at == 12 and name not in (b"VP8X", b"VP8L", b"VP8 "):
+            raise MediaError("can't be read: its header is damaged")
+        yield name, at + 8, size
+        at += 8 + size + size % 2
+
+
+def _chunk(file: BinaryIO, wanted: bytes) -> bytes:
+    """The bytes of the first chunk of that name; empty if there is none."""
+    for name, at, size in _walk(file):
+        if name == wanted:
+            file.seek(at)
+            return file.read(size)
+    return b""
+
+
+def lossy(data: bytes) -> bool:
+    """Whether the samples were rounded when the file was written."""
+    return any(name == b"VP8 " for name, _, _ in _walk(BytesIO(data)))
+
+
+def metadata(data: bytes) -> Metadata:
+    """What a WebP file holds beside its samples. Raises MediaError."""
+    exif, icc, xmp = (_chunk(BytesIO(data), name) for name in (b"EXIF", b"ICCP", b"XMP "))
+    return Metadata(exif=without_thumbnail(exif.removeprefix(_EXIF_PREFIX)), icc=icc, xmp=xmp)
+
+
+def encode(samples: NDArray[np.uint8], metadata: Metadata) -> bytes:
+    """A lossless WebP file of (H, W, 3 or 4) RGB and alpha; colours under full transparency are kept."""
+    exif = metadata.exif
+    if metadata.dpi and not exif:  # there is no other place for it
+        exif = exif_bytes(Directory("<", resolution("<", metadata.dpi)))
+    file = BytesIO()
+    image = Image.fromarray(samples)
+    image.save(file, "WEBP", lossless=True, exact=True, exif=exif, icc_profile=metadata.icc, xmp=metadata.xmp, **_EFFORT)
+    return file.getvalue()
