@@ -174,7 +174,7 @@ def first_line(cls: type) -> str:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of graph files, for editors."""
-    from bwpipe.schema import schema as make_schema
+    from bwpipe.config.schema import schema as make_schema
 
     with _refusals():
         print(json.dumps(make_schema(), indent=2))

@@ -8,11 +8,11 @@ from pydantic import BaseModel
 
 from bwpipe.base import Sink, Stage
 from bwpipe.config import Graph
+from bwpipe.config.options import in_order, options_of
+from bwpipe.config.wording import shown
 from bwpipe.ledger import open_ledgers
 from bwpipe.network import Network
-from bwpipe.options import in_order, options_of
 from bwpipe.plan import Plan, make_plan
-from bwpipe.wording import shown
 
 _WIDTH = 100
 _LONGEST = 1000

@@ -22,6 +22,7 @@ class Run:
         self,
         *,
         max_errors: int | None = None,
+        quiet: bool = False,
         say: Callable[[str], None] = lambda text: None,
         facts: dict[str, str | int | float | bool] | None = None,
     ) -> None:
@@ -29,10 +30,12 @@ class Run:
 
         Args:
             max_errors: How many units may fail before the run ends with TooManyErrors; None for any number.
+            quiet: Show warnings and errors only: for stages that show progress of their own.
             say: Shows a line to the user.
             facts: What earlier executions remembered; added to.
         """
         self.facts = {} if facts is None else facts
+        self.quiet = quiet
         self.remarks: Counter[str] = Counter()
         self._max_errors = max_errors
         self._say = say

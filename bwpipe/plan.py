@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from bwpipe.base import Sink, Source, Stage, UnitMap
+from bwpipe.base import Sink, Source, UnitMap
 from bwpipe.config import Graph, Node
 from bwpipe.errors import UsageError
 from bwpipe.frame import Broken, Unit
@@ -48,7 +48,9 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
     sinks = {node.id: node.stage for node in graph.nodes if isinstance(node.stage, Sink)}
     plan = Plan(context=max(_context(graph, node) for node in graph.nodes), recipes={name: {} for name in sinks})
     units: list[Unit] = []
-    for found in source.units():
+    with graph.nodes[0].blamed():
+        everything = list(source.units())
+    for found in everything:
         if any(_is_output(found, sink.folder, ledgers[sink.folder]) for sink in sinks.values()):
             plan.own += 1
         elif isinstance(found, Broken):
@@ -62,7 +64,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
     wanted: set[Unit] = set(units) if not sinks else set()
     for name, sink in sinks.items():
         ledger = ledgers[sink.folder]
-        recipe = _recipe([node.stage for node in _path(graph, name)])
+        recipe = _recipe(_path(graph, name))
         for unit in units:
             target = sink.target(unit)
             _check_name(target, unit, targets, inputs)
@@ -91,9 +93,13 @@ def _context(graph: Graph, node: Node) -> int:
     return sum(each.stage.context for each in _path(graph, node.id) if isinstance(each.stage, UnitMap))
 
 
-def _recipe(stages: Sequence[Stage]) -> str:
+def _recipe(path: Sequence[Node]) -> str:
     """A hash of what the stages say that their results depend on."""
-    text = json.dumps([stage.recipe() for stage in stages], sort_keys=True, default=str)
+    recipes = []
+    for node in path:
+        with node.blamed():
+            recipes.append(node.stage.recipe())
+    text = json.dumps(recipes, sort_keys=True)
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 

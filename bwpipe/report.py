@@ -34,6 +34,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._total = total
         self._start = self._said = monotonic()
+        self._shown = 0
         terminal = self._stream.isatty() and not quiet
         self._bar = tqdm(total=total, unit=" frames", file=self._stream, dynamic_ncols=True, leave=False) if terminal else None
         self._quiet = quiet
@@ -51,8 +52,8 @@ class Progress:
             self._bar.update(frames - self._bar.n)
             if frames == self._total:
                 self.close()
-        elif not self._quiet and frames and monotonic() - self._said >= EVERY:
-            self._said = monotonic()
+        elif not self._quiet and frames > self._shown and monotonic() - self._said >= EVERY:
+            self._said, self._shown = monotonic(), frames
             rate = frames / (self._said - self._start)
             left = f" of {self._total}, about {(self._total - frames) / rate:.0f} s left" if self._total else ""
             self.say(f"{frames} frames{left} ({rate:.1f} frames/s)")

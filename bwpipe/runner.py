@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from threading import Thread
+from time import sleep
 from typing import Any
 
 from bwpipe.base import Sink, Source
@@ -47,6 +48,7 @@ def run_stages(
     inbox = {node.id: Channel[Any](graph.queue) for node in graph.nodes if node.upstream}
     outbox = {node.id: [inbox[other.id] for other in graph.nodes if other.upstream == node.id] for node in graph.nodes}
     failures: list[BwpipeError] = []
+    ended: list[Node] = []
 
     def abort() -> None:
         run.stop()
@@ -91,22 +93,31 @@ def run_stages(
                 inbox[node.id].leave()
             for channel in outbox[node.id]:
                 channel.end()
+            ended.append(node)
 
     threads = [Thread(target=work, args=(node,), name=node.id) for node in graph.nodes]
     for thread in threads:
         thread.start()
     try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(TICK)
-                tick()
+        _wait(threads, ended, tick)
     except BaseException:  # a signal: stop, but let every stage let go of what it holds
         abort()
-        for thread in threads:
-            thread.join()
+        _wait(threads, ended, lambda: None)
         raise
     if failures:
         raise failures[0]
+
+
+def _wait(threads: list[Thread], ended: list[Node], tick: Callable[[], None]) -> None:
+    """Wait until all threads have ended.
+
+    Not by joining alone: a signal in the midst of `join` makes Python 3.11 take a running thread for an ended one.
+    """
+    while len(ended) < len(threads):
+        sleep(TICK)
+        tick()
+    for thread in threads:
+        thread.join()
 
 
 def _explained(error: BaseException, node: Node) -> BwpipeError:

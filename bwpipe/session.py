@@ -101,7 +101,9 @@ class _Session:
         self._lock = Lock()
         self._last = next((node.id for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), graph.nodes[0].id)
         facts = {key: value for ledger in ledgers.values() for key, value in ledger.facts.items()}
-        self._run = Run(max_errors=0 if graph.on_error == "stop" else graph.max_errors, say=self._progress.say, facts=facts)
+        self._run = Run(
+            quiet=quiet, max_errors=0 if graph.on_error == "stop" else graph.max_errors, say=self._progress.say, facts=facts
+        )
 
     def run(self) -> Outcome:
         """Set up, run, tell."""
@@ -129,7 +131,8 @@ class _Session:
     def _set_up(self) -> None:
         for node in self._graph.nodes if self._plan.todo else ():
             self._stack.callback(node.stage.close)
-            node.stage.setup(self._run)
+            with node.blamed():
+                node.stage.setup(self._run)
         for folder, ledger in self._ledgers.items():
             ledger.open()
             ledger.keep_facts(self._run.facts)

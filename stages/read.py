@@ -14,8 +14,8 @@ from bwpipe.film_open import open_film
 from bwpipe.film_read import read_film
 from bwpipe.inputs import find_files, leads_outside
 from bwpipe.picture import HEAD, sniff
-from bwpipe.picture_open import open_picture
-from bwpipe.picture_read import read_picture
+from bwpipe.picture.open import open_picture
+from bwpipe.picture.read import read_picture
 
 
 @stage("read")

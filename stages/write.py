@@ -17,7 +17,7 @@ from bwpipe.film import Film
 from bwpipe.film_codec import Encoding, check_encoding, chroma_grid, container_for
 from bwpipe.film_write import FilmWriter
 from bwpipe.picture import Picture
-from bwpipe.picture_write import TargetFormat, target_format, target_suffix, write_picture
+from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
 
 
 def _pattern(text: str) -> str:

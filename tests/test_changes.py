@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bwpipe.config import Graph, read_graph
-from bwpipe.yamlmarks import ConfigError
+from bwpipe.config.yamlmarks import ConfigError
 
 TEXT = """\
 stages:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from bwpipe import plugins
 from bwpipe.base import Stage
 from bwpipe.config import Graph, read_graph
+from bwpipe.config.schema import schema
+from bwpipe.config.yamlmarks import ConfigError, parse
 from bwpipe.errors import UsageError
-from bwpipe.schema import schema
-from bwpipe.yamlmarks import ConfigError, parse
 
 ODD = '''
 """Stages whose options and ports no built-in stage has."""

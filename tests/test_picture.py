@@ -15,8 +15,8 @@ from PIL import Image
 from bwpipe.errors import MediaError
 from bwpipe.frame import Frame, Unit
 from bwpipe.picture import HEAD, Picture, sniff
-from bwpipe.picture_open import open_picture
-from bwpipe.picture_read import read_picture
+from bwpipe.picture.open import open_picture
+from bwpipe.picture.read import read_picture
 from tests.made_pictures import (
     KINDS,
     Wish,

@@ -16,9 +16,9 @@ from bwpipe.errors import MediaError
 from bwpipe.frame import Frame, Unit
 from bwpipe.orientation import stored, upright
 from bwpipe.picture import Picture
-from bwpipe.picture_open import open_picture
-from bwpipe.picture_read import read_picture
-from bwpipe.picture_write import TargetFormat, target_format, target_suffix, write_picture
+from bwpipe.picture.open import open_picture
+from bwpipe.picture.read import read_picture
+from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
 from tests.made_pictures import (
     DATE,
     DESCRIPTION,

@@ -14,8 +14,8 @@ from PIL import Image
 
 import bwpipe
 from bwpipe import Frame, Unit
-from bwpipe.picture_open import open_picture
-from bwpipe.picture_read import read_picture
+from bwpipe.picture.open import open_picture
+from bwpipe.picture.read import read_picture
 from bwpipe.session import Outcome
 from tests.made_pictures import DESCRIPTION, DPI, make_pictures, profile
 

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from bwpipe.base import stages
-from bwpipe.schema import schema
-from bwpipe.yamlmarks import parse
+from bwpipe.config.schema import schema
+from bwpipe.config.yamlmarks import parse
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from bwpipe import picture_deep
 from bwpipe.errors import MediaError
 from bwpipe.frame import Luma
-from bwpipe.picture import Header, Metadata, several
-from bwpipe.picture_photoshop import without_thumbnails
-from bwpipe.picture_tags import (
+from bwpipe.picture import Header, Metadata, deep, several
+from bwpipe.picture.photoshop import without_thumbnails
+from bwpipe.picture.tags import (
     ORIENTATION,
     RESOLUTION,
     Directory,
@@ -123,7 +122,7 @@ def deep_samples(data: bytes) -> NDArray[np.uint16]:
         samples = tifffile.imread(BytesIO(data), key=0)
         samples = np.moveaxis(samples, 0, -1) if first.number(_PLANAR) == _PLANES else samples
     else:
-        samples = picture_deep.decode(data)
+        samples = deep.decode(data)
     if first.number(_PHOTOMETRIC) == _GREY_WHITE_FIRST:
         grey = samples if samples.ndim == 2 else samples[..., 0]
         np.subtract(65535, grey, out=grey)

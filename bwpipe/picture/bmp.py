@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bwpipe.picture import Header, Metadata
-from bwpipe.picture_deep import swapped
+from bwpipe.picture.deep import swapped
 
 _RESOLUTION_AT = 38
 _INCH = 0.0254

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from bwpipe.config.yamlcore import plain
 from bwpipe.errors import UsageError
-from bwpipe.yamlcore import plain
 
 Loc: TypeAlias = tuple[str | int, ...]
 """The way to a value: keys of mappings and places in lists."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bwpipe.base import BatchMap, Map, Source, Stage, UnitMap
-from bwpipe.document import Document
+from bwpipe.config.document import Document
 from bwpipe.registry import hint
 
 

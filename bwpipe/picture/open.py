@@ -4,20 +4,19 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from bwpipe import picture_bmp, picture_gif, picture_jp2, picture_jpeg, picture_png, picture_pnm, picture_tiff, picture_webp
 from bwpipe.errors import MediaError
-from bwpipe.picture import HEAD, Header, Picture, PictureFormat, decoding, format_of
+from bwpipe.picture import HEAD, Header, Picture, PictureFormat, bmp, decoding, format_of, gif, jp2, jpeg, png, pnm, tiff, webp
 
 _READABLE = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "I;16", "LA;16", "RGB;16", "RGBA;16"}
 _HEADERS: dict[PictureFormat, Callable[[BinaryIO], Header]] = {
-    "JPEG": picture_jpeg.header,
-    "PNG": picture_png.header,
-    "TIFF": picture_tiff.header,
-    "WEBP": picture_webp.header,
-    "GIF": picture_gif.header,
-    "BMP": picture_bmp.header,
-    "PPM": picture_pnm.header,
-    "JPEG2000": picture_jp2.header,
+    "JPEG": jpeg.header,
+    "PNG": png.header,
+    "TIFF": tiff.header,
+    "WEBP": webp.header,
+    "GIF": gif.header,
+    "BMP": bmp.header,
+    "PPM": pnm.header,
+    "JPEG2000": jp2.header,
 }
 
 

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
+from bwpipe.config.wording import Schema, expected, remedy, resolved, shown
+from bwpipe.config.yamlmarks import Loc
 from bwpipe.errors import UsageError
 from bwpipe.registry import hint
-from bwpipe.wording import Schema, expected, remedy, resolved, shown
-from bwpipe.yamlmarks import Loc
 
 M = TypeVar("M", bound=BaseModel)
 

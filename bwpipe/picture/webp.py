@@ -11,7 +11,7 @@ from PIL import Image
 
 from bwpipe.errors import MediaError
 from bwpipe.picture import Header, Metadata, several
-from bwpipe.picture_tags import Directory, exif_bytes, orientation, resolution, without_thumbnail
+from bwpipe.picture.tags import Directory, exif_bytes, orientation, resolution, without_thumbnail
 
 MOST_PIXELS_A_SIDE = 16383
 _EFFORT: dict[str, Any] = {"method": 1, "quality": 0}  # of the search for a small file; what is read again is the same

@@ -1,6 +1,7 @@
 """Reads a graph and checks it: every complaint says where, what, and what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -9,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bwpipe import plugins
 from bwpipe.base import Count, Stage, stages
-from bwpipe.changes import apply_changes
-from bwpipe.document import Document
-from bwpipe.options import build
-from bwpipe.placing import Place, check_places, upstream
+from bwpipe.config.changes import apply_changes
+from bwpipe.config.document import Document
+from bwpipe.config.options import build
+from bwpipe.config.placing import Place, check_places, upstream
+from bwpipe.config.yamlmarks import Loc
+from bwpipe.errors import UsageError
 from bwpipe.registry import UnknownNameError
-from bwpipe.yamlmarks import Loc
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -67,6 +69,14 @@ class Node:
     stage: Stage
     upstream: str | None
     where: str
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """What a stage refuses inside is said with the place where it was described."""
+        try:
+            yield
+        except UsageError as error:
+            raise UsageError(f"{self.where}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

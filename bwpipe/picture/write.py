@@ -8,12 +8,11 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe import picture_bmp, picture_jpeg, picture_png, picture_pnm, picture_tiff, picture_webp
 from bwpipe.color import AnyChroma, to_rgb
 from bwpipe.errors import MediaError
 from bwpipe.frame import Frame, Luma
 from bwpipe.orientation import upright
-from bwpipe.picture import Metadata, Picture, PictureFormat, decoding
+from bwpipe.picture import Metadata, Picture, PictureFormat, bmp, decoding, jpeg, png, pnm, tiff, webp
 
 TargetFormat: TypeAlias = Literal["jpeg", "png", "tiff", "webp", "ppm", "bmp"]
 """The formats that are written."""
@@ -27,13 +26,13 @@ _SUFFIXES: dict[TargetFormat, tuple[str, ...]] = {
     "bmp": (".bmp", ".dib"),
 }
 """The endings that names have, the usual one first."""
-_MOST_PIXELS_A_SIDE = {"jpeg": picture_jpeg.MOST_PIXELS_A_SIDE, "webp": picture_webp.MOST_PIXELS_A_SIDE}
+_MOST_PIXELS_A_SIDE = {"jpeg": jpeg.MOST_PIXELS_A_SIDE, "webp": webp.MOST_PIXELS_A_SIDE}
 _METADATA: dict[PictureFormat, Callable[[bytes], Metadata]] = {
-    "JPEG": picture_jpeg.metadata,
-    "PNG": picture_png.metadata,
-    "TIFF": picture_tiff.metadata,
-    "WEBP": picture_webp.metadata,
-    "BMP": picture_bmp.metadata,
+    "JPEG": jpeg.metadata,
+    "PNG": png.metadata,
+    "TIFF": tiff.metadata,
+    "WEBP": webp.metadata,
+    "BMP": bmp.metadata,
 }
 _MOST_DPI = 2**16
 _EIGHT_BITS = ("jpeg", "webp", "bmp")
@@ -59,7 +58,7 @@ def write_picture(
     """Write a frame of a picture in colour, with the EXIF, ICC profile, resolution and texts of the file it was read from.
 
     The luma of RGB formats, computed from RGB and rounded, is the frame's. That of JPEG files made from JPEG files is within
-    `picture_jpeg.MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE` of it, for which they get the file's own quantisation tables or
+    `jpeg.MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE` of it, for which they get the file's own quantisation tables or
     finer ones. WebP is always written lossless: at its best quality, lossy WebP moves luma by up to 7 code values (mean 0.6).
 
     Args:
@@ -87,9 +86,9 @@ def write_picture(
     if target != "jpeg":
         data = _lossless(_samples(frame, chroma, target), media, target, metadata, source)
     elif media.format != "JPEG":
-        data = picture_jpeg.encode(_eight_bits(frame.luma), chroma, metadata, quality=quality)
+        data = jpeg.encode(_eight_bits(frame.luma), chroma, metadata, quality=quality)
     else:
-        data, kept = picture_jpeg.encode_again(_eight_bits(frame.luma), chroma, metadata, quality=quality, source=source)
+        data, kept = jpeg.encode_again(_eight_bits(frame.luma), chroma, metadata, quality=quality, source=source)
         if not kept:
             warn("even the finest JPEG moves the luma of some pictures by more than 0.1 code values on average, or 2 somewhere")
     path.write_bytes(data)
@@ -105,10 +104,10 @@ def _changes(frame: Frame, media: Picture, target: TargetFormat, metadata: Metad
         "PBM and PGM have no colour: they become PPM": media.format == "PPM" and same and not media.mode.startswith("RGB"),
         "lossy WebP can't hold the luma as it is: it becomes lossless WebP": same
         and media.format == "WEBP"
-        and picture_webp.lossy(source),
+        and webp.lossy(source),
         "TIFF is written plain or with LZW, Deflate or PackBits: other compressions become Deflate": same
         and media.format == "TIFF"
-        and picture_tiff.compression(source) is None,
+        and tiff.compression(source) is None,
         "1-bit and palette pictures become 8-bit RGB": media.mode in ("1", "P", "PA"),
         "CMYK becomes RGB": media.mode == "CMYK",
         f"{name} has 8 bits a sample: pictures of 16 bits are rounded": media.depth == 16 and target in _EIGHT_BITS,
@@ -117,7 +116,7 @@ def _changes(frame: Frame, media: Picture, target: TargetFormat, metadata: Metad
         "an ICC profile of grey or CMYK does not describe RGB: it is left out": bool(metadata.icc)
         and not (bare or metadata.icc_is_rgb),
         "JPEG has 64 kB for EXIF and for XMP: larger ones are left out": target == "jpeg"
-        and not (picture_jpeg.fits(metadata.exif) and picture_jpeg.fits(metadata.xmp)),
+        and not (jpeg.fits(metadata.exif) and jpeg.fits(metadata.xmp)),
         f"comments and texts that only {media.format} files have are left out": bool(metadata.own) and not same,
     }
     return [sentence for sentence, holds in found.items() if holds]
@@ -132,7 +131,7 @@ def _fitting(metadata: Metadata, media: Picture, target: TargetFormat) -> Metada
     if metadata.dpi and not all(1 <= value < _MOST_DPI for value in metadata.dpi):  # a damaged number
         metadata = replace(metadata, dpi=None)
     if target == "jpeg":
-        exif, xmp = (part if picture_jpeg.fits(part) else b"" for part in (metadata.exif, metadata.xmp))
+        exif, xmp = (part if jpeg.fits(part) else b"" for part in (metadata.exif, metadata.xmp))
         metadata = replace(metadata, exif=exif, xmp=xmp)
     return metadata
 
@@ -157,13 +156,13 @@ def _samples(frame: Frame, chroma: AnyChroma, target: TargetFormat) -> NDArray[A
 def _lossless(samples: NDArray[Any], media: Picture, target: TargetFormat, metadata: Metadata, source: bytes) -> bytes:
     match target:
         case "tiff":
-            own = picture_tiff.compression(source) if media.format == "TIFF" else None
-            return picture_tiff.encode(samples, metadata, own or picture_tiff.DEFLATE)
+            own = tiff.compression(source) if media.format == "TIFF" else None
+            return tiff.encode(samples, metadata, own or tiff.DEFLATE)
         case "webp":
-            return picture_webp.encode(samples, metadata)
+            return webp.encode(samples, metadata)
         case "bmp":
-            return picture_bmp.encode(samples, metadata)
+            return bmp.encode(samples, metadata)
         case "ppm":
-            return picture_pnm.encode(samples)
+            return pnm.encode(samples)
         case _:
-            return picture_png.encode(samples, metadata)
+            return png.encode(samples, metadata)

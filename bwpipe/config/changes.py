@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from bwpipe.document import Document
+from bwpipe.config.document import Document
+from bwpipe.config.yamlmarks import Loc, parse
 from bwpipe.registry import hint
-from bwpipe.yamlmarks import Loc, parse
 
 _FORM = "write STAGE.OPTION=VALUE, such as colorize.batch=4"
 

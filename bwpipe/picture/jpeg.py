@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from bwpipe import picture_photoshop
 from bwpipe.color import AnyChroma, codes
 from bwpipe.errors import MediaError
-from bwpipe.picture import DAMAGED_PROFILE, Chunk, Header, Metadata, several
-from bwpipe.picture_tags import directories, orientation, without_thumbnail
+from bwpipe.picture import DAMAGED_PROFILE, Chunk, Header, Metadata, photoshop, several
+from bwpipe.picture.tags import directories, orientation, without_thumbnail
 
 MOST_PIXELS_A_SIDE = 65500
 _LARGEST_PART = 65533 - 29  # the name before XMP is the longer one
@@ -215,8 +214,8 @@ def _segments(image: JpegImageFile) -> Iterator[Chunk]:
             yield Chunk(b"\xff\xfe", data)
         elif name == "APP1" and data.startswith(_XMP_EXTENSION):
             yield Chunk(b"\xff\xe1", data)
-        elif name == "APP13" and data.startswith(picture_photoshop.PREFIX):
-            resources += data.removeprefix(picture_photoshop.PREFIX)
-    kept = picture_photoshop.without_thumbnails(resources)
+        elif name == "APP13" and data.startswith(photoshop.PREFIX):
+            resources += data.removeprefix(photoshop.PREFIX)
+    kept = photoshop.without_thumbnails(resources)
     for start in range(0, len(kept), _LARGEST_PART):
-        yield Chunk(b"\xff\xed", picture_photoshop.PREFIX + kept[start : start + _LARGEST_PART])
+        yield Chunk(b"\xff\xed", photoshop.PREFIX + kept[start : start + _LARGEST_PART])

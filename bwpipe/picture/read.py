@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from bwpipe import picture_deep, picture_jpeg, picture_png, picture_pnm, picture_tiff
 from bwpipe.color import from_codes, from_rgb
 from bwpipe.errors import MediaError
 from bwpipe.frame import Chroma, Frame, Luma, Unit
-from bwpipe.picture import HEAD, Picture, decoding, format_of
-from bwpipe.picture_open import read_header
+from bwpipe.picture import HEAD, Picture, decoding, deep, format_of, jpeg, png, pnm, tiff
+from bwpipe.picture.open import read_header
 
 _ROUNDING = 1.01 / 255
 """Chroma up to this is what a JPEG encoder makes of grey."""
@@ -53,20 +52,20 @@ def read_picture(unit: Unit) -> Frame:
 
 def _planes(media: Picture, data: bytes) -> Planes:
     if media.format == "JPEG":
-        return _of_image(picture_jpeg.read(data))
+        return _of_image(jpeg.read(data))
     if media.format == "PPM":
-        return _of_samples(picture_pnm.samples(data))
+        return _of_samples(pnm.samples(data))
     if media.format == "PNG":
-        picture_png.check(data)
-        data = picture_png.bare(data)
+        png.check(data)
+        data = png.bare(data)
         if media.depth == 16:
-            return _of_samples(picture_png.deep_samples(data))
+            return _of_samples(png.deep_samples(data))
     if media.format == "TIFF":
-        data = picture_tiff.stored(data)
+        data = tiff.stored(data)
         if media.depth == 16:
-            return _of_samples(picture_tiff.deep_samples(data))
+            return _of_samples(tiff.deep_samples(data))
     if media.depth == 16:
-        return _of_samples(picture_deep.decode(data))
+        return _of_samples(deep.decode(data))
     with Image.open(BytesIO(data), formats=[media.format]) as image:
         image.load()
         return _of_image(image)

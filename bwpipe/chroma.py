@@ -1,0 +1,28 @@
+"""Luma and chroma of RGB tensors, as networks and losses need them; `bwpipe.color` is the same for planes of frames.
+
+Full-range BT.601 (ITU-T T.871, the JPEG File Interchange Format): Y' = 0.299 R + 0.587 G + 0.114 B, Cb = (B - Y') / 1.772,
+Cr = (R - Y') / 1.402.
+"""
+
+import torch
+from torch import Tensor
+
+
+def split(rgb: Tensor) -> tuple[Tensor, Tensor]:
+    """Luma (B, 1, H, W) in 0..1 and chroma (B, 2, H, W) in -0.5..0.5 of RGB (B, 3, H, W) in 0..1."""
+    red, green, blue = rgb.chunk(3, dim=1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return luma, torch.cat([(blue - luma) / 1.772, (red - luma) / 1.402], dim=1)
+
+
+def join(luma: Tensor, chroma: Tensor) -> Tensor:
+    """RGB (B, 3, H, W) in 0..1 of luma (B, 1, H, W) in 0..1 and chroma (B, 2, H, W).
+
+    Where a colour would leave 0..1, its chroma is made smaller, its hue and its luma stay.
+    """
+    cb, cr = chroma.chunk(2, dim=1)
+    blue, red = 1.772 * cb, 1.402 * cr
+    offset = torch.cat([red, -(0.299 * red + 0.114 * blue) / 0.587, blue], dim=1)
+    room = torch.where(offset > 0, 1 - luma, luma)
+    scale = (room / offset.abs().clamp(min=1e-6)).amin(dim=1, keepdim=True).clamp(max=1)
+    return (luma + scale * offset).clamp(0, 1)

@@ -1,0 +1,151 @@
+"""What a network is, and checkpoints that describe themselves."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+from bwpipe.errors import UsageError
+from bwpipe.registry import Registry, UnknownNameError
+
+N = TypeVar("N", bound="type[Network]")
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a network thinks the colours are.
+
+    Attributes:
+        chroma: (B, 2, h, w) Cb and Cr in -0.5..0.5 (full-range BT.601), on a grid of the network's own.
+        confidence: (B, 1, h, w) in 0..1, or None if the network does not say.
+        rgb: (B, 3, h, w) in 0..1, the network's own picture, or None if it makes none. Only measured, never shown.
+    """
+
+    chroma: Tensor
+    confidence: Tensor | None = None
+    rgb: Tensor | None = None
+
+
+class NetworkOptions(BaseModel):
+    """What a network can be built with: the fields of a subclass, each with a docstring."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Network(nn.Module):
+    """Guesses chroma from luma (B, 1, H, W) in 0..1, where 0 is black and 1 is white.
+
+    `forward(luma)` gives what its losses need: RGB (B, 3, H, W) in 0..1, chroma (B, 2, h, w), or logits over bins, as
+    `produces` says.
+    """
+
+    registered: ClassVar[str] = ""
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]]
+    Options: ClassVar[type[NetworkOptions]] = NetworkOptions
+
+    def __init__(self, options: NetworkOptions) -> None:
+        """Build it with random weights."""
+        super().__init__()
+        self.options = options
+
+    @abstractmethod
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) at which it wants to see an upright picture of that size."""
+
+    @abstractmethod
+    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
+        """Guess the chroma of luma (B, 1, H, W) in 0..1, in its `input_size`.
+
+        Args:
+            luma: On the network's device, in its precision.
+            vividness: From 0, the safe average colour, to 1, the lively likely one; None for the network's own default.
+        """
+
+
+networks: Registry[Network] = Registry("network")
+
+
+def network(name: str) -> Callable[[N], N]:
+    """Decorate a network's class to give it the name that checkpoints know it by. Raises ValueError."""
+
+    def add(cls: N) -> N:
+        cls.registered = name
+        networks.register(name)(cls)
+        return cls
+
+    return add
+
+
+class Checkpoint(BaseModel):
+    """What a checkpoint says of itself, beside its weights.
+
+    Attributes:
+        network: The name that the network's class is registered under.
+        options: What it was built with.
+        version: bwpipe's version that wrote it.
+        licence: Terms of the weights.
+        training: How it was made: data, steps, seed, hardware, figures with their protocol.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str
+    options: dict[str, Any] = {}
+    version: str
+    licence: str = "not stated"
+    training: dict[str, Any] = {}
+
+
+_KEY = "bwpipe"
+
+
+def save(path: Path, net: Network, checkpoint: Checkpoint, *, half: bool = False) -> None:
+    """Write a network's weights and what they are to a safetensors file, as float16 if `half`. Raises OSError."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    if half:
+        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    path.write_bytes(serialise(weights, metadata={_KEY: checkpoint.model_dump_json()}))
+
+
+def load(path: Path) -> tuple[Network, Checkpoint]:
+    """Build the network that a checkpoint describes, in float32, on the CPU, ready to guess.
+
+    Nothing in the file is run: safetensors holds numbers and JSON only. Raises UsageError.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            checkpoint = Checkpoint.model_validate(json.loads((file.metadata() or {})[_KEY]))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        cls = networks[checkpoint.network]
+        net = cls(cls.Options.model_validate(checkpoint.options))
+        net.load_state_dict(weights)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such checkpoint") from None
+    except KeyError:
+        raise UsageError(f"{path}: not a checkpoint of bwpipe; train one with `bwpipe train`") from None
+    except (SafetensorError, UnknownNameError, ValueError, RuntimeError, OSError) as error:
+        raise UsageError(f"{path}: can't be used as a checkpoint: {' '.join(str(error).split())}") from error
+    return net.float().eval().requires_grad_(False), checkpoint
+
+
+def locate(model: str) -> Path:
+    """The checkpoint file of a network by name (the weights that came with it), or by path. Raises UsageError."""
+    if Path(model).suffix:
+        path = Path(model).expanduser()
+    else:
+        try:
+            cls = networks[model]
+        except UnknownNameError as error:
+            raise UsageError(f"{error}; or give the path of a checkpoint file") from None
+        path = Path(str(files("bwpipe.models"))) / "weights" / f"{cls.registered}.safetensors"
+    if not path.is_file():
+        raise UsageError(f"there is no checkpoint {path}; train one with `bwpipe train`")
+    return path

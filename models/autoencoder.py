@@ -1,0 +1,63 @@
+"""The `autoencoder` network."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bwpipe.chroma import split
+from bwpipe.network import Guess, Network, NetworkOptions, network
+
+SIDE = 150
+"""The height and the width, in pixels, of what it sees and of what it gives."""
+
+
+@network("autoencoder")
+class Autoencoder(Network):
+    """A small U-Net that guesses RGB at 150 x 150, whatever the picture's shape: 3,470,659 parameters.
+
+    Luma (B, 1, 150, 150) in 0..1 becomes RGB (B, 3, 150, 150) in 0..1. Fitted to the mean squared error it gives the average
+    of all likely colours, so that what it is unsure of turns brownish; `vividness` makes up for some of it.
+    """
+
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "rgb"
+
+    def __init__(self, options: NetworkOptions) -> None:
+        """Build it with random weights; it has no options."""
+        super().__init__(options)
+        self.down1 = nn.Conv2d(1, 64, 3, stride=2)  # 74 x 74
+        self.down2 = nn.Conv2d(64, 128, 3, stride=2, padding=1)  # 37 x 37
+        self.down3 = nn.Conv2d(128, 256, 3, stride=2, padding=1)  # 19 x 19
+        self.down4 = nn.Conv2d(256, 512, 3, stride=2, padding=1)  # 10 x 10
+        self.up1 = nn.ConvTranspose2d(512, 256, 3, stride=2, padding=1)
+        self.up2 = nn.ConvTranspose2d(512, 128, 3, stride=2, padding=1)
+        self.up3 = nn.ConvTranspose2d(256, 64, 3, stride=2, padding=1, output_padding=1)
+        self.up4 = nn.ConvTranspose2d(128, 3, 3, stride=2, output_padding=1)
+
+    def forward(self, luma: Tensor) -> Tensor:
+        """Turn luma (B, 1, 150, 150) in 0..1 into RGB (B, 3, 150, 150) in 0..1."""
+        half = self.down1(luma).relu()
+        quarter = self.down2(half).relu()
+        eighth = self.down3(quarter).relu()
+        x = self.down4(eighth).relu()
+        x = self.up1(x).relu()
+        x = self.up2(torch.cat([x, eighth], dim=1)).relu()
+        x = self.up3(torch.cat([x, quarter], dim=1)).relu()
+        rgb: Tensor = self.up4(torch.cat([x, half], dim=1)).sigmoid()
+        return rgb
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Every picture is squashed to 150 x 150."""
+        return SIDE, SIDE
+
+    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
+        """Take the chroma (B, 2, 150, 150) of its RGB; it does not say how sure it is.
+
+        Args:
+            luma: (B, 1, 150, 150) in 0..1.
+            vividness: The chroma is multiplied by 1 + vividness, which keeps each hue: at 0, the default, it is the
+                network's own, at 1 twice that.
+        """
+        rgb = self(luma).float()
+        _, chroma = split(rgb)
+        return Guess((chroma * (1 + (vividness or 0.0))).clamp(-0.5, 0.5), rgb=rgb)

@@ -1,0 +1,157 @@
+"""The `colorize` stage."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from itertools import cycle
+from time import perf_counter
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, PrivateAttr
+
+from bwpipe import BatchMap, Count, Frame, NoEffect, Run, RunAborted, stage
+from bwpipe.device import cores, find_device
+from bwpipe.ledger import digest
+from bwpipe.network import Guess, Network, load, locate
+from bwpipe.orientation import stored, upright
+from bwpipe.view import squash, view
+
+CLEARLY = 0.8
+"""Of float32's time: bfloat16 is used on a CPU if it takes less."""
+
+
+@stage("colorize")
+class Colorize(BatchMap):
+    """Guesses the chroma of every frame that has none, with a network that looks at its guide.
+
+    On a CPU each worker computes with one thread, which is faster than one worker with all threads.
+    """
+
+    model: NoEffect[str] = "autoencoder"  # no effect by itself: the hash of the weights is in the recipe
+    """A network's name, for the weights that come with bwpipe, or the path of a checkpoint."""
+    vividness: Annotated[float, Field(ge=0, le=1)] | None = None
+    """From 0, the safe average colour, to 1, the lively likely one; the network's own default if not given."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the network's numbers; `auto` is 16 bits on a GPU, and on a CPU whose bfloat16 turns out to be clearly faster."""
+    device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
+    """Where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a list of these, which take turns."""
+    batch: NoEffect[Count] = 8
+    """How many frames are shown to the network together."""
+    workers: NoEffect[Count] = Field(default_factory=cores)
+    """How many batches are worked on at a time; by default as many as there are cores."""
+
+    _networks: list[Network] = PrivateAttr(default_factory=list)
+    _turns: Iterator[Network] = PrivateAttr()
+
+    def setup(self, run: Run) -> None:
+        """Load the weights onto each device. Raises UsageError."""
+        names = [self.device] if isinstance(self.device, str) else self.device
+        devices = [find_device(name) for name in names]
+        path = locate(self.model)
+        net, _ = load(path)
+        kind = devices[0].type
+        precision: str = self.precision
+        if precision == "auto":
+            precision = run.fact(f"precision of {digest(path)} on {kind}", lambda: _fitting_precision(net, kind))
+        for device in devices:
+            self._networks.append(_prepared(net, device, getattr(torch, precision)))
+        self._turns = cycle(self._networks)
+
+    def recipe(self) -> dict[str, Any]:
+        """The options, and a hash of the weights."""
+        return {**super().recipe(), "weights": digest(locate(self.model))}
+
+    def key(self, frame: Frame) -> tuple[int, int] | None:
+        """The size at which the network sees the frame; None where it need not."""
+        if frame.chroma is not None:
+            return None
+        height, width = upright(frame.luma, frame.unit.media.orientation).shape
+        return self._networks[0].input_size(height, width)
+
+    def apply(self, frames: list[Frame]) -> list[Frame]:
+        """Guess the chroma (2, h, w) and the confidence (h, w) of frames of one key."""
+        size = self.key(frames[0])
+        if size is None:
+            return frames
+        guess = self._guess(np.stack([view(frame, *size) for frame in frames]))
+        chroma = [_kept(planes, frame) for planes, frame in zip(guess.chroma.numpy(), frames, strict=True)]
+        if guess.confidence is None:
+            return [replace(frame, chroma=planes) for frame, planes in zip(frames, chroma, strict=True)]
+        sure = [_kept(planes, frame)[0] for planes, frame in zip(guess.confidence.numpy(), frames, strict=True)]
+        return [
+            replace(frame, chroma=planes, confidence=plane) for frame, planes, plane in zip(frames, chroma, sure, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        self._networks.clear()
+
+    def _guess(self, luma: NDArray[np.float32]) -> Guess:
+        """What a network thinks of luma (B, h, w) in 0..1; in float32, on the CPU. Raises MemoryError, RunAborted."""
+        net = next(self._turns)
+        weights = next(net.parameters())
+        if torch.get_num_threads() > 1:  # it is a setting of this thread, and takes a while
+            torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                shown = torch.from_numpy(luma).unsqueeze(1).to(weights, memory_format=torch.channels_last)
+                guess = net.guess(shown, self.vividness)
+                chroma = guess.chroma.float().cpu()
+                confidence = None if guess.confidence is None else guess.confidence.float().cpu()
+        except RuntimeError as error:
+            if "out of memory" in str(error) or "DefaultCPUAllocator" in str(error):
+                raise MemoryError(str(error)) from error
+            if weights.device.type == "cpu":
+                raise
+            raise RunAborted(f"{weights.device} failed: {error}; run again to go on, or choose another `device`") from error
+        if not (chroma.isfinite().all() and (confidence is None or confidence.isfinite().all())):
+            raise RunAborted(f"{self.model} gave colours that are no numbers; try `precision: float32`, or another checkpoint")
+        return Guess(chroma, confidence)
+
+
+def _prepared(net: Network, device: torch.device, precision: torch.dtype) -> Network:
+    """A copy of the network on a device."""
+    return deepcopy(net).to(device, precision).to(memory_format=torch.channels_last)
+
+
+def _kept(planes: NDArray[np.float32], frame: Frame) -> NDArray[np.float16]:
+    """Planes (C, h, w) for an upright frame, as the frame keeps them: in the order of its rows, no finer than its luma."""
+    turned = stored(planes, frame.unit.media.orientation).transpose(1, 2, 0)
+    height, width = (min(sides) for sides in zip(turned.shape, frame.luma.shape, strict=False))
+    small = squash(turned, height, width).reshape(height, width, -1)
+    kept = small.transpose(2, 0, 1).astype(np.float16, order="C")
+    kept.flags.writeable = False
+    return kept
+
+
+def _fitting_precision(net: Network, kind: str) -> str:
+    """The precision that is fast on a kind of device and good enough."""
+    if kind == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if kind != "cpu":
+        return "float16"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = [_seconds(net, precision) for precision in (torch.float32, torch.bfloat16)]
+    finally:
+        torch.set_num_threads(threads)
+    return "bfloat16" if seconds[1] < CLEARLY * seconds[0] else "float32"
+
+
+def _seconds(net: Network, precision: torch.dtype) -> float:
+    """How long a CPU takes for a guess: the fastest of three trials after a first one."""
+    net = _prepared(net, torch.device("cpu"), precision)
+    luma = torch.full((2, 1, *net.input_size(512, 512)), 0.5, dtype=precision)
+
+    def trial() -> float:
+        start = perf_counter()
+        net.guess(luma)
+        return perf_counter() - start
+
+    with torch.inference_mode():
+        trial()
+        return min(trial() for _ in range(3))

@@ -1,0 +1,243 @@
+"""The `colorize` stage."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from torch import Tensor, nn
+
+from bwpipe import Frame, Run, RunAborted, UsageError, plugins
+from bwpipe.base import stages
+from bwpipe.network import Checkpoint, Guess, Network, network, networks, save
+from bwpipe.orientation import stored, upright
+from bwpipe.testing import coloured, make_frames, run_stage
+
+plugins.load()
+
+
+@network("test-sure")
+class Sure(Network):
+    """Sees a picture at half its size, says how sure it is, and needs more memory than there is for many at a time."""
+
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.gain = nn.Parameter(torch.tensor([0.5, -0.25]).view(1, 2, 1, 1))
+
+    def forward(self, luma: Tensor) -> Tensor:
+        return self.gain * luma
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return height // 2, width // 2
+
+    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
+        if len(luma) > 2:
+            torch.empty(1 << 62, dtype=torch.uint8)
+        return Guess(self(luma), confidence=luma)
+
+
+def written(folder: Path, name: str = "autoencoder", seed: int = 0) -> str:
+    """A checkpoint of a network that has learnt nothing."""
+    torch.manual_seed(seed)
+    cls = networks[name]
+    path = folder / f"{name}-{seed}.safetensors"
+    save(path, cls(cls.Options()), Checkpoint(network=name, version="0"))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(tmp_path_factory.mktemp("weights"))
+
+
+def guessed(frames: list[Frame], model: str, **options: Any) -> list[Frame]:
+    exact: dict[str, Any] = {"precision": "float32", "device": "cpu", "batch": 4, "workers": 1}
+    return run_stage("colorize", frames, model=model, **(exact | options))
+
+
+def chroma(frame: Frame) -> Any:
+    assert frame.chroma is not None
+    return frame.chroma
+
+
+def test_a_frame_gets_chroma_and_nothing_else_changes(model: str) -> None:
+    frames = make_frames(5, height=200, width=160)
+
+    made = guessed(frames, model)
+
+    for before, after in zip(frames, made, strict=True):
+        assert chroma(after).shape == (2, 150, 150)
+        assert chroma(after).dtype == np.float16
+        assert not chroma(after).flags.writeable
+        assert abs(chroma(after)).max() <= 0.5
+        assert after.luma is before.luma
+        assert (after.unit, after.index, after.confidence) == (before.unit, before.index, None)
+
+
+def test_the_chroma_is_what_the_network_guesses(model: str) -> None:
+    frame = make_frames(1, height=150, width=150)[0]
+    torch.manual_seed(0)
+    net = networks["autoencoder"](networks["autoencoder"].Options())
+
+    made = guessed([frame], model)[0]
+
+    luma = torch.from_numpy(frame.luma.astype(np.float32) / 255)[None, None]
+    assert_allclose(chroma(made), net.guess(luma).chroma[0].detach(), atol=1e-3)
+
+
+def test_a_frame_whose_chroma_is_known_stays_as_it_is(model: str) -> None:
+    frames = make_frames(3)
+    frames[1] = coloured(frames[1])
+
+    made = guessed(frames, model)
+
+    assert made[1] is frames[1]
+    assert chroma(made[0]).shape == (2, 48, 64)
+
+
+def test_a_frames_bytes_do_not_depend_on_its_neighbours(model: str) -> None:
+    frames = make_frames(7)
+
+    together = guessed(frames, model)
+    alone = [guessed([frame], model)[0] for frame in frames]
+    by_two = guessed(frames, model, workers=2)
+
+    for one, two, three in zip(together, alone, by_two, strict=True):
+        assert_array_equal(chroma(one), chroma(two), strict=True)
+        assert_array_equal(chroma(one), chroma(three), strict=True)
+
+
+def test_the_network_looks_at_the_guide_where_there_is_one(model: str) -> None:
+    frame, other = make_frames(2)
+    guide: Any = np.ascontiguousarray(other.luma[::2, ::2])
+
+    made = guessed([replace(frame, guide=guide), replace(other, guide=guide)], model)
+
+    assert_array_equal(chroma(made[0]), chroma(made[1]))
+    assert abs(chroma(made[0]) - chroma(guessed([frame], model)[0])).max() > 0
+
+
+@pytest.mark.parametrize(("depth", "levels"), [(8, (16, 235)), (10, (64, 940)), (16, (0, 65535))])
+def test_levels_and_depth_do_not_change_what_the_network_sees(model: str, depth: int, levels: tuple[int, int]) -> None:
+    full = guessed(make_frames(1), model)[0]
+    other = guessed(make_frames(1, depth=depth, levels=levels), model)[0]
+
+    assert_allclose(chroma(other), chroma(full), atol=2e-3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_network_sees_pictures_upright(model: str, orientation: int) -> None:
+    frame = make_frames(1, height=180, width=160)[0]
+    turned = make_frames(
+        1, height=160 if orientation > 4 else 180, width=180 if orientation > 4 else 160, orientation=orientation
+    )[0]
+    luma: Any = stored(frame.luma, orientation)
+
+    made = guessed([replace(turned, luma=luma)], model)[0]
+
+    assert_allclose(upright(chroma(made), orientation), chroma(guessed([frame], model)[0]), atol=1e-3)
+
+
+def test_chroma_is_never_finer_than_luma(model: str) -> None:
+    frame = make_frames(1, height=40, width=300)[0]
+
+    assert chroma(guessed([frame], model)[0]).shape == (2, 40, 150)
+
+
+def test_pictures_of_all_sizes_come_out_in_order(tmp_path: Path) -> None:
+    sizes = [(48, 64), (30, 20), (48, 64), (64, 48), (30, 20)]
+    frames = [
+        replace(frame, luma=make_frames(1, height=h, width=w)[0].luma)
+        for frame, (h, w) in zip(make_frames(5), sizes, strict=True)
+    ]
+
+    made = guessed(frames, written(tmp_path, "test-sure"), batch=2)
+
+    assert [after.luma is before.luma for before, after in zip(frames, made, strict=True)] == [True] * 5
+    assert [chroma(frame).shape[1:] for frame in made] == [(h // 2, w // 2) for h, w in sizes]
+
+
+def test_confidence_is_kept_where_the_network_says_it(tmp_path: Path) -> None:
+    frame = make_frames(1)[0]
+
+    made = guessed([frame], written(tmp_path, "test-sure"), batch=1)[0]
+
+    assert made.confidence is not None
+    assert made.confidence.shape == (24, 32)
+    assert made.confidence.dtype == np.float16
+    assert_allclose(chroma(made), np.stack([0.5 * made.confidence, -0.25 * made.confidence]), atol=1e-3)
+
+
+def test_less_memory_than_a_batch_needs_halves_the_batch(tmp_path: Path) -> None:
+    run = Run()
+
+    made = guessed(make_frames(9), written(tmp_path, "test-sure"), batch=8, run=run)
+
+    assert len(made) == 9
+    assert sorted(run.remarks) == [
+        f"stage 'colorize': out of memory, so its batch is {n} from here on, not {2 * n}" for n in (2, 4)
+    ]
+
+
+def test_vividness_makes_colours_stronger(model: str) -> None:
+    frames = make_frames(1)
+
+    safe, lively = (chroma(guessed(frames, model, vividness=vividness)[0]).astype(np.float32) for vividness in (0, 1))
+
+    assert_allclose(lively, np.clip(2 * safe, -0.5, 0.5), atol=1e-3)
+
+
+def test_bfloat16_differs_little(model: str) -> None:
+    frames = make_frames(2)
+
+    exact, short = (guessed(frames, model, precision=precision) for precision in ("float32", "bfloat16"))
+
+    for one, two in zip(exact, short, strict=True):
+        assert_allclose(chroma(one), chroma(two), atol=0.01)
+
+
+def test_a_resumed_run_keeps_the_precision_that_was_found_to_be_fast(model: str) -> None:
+    frames = make_frames(1)
+    first = Run()
+    guessed(frames, model, precision="auto", run=first)
+    ((key, _),) = first.facts.items()
+
+    for precision in ("float32", "bfloat16"):
+        resumed = guessed(frames, model, precision="auto", run=Run(facts={key: precision}))
+        assert_array_equal(chroma(resumed[0]), chroma(guessed(frames, model, precision=precision)[0]))
+
+
+def test_colours_that_are_no_numbers_end_the_run(tmp_path: Path) -> None:
+    cls = networks["autoencoder"]
+    net = cls(cls.Options())
+    next(net.parameters()).data.fill_(torch.nan)
+    save(tmp_path / "bad.safetensors", net, Checkpoint(network="autoencoder", version="0"))
+
+    with pytest.raises(RunAborted, match="colours that are no numbers"):
+        guessed(make_frames(1), str(tmp_path / "bad.safetensors"))
+
+
+def test_a_device_that_is_not_there_is_told_with_those_that_are(model: str) -> None:
+    with pytest.raises(UsageError, match=r"there is no device 'cuda:99'; this machine has .*cpu"):
+        guessed([], model, device=["cpu", "cuda:99"])
+
+
+def test_a_network_that_is_not_there_is_told() -> None:
+    with pytest.raises(UsageError, match="did you mean 'autoencoder'"):
+        guessed([], "autoencodr")
+
+
+def test_the_recipe_follows_the_weights_and_not_their_place(model: str, tmp_path: Path) -> None:
+    cls: Any = stages["colorize"]
+    (tmp_path / "copy.safetensors").write_bytes(Path(model).read_bytes())
+    recipe = cls(model=model).recipe()
+
+    assert cls(model=str(tmp_path / "copy.safetensors"), batch=3, workers=5, device="cpu").recipe() == recipe
+    assert cls(model=written(tmp_path, seed=1)).recipe() != recipe
+    assert cls(model=model, vividness=0.5).recipe() != recipe
+    assert cls(model=model, precision="float32").recipe() != recipe

@@ -1,0 +1,170 @@
+"""Networks by name, and checkpoints that describe themselves."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bwpipe import UsageError, plugins
+from bwpipe.network import Checkpoint, Guess, Network, NetworkOptions, load, locate, network, networks, save
+
+plugins.load()
+
+
+class Widths(NetworkOptions):
+    width: int = 4
+    """How many channels it has inside."""
+
+
+@network("test-network")
+class Small(Network):
+    """Two layers."""
+
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
+    Options = Widths
+
+    def __init__(self, options: Widths) -> None:
+        super().__init__(options)
+        self.layers = nn.Sequential(nn.Conv2d(1, options.width, 3, padding=1), nn.Tanh(), nn.Conv2d(options.width, 2, 1))
+        self.register_buffer("steps", torch.tensor(7))
+
+    def forward(self, luma: Tensor) -> Tensor:
+        chroma: Tensor = self.layers(luma)
+        return chroma
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
+        return Guess(self(luma).clamp(-0.5, 0.5))
+
+
+@pytest.fixture
+def small() -> Small:
+    torch.manual_seed(1)
+    return Small(Widths(width=6))
+
+
+STORY = Checkpoint(
+    network="test-network",
+    options={"width": 6},
+    version="0.1.0",
+    licence="CC0",
+    training={"figures": {"mse": 0.25}, "steps": 3},
+)
+
+
+def test_a_checkpoint_builds_its_network_again_and_says_how_it_was_made(small: Small, tmp_path: Path) -> None:
+    save(tmp_path / "a.safetensors", small, STORY)
+
+    net, told = load(tmp_path / "a.safetensors")
+
+    luma = torch.rand(2, 1, 8, 8)
+    assert told == STORY
+    assert torch.equal(net(luma), small(luma))
+    assert not net.training
+    assert not any(weights.requires_grad for weights in net.parameters())
+
+
+def test_a_checkpoint_in_half_the_space_has_the_weights_rounded(small: Small, tmp_path: Path) -> None:
+    save(tmp_path / "a.safetensors", small, STORY, half=True)
+
+    net, _ = load(tmp_path / "a.safetensors")
+
+    for kept, weights in zip(net.parameters(), small.parameters(), strict=True):
+        assert kept.dtype is torch.float32
+        assert torch.equal(kept, weights.half().float())
+    assert net.state_dict()["steps"] == 7
+
+
+def test_the_same_weights_give_the_same_file(small: Small, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / name, small, STORY)
+
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
+    file = tmp_path / "trap.safetensors"
+    file.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+
+    with pytest.raises(UsageError, match="can't be used as a checkpoint"):
+        load(file)
+
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_weights_of_elsewhere_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(3)}, file)
+
+    with pytest.raises(UsageError, match="not a checkpoint of bwpipe; train one with `bwpipe train`"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"network": "test-netwrok"}, "did you mean 'test-network'"),
+        ({"options": {"width": 5}}, "size mismatch"),
+        ({"options": {"depth": 5}}, "depth"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_its_network_is_refused(
+    small: Small, tmp_path: Path, change: dict[str, object], complaint: str
+) -> None:
+    file = tmp_path / "a.safetensors"
+    save(file, small, STORY.model_copy(update=change))
+
+    with pytest.raises(UsageError, match=complaint) as refusal:
+        load(file)
+
+    assert str(file) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_checkpoint_cut_short_is_refused(small: Small, tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    save(file, small, STORY)
+    file.write_bytes(file.read_bytes()[:-8])
+
+    with pytest.raises(UsageError, match="can't be used as a checkpoint"):
+        load(file)
+
+
+def test_a_missing_checkpoint_is_told() -> None:
+    with pytest.raises(UsageError, match="there is no checkpoint"):
+        locate("nowhere/a.safetensors")
+
+
+def test_an_unknown_name_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match=r"did you mean 'autoencoder'.*path of a checkpoint"):
+        locate("autoencodr")
+
+
+def test_a_path_is_taken_as_it_is(small: Small, tmp_path: Path) -> None:
+    save(tmp_path / "a.safetensors", small, STORY)
+
+    assert locate(str(tmp_path / "a.safetensors")) == tmp_path / "a.safetensors"
+
+
+def test_two_networks_never_share_a_name() -> None:
+    with pytest.raises(ValueError, match="'autoencoder' is in both"):
+        network("autoencoder")(Small)
+
+    assert networks["autoencoder"] is not Small
