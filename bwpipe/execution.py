@@ -24,6 +24,7 @@ class Run:
         max_errors: int | None = None,
         quiet: bool = False,
         say: Callable[[str], None] = lambda text: None,
+        record: Callable[[str, Media | None], None] = lambda text, media: None,
         facts: dict[str, str | int | float | bool] | None = None,
     ) -> None:
         """Make a run.
@@ -32,6 +33,7 @@ class Run:
             max_errors: How many units may fail before the run ends with TooManyErrors; None for any number.
             quiet: Show warnings and errors only: for stages that show progress of their own.
             say: Shows a line to the user.
+            record: Notes each warning with the file it is about, also those that are shown no more.
             facts: What earlier executions remembered; added to.
         """
         self.facts = {} if facts is None else facts
@@ -39,22 +41,25 @@ class Run:
         self.remarks: Counter[str] = Counter()
         self._max_errors = max_errors
         self._say = say
+        self._record = record
         self.failures: dict[Unit | Broken, Exception] = {}
         self._lock = Lock()
         self._stopping = Event()
 
-    def warn(self, text: str, media: Media | None = None) -> None:
-        """Tell the user something once, however often it is the case; the report counts how often.
+    def warn(self, text: str, media: Media | None = None, *, each: bool = False) -> None:
+        """Tell the user something once, however often it is the case; the report counts it and names every file.
 
         Args:
             text: One sentence that holds of every file it is said of.
             media: The file it is said of, named when it is said.
+            each: Say it of every file, not of the first one only: for what is lost of a film.
         """
         with self._lock:
             self.remarks[text] += 1
             first = self.remarks[text] == 1
-        if first:
+        if first or each:
             self._say(f"warning: {media.name}: {text}" if media else f"warning: {text}")
+        self._record(text, media)
 
     def fact(self, key: str, find: Callable[[], T]) -> T:
         """What was found out under this key by an earlier execution into the same folder, or else what `find` finds now.

@@ -124,5 +124,5 @@ def total_frames(units: Sequence[Unit]) -> int | None:
 
 def _counts(units: Sequence[Unit]) -> Iterator[int | None]:
     for unit in units:
-        stop = unit.stop if unit.stop is not None else unit.media.frames
-        yield None if stop is None else stop - unit.start
+        ends = [end for end in (unit.stop, unit.media.frames) if end is not None]
+        yield min(ends) - unit.start if ends else None

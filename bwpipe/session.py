@@ -13,7 +13,7 @@ from bwpipe.config import Graph, Node, read_graph
 from bwpipe.draft import WORK_FOLDER, Draft
 from bwpipe.errors import BwpipeError, MediaError
 from bwpipe.execution import Run, sentence
-from bwpipe.frame import Unit
+from bwpipe.frame import Media, Unit
 from bwpipe.ledger import Ledger, open_ledgers
 from bwpipe.meter import Meter
 from bwpipe.plan import Plan, make_plan, total_frames
@@ -52,8 +52,9 @@ class Outcome:
         """The closing table, and a line of counts."""
         counts = {"done": self.done, "done already": self.already, "kept": len(self.kept), "failed": len(self.failed)}
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "done")
-        closing = f"{said} in {self.seconds:.1f} s"
-        return f"{table(self.meters)}\n{closing}" if any(meter.items for meter in self.meters.values()) else closing
+        often = [f"{count} times: {text}" for text, count in self.remarks.items() if count > 1]
+        tables = [table(self.meters)] if any(meter.items for meter in self.meters.values()) else []
+        return "\n".join([*tables, *often, f"{said} in {self.seconds:.1f} s"])
 
 
 def run(
@@ -102,7 +103,11 @@ class _Session:
         self._last = next((node.id for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), graph.nodes[0].id)
         facts = {key: value for ledger in ledgers.values() for key, value in ledger.facts.items()}
         self._run = Run(
-            quiet=quiet, max_errors=0 if graph.on_error == "stop" else graph.max_errors, say=self._progress.say, facts=facts
+            quiet=quiet,
+            max_errors=0 if graph.on_error == "stop" else graph.max_errors,
+            say=self._progress.say,
+            record=self._tell_warning,
+            facts=facts,
         )
 
     def run(self) -> Outcome:
@@ -162,6 +167,9 @@ class _Session:
 
     def _show(self) -> None:
         self._progress.show(self._outcome.meters[self._last].items)
+
+    def _tell_warning(self, text: str, media: Media | None) -> None:
+        self._tell("warning", **({"path": str(media.path)} if media else {}), text=text)
 
     def _tell(self, event: str, **what: Any) -> None:
         with self._lock:

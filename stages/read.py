@@ -10,8 +10,8 @@ from pydantic import PrivateAttr
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, Run, Source, Unit, stage
 from bwpipe import film as films
 from bwpipe.film import Film
-from bwpipe.film_open import open_film
-from bwpipe.film_read import read_film
+from bwpipe.film.open import open_film
+from bwpipe.film.read import read_film
 from bwpipe.inputs import find_files, leads_outside
 from bwpipe.picture import HEAD, sniff
 from bwpipe.picture.open import open_picture
@@ -55,7 +55,7 @@ class Read(Source):
                 if sniff(head):
                     yield Unit(open_picture(path, name, max_pixels=self.max_pixels))
                 elif films.sniff(path):
-                    yield Unit(open_film(path, name, max_pixels=self.max_pixels))
+                    yield Unit(open_film(path, name, max_pixels=self.max_pixels), stop=self.frames)
                 elif alone or self._looks_like_media(name):
                     yield Broken(path, name, "it is no picture or film of a kind that can be read; convert it first")
             except MediaError as error:
@@ -66,7 +66,7 @@ class Read(Source):
     def read(self, unit: Unit, context: int) -> Iterator[Frame]:
         """The one frame of a picture, or the frames of a film in the order they are shown."""
         if isinstance(unit.media, Film):
-            yield from read_film(unit, context, frames=self.frames, warn=lambda text: self._run.warn(text, unit.media))
+            yield from read_film(unit, context, warn=lambda text: self._run.warn(text, unit.media, each=True))
         else:
             yield read_picture(unit)
 

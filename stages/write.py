@@ -14,8 +14,8 @@ from bwpipe.color import codes
 from bwpipe.draft import Draft
 from bwpipe.enlarge import enlarge
 from bwpipe.film import Film
-from bwpipe.film_codec import Encoding, check_encoding, chroma_grid, container_for
-from bwpipe.film_write import FilmWriter
+from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, container_for
+from bwpipe.film.write import FilmWriter
 from bwpipe.picture import Picture
 from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
 
@@ -115,14 +115,15 @@ class Write(Sink):
 
     def _open_target(self, unit: Unit, path: Path) -> "_PictureTarget | _FilmTarget":
         media = unit.media
-
-        def warn(text: str) -> None:
-            self._run.warn(text, media)
-
         if isinstance(media, Film):
-            return _FilmTarget(FilmWriter(path, media, self.encoding, stop=unit.stop, warn=warn), media, self.encoding)
+            writer = FilmWriter(
+                path, media, self.encoding, stop=unit.stop, warn=lambda text: self._run.warn(text, media, each=True)
+            )
+            return _FilmTarget(writer, media, self.encoding)
         if isinstance(media, Picture):
-            return _PictureTarget(path, target_format(media, self.format), self.quality, warn)
+            return _PictureTarget(
+                path, target_format(media, self.format), self.quality, lambda text: self._run.warn(text, media)
+            )
         raise TypeError(f"{media.name} is neither a picture nor a film")
 
 

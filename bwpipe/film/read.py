@@ -1,0 +1,160 @@
+"""The frames of a film."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import chain, dropwhile
+
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from bwpipe.errors import MediaError
+from bwpipe.film import Film, open_container, picture_stream
+from bwpipe.film.pixels import luma_plane
+from bwpipe.frame import Frame, Unit
+
+Warn = Callable[[str], None]
+"""Told of a loss that can't be helped, in a sentence without the file's name."""
+
+
+def read_film(unit: Unit, context: int = 0, *, warn: Warn) -> Iterator[Frame]:
+    """The frames of a unit in the order they are shown, and up to `context` marked ones before and after it.
+
+    Segments read alone give the same frames as the film read in a row. Times and durations are those of the file, in its time
+    base. Frames that did not decode are left out, which is said after the last.
+
+    Args:
+        unit: A film, or a part of it.
+        context: How many frames to give on either side of the unit.
+        warn: Told of each loss.
+
+    Raises:
+        MediaError: No frame can be decoded, or the picture's size or format changes midway.
+    """
+    film = unit.media
+    if not isinstance(film, Film):
+        raise TypeError(f"{film.name} is no film")
+    total = len(film.times)
+    start, stop = unit.start, total if unit.stop is None else min(unit.stop, total)
+    if start == 0:
+        for fault in film.faults:
+            warn(fault)
+    decoded = damaged = 0
+    for index, picture in _from(film, max(start - context, 0)):
+        if index >= min(stop + context, total):
+            break
+        _check_form(picture, film, index)
+        inside = start <= index < stop
+        decoded += inside
+        damaged += inside and picture.is_corrupt
+        yield Frame(
+            luma=luma_plane(picture, film.matrix),
+            unit=unit,
+            index=index,
+            pts=int(film.times[index]),
+            duration=film.duration(index),
+            context=not inside,
+        )
+    if start < stop and not decoded:
+        raise MediaError("none of its frames can be decoded")
+    if decoded < stop - start:
+        warn(f"{stop - start - decoded} of {stop - start} frames did not decode and are left out")
+    if damaged:
+        warn(f"{damaged} of {stop - start} frames are damaged: the decoder filled them in")
+
+
+def packets(container: InputContainer, stream: VideoStream, key: int | None = None) -> "Iterator[Packet[VideoStream]]":
+    """A film's packets, from the key frame with a time of decoding on, or from the start.
+
+    Where a container seeks to a later key frame, it is from that. Damage that ends the file early ends them too: the index pass
+    has noted it.
+    """
+    with suppress(av.error.FFmpegError):
+        if key is not None:
+            container.seek(key, stream=stream)
+        all_of_them = (packet for packet in container.demux(stream) if packet.size)
+        yield from all_of_them if key is None else dropwhile(lambda packet: not packet.is_keyframe, all_of_them)
+
+
+def pictures(stream: VideoStream, packets: "Iterable[Packet[VideoStream]]") -> Iterator[VideoFrame | None]:
+    """Decode packets; None for one that can't be decoded."""
+    for packet in chain(packets, [None]):
+        try:
+            yield from stream.decode(packet)
+        except av.error.FFmpegError:
+            yield None
+
+
+def _from(film: Film, first: int) -> Iterator[tuple[int, VideoFrame]]:
+    """The frames from `first` on, each with its place in the film.
+
+    Decoding starts at the last key frame before it. Where `first` does not come then, since a container seeks too late or a key
+    frame needs others before it, earlier ones are tried, at last the film's start.
+    """
+    for key in _keys_before(film, first):
+        frames = dropwhile(lambda placed: placed[0] < first, _decode(film, key))
+        found = next(frames, None)
+        if found and (found[0] == first or key is None):
+            yield found
+            yield from frames
+            return
+
+
+def _keys_before(film: Film, first: int) -> Iterator[int | None]:
+    """Decoding times of key frames to start at, nearest first in growing steps; None for the film's start."""
+    place, step = int(np.searchsorted(film.keys[:, 0], first, side="right")) - 1, 1
+    while place > 0:
+        yield int(film.keys[place, 1])
+        place, step = place - step, 2 * step
+    yield None
+
+
+def _decode(film: Film, key: int | None) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode from a key frame on; each frame comes with its place in the film, rising."""
+    with open_container(film.path) as container:
+        stream = picture_stream(container)
+        if stream is None:
+            raise MediaError("it has changed since it was opened")
+        coded = packets(container, stream, key)
+        free = 0
+        if key is not None:
+            head = next(coded, None)
+            start = _key_place(film, head) if head else None
+            if head is None or start is None:
+                return
+            # those shown before the key frame may need others that were not decoded
+            free, coded = start, chain([head], coded)
+        for number, picture in enumerate(pictures(stream, coded)):
+            if picture is None:
+                continue
+            place = number if film.timing == "none" else _place(film, picture.pts)
+            if film.timing == "partial" and (place is None or place < free):
+                place = free
+            if place is not None and free <= place < len(film.times):
+                free = place + 1
+                yield place, picture
+
+
+def _key_place(film: Film, packet: "Packet[VideoStream]") -> int | None:
+    """The place of a key frame; None where it is not the one that the index pass has seen: some containers guess times anew."""
+    place = _place(film, packet.pts)
+    known = film.keys[film.keys[:, 0] == place, 2]
+    return place if packet.size in known else None
+
+
+def _place(film: Film, pts: int | None) -> int | None:
+    """The place of the frame that is shown at a time; None for a time that the index pass has not seen."""
+    if pts is None:
+        return None
+    place = int(np.searchsorted(film.times, pts))
+    return place if place < len(film.times) and film.times[place] == pts else None
+
+
+def _check_form(picture: VideoFrame, film: Film, index: int) -> None:
+    form, begun = (picture.width, picture.height, picture.format.name), (film.width, film.height, film.pix_fmt)
+    if form != begun:
+        words = (f"{width}x{height} {pix_fmt}" for width, height, pix_fmt in (form, begun))
+        raise MediaError(f"frame {index} is {' after '.join(words)}: films that change midway are to be cut there first")

@@ -1,0 +1,179 @@
+"""Makes small films of every container, depth, range, size and kind of sound that bwpipe reads, for tests."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from bwpipe.film import ColourTags, Film, open_container
+from bwpipe.film.codec import Encoding, chroma_grid, container_for
+from bwpipe.film.open import open_film
+from bwpipe.film.pixels import layout, plane
+from bwpipe.film.read import read_film
+from bwpipe.film.write import FilmWriter
+from bwpipe.frame import Frame, Unit
+
+MS = Fraction(1, 1000)
+UNTAGGED = ColourTags(0, 2, 2, 2)
+EVEN = range(0, 30 * 512, 512)
+UNEVEN = [0, *(int(time) for time in np.cumsum([512, 400, 1300, 700] * 7))]
+H264, FFV1 = Encoding(preset="veryfast"), Encoding(codec="ffv1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a film is to be like."""
+
+    suffix: str = ".mp4"
+    codec: str = "libx264"
+    pix_fmt: str = "yuv420p"
+    size: tuple[int, int] = (96, 64)
+    times: Sequence[int] = EVEN
+    time_base: Fraction = Fraction(1, 12800)
+    sound: str | None = None
+    sound_start: Fraction = Fraction(0)
+    options: dict[str, str] = field(default_factory=dict)
+    tags: ColourTags = UNTAGGED
+    aspect: Fraction | None = None
+    turn: tuple[int, bool] | None = None
+
+
+MKV = Kind(suffix=".mkv", codec="ffv1", time_base=MS, times=range(0, 1200, 40))
+AVI = Kind(suffix=".avi", time_base=Fraction(1, 25), times=range(30))
+TS = Kind(suffix=".ts", time_base=Fraction(1, 90000), times=range(0, 30 * 3600, 3600))
+KINDS: dict[str, Kind] = {
+    "uneven times, late sound": Kind(times=UNEVEN, sound="aac", sound_start=Fraction(123, 1000)),
+    "late start": Kind(times=range(12800, 30000, 512), sound="aac", sound_start=Fraction(1, 2)),
+    "PCM sound": Kind(suffix=".mov", sound="pcm_s16le", sound_start=Fraction(1, 24)),
+    "Matroska": replace(MKV, codec="libx264", sound="aac"),
+    "AVI": replace(AVI, sound="pcm_s16le"),
+    "AVI, MPEG-4": replace(AVI, codec="mpeg4", options={"bf": "2"}),
+    "transport stream": replace(TS, sound="aac"),
+    "10 bits": Kind(pix_fmt="yuv420p10le"),
+    "10 bits, 4:2:2": replace(MKV, pix_fmt="yuv422p10le"),
+    "full range": Kind(tags=ColourTags(2, 5, 5, 6)),
+    "10 bits, full range": replace(MKV, pix_fmt="yuv420p10le", tags=ColourTags(2, 1, 1, 1)),
+    "turned": Kind(turn=(-90, False)),
+    "turned and mirrored": replace(MKV, turn=(90, True)),
+    "wide pixels": Kind(aspect=Fraction(16, 11)),
+    "wide pixels, FFV1": Kind(codec="ffv1", aspect=Fraction(16, 11)),
+    "odd size": replace(MKV, size=(97, 63)),
+    "grey": replace(MKV, pix_fmt="gray"),
+    "RGB": Kind(suffix=".mov", codec="png", pix_fmt="rgb24"),
+    "RGB, 10 bits": replace(MKV, pix_fmt="gbrp10le"),
+    "packed": Kind(suffix=".mov", codec="rawvideo", pix_fmt="uyvy422"),
+    "one frame": Kind(times=[0]),
+}
+
+
+def make_film(path: Path, kind: Kind, muxer: dict[str, str] | None = None) -> Path:
+    """Write a film: stripes that move under noise, and noise to hear."""
+    random = np.random.default_rng(7)
+    with av.open(str(path), "w", container_options=muxer or {}) as output:
+        stream = output.add_stream(kind.codec, rate=25, options=dict(kind.options), time_base=kind.time_base)
+        assert isinstance(stream, VideoStream)
+        context = stream.codec_context
+        (context.width, context.height), context.pix_fmt = kind.size, kind.pix_fmt
+        context.color_range, context.colorspace, context.color_primaries, context.color_trc = kind.tags
+        context.sample_aspect_ratio = kind.aspect or Fraction(0)
+        if kind.turn:
+            stream.set_display_rotation(kind.turn[0], vflip=kind.turn[1])
+        if kind.sound:
+            sound = output.add_stream(kind.sound, rate=48000)
+            assert isinstance(sound, AudioStream)
+            sound.metadata["language"], sound.disposition = "fra", Disposition.default | Disposition.dub
+            for heard in [*to_hear(kind, sound.codec_context.format.name, random), None]:
+                output.mux(sound.encode(heard))
+        for number, time in enumerate(kind.times):
+            seen = to_see(number, kind, random)
+            seen.pts, seen.time_base = time, kind.time_base
+            output.mux(stream.encode(seen))
+        output.mux(stream.encode(None))
+    return path
+
+
+def to_see(number: int, kind: Kind, random: np.random.Generator) -> VideoFrame:
+    frame = VideoFrame(*kind.size, kind.pix_fmt)
+    depth = layout(kind.pix_fmt).depth
+    for index in range(len(frame.planes)):
+        samples = plane(frame, index, depth, writeable=True)
+        memory = np.lib.stride_tricks.as_strided(samples, (samples.shape[0], frame.planes[index].line_size // samples.itemsize))
+        down, across = np.mgrid[: memory.shape[0], : memory.shape[1]]
+        memory[:] = ((2 * down + 3 * across + 5 * number) % 180 + 30 + random.integers(0, 8, memory.shape)) << (depth - 8)
+    return frame
+
+
+def to_hear(kind: Kind, form: str, random: np.random.Generator) -> Iterator[AudioFrame]:
+    start = round(kind.sound_start * 48000)
+    for pts in range(start, round(kind.times[-1] * kind.time_base * 48000), 1024):
+        frame = AudioFrame(form, "stereo", 1024)
+        for samples in frame.planes:
+            quiet = random.standard_normal(samples.buffer_size // (4 if "flt" in form else 2)) / 20
+            samples.update((quiet.astype(np.float32) if "flt" in form else (quiet * 32767).astype(np.int16)).tobytes())
+        frame.sample_rate, frame.pts, frame.time_base = 48000, pts, Fraction(1, 48000)
+        yield frame
+
+
+def opened(path: Path) -> Film:
+    return open_film(path, PurePosixPath(path.name), max_pixels=1_000_000)
+
+
+def read(
+    film: Film, start: int = 0, stop: int | None = None, context: int = 0, warn: Callable[[str], None] = lambda text: None
+) -> list[Frame]:
+    return list(read_film(Unit(film, start=start, stop=stop), context, warn=warn))
+
+
+def rewritten(
+    film: Film, folder: Path, encoding: Encoding, warn: Callable[[str], None] = lambda text: None, stop: int | None = None
+) -> Film:
+    """The film with made-up chroma, written and opened again."""
+    path = folder / f"written{container_for(film, encoding).suffix}"
+    grid = chroma_grid(film, encoding)
+    chroma = np.full((2, grid.height, grid.width), 100 << (film.depth - 8), np.uint8 if film.depth == 8 else np.uint16)
+    writer = FilmWriter(path, film, encoding, stop=stop, warn=warn)
+    for frame in read(film, stop=stop):
+        assert frame.pts is not None
+        writer.write(frame.luma, chroma, frame.pts, frame.duration)
+    writer.close()
+    return opened(path)
+
+
+def moments(film: Film) -> list[Fraction]:
+    return [int(time) * film.time_base for time in film.times]
+
+
+def sound_of(film: Film) -> list[tuple[Fraction, Fraction, bytes]]:
+    """Time, duration and payload of each sound packet; AAC in a transport stream has a header of 7 bytes of its own."""
+    with open_container(film.path) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size] if container.streams.audio else []
+    skip = 7 if film.container == "mpegts" else 0
+    return [
+        ((packet.pts or 0) * packet.time_base, (packet.duration or 0) * packet.time_base, bytes(packet)[skip:])
+        for packet in packets
+    ]
+
+
+def make_corpus(folder: Path) -> dict[str, Film]:
+    """A film of each of the KINDS, by its name."""
+    return {name: opened(make_film(folder / f"{index}{kind.suffix}", kind)) for index, (name, kind) in enumerate(KINDS.items())}
+
+
+def spoil(path: Path, numbers: slice) -> Path:
+    """Overwrite the coded frames of these numbers."""
+    content = bytearray(path.read_bytes())
+    with open_container(path) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for packet in packets[numbers]:
+        start = content.index(packet)
+        content[start : start + len(packet)] = bytes(len(packet))
+    path.write_bytes(content)
+    return path

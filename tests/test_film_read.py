@@ -1,0 +1,155 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+from numpy.testing import assert_array_equal
+
+from bwpipe.errors import MediaError
+from bwpipe.film import Film, open_container
+from bwpipe.film.pixels import layout, luma_plane, plane
+from tests.made_films import AVI, MKV, TS, UNEVEN, Kind, make_corpus, make_film, opened, read, spoil
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Film]:
+    return make_corpus(tmp_path_factory.mktemp("films"))
+
+
+@pytest.mark.parametrize("name", ["AVI", "10 bits", "10 bits, 4:2:2", "full range", "odd size"])
+def test_luma_is_a_view_of_the_decoders_plane_and_cant_be_written_to(corpus: dict[str, Film], name: str) -> None:
+    film = corpus[name]
+    with open_container(film.path) as container:
+        decoded = [bytes(picture.planes[0]) for picture in container.decode(video=0)]
+
+    for frame, samples in zip(read(film), decoded, strict=True):
+        base = frame.luma
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        assert isinstance(base.base, memoryview)
+        assert base.tobytes() == samples
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            frame.luma.flags.writeable = True
+
+
+@pytest.mark.parametrize(
+    "pix_fmt", ["yuyv422", "uyvy422", "p010le", "yuv422p12be", "gray16be", "ya8", "v30xle", "nv12", "yuva420p10le"]
+)
+@pytest.mark.parametrize("color_range", [0, 1, 2])
+def test_luma_of_other_pixel_formats_is_theirs(pix_fmt: str, color_range: int) -> None:
+    form = layout(pix_fmt)
+    suffix = f"{form.depth}le" if form.depth > 8 else ""
+    picture = VideoFrame(34, 18, "gray" + suffix if form.kind == "grey" else "yuv444p" + suffix)
+    picture.color_range = color_range
+    for index in range(len(picture.planes)):
+        plane(picture, index, form.depth, writeable=True)[:] = 1 << (form.depth - 1)
+    luma = np.random.default_rng(7).integers(0, 1 << form.depth, (18, 34))
+    plane(picture, 0, form.depth, writeable=True)[:] = luma
+
+    assert_array_equal(luma_plane(picture.reformat(format=pix_fmt), "bt601"), luma)
+
+
+@pytest.mark.parametrize("pix_fmt", ["rgb24", "bgra", "gbrp", "gbrp12le", "rgb48le"])
+def test_luma_of_rgb_is_weighted_in_full_range(pix_fmt: str) -> None:
+    depth = layout(pix_fmt).depth
+    picture = VideoFrame(34, 18, "gbrp" if depth == 8 else f"gbrp{depth}le")
+    green, blue, red = np.random.default_rng(7).integers(0, 1 << depth, (3, 18, 34))
+    for index, samples in enumerate((green, blue, red)):
+        plane(picture, index, depth, writeable=True)[:] = samples
+
+    luma = luma_plane(picture.reformat(format=pix_fmt), "bt709")
+
+    assert np.abs(luma - (0.2126 * red + 0.7152 * green + 0.0722 * blue)).max() < 0.51
+
+
+CUTS = {
+    "mp4": Kind(options={"g": "12"}, sound="aac"),
+    "one key frame": Kind(times=UNEVEN),
+    "open groups": Kind(options={"g": "8", "x264-params": "open-gop=1:bframes=3:b-adapt=0"}),
+    "refreshed bit by bit": Kind(options={"g": "8", "x264-params": "intra-refresh=1"}),
+    "mkv": replace(MKV, codec="libx264", options={"g": "12"}, sound="aac"),
+    "ts": replace(TS, options={"g": "12"}, sound="aac"),
+    "avi": replace(AVI, options={"g": "12"}),
+    "ffv1": MKV,
+    "ps": replace(AVI, suffix=".mpg", codec="mpeg2video", options={"bf": "2", "g": "9"}),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_segments_read_alone_are_those_of_the_film_read_in_a_row(name: str, tmp_path: Path) -> None:
+    film = opened(make_film(tmp_path / f"film{CUTS[name].suffix}", CUTS[name]))
+    whole = read(film)
+    assert len(whole) == len(film.times) >= 29
+
+    for start, stop, context in [(0, 9, 2), (9, 20, 3), (12, 13, 0), (20, None, 5), (28, 29, 40)]:
+        end = len(whole) if stop is None else stop
+        alone = read(film, start, stop, context)
+        expected = whole[max(start - context, 0) : end + context]
+        assert [(frame.index, frame.pts, frame.duration) for frame in alone] == [
+            (frame.index, frame.pts, frame.duration) for frame in expected
+        ]
+        assert [frame.context for frame in alone] == [not start <= frame.index < end for frame in expected]
+        for one, other in zip(alone, expected, strict=True):
+            assert_array_equal(one.luma, other.luma)
+
+
+@pytest.mark.parametrize("name", ["mp4", "mkv", "avi"])
+def test_a_film_that_was_cut_short_is_read_as_far_as_it_goes_and_told_of(name: str, tmp_path: Path) -> None:
+    kind = replace(CUTS[name], times=[time * CUTS[name].times[1] for time in range(60)])
+    path = make_film(tmp_path / f"film{kind.suffix}", kind, {"movflags": "faststart"} if name == "mp4" else None)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    said: list[str] = []
+
+    frames = read(opened(path), warn=said.append)
+
+    assert 25 < len(frames) < 45
+    assert "cut short" in said[0]
+
+
+def test_frames_that_do_not_decode_are_left_out_and_told_of_once(tmp_path: Path) -> None:
+    path = spoil(make_film(tmp_path / "film.mkv", replace(MKV, codec="mpeg4")), slice(12, 14))
+    said: list[str] = []
+
+    frames = read(opened(path), warn=said.append)
+
+    assert [frame.index for frame in frames] == [*range(12), *range(14, 30)]
+    assert [frame.pts for frame in frames] == [40 * frame.index for frame in frames]
+    assert said == ["2 of 30 frames did not decode and are left out"]
+
+
+def test_times_that_do_not_rise_are_raised_and_told_of(tmp_path: Path) -> None:
+    path = make_film(tmp_path / "film.mkv", replace(MKV, times=[0, 40, 80, 80, 80, 120]))
+    said: list[str] = []
+
+    frames = read(opened(path), warn=said.append)
+
+    assert [frame.pts for frame in frames] == [0, 40, 80, 81, 82, 120]
+    assert said == ["the times of 2 of its 6 frames do not rise and were raised"]
+
+
+def test_frames_of_an_avi_are_shown_in_their_order_at_even_times(corpus: dict[str, Film]) -> None:
+    assert corpus["AVI"].timing == "none"
+    assert [frame.pts for frame in read(corpus["AVI"])] == list(range(30))
+
+
+def test_a_lost_frame_of_an_avi_leaves_the_others_at_their_times(tmp_path: Path) -> None:
+    path = make_film(tmp_path / "film.avi", replace(AVI, codec="mpeg4", options={"bf": "2"}))
+    whole = read(opened(path))
+    said: list[str] = []
+
+    left = read(opened(spoil(path, slice(15, 16))), warn=said.append)
+
+    assert len(left) == 29
+    assert len(said) == 1
+    assert [frame.pts for frame in left[20:]] == list(range(21, 30))
+    assert_array_equal(left[-1].luma, whole[-1].luma)
+
+
+def test_a_film_whose_size_changes_fails_with_the_frame_named(tmp_path: Path) -> None:
+    first = make_film(tmp_path / "first.ts", TS)
+    second = make_film(tmp_path / "second.ts", replace(TS, size=(64, 64), times=range(40 * 3600, 50 * 3600, 3600)))
+    (tmp_path / "film.ts").write_bytes(first.read_bytes() + second.read_bytes())
+
+    with pytest.raises(MediaError, match=r"frame 30 is 64x64 yuv420p after 96x64 yuv420p"):
+        read(opened(tmp_path / "film.ts"))
