@@ -62,7 +62,7 @@ def graph(film: Path, folder: Path) -> dict[str, Any]:
         "stages": [
             {"use": "read", "path": str(film)},
             {"use": "grayscale"},
-            {"use": "colorize", "model": MODEL, "precision": "float32"},
+            {"use": "colorize", "model": MODEL},
             {"use": "write", "path": str(folder), **ENCODER},
         ]
     }
@@ -79,7 +79,7 @@ def one_loop(film: Path) -> None:
     """The seed's way: decode, grey, network, RGB, encode, a frame at a time; batch 1, float32, the same encoder settings."""
     net, _ = load(locate(MODEL))
     with tempfile.TemporaryDirectory() as folder, av.open(str(film)) as source, av.open(f"{folder}/out.mp4", "w") as target:
-        stream = target.add_stream("libx264", rate=24, options={"crf": "17", "preset": ENCODER["preset"], "threads": "2"})
+        stream = target.add_stream("libx264", rate=24, options={"crf": "17", "preset": ENCODER["preset"], "threads": "4"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for decoded in source.decode(video=0):
             rgb = decoded.to_ndarray(format="rgb24")
@@ -100,7 +100,7 @@ def stages_alone(film: Path) -> dict[str, Callable[[], Any]]:
     """Each stage by itself, on what the ones before made of the film, with one torch thread."""
     read: list[Frame] = [_owned(frame) for frame in run_stage("read", path=str(film))]
     grey = run_stage("grayscale", read)
-    coloured = run_stage("colorize", grey, model=MODEL, precision="float32", workers=1)
+    coloured = run_stage("colorize", grey, model=MODEL, workers=1)
 
     def write() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +109,7 @@ def stages_alone(film: Path) -> dict[str, Callable[[], Any]]:
     return {
         "read": lambda: run_stage("read", path=str(film)),
         "grayscale": lambda: run_stage("grayscale", read),
-        "colorize": lambda: run_stage("colorize", grey, model=MODEL, precision="float32", workers=1),
+        "colorize": lambda: run_stage("colorize", grey, model=MODEL, workers=1),
         "write": write,
     }
 

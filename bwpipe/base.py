@@ -183,7 +183,7 @@ class Sink(Stage):
     @property
     @abstractmethod
     def folder(self) -> Path:
-        """Where everything goes that it makes."""
+        """Where everything goes that it makes: absolute, links resolved."""
 
     @abstractmethod
     def target(self, unit: Unit) -> Path:

@@ -14,7 +14,7 @@ from bwpipe.frame import End
 from bwpipe.meter import Meter
 
 WAITING = 4
-"""How many batches' worth of items may be held back before the oldest open batch goes off part-filled."""
+"""How many batches' worth of items may wait in open batches before the oldest of these goes off part-filled."""
 
 
 def in_batches(stage: BatchMap, items: Iterator[Any], run: Run, meter: Meter) -> Iterator[Any]:
@@ -38,13 +38,15 @@ def in_batches(stage: BatchMap, items: Iterator[Any], run: Run, meter: Meter) ->
                         send(key)
                 elif not run.failure(item.unit):
                     key = (item.unit if item.unit.media.kind == "film" else None, stage.key(item))
-                    place = _Slot(item)
+                    place = _Slot(item, key)
                     slots.append(place)
                     open_batches.setdefault(key, []).append(place)
                     if len(open_batches[key]) >= work.size:
                         send(key)
-                    elif sum(isinstance(slot, _Slot) for slot in slots) >= WAITING * work.size:
+                    elif sum(map(len, open_batches.values())) >= WAITING * work.size:
                         send(next(iter(open_batches)))
+                if (held := _held_back(slots)) and len(slots) > 2 * (WAITING + stage.workers) * work.size:
+                    send(held.key)
                 yield from _finished(slots, ahead=stage.workers * work.size)
             for key in list(open_batches):
                 send(key)
@@ -60,24 +62,32 @@ class _Slot:
     """An item's place in the order: what it was, then what was made of it (None if its unit failed)."""
 
     item: Any
+    key: Any
     made: Any = None
     future: Future[None] | None = None
 
 
+def _held_back(slots: deque[_Slot | End]) -> _Slot | None:
+    """The first item, if it still waits in an open batch, so that all that is finished behind it is held back."""
+    return slots[0] if slots and isinstance(slots[0], _Slot) and slots[0].future is None else None
+
+
 def _finished(slots: deque[_Slot | End], ahead: int) -> Iterator[Any]:
     """Take what is finished off the front, waiting for it while more than `ahead` items are in the pool."""
-    sent = sum(1 for slot in slots if isinstance(slot, _Slot) and slot.future and not slot.future.done())
     while slots:
         slot = slots[0]
         if isinstance(slot, _Slot):
-            if not slot.future or not (slot.future.done() or sent > ahead):
+            if slot.future is None or not (slot.future.done() or _in_pool(slots) > ahead):
                 return
             slot.future.result()
-            sent -= 1
         slots.popleft()
         made = slot if isinstance(slot, End) else slot.made
         if made is not None:
             yield made
+
+
+def _in_pool(slots: deque[_Slot | End]) -> int:
+    return sum(isinstance(slot, _Slot) and slot.future is not None and not slot.future.done() for slot in slots)
 
 
 class _Work:
@@ -102,6 +112,7 @@ class _Work:
                 self._halve(size, error)
 
     def _apply(self, slots: list[_Slot], size: int) -> None:
+        self._run.raise_if_stopped()
         # a full batch, always: so a frame's bytes do not depend on how many neighbours it has
         items = [slot.item for slot in slots]
         padded = items + items[-1:] * (size - len(items))

@@ -1,16 +1,17 @@
 """The command line."""
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from bwpipe.errors import BwpipeError, UsageError
+from bwpipe.errors import BwpipeError, RunAborted, UsageError
 from bwpipe.signals import InterruptedRun, interruptible
 
 if TYPE_CHECKING:
@@ -31,7 +32,15 @@ Set = Annotated[
     typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Change an option of the graph; may be given several times."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where in the code an error came from.")]
+
+
+def _set_debug(asked: bool) -> bool:
+    global _debug  # noqa: PLW0603 (typer has no other place for an option of all commands)
+    _debug = _debug or asked
+    return asked
+
+
+Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show where in the code an error came from.")]
 
 
 def main() -> NoReturn:
@@ -47,16 +56,25 @@ def main() -> NoReturn:
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Show an error in a sentence, and end with its code."""
+    from bwpipe.execution import sentence
     from bwpipe.report import printable
 
     try:
         yield
-    except BwpipeError as error:
+    except typer.Exit:
+        raise
+    except Exception as error:
         if _debug:
             traceback.print_exc()
-        for line in str(error).splitlines():
-            print(f"error: {printable(line)}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
+        text = (
+            str(error)
+            if isinstance(error, BwpipeError)
+            else f"{sentence(error)}; this is a fault of bwpipe: --debug shows where it is"
+        )
+        for line in text.splitlines():
+            with suppress(OSError):
+                print(f"error: {printable(line)}", file=sys.stderr)
+        raise typer.Exit(error.exit_code if isinstance(error, BwpipeError) else RunAborted.exit_code) from None
 
 
 def _version(asked: bool) -> None:
@@ -74,8 +92,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version, and no more.")
     ] = False,
 ) -> None:
-    global _debug  # noqa: PLW0603 (typer has no other place for an option of all commands)
-    _debug = debug
+    """The options of every command."""
 
 
 def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool) -> None:
@@ -86,18 +103,21 @@ def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool) -
     with _refusals(), interruptible():
         outcome = run_graph(read_graph(graph, options or []) if isinstance(graph, Path) else graph, quiet=quiet)
     if not quiet:
-        print(outcome)
+        try:
+            print(outcome, flush=True)
+        except OSError:  # nobody reads it any more; nor what Python would flush at its end
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (for the rest of the process)
     raise typer.Exit(outcome.exit_code)
 
 
 @app.command()
-def run(graph: GraphFile, options: Set = None, quiet: Quiet = False) -> None:
+def run(graph: GraphFile, options: Set = None, quiet: Quiet = False, debug: Debug = False) -> None:
     """Run a graph: colour pictures and films. The same command again does the rest only."""
     _execute(graph, options, quiet=quiet)
 
 
 @app.command()
-def train(graph: GraphFile, options: Set = None, quiet: Quiet = False) -> None:
+def train(graph: GraphFile, options: Set = None, quiet: Quiet = False, debug: Debug = False) -> None:
     """Run a train graph: fit a network to colour photographs. The same command again goes on where it was."""
     _execute(graph, options, quiet=quiet)
 
@@ -108,6 +128,7 @@ def colorize(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The folder for the coloured ones.")],
     options: Set = None,
     quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Colour pictures and films with the graph of `bwpipe init`, without a file."""
     from bwpipe.config import read_graph

@@ -44,7 +44,8 @@ def describe_graph(graph: Graph) -> Iterator[str]:
         yield f"{name}: {ports(type(node.stage))}{after}"
         values = node.stage.model_dump(mode="json")
         yield from (f"  {key}: {shown(values[key], _LONGEST)}" for key in in_order(type(node.stage)))
-    with open_ledgers(node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)) as ledgers:
+    folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
+    with open_ledgers(folders, lock=False) as ledgers:
         yield from _tasks(make_plan(graph, ledgers))
 
 

@@ -20,10 +20,11 @@ class Draft:
     """
 
     def __init__(self, target: Path, folder: Path) -> None:
-        """`folder` is the output folder, `target` a file somewhere in it. Raises OSError."""
+        """`folder` is the output folder, which exists, `target` a file somewhere in it. Raises OSError."""
         self.target = target
+        self._folder = folder
         parts = folder / WORK_FOLDER
-        parts.mkdir(parents=True, exist_ok=True)
+        parts.mkdir(exist_ok=True)
         self.path = parts / f"{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
         os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
@@ -35,6 +36,7 @@ class Draft:
 
     def publish(self) -> None:
         """Give the file its final name. Raises OSError."""
+        self._folder.stat()  # where it is gone, it is not made again
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self.path.replace(self.target)
         if os.name == "posix":  # elsewhere a folder can't be opened, and the rename is durable by itself

@@ -9,7 +9,7 @@ from typing import Any
 from bwpipe.base import BatchMap, Gather, Map, Sink, Source, Stage, UnitMap
 from bwpipe.batches import in_batches
 from bwpipe.draft import Draft
-from bwpipe.errors import RunAborted
+from bwpipe.errors import MediaError, RunAborted
 from bwpipe.execution import FATAL, Run
 from bwpipe.frame import End, Unit
 from bwpipe.meter import Meter
@@ -39,10 +39,8 @@ def drive_source(stage: Source, units: Iterable[Unit], context: int, run: Run, m
     def items_of(unit: Unit) -> Iterator[Any]:
         try:
             yield from _metered(lambda _: stage.read(unit, context), iter(()), meter, run, unit)
-        except FATAL:
-            raise
         except Exception as error:
-            run.fail(unit, error)
+            _blame(unit, error, run)
         yield End(unit, run.failure(unit))
 
     for kind, group in groupby(units, key=lambda unit: unit.media.kind):
@@ -81,8 +79,9 @@ def drive_sink(
                         run.fail(unit, item.error)
                     elif opened and not run.failure(unit):
                         with meter.working():
-                            keep(unit, stage.commit(unit))
-                        opened = False
+                            draft = stage.commit(unit)
+                            opened = False
+                            _keep(keep, unit, draft)
                 elif not (run.failure(unit) or item.context):
                     with meter.working():
                         if not opened:
@@ -90,14 +89,11 @@ def drive_sink(
                             stage.open(unit)
                         stage.write(item)
                     meter.items += 1
-        except FATAL:
-            raise
-        except OSError as error:
-            if error.errno in _DISK or not stage.folder.is_dir():
-                raise RunAborted(f"{stage.folder}: {_DISK.get(error.errno or 0, 'the output folder is gone')}") from error
-            run.fail(unit, error)
         except Exception as error:
-            run.fail(unit, error)
+            number = error.errno if isinstance(error, OSError) else None
+            if number in _DISK or not stage.folder.is_dir():
+                raise RunAborted(f"{stage.folder}: {_DISK.get(number or 0, 'the output folder is gone')}") from error
+            _blame(unit, error, run)
         finally:
             if opened:
                 stage.abandon(unit)
@@ -109,6 +105,23 @@ def drive_sink(
             yield from ordered(lambda group: write(*group), ((unit, list(group)) for unit, group in some), stage.workers)
         else:
             yield from (write(unit, group) for unit, group in some)
+
+
+def _keep(keep: Callable[[Unit, Draft], None], unit: Unit, draft: Draft) -> None:
+    try:
+        keep(unit, draft)
+    except BaseException:
+        draft.discard()
+        raise
+
+
+def _blame(unit: Unit, error: Exception, run: Run) -> None:
+    """Let a unit fail of an error, or raise the error if it is the run's. A picture too large for the memory is the unit's."""
+    if isinstance(error, MemoryError) and unit.media.kind == "picture":
+        error = MediaError(f"there is not enough memory for a picture of {unit.media.width}x{unit.media.height} pixels")
+    if isinstance(error, FATAL):
+        raise error
+    run.fail(unit, error)
 
 
 def _by_unit(items: Iterator[Any]) -> Iterator[tuple[Unit, Iterator[Any]]]:
@@ -124,12 +137,10 @@ def _attempt(call: Callable[[Any], Any], item: Any, run: Run, meter: Meter) -> A
     try:
         with meter.working():
             return call(item)
-    except FATAL:
-        raise
     except Exception as error:
         if unit is None:
             raise
-        run.fail(unit, error)
+        _blame(unit, error, run)
         return None
 
 
@@ -145,10 +156,8 @@ def _unit_map(stage: UnitMap, items: Iterator[Any], run: Run, meter: Meter) -> I
         ends: list[End] = []
         try:
             yield from _metered(stage.apply, _before_end(group, ends), meter, run, unit)
-        except FATAL:
-            raise
         except Exception as error:
-            run.fail(unit, error)
+            _blame(unit, error, run)
         yield from ends or [item for item in group if isinstance(item, End)]
 
 

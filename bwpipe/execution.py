@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Lock
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ class Run:
         max_errors: int | None = None,
         quiet: bool = False,
         say: Callable[[str], None] = lambda text: None,
-        record: Callable[[str, Media | None], None] = lambda text, media: None,
+        record: Callable[[str, Path | None, str], None] = lambda event, path, text: None,
         facts: dict[str, str | int | float | bool] | None = None,
     ) -> None:
         """Make a run.
@@ -33,7 +34,7 @@ class Run:
             max_errors: How many units may fail before the run ends with TooManyErrors; None for any number.
             quiet: Show warnings and errors only: for stages that show progress of their own.
             say: Shows a line to the user.
-            record: Notes each warning with the file it is about, also those that are shown no more.
+            record: Notes an event, "warning" or "failed", with the file it is about, also where it is shown no more.
             facts: What earlier executions remembered; added to.
         """
         self.facts = {} if facts is None else facts
@@ -59,12 +60,12 @@ class Run:
             first = self.remarks[text] == 1
         if first or each:
             self._say(f"warning: {media.name}: {text}" if media else f"warning: {text}")
-        self._record(text, media)
+        self._record("warning", media.path if media else None, text)
 
     def fact(self, key: str, find: Callable[[], T]) -> T:
         """What was found out under this key by an earlier execution into the same folder, or else what `find` finds now.
 
-        For choices that are measured, such as a precision: a resumed run must not choose anew.
+        For choices that are measured in `setup`, such as a precision: a resumed run must not choose anew.
         """
         if key not in self.facts:
             self.facts[key] = find()
@@ -87,6 +88,7 @@ class Run:
             self.failures[unit] = error
             count = len(self.failures)
         self._say(f"error: {unit.path}: {sentence(error)}")
+        self._record("failed", unit.path, sentence(error))
         if self._max_errors is not None and count > self._max_errors:
             raise TooManyErrors(f"stopped after {count} failed: {unit.path} was the last") from error
 

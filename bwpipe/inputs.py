@@ -22,19 +22,23 @@ def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
 
     Yields:
         Each file's absolute path, and its place below the folder that is read (of a pattern: its part without wildcards).
+        Links are not followed; they, and folders that can't be listed, are given as they are.
 
     Raises:
         UsageError: There is no such file or folder, or it can't be listed.
     """
-    start = Path(path).expanduser().absolute()
+    start = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 (`absolute` keeps "..")
     if start.is_dir():
-        yield from ((file, _place(file, start)) for file in _walk(start))
-    elif start.exists():
+        try:
+            yield from ((file, _place(file, start)) for file in _walk(start))
+        except OSError as error:
+            raise UsageError(f"{start}: can't be listed ({error.strerror}); mend that, or read another folder") from error
+    elif start.is_file():
         yield start, PurePosixPath(start.name)
     elif has_magic(str(start)):
         root = Path(*_fixed(start))
         for file in sorted(root.glob(str(start.relative_to(root))), key=os.fsencode):
-            if file.is_file() and not any(_is_system(part) for part in file.relative_to(root).parts):
+            if not file.is_dir() and not any(_is_system(part) for part in file.relative_to(root).parts):
                 yield file, _place(file, root)
     else:
         raise UsageError(f"there is no file or folder {path}; give `read` another `path`")
@@ -42,7 +46,8 @@ def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
 
 def leads_outside(path: Path, name: PurePosixPath) -> bool:
     """Whether a file is a link out of the folder that is read; `path` and `name` are what `find_files` gave."""
-    return not path.resolve().is_relative_to(path.parents[len(name.parts) - 1].resolve())
+    root = path.parents[len(name.parts) - 1]
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _fixed(pattern: Path) -> Iterator[str]:
@@ -54,17 +59,14 @@ def _fixed(pattern: Path) -> Iterator[str]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise UsageError(f"{folder}: can't be listed ({error.strerror}); mend that, or read another folder") from error
-    for entry in entries:
+    for entry in sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name)):
+        path = Path(entry)
         if _is_system(entry.name):
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry))
-        elif entry.is_file():
-            yield Path(entry)
+        if entry.is_dir(follow_symlinks=False) and os.access(path, os.R_OK | os.X_OK):
+            yield from _walk(path)
+        elif entry.is_symlink() or entry.is_file() or entry.is_dir():
+            yield path
 
 
 def _place(file: Path, root: Path) -> PurePosixPath:

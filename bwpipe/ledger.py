@@ -1,29 +1,40 @@
-"""Which units are done, and by which recipe: a SQLite file in the output folder."""
+"""Which units are done, by which recipe, and which failed: a SQLite file in the output folder."""
 
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
 from bwpipe.draft import WORK_FOLDER, Draft, clear
-from bwpipe.errors import UsageError
+from bwpipe.errors import MediaError, RunAborted, UsageError
 from bwpipe.frame import Unit
 
-_TABLES = """
+_VERSION = 1
+_TABLES = f"""
 CREATE TABLE IF NOT EXISTS units (
-    target BLOB NOT NULL, part INTEGER NOT NULL, recipe TEXT NOT NULL,
-    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL,
-    made_size INTEGER NOT NULL, made_mtime_ns INTEGER NOT NULL,
-    PRIMARY KEY (target, part)
+    target BLOB, part INTEGER, recipe TEXT, size INTEGER, mtime_ns INTEGER, digest TEXT,
+    made_size INTEGER, made_mtime_ns INTEGER, PRIMARY KEY (target, part)
 );
-CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (path BLOB PRIMARY KEY, error TEXT);
+CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value);
+PRAGMA user_version = {_VERSION};
 """
+_UNITS = "SELECT target, part, recipe, size, mtime_ns, digest, made_size, made_mtime_ns FROM units"
+
+
+class Stamp(NamedTuple):
+    """What tells that a file has changed: its size in bytes and the time of its last change in nanoseconds."""
+
+    size: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +42,15 @@ class _Entry:
     """What is known of a unit that was done: its recipe, the input it was made of, and the file it became."""
 
     recipe: str
-    size: int
-    mtime_ns: int
+    source: Stamp
     digest: str
-    made_size: int
-    made_mtime_ns: int
+    made: Stamp
 
 
 class Ledger:
     """Remembers which units are done, in one output folder. Safe in threads.
 
-    Looking things up creates nothing; `open` does, and takes the folder's lock.
+    Looking things up changes nothing; `open` lets things be noted, and keeps other runs out.
 
     Attributes:
         folder: The output folder.
@@ -49,23 +58,35 @@ class Ledger:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read what an earlier execution left. Raises UsageError."""
+        """Read what an earlier execution left, if there was one. Raises UsageError."""
         self.folder = folder
         self.facts: dict[str, str | int | float | bool] = {}
         self._entries: dict[tuple[bytes, int], _Entry] = {}
+        self._names: set[bytes] = set()
         self._lock = Lock()
+        self._path = folder / WORK_FOLDER / "ledger.sqlite"
         self._file: sqlite3.Connection | None = None
-        self._folder_lock = FileLock(folder / WORK_FOLDER / "lock")
-        if (folder / WORK_FOLDER).is_dir():
-            self.open()
+        self._folder_lock = FileLock(self._path.with_name("lock"))
+        if self._path.exists():
+            with (
+                self._explained(),
+                closing(sqlite3.connect(f"file:{quote(os.fsencode(self._path))}?mode=ro", uri=True)) as file,
+            ):
+                self._read(file)
+
+    @property
+    def exists(self) -> bool:
+        """Whether an earlier execution left anything in the folder."""
+        return self._path.parent.is_dir()
 
     def open(self) -> None:
-        """Create the ledger's file, or read it, and keep other runs out until `close`. Raises UsageError."""
+        """Create the ledger's file, or read it again, and keep other runs out until `close`. Raises UsageError, RunAborted."""
         if self._file:
             return
-        work = self.folder / WORK_FOLDER
+        if self._path.parent.is_symlink() or self._path.is_symlink():
+            raise UsageError(f"{self._path} is, or lies behind, a link; remove that, or choose another folder")
         try:
-            work.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             self._folder_lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(
@@ -73,50 +94,86 @@ class Ledger:
             ) from None
         except OSError as error:
             raise UsageError(f"{self.folder}: can't write into it ({error.strerror}); choose another folder") from error
-        clear(self.folder)
         try:
-            self._file = sqlite3.connect(work / "ledger.sqlite", check_same_thread=False)
-            self._file.executescript(_TABLES)
-            for target, part, *rest in self._file.execute("SELECT * FROM units"):
-                self._entries[target, part] = _Entry(*rest)
-            self.facts |= dict(self._file.execute("SELECT key, value FROM facts"))
-        except sqlite3.DatabaseError as error:
-            self._folder_lock.release()
-            raise UsageError(f"{work / 'ledger.sqlite'}: {error}; remove it to start over") from error
+            with self._explained():
+                clear(self.folder)
+                self._file = sqlite3.connect(self._path, check_same_thread=False)
+                self._file.executescript(_TABLES)
+                self._read(self._file)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, file: sqlite3.Connection) -> None:
+        (version,) = file.execute("PRAGMA user_version").fetchone()
+        if version != _VERSION:
+            raise UsageError(f"{self._path} was written by another version of bwpipe; remove it to start over")
+        for target, part, recipe, size, mtime_ns, digest_, made_size, made_mtime_ns in file.execute(_UNITS):
+            self._entries[target, part] = _Entry(recipe, Stamp(size, mtime_ns), digest_, Stamp(made_size, made_mtime_ns))
+        self.facts |= dict(file.execute("SELECT key, value FROM facts"))
+        self._names = {target for target, _ in self._entries}
 
     def owns(self, unit: Unit, target: Path) -> bool:
         """Whether the file of that name is the one that was written for this unit, unchanged since."""
         entry = self._entries.get(self._key(unit, target))
-        return entry is not None and _stamp(target) == (entry.made_size, entry.made_mtime_ns)
+        return entry is not None and stamp(target) == entry.made
 
     def knows(self, path: Path) -> bool:
         """Whether a file somewhere in the folder has a name that was written by a run."""
-        return os.fsencode(path.relative_to(self.folder)) in {target for target, _ in self._entries}
+        return os.fsencode(path.relative_to(self.folder)) in self._names
 
     def is_done(self, unit: Unit, target: Path, recipe: str) -> bool:
         """Whether the file of that name is what this recipe makes of this input, so that nothing is to be done."""
         entry = self._entries.get(self._key(unit, target))
         if entry is None or entry.recipe != recipe or not self.owns(unit, target):
             return False
-        return _stamp(unit.media.path) == (entry.size, entry.mtime_ns) or digest(unit.media.path) == entry.digest
+        if stamp(unit.path) == entry.source:
+            return True
+        with suppress(OSError):
+            return digest(unit.path) == entry.digest
+        return False
 
-    def keep(self, unit: Unit, draft: Draft, recipe: str) -> None:
-        """Give a finished file its final name, and remember it. Raises OSError.
+    def keep(self, unit: Unit, draft: Draft, recipe: str, source: Stamp | None) -> None:
+        """Give a finished file its final name, and remember it.
 
         It is remembered first, with what its stamp will be: a run that is killed in between leaves an entry whose file is
         missing (the unit is done again), never a file of ours that we do not know.
+
+        Args:
+            unit: What it was made of.
+            draft: The file.
+            recipe: How it was made.
+            source: The input's stamp before it was read.
+
+        Raises:
+            MediaError: The input is not what it was then.
+            RunAborted: The ledger can't be written.
+            OSError: The file can't be.
         """
-        stamp = _stamp(unit.media.path) or (0, 0)
-        made = draft.settle()
-        entry = _Entry(recipe, *stamp, digest(unit.media.path), made.st_size, made.st_mtime_ns)
+        if source is None or stamp(unit.path) != source:
+            raise MediaError("it changed while it was read; run again")
+        status = draft.settle()
+        entry = _Entry(recipe, source, digest(unit.path), Stamp(status.st_size, status.st_mtime_ns))
         key = self._key(unit, draft.target)
         with self._opened() as file:
             self._entries[key] = entry
-            file.execute("REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*key, *astuple(entry)))
+            values = (*key, recipe, *source, entry.digest, *entry.made)
+            file.execute("REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            file.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
         draft.publish()
 
+    def keep_failure(self, path: Path, error: str) -> None:
+        """Remember that an input failed, and why. Raises RunAborted."""
+        with self._opened() as file:
+            file.execute("REPLACE INTO failures VALUES (?, ?)", (os.fsencode(path), error))
+
+    def failures(self) -> dict[Path, str]:
+        """The inputs that failed when they were last tried, and why."""
+        with self._opened() as file:
+            return {Path(os.fsdecode(path)): error for path, error in file.execute("SELECT path, error FROM failures")}
+
     def keep_facts(self, facts: dict[str, str | int | float | bool]) -> None:
-        """Remember what was found out, before anything is made that depends on it."""
+        """Remember what was found out, before anything is made that depends on it. Raises RunAborted."""
         self.facts |= facts
         with self._opened() as file:
             file.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
@@ -132,34 +189,51 @@ class Ledger:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """The open file, for one thread at a time; what is done to it inside is committed at the end."""
-        with self._lock:
+        with self._lock, self._explained():
             if self._file is None:
                 raise RuntimeError("the ledger is not open")
             with self._file:
                 yield self._file
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what the database raises in our words."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+                raise UsageError(f"{self._path}: {error}; remove it to start over") from error
+            raise RunAborted(f"{self._path}: {error}; make room or choose another folder, and run again") from error
 
     def _key(self, unit: Unit, target: Path) -> tuple[bytes, int]:
         return os.fsencode(target.relative_to(self.folder)), unit.part
 
 
 @contextmanager
-def open_ledgers(folders: Iterable[Path]) -> Iterator[dict[Path, Ledger]]:
-    """The ledgers of some output folders, closed at the end. Raises UsageError."""
+def open_ledgers(folders: Iterable[Path], *, lock: bool) -> Iterator[dict[Path, Ledger]]:
+    """The ledgers of some output folders, closed at the end. Raises UsageError.
+
+    Args:
+        folders: The output folders.
+        lock: Keep other runs out of those in which there was a run before.
+    """
     with ExitStack() as stack:
         ledgers = {}
         for folder in dict.fromkeys(folders):
             ledgers[folder] = Ledger(folder)
             stack.callback(ledgers[folder].close)
+            if lock and ledgers[folder].exists:
+                ledgers[folder].open()
         yield ledgers
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size in bytes and time of the last change in nanoseconds; None if there is no such file."""
+def stamp(path: Path) -> Stamp | None:
+    """The stamp of a file; None if there is no such file."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def digest(path: Path) -> str:

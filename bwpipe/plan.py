@@ -1,6 +1,8 @@
 """What a run has to do: the units of its source that its sinks do not have yet."""
 
 import json
+import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -10,7 +12,7 @@ from bwpipe.base import Sink, Source, UnitMap
 from bwpipe.config import Graph, Node
 from bwpipe.errors import UsageError
 from bwpipe.frame import Broken, Unit
-from bwpipe.ledger import Ledger
+from bwpipe.ledger import Ledger, Stamp, stamp
 
 
 @dataclass(slots=True)
@@ -25,6 +27,7 @@ class Plan:
         done: How many units are done already.
         kept: Files that stand where an output would go and that bwpipe did not write: they are left as they are.
         own: How many files were left out of the inputs since they are outputs.
+        stamps: What the inputs were like when their headers were read.
     """
 
     todo: list[Unit] = field(default_factory=list)
@@ -34,6 +37,7 @@ class Plan:
     done: int = 0
     kept: list[Path] = field(default_factory=list)
     own: int = 0
+    stamps: dict[Unit, Stamp | None] = field(default_factory=dict)
 
 
 def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
@@ -59,19 +63,18 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
             units.append(found)
     if not (units or plan.broken):
         raise UsageError(f"{graph.nodes[0].where}: there is nothing to read; give the stage another `path`")
-    inputs = {unit.path: unit for unit in units}
-    targets: dict[Path, Unit] = {}
+    plan.stamps = {unit: stamp(unit.path) for unit in units}
+    names = _Names(units)
     wanted: set[Unit] = set(units) if not sinks else set()
     for name, sink in sinks.items():
         ledger = ledgers[sink.folder]
         recipe = _recipe(_path(graph, name))
         for unit in units:
             target = sink.target(unit)
-            _check_name(target, unit, targets, inputs)
-            targets[target] = unit
+            names.take(target, unit, name, sink.folder)
             if ledger.is_done(unit, target, recipe):
                 plan.done += 1
-            elif target.exists() and not (sink.overwrite or ledger.owns(unit, target)):
+            elif os.path.lexists(target) and not (sink.overwrite or ledger.owns(unit, target)):
                 plan.kept.append(target)
             else:
                 plan.recipes[name][unit] = recipe
@@ -105,15 +108,44 @@ def _recipe(path: Sequence[Node]) -> str:
 
 def _is_output(found: Unit | Broken, folder: Path, ledger: Ledger) -> bool:
     """Whether an input was made by a run: it lies in an output folder below the folder that is read, or the ledger knows it."""
-    root = found.path.parents[len(found.name.parts) - 1]
-    return folder in found.path.parents and (folder not in (root, *root.parents) or ledger.knows(found.path))
+    path, folder = found.path.resolve(), folder.resolve()
+    root = found.path.parents[len(found.name.parts) - 1].resolve()
+    if folder not in path.parents:
+        return False
+    return folder not in (root, *root.parents) or ledger.knows(ledger.folder / path.relative_to(folder))
 
 
-def _check_name(target: Path, unit: Unit, targets: dict[Path, Unit], inputs: dict[Path, Unit]) -> None:
-    if (other := targets.get(target)) and other.media is not unit.media:
-        raise UsageError(f"{unit.path} and {other.path} would both become {target}; give `write` another `name`, or rename one")
-    if other := inputs.get(target):
-        raise UsageError(f"{target} would be written over the input {other.path}; write to another `path`")
+class _Names:
+    """The names of all outputs: no two are the same, and none is that of an input or leads out of its folder."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._inputs = {unit.path.resolve(): unit for unit in units}
+        self._taken: dict[str, tuple[Unit, str]] = {}
+        self._folded: dict[Path, bool] = {}
+
+    def take(self, target: Path, unit: Unit, sink: str, folder: Path) -> None:
+        """Give a name to what a sink makes of a unit. Raises UsageError."""
+        if folder not in self._folded:
+            self._folded[folder] = _folds_case(folder)
+        key = unicodedata.normalize("NFC", str(target)).casefold() if self._folded[folder] else str(target)
+        other, its_sink = self._taken.setdefault(key, (unit, sink))
+        if other is not unit:
+            raise UsageError(f"{unit.path} and {other.path} would both become {target}; rename one, or write to another `name`")
+        if its_sink != sink:
+            raise UsageError(f"{its_sink} and {sink} would both write {target}; give one of them another `path` or `name`")
+        if not target.parent.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"{target.parent} is a link out of {folder}; remove it, or choose another `path`")
+        if victim := self._inputs.get(target.parent.resolve() / target.name):
+            raise UsageError(f"{target} would be written over the input {victim.path}; write to another `path`")
+
+
+def _folds_case(folder: Path) -> bool:
+    """Whether names that differ in upper and lower case only are the same, where a folder is or will be."""
+    for place in (folder, *folder.parents):
+        other = place.with_name(place.name.swapcase())
+        if place.exists() and other != place:
+            return other.exists() and other.samefile(place)
+    return False
 
 
 def total_frames(units: Sequence[Unit]) -> int | None:

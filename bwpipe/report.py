@@ -1,16 +1,20 @@
 """What a run tells: a bar or lines while it goes on, a closing table, and a file of JSON lines."""
 
+import io
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from bwpipe.errors import RunAborted, UsageError
 from bwpipe.meter import Meter
 
+tqdm.monitor_interval = 0  # no thread of its own that outlasts the run
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -31,7 +35,7 @@ class Progress:
             stream: Where to; standard error by default.
             quiet: Show warnings and errors only.
         """
-        self._stream = stream or sys.stderr
+        self._stream = stream or sys.stderr or io.StringIO()  # a process without standard error runs too
         self._total = total
         self._start = self._said = monotonic()
         self._shown = 0
@@ -40,11 +44,17 @@ class Progress:
         self._quiet = quiet
 
     def say(self, text: str) -> None:
-        """Show a line, above the bar if there is one."""
-        if self._bar is not None:
-            self._bar.write(printable(text), file=self._stream)
-        else:
-            print(printable(text), file=self._stream, flush=True)
+        """Show a line, above the bar if there is one; one who has stopped reading does not stop the run."""
+        with suppress(OSError):
+            if bar := self._bar:
+                bar.write(printable(text), file=self._stream)
+            else:
+                print(printable(text), file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """Show a line that is no warning."""
+        if not self._quiet:
+            self.say(text)
 
     def show(self, frames: int) -> None:
         """Show that so many frames are finished."""
@@ -69,17 +79,26 @@ class Journal:
     """A file of JSON lines, one for each thing that happened."""
 
     def __init__(self, path: Path) -> None:
-        """Start it anew. Raises OSError."""
-        self._file = path.open("w", encoding="utf-8")
+        """Start it anew. Raises UsageError."""
+        self._path = path
+        try:
+            path.unlink(missing_ok=True)  # a link that stands there is not followed
+            self._file = path.open("x", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path}: can't be written ({error.strerror}); remove it, or choose another folder") from error
 
     def write(self, event: str, **what: Any) -> None:
-        """Add a line. Raises OSError."""
-        self._file.write(json.dumps({"event": event, **what}) + "\n")
-        self._file.flush()
+        """Add a line. Raises RunAborted."""
+        try:
+            self._file.write(json.dumps({"event": event, **what}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunAborted(f"{self._path}: can't be written ({error.strerror}); make room, and run again") from error
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):  # what could not be written has been said
+            self._file.close()
 
 
 def table(meters: Mapping[str, Meter]) -> str:

@@ -27,7 +27,6 @@ def run_stages(
     meters: dict[str, Meter],
     *,
     keep: Callable[[Node, Unit, Draft], None],
-    over: Callable[[Node, Unit], None],
     tick: Callable[[], None],
 ) -> None:
     """Run the stages, which are set up, until the last one has ended.
@@ -38,7 +37,6 @@ def run_stages(
         run: What the stages share.
         meters: One for each node, by its id.
         keep: Publishes a finished file; called in the sink's threads.
-        over: Told of each unit that is over, written or failed; called in the sink's thread.
         tick: Called in this thread every tenth of a second.
 
     Raises:
@@ -76,13 +74,14 @@ def run_stages(
         try:
             for item in stream(node):
                 if isinstance(node.stage, Sink):
-                    over(node, item)
-                elif not isinstance(item, End):
+                    continue
+                if not isinstance(item, End):
                     meters[node.id].items += 1
                 wanted = [channel.put(item) for channel in outbox[node.id]]
                 if wanted and not any(wanted):
                     break
-            node.stage.finish()
+            else:
+                node.stage.finish()
         except ChannelAborted:
             pass
         except BaseException as error:
@@ -96,13 +95,13 @@ def run_stages(
             ended.append(node)
 
     threads = [Thread(target=work, args=(node,), name=node.id) for node in graph.nodes]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         _wait(threads, ended, tick)
     except BaseException:  # a signal: stop, but let every stage let go of what it holds
         abort()
-        _wait(threads, ended, lambda: None)
+        _wait([thread for thread in threads if thread.ident], ended, lambda: None)
         raise
     if failures:
         raise failures[0]

@@ -1,7 +1,7 @@
 """From a graph to what came of it: plan, set up, run, tell."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -11,9 +11,9 @@ from typing import Any
 from bwpipe.base import Sink
 from bwpipe.config import Graph, Node, read_graph
 from bwpipe.draft import WORK_FOLDER, Draft
-from bwpipe.errors import BwpipeError, MediaError
+from bwpipe.errors import BwpipeError, MediaError, RunAborted
 from bwpipe.execution import Run, sentence
-from bwpipe.frame import Media, Unit
+from bwpipe.frame import Unit
 from bwpipe.ledger import Ledger, open_ledgers
 from bwpipe.meter import Meter
 from bwpipe.plan import Plan, make_plan, total_frames
@@ -84,7 +84,7 @@ def run(
 def run_graph(graph: Graph, *, quiet: bool) -> Outcome:
     """Run a graph that was read; see `run`."""
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
-    with open_ledgers(folders) as ledgers, ExitStack() as stack:
+    with open_ledgers(folders, lock=True) as ledgers, ExitStack() as stack:
         return _Session(graph, make_plan(graph, ledgers), ledgers, stack, quiet=quiet).run()
 
 
@@ -101,13 +101,12 @@ class _Session:
         self._journals: list[Journal] = []
         self._lock = Lock()
         self._last = next((node.id for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), graph.nodes[0].id)
-        facts = {key: value for ledger in ledgers.values() for key, value in ledger.facts.items()}
         self._run = Run(
             quiet=quiet,
             max_errors=0 if graph.on_error == "stop" else graph.max_errors,
             say=self._progress.say,
-            record=self._tell_warning,
-            facts=facts,
+            record=self._record,
+            facts={key: value for ledger in ledgers.values() for key, value in ledger.facts.items()},
         )
 
     def run(self) -> Outcome:
@@ -119,9 +118,9 @@ class _Session:
             self._set_up()
             self._tell_plan()
             if self._plan.todo:
-                run_stages(
-                    self._graph, self._plan, self._run, outcome.meters, keep=self._keep, over=self._over, tick=self._show
-                )
+                run_stages(self._graph, self._plan, self._run, outcome.meters, keep=self._keep, tick=self._show)
+            if not self._ledgers:  # a graph that writes no files of its units has done with those that it read
+                outcome.done = len(self._plan.todo) + len(self._plan.broken) - len(self._run.failures)
         except BaseException as error:
             stopped = error
             raise
@@ -130,7 +129,8 @@ class _Session:
             outcome.seconds = perf_counter() - start
             outcome.remarks = dict(self._run.remarks)
             outcome.failed = {unit.path: sentence(error) for unit, error in self._run.failures.items()}
-            self._tell_end(stopped)
+            with suppress(RunAborted) if stopped else nullcontext():  # what stopped the run is what the user is to read
+                self._tell_end(stopped)
         return outcome
 
     def _set_up(self) -> None:
@@ -147,29 +147,31 @@ class _Session:
     def _tell_plan(self) -> None:
         """Say what will not be read, and why."""
         for broken in self._plan.broken:
-            self._tell("unit", path=str(broken.path), state="failed", error=broken.error)
             self._run.fail(broken, MediaError(broken.error))
         if kept := self._plan.kept:
             others = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
             self._run.warn(f"{kept[0]}{others}: not written by bwpipe, so kept; `overwrite: true` on `write` writes over them")
         for path in kept:
-            self._tell("unit", state="kept", output=str(path))
+            self._tell("kept", output=str(path))
+        if self._plan.own:
+            self._progress.note(f"{self._plan.own} files are outputs of earlier runs, so they are not read")
 
     def _keep(self, node: Node, unit: Unit, draft: Draft) -> None:
-        self._ledgers[node.stage.folder].keep(unit, draft, self._plan.recipes[node.id][unit])  # type: ignore[attr-defined]
+        assert isinstance(node.stage, Sink)
+        ledger, recipe = self._ledgers[node.stage.folder], self._plan.recipes[node.id][unit]
+        ledger.keep(unit, draft, recipe, self._plan.stamps[unit])
         with self._lock:
             self._outcome.done += 1
-        self._tell("unit", path=str(unit.path), part=unit.part, state="done", output=str(draft.target))
-
-    def _over(self, node: Node, unit: Unit) -> None:
-        if error := self._run.failure(unit):
-            self._tell("unit", path=str(unit.path), part=unit.part, state="failed", error=sentence(error))
+        self._tell("done", path=str(unit.path), part=unit.part, output=str(draft.target))
 
     def _show(self) -> None:
         self._progress.show(self._outcome.meters[self._last].items)
 
-    def _tell_warning(self, text: str, media: Media | None) -> None:
-        self._tell("warning", **({"path": str(media.path)} if media else {}), text=text)
+    def _record(self, event: str, path: Path | None, text: str) -> None:
+        self._tell(event, **({"path": str(path)} if path else {}), text=text)
+        if path and event == "failed":
+            for ledger in self._ledgers.values():
+                ledger.keep_failure(path, text)
 
     def _tell(self, event: str, **what: Any) -> None:
         with self._lock:
@@ -179,9 +181,7 @@ class _Session:
     def _tell_end(self, error: BaseException | None) -> None:
         outcome = self._outcome
         stages = {name: {"items": meter.items, "busy_s": round(meter.busy, 3)} for name, meter in outcome.meters.items()}
-        state = "ended" if error is None else "stopped"
         reason = {"error": sentence(error)} if isinstance(error, BwpipeError) else {}
         counts = {"done": outcome.done, "already": outcome.already, "kept": len(outcome.kept), "failed": len(outcome.failed)}
-        self._tell(
-            "end", state=state, **reason, **counts, seconds=round(outcome.seconds, 3), remarks=outcome.remarks, stages=stages
-        )
+        event = "ended" if error is None else "stopped"
+        self._tell(event, **reason, **counts, seconds=round(outcome.seconds, 3), remarks=outcome.remarks, stages=stages)

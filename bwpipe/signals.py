@@ -4,8 +4,11 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Timer
 from types import FrameType
 
+PATIENCE = 8.0
+"""Seconds from the first signal to the end, whatever a stage is at."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,11 +26,19 @@ class InterruptedRun(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, a SIGINT or SIGTERM raises InterruptedRun in the main thread; a second one ends the process without more ado."""
+    """Inside, a SIGINT or SIGTERM raises InterruptedRun in the main thread.
+
+    A second one, or what is not over `PATIENCE` seconds after the first, ends the process without more ado: what is unfinished
+    then is cleared away by the next run.
+    """
+    timers: list[Timer] = []
 
     def first(number: int, _: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, second)
+        timers.append(Timer(PATIENCE, os._exit, (128 + number,)))
+        timers[0].daemon = True
+        timers[0].start()
         raise InterruptedRun(number)
 
     def second(number: int, _: FrameType | None) -> None:
@@ -37,5 +48,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
         for each, handler in before.items():
             signal.signal(each, handler)

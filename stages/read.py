@@ -46,8 +46,8 @@ class Read(Source):
         """Every picture and film; what only has the name of one is broken, and other files are none of our business."""
         alone = Path(self.path).is_file()
         for path, name in find_files(self.path):
-            if leads_outside(path, name) and not alone:
-                yield Broken(path, name, "it is a link out of the folder that is read; read the folder that it leads to")
+            if path.is_symlink() and not alone and (path.is_dir() or leads_outside(path, name)):
+                yield Broken(path, name, "it is a link out of the folder or to a folder; read what it leads to by itself")
                 continue
             try:
                 with path.open("rb") as file:
@@ -61,7 +61,8 @@ class Read(Source):
             except MediaError as error:
                 yield Broken(path, name, str(error))
             except OSError as error:
-                yield Broken(path, name, f"it can't be read ({error.strerror})")
+                if alone or path.is_dir() or self._looks_like_media(name):
+                    yield Broken(path, name, f"it can't be read ({error.strerror})")
 
     def read(self, unit: Unit, context: int) -> Iterator[Frame]:
         """The one frame of a picture, or the frames of a film in the order they are shown."""

@@ -23,7 +23,7 @@ from bwpipe.picture.write import TargetFormat, target_format, target_suffix, wri
 def _pattern(text: str) -> str:
     fields = [field for _, field, _, _ in Formatter().parse(text) if field is not None]
     if fields != ["stem"] or "/" in text or "\\" in text:
-        raise ValueError("expected a name with {stem} in it once, such as {stem}-coloured")
+        raise ValueError('expected a name with {stem} in it once, such as "{stem}-coloured"')
     return text
 
 
@@ -34,7 +34,7 @@ class Write(Sink):
     path: NoEffect[Path]
     """The folder for the output; created if missing."""
     name: NoEffect[Annotated[str, AfterValidator(_pattern)]] = "{stem}"
-    """What files are called, without their ending; {stem} is the input's name."""
+    """What files are called, without their ending: "{stem}-coloured", in quotes; {stem} is the input's name."""
     format: TargetFormat | None = None
     """The format of pictures; each one's own by default."""
     quality: Annotated[int, Field(ge=1, le=100)] = 95
@@ -67,7 +67,7 @@ class Write(Sink):
     @property
     def folder(self) -> Path:
         """The folder for the output."""
-        return self.path.expanduser().absolute()
+        return self.path.expanduser().resolve()
 
     def target(self, unit: Unit) -> Path:
         """The file in that folder which mirrors the input's place."""

@@ -59,7 +59,8 @@ def test_every_stage_and_network_that_comes_along_describes_each_of_its_options(
     described = [
         line for name in stages if stages[name].__module__.startswith("bwpipe.") for line in describe_stage(stages[name])
     ]
-    described += [line for name in networks for line in describe_network(networks[name])]
+    ours = [networks[name] for name in networks if networks[name].__module__.startswith("bwpipe.")]
+    described += [line for cls in ours for line in describe_network(cls)]
 
     options = [
         i for i, line in enumerate(described) if line.startswith("  ") and line.endswith(")") and "(" in line and line[2] != " "
@@ -82,10 +83,10 @@ def test_a_network_is_described_with_what_it_produces() -> None:
         Options = Sized
 
         def input_size(self, height: int, width: int) -> tuple[int, int]:
-            raise NotImplementedError
+            return height, width
 
         def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
-            raise NotImplementedError
+            return Guess(luma.expand(-1, 2, -1, -1))
 
     assert list(describe_network(Net)) == [
         "sized: produces chroma",

@@ -135,6 +135,20 @@ def test_a_rare_key_does_not_hold_back_more_than_a_few_batches() -> None:
     assert taken <= 2 * (WAITING + 2) * 2
 
 
+@pytest.mark.parametrize("workers", [1, 4, 16])
+def test_batches_are_full_however_many_workers_there_are(workers: int) -> None:
+    sizes: list[int] = []
+
+    class Noted(BatchMap):
+        def apply(self, frames: list[Frame]) -> list[Frame]:
+            sizes.append(len({frame.unit for frame in frames}))
+            return frames
+
+    driven(Noted(batch=8, workers=workers), stream(make_frames(160, height=4, width=4)))
+
+    assert sizes == [8] * 20
+
+
 def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     said: list[str] = []
 

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,16 @@ def test_a_file_whose_name_looks_like_a_pattern_is_found(tree: Path) -> None:
 def test_folders_that_link_into_a_circle_are_not_followed(tree: Path) -> None:
     (tree / "deep/up").symlink_to(tree)
 
-    assert len(names(tree)) == 4
+    assert names(tree) == ["a.png", "b.png", "deep/er/c.png", "deep/f.txt", "deep/up"]
+
+
+def test_a_link_to_itself_and_a_pipe_do_no_harm(tree: Path) -> None:
+    (tree / "loop.png").symlink_to("loop.png")
+    os.mkfifo(tree / "pipe.png")
+
+    assert names(tree) == ["a.png", "b.png", "deep/er/c.png", "deep/f.txt", "loop.png"]
+    with pytest.raises(UsageError, match="there is no file or folder"):
+        names(tree / "pipe.png")
 
 
 def test_a_missing_path_is_refused(tree: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from bwpipe.templates import NAMES
 
 ROOT = Path(__file__).parents[1]
-MODULES = [path for folder in ("bwpipe", "stages", "models") for path in sorted((ROOT / folder).glob("*.py"))]
+MODULES = [path for folder in ("bwpipe", "stages", "models") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -63,7 +63,7 @@ def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -
         names = set(wheel.namelist())
 
     for folder, inside in (("bwpipe", "bwpipe"), ("stages", "bwpipe/stages"), ("models", "bwpipe/models")):
-        assert {f"{inside}/{path.name}" for path in (ROOT / folder).glob("*.py")} <= names
+        assert {f"{inside}/{path.relative_to(ROOT / folder)}" for path in (ROOT / folder).rglob("*.py")} <= names
     weights = {f"bwpipe/models/weights/{path.name}" for path in (ROOT / "models" / "weights").iterdir()}
     assert any(name.endswith(".safetensors") for name in weights)
     assert weights | {f"bwpipe/templates/{name}" for name in NAMES} | {"bwpipe/py.typed"} <= names

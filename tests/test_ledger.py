@@ -1,13 +1,15 @@
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from bwpipe.draft import Draft
-from bwpipe.errors import UsageError
+from bwpipe.errors import MediaError, UsageError
 from bwpipe.frame import Media, Unit
-from bwpipe.ledger import Ledger
+from bwpipe.ledger import Ledger, stamp
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def target(tmp_path: Path, unit: Unit) -> Path:
     ledger.open()
     draft = Draft(tmp_path / "out" / "a.png", tmp_path / "out")
     draft.path.write_bytes(b"colour")
-    ledger.keep(unit, draft, "r1")
+    ledger.keep(unit, draft, "r1", stamp(unit.path))
     ledger.close()
     return draft.target
 
@@ -72,11 +74,58 @@ def test_each_part_of_a_film_is_done_by_itself(unit: Unit, target: Path) -> None
 
 def test_names_that_are_no_utf8_are_remembered(tmp_path: Path, unit: Unit, target: Path) -> None:
     ledger = Ledger(target.parent)
+    ledger.open()
     draft = Draft(target.parent / os.fsdecode(b"\xff.png"), target.parent)
-    ledger.keep(unit, draft, "r1")
+    ledger.keep(unit, draft, "r1", stamp(unit.path))
     ledger.close()
 
     assert is_done(unit, draft.target)
+
+
+def test_an_input_that_changed_while_it_was_read_is_not_kept(unit: Unit, target: Path) -> None:
+    ledger = Ledger(target.parent)
+    ledger.open()
+    before = stamp(unit.path)
+    unit.path.write_bytes(b"another picture")
+
+    with pytest.raises(MediaError, match="it changed while it was read; run again"):
+        ledger.keep(unit, Draft(target, target.parent), "r2", before)
+    ledger.close()
+
+
+def test_failures_are_remembered_until_the_unit_is_done(unit: Unit, target: Path) -> None:
+    ledger = Ledger(target.parent)
+    ledger.open()
+    ledger.keep_failure(unit.path, "it is cut short")
+    assert ledger.failures() == {unit.path: "it is cut short"}
+
+    ledger.keep(unit, Draft(target, target.parent), "r2", stamp(unit.path))
+    assert ledger.failures() == {}
+    ledger.close()
+
+
+def test_looking_things_up_needs_no_lock(unit: Unit, target: Path) -> None:
+    running = Ledger(target.parent)
+    running.open()
+
+    assert Ledger(target.parent).is_done(unit, target, "r1")
+    running.close()
+
+
+def test_a_ledger_of_another_version_is_refused_by_name(unit: Unit, target: Path) -> None:
+    with closing(sqlite3.connect(target.parent / ".bwpipe" / "ledger.sqlite")) as file:
+        file.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(UsageError, match="written by another version of bwpipe; remove it to start over"):
+        Ledger(target.parent)
+
+
+def test_a_ledger_behind_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".bwpipe").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(UsageError, match="behind, a link"):
+        Ledger(tmp_path).open()
 
 
 def test_looking_things_up_creates_nothing(tmp_path: Path, unit: Unit) -> None:
@@ -91,10 +140,12 @@ def test_a_second_run_into_the_same_folder_is_refused_until_the_first_ends(tmp_p
     first = Ledger(tmp_path)
     first.open()
     with pytest.raises(UsageError, match="another run is writing into it"):
-        Ledger(tmp_path)
+        Ledger(tmp_path).open()
 
     first.close()
-    Ledger(tmp_path).close()
+    second = Ledger(tmp_path)
+    second.open()
+    second.close()
 
 
 def test_facts_last(tmp_path: Path) -> None:
