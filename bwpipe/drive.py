@@ -77,7 +77,9 @@ def drive_sink(
                 if isinstance(item, End):
                     if item.error:
                         run.fail(unit, item.error)
-                    elif opened and not run.failure(unit):
+                    elif not opened:
+                        run.fail(unit, MediaError("none of its frames came to be written"))
+                    elif not run.failure(unit):
                         with meter.working():
                             draft = stage.commit(unit)
                             opened = False

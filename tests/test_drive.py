@@ -289,6 +289,13 @@ def test_a_unit_without_its_end_or_with_an_error_is_abandoned(tmp_path: Path) ->
     assert [str(error) for error in run.failures.values()] == ["cut", "it can't be written"]
 
 
+def test_a_unit_of_which_nothing_came_fails(tmp_path: Path) -> None:
+    run = Run()
+
+    assert written(tmp_path, iter([End(make_frames(1)[0].unit)]), run) == {}
+    assert [str(error) for error in run.failures.values()] == ["none of its frames came to be written"]
+
+
 def test_a_folder_that_is_gone_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunAborted, match="the output folder is gone"):
         written(tmp_path / "gone", stream(make_frames(1)))
