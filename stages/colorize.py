@@ -143,7 +143,7 @@ def _fitting_precision(net: Network, kind: str) -> str:
 
 
 def _seconds(net: Network, precision: torch.dtype) -> float:
-    """How long a CPU takes for a guess: the fastest of three trials after a first one."""
+    """How long a CPU takes for a guess: the faster of two trials after a first one."""
     net = _prepared(net, torch.device("cpu"), precision)
     luma = torch.full((2, 1, *net.input_size(512, 512)), 0.5, dtype=precision)
 
@@ -154,4 +154,4 @@ def _seconds(net: Network, precision: torch.dtype) -> float:
 
     with torch.inference_mode():
         trial()
-        return min(trial() for _ in range(3))
+        return min(trial() for _ in range(2))

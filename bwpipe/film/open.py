@@ -22,7 +22,7 @@ from bwpipe.film.pixels import layout, luma_plane
 from bwpipe.film.read import packets, pictures
 from bwpipe.frame import Matrix
 
-_LOOKS, _RUN = 32, 256
+_LOOKS, _RUN = 32, 128
 """How many frames are looked at, and how many are decoded for that where there are few key frames."""
 _TAILS = (0.005, 0.995)
 """Below and above which shares of all samples a film's tones lie."""
