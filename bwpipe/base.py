@@ -187,7 +187,7 @@ class Sink(Stage):
 
     @abstractmethod
     def target(self, unit: Unit) -> Path:
-        """The file, somewhere in `folder`, that a unit becomes. Known without reading the unit."""
+        """The file, somewhere in `folder`, that a unit becomes. Known without reading the unit. Raises MediaError."""
 
     def open(self, unit: Unit) -> None:
         """Called before the first item of a unit. Raises MediaError."""

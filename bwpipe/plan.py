@@ -3,14 +3,14 @@
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
 from bwpipe.base import Sink, Source, UnitMap
 from bwpipe.config import Graph, Node
-from bwpipe.errors import UsageError
+from bwpipe.errors import MediaError, UsageError
 from bwpipe.frame import Broken, Unit
 from bwpipe.ledger import Ledger, Stamp, stamp
 
@@ -53,17 +53,18 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
     plan = Plan(context=max(_context(graph, node) for node in graph.nodes), recipes={name: {} for name in sinks})
     units: list[Unit] = []
     with graph.nodes[0].blamed():
-        everything = list(source.units())
-    for found in everything:
-        if any(_is_output(found, sink.folder, ledgers[sink.folder]) for sink in sinks.values()):
-            plan.own += 1
-        elif isinstance(found, Broken):
-            plan.broken.append(found)
-        else:
-            units.append(found)
+        for found in source.units():
+            if any(_is_output(found, sink.folder, ledgers[sink.folder]) for sink in sinks.values()):
+                plan.own += 1
+            elif isinstance(found, Broken):
+                plan.broken.append(found)
+            elif refused := _unwritable(found, sinks.values()):
+                plan.broken.append(refused)
+            else:
+                units.append(found)
+                plan.stamps[found] = stamp(found.path)  # at once: a file that grows from here on is known to have changed
     if not (units or plan.broken):
         raise UsageError(f"{graph.nodes[0].where}: there is nothing to read; give the stage another `path`")
-    plan.stamps = {unit: stamp(unit.path) for unit in units}
     names = _Names(units)
     wanted: set[Unit] = set(units) if not sinks else set()
     for name, sink in sinks.items():
@@ -81,6 +82,16 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
                 wanted.add(unit)
     plan.todo = [unit for unit in units if unit in wanted]
     return plan
+
+
+def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:
+    """What a sink says of a unit that it can't write, in the place of the unit."""
+    try:
+        for sink in sinks:
+            sink.target(unit)
+    except MediaError as error:
+        return Broken(unit.path, unit.name, str(error))
+    return None
 
 
 def _path(graph: Graph, name: str) -> list[Node]:

@@ -83,6 +83,8 @@ class WriteText(Sink):
         return self.path.absolute()
 
     def target(self, unit: Unit) -> Path:
+        if unit.name.suffix == ".odd":
+            raise MediaError("nothing can hold it")
         return self.folder / (unit.name.name if self.flat else unit.name)
 
     def open(self, unit: Unit) -> None:
@@ -216,6 +218,14 @@ def test_a_file_that_fails_is_named_and_the_rest_goes_on(place: Place, capfd: py
     assert f"error: {bad}: it is no number\n" in capfd.readouterr().err
     assert {line["text"] for line in place.told() if line["event"] == "failed"} == {"it is no number", "it has no header"}
     assert sorted(place.made()) == ["deep/0.txt", "deep/2.txt", "deep/4.txt"]
+
+
+def test_a_file_that_can_not_be_written_as_asked_fails_and_the_rest_goes_on(place: Place) -> None:
+    (place.inputs / "a.odd").write_text("1")
+
+    outcome = place.run()
+
+    assert (outcome.done, outcome.failed) == (5, {place.inputs / "a.odd": "nothing can hold it"})
 
 
 def test_control_characters_in_a_name_are_shown_as_escapes(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
