@@ -1,7 +1,7 @@
 """What a stage is: its shapes, its options, its ports."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bwpipe.draft import Draft
 from bwpipe.execution import Run
 from bwpipe.frame import Broken, End, Unit
+from bwpipe.ledger import Stamp
 from bwpipe.registry import Registry
 
 T = TypeVar("T")
@@ -161,9 +162,30 @@ class UnitMap(Stage):
 
 
 class Gather(Stage):
-    """Makes one thing of all items of all units."""
+    """Makes one thing of all items of all units.
+
+    Where that takes long, let `gather` keep what it made under a name that follows from what `ready` was asked, and let
+    `ready` look there: then a second run reads nothing.
+    """
 
     works_in = "gather"
+
+    def ready(self, units: Mapping[Unit, Stamp | None], recipe: Sequence[Mapping[str, Any]]) -> Any:
+        """What `gather` would make, if it is known already; None, as here, if it is to be gathered.
+
+        Asked once in a run, after `setup` and before anything is read. Where it gives a thing, `gather` is not called, and
+        the stages that only feed this one are not started.
+
+        Args:
+            units: All that would be read, in order, each with the size and the time of last change that its file had when
+                its header was read; None if the file was gone by then.
+            recipe: What `Stage.recipe` says of each stage from the source to this one: with the units, all that the result
+                depends on.
+
+        Raises:
+            UsageError: The inputs or options are wrong.
+        """
+        return None
 
     @abstractmethod
     def gather(self, items: Any) -> Any:

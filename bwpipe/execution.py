@@ -1,7 +1,7 @@
 """One execution of a graph, as its stages see it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Lock
 from typing import TypeVar
@@ -24,6 +24,10 @@ class Run:
         *,
         max_errors: int | None = None,
         quiet: bool = False,
+        name: str = "graph",
+        text: str = "",
+        restart: bool = False,
+        plugins: Sequence[Path] = (),
         say: Callable[[str], None] = lambda text: None,
         record: Callable[[str, Path | None, str], None] = lambda event, path, text: None,
         facts: dict[str, str | int | float | bool] | None = None,
@@ -33,12 +37,21 @@ class Run:
         Args:
             max_errors: How many units may fail before the run ends with TooManyErrors; None for any number.
             quiet: Show warnings and errors only: for stages that show progress of their own.
+            name: The graph's: its file's, without the ending.
+            text: The graph as YAML, with the options as they were changed for this execution.
+            restart: Begin long work anew that an earlier execution left unfinished.
+            plugins: Folders that the graph loads stages and networks from, for processes that a stage starts.
             say: Shows a line to the user.
-            record: Notes an event, "warning" or "failed", with the file it is about, also where it is shown no more.
+            record: Notes an event ("warning", "left out", "failed") with the file it is about, also where it is shown no more.
             facts: What earlier executions remembered; added to.
         """
         self.facts = {} if facts is None else facts
         self.quiet = quiet
+        self.name = name
+        self.text = text
+        self.restart = restart
+        self.plugins = tuple(plugins)
+        self.dropped: dict[Media, str] = {}
         self.remarks: Counter[str] = Counter()
         self._max_errors = max_errors
         self._say = say
@@ -61,6 +74,30 @@ class Run:
         if first or each:
             self._say(f"warning: {media.name}: {text}" if media else f"warning: {text}")
         self._record("warning", media.path if media else None, text)
+
+    def note(self, text: str) -> None:
+        """Show a line that is no warning, unless the run is quiet."""
+        if not self.quiet:
+            self._say(text)
+
+    def leave_out(self, media: Media, why: str) -> None:
+        """Note that a stage drops a file on purpose: counted by reason, and named in the report.
+
+        Args:
+            media: The file.
+            why: A few words that hold of every file left out for this reason, such as "next to no colour".
+        """
+        with self._lock:
+            if media in self.dropped:
+                return
+            self.dropped[media] = why
+        self._record("left out", media.path, why)
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many files were left out, by reason."""
+        with self._lock:
+            return Counter(self.dropped.values())
 
     def fact(self, key: str, find: Callable[[], T]) -> T:
         """What was found out under this key by an earlier execution into the same folder, or else what `find` finds now.

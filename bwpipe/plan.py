@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from bwpipe.base import Sink, Source, UnitMap
 from bwpipe.config import Graph, Node
@@ -69,7 +70,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
     wanted: set[Unit] = set(units) if not sinks else set()
     for name, sink in sinks.items():
         ledger = ledgers[sink.folder]
-        recipe = _recipe(_path(graph, name))
+        recipe = _digest(recipes(graph, name))
         for unit in units:
             target = sink.target(unit)
             names.take(target, unit, name, sink.folder)
@@ -94,6 +95,15 @@ def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:
     return None
 
 
+def recipes(graph: Graph, name: str) -> list[dict[str, Any]]:
+    """What the stages, from the source to the one of that id, say that their results depend on. Raises UsageError."""
+    told = []
+    for node in _path(graph, name):
+        with node.blamed():
+            told.append(node.stage.recipe())
+    return told
+
+
 def _path(graph: Graph, name: str) -> list[Node]:
     """The nodes from the source to the one of that id."""
     nodes = {node.id: node for node in graph.nodes}
@@ -107,13 +117,9 @@ def _context(graph: Graph, node: Node) -> int:
     return sum(each.stage.context for each in _path(graph, node.id) if isinstance(each.stage, UnitMap))
 
 
-def _recipe(path: Sequence[Node]) -> str:
-    """A hash of what the stages say that their results depend on."""
-    recipes = []
-    for node in path:
-        with node.blamed():
-            recipes.append(node.stage.recipe())
-    text = json.dumps(recipes, sort_keys=True)
+def _digest(told: Sequence[dict[str, Any]]) -> str:
+    """A hash of recipes."""
+    text = json.dumps(told, sort_keys=True)
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 

@@ -1,11 +1,11 @@
 """Runs a graph: one thread a stage, one bounded channel an edge."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from threading import Thread
 from time import sleep
 from typing import Any
 
-from bwpipe.base import Sink, Source
+from bwpipe.base import Gather, Sink, Source
 from bwpipe.channel import Channel, ChannelAborted
 from bwpipe.config import Graph, Node
 from bwpipe.draft import Draft
@@ -26,6 +26,7 @@ def run_stages(
     run: Run,
     meters: dict[str, Meter],
     *,
+    ready: Mapping[str, Any],
     keep: Callable[[Node, Unit, Draft], None],
     tick: Callable[[], None],
 ) -> None:
@@ -36,6 +37,7 @@ def run_stages(
         plan: What is to be read and written.
         run: What the stages share.
         meters: One for each node, by its id.
+        ready: What gathering stages have already, by their ids; what only feeds them is not started.
         keep: Publishes a finished file; called in the sink's threads.
         tick: Called in this thread every tenth of a second.
 
@@ -43,8 +45,11 @@ def run_stages(
         BwpipeError: The first one that a stage raised; every other stage has ended by then.
         BaseException: What interrupted this thread, such as a signal; every stage has ended by then.
     """
-    inbox = {node.id: Channel[Any](graph.queue) for node in graph.nodes if node.upstream}
-    outbox = {node.id: [inbox[other.id] for other in graph.nodes if other.upstream == node.id] for node in graph.nodes}
+    resting = idle(graph, ready)
+    nodes = [node for node in graph.nodes if node.id not in resting]
+    fed = [node for node in nodes if node.upstream and node.id not in ready]
+    inbox = {node.id: Channel[Any](graph.queue) for node in fed}
+    outbox = {node.id: [inbox[other.id] for other in fed if other.upstream == node.id] for node in nodes}
     failures: list[BwpipeError] = []
     ended: list[Node] = []
 
@@ -56,6 +61,8 @@ def run_stages(
     def stream(node: Node) -> Iterator[Any]:
         meter = meters[node.id]
         match node.stage:
+            case Gather() if node.id in ready:
+                return iter([ready[node.id]])
             case Source():
                 return drive_source(node.stage, plan.todo, plan.context, run, meter)
             case Sink():
@@ -94,7 +101,7 @@ def run_stages(
                 channel.end()
             ended.append(node)
 
-    threads = [Thread(target=work, args=(node,), name=node.id) for node in graph.nodes]
+    threads = [Thread(target=work, args=(node,), name=node.id) for node in nodes]
     try:
         for thread in threads:
             thread.start()
@@ -105,6 +112,16 @@ def run_stages(
         raise
     if failures:
         raise failures[0]
+
+
+def idle(graph: Graph, ready: Mapping[str, Any]) -> set[str]:
+    """The ids of the nodes that have nothing to do, since they only feed gathering stages that are ready."""
+    resting: set[str] = set()
+    for node in reversed(graph.nodes):  # each comes after its upstream
+        fed = [other.id for other in graph.nodes if other.upstream == node.id]
+        if fed and all(other in ready or other in resting for other in fed):
+            resting.add(node.id)
+    return resting
 
 
 def _wait(threads: list[Thread], ended: list[Node], tick: Callable[[], None]) -> None:

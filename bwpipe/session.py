@@ -8,7 +8,7 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
-from bwpipe.base import Sink
+from bwpipe.base import Gather, Sink
 from bwpipe.config import Graph, Node, read_graph
 from bwpipe.draft import WORK_FOLDER, Draft
 from bwpipe.errors import BwpipeError, MediaError, RunAborted
@@ -16,9 +16,9 @@ from bwpipe.execution import Run, sentence
 from bwpipe.frame import Unit
 from bwpipe.ledger import Ledger, open_ledgers
 from bwpipe.meter import Meter
-from bwpipe.plan import Plan, make_plan, total_frames
+from bwpipe.plan import Plan, make_plan, recipes, total_frames
 from bwpipe.report import Journal, Progress, table
-from bwpipe.runner import run_stages
+from bwpipe.runner import idle, run_stages
 
 
 @dataclass(slots=True)
@@ -30,6 +30,7 @@ class Outcome:
         already: How many were done before.
         kept: Files that bwpipe did not write and left as they are.
         failed: Each file that failed, and why.
+        left_out: How many files were left out on purpose, by reason.
         seconds: How long it took.
         meters: The work of each stage, by its id in the graph.
         remarks: What was warned of, and of how many files or frames it holds.
@@ -39,6 +40,7 @@ class Outcome:
     already: int = 0
     kept: list[Path] = field(default_factory=list)
     failed: dict[Path, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     meters: dict[str, Meter] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
@@ -49,12 +51,14 @@ class Outcome:
         return 1 if self.failed else 0
 
     def __str__(self) -> str:
-        """The closing table, and a line of counts."""
+        """The closing table, what was left out, what was warned of more than once, and a line of counts."""
         counts = {"done": self.done, "done already": self.already, "kept": len(self.kept), "failed": len(self.failed)}
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "done")
         often = [f"{count} times: {text}" for text, count in self.remarks.items() if count > 1]
         tables = [table(self.meters)] if any(meter.items for meter in self.meters.values()) else []
-        return "\n".join([*tables, *often, f"{said} in {self.seconds:.1f} s"])
+        dropped = ", ".join(f"{count} {why}" for why, count in self.left_out.items())
+        left_out = [f"left out: {dropped}"] if dropped else []
+        return "\n".join([*tables, *left_out, *often, f"{said} in {self.seconds:.1f} s"])
 
 
 def run(
@@ -62,6 +66,7 @@ def run(
     *,
     set: Mapping[str, Any] | None = None,  # noqa: A002 (the word of the command line)
     quiet: bool = True,
+    restart: bool = False,
 ) -> Outcome:
     """Run a graph to its end.
 
@@ -69,6 +74,7 @@ def run(
         graph: A graph file, what stands in one as a dict, or a graph that was read by `bwpipe.read_graph`.
         set: Options to change, e.g. {"colorize.batch": 4}.
         quiet: Show warnings and errors only, no progress.
+        restart: Begin a training anew that was stopped, instead of going on with it.
 
     Returns:
         What came of it; a file that failed is listed there and does not raise.
@@ -78,20 +84,22 @@ def run(
         RunAborted: The run can't go on; what is finished stays, and the same call goes on from there.
         TooManyErrors: A file failed under `on_error: stop`, or more than `max_errors`.
     """
-    return run_graph(graph if isinstance(graph, Graph) else read_graph(graph, set or {}), quiet=quiet)
+    return run_graph(graph if isinstance(graph, Graph) else read_graph(graph, set or {}), quiet=quiet, restart=restart)
 
 
-def run_graph(graph: Graph, *, quiet: bool) -> Outcome:
+def run_graph(graph: Graph, *, quiet: bool, restart: bool = False) -> Outcome:
     """Run a graph that was read; see `run`."""
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     with open_ledgers(folders, lock=True) as ledgers, ExitStack() as stack:
-        return _Session(graph, make_plan(graph, ledgers), ledgers, stack, quiet=quiet).run()
+        return _Session(graph, make_plan(graph, ledgers), ledgers, stack, quiet=quiet, restart=restart).run()
 
 
 class _Session:
     """One run: the plan, and what is kept and told as it goes on."""
 
-    def __init__(self, graph: Graph, plan: Plan, ledgers: dict[Path, Ledger], stack: ExitStack, *, quiet: bool) -> None:
+    def __init__(
+        self, graph: Graph, plan: Plan, ledgers: dict[Path, Ledger], stack: ExitStack, *, quiet: bool, restart: bool
+    ) -> None:
         self._graph = graph
         self._plan = plan
         self._ledgers = ledgers
@@ -103,6 +111,10 @@ class _Session:
         self._last = next((node.id for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), graph.nodes[0].id)
         self._run = Run(
             quiet=quiet,
+            name=graph.path.stem if graph.path else "graph",
+            text=str(graph),
+            restart=restart,
+            plugins=graph.plugins,
             max_errors=0 if graph.on_error == "stop" else graph.max_errors,
             say=self._progress.say,
             record=self._record,
@@ -117,10 +129,15 @@ class _Session:
         try:
             self._set_up()
             self._tell_plan()
+            ready = self._ask()
+            unread = self._graph.nodes[0].id in idle(self._graph, ready)
+            if unread:
+                self._progress.close()
             if self._plan.todo:
-                run_stages(self._graph, self._plan, self._run, outcome.meters, keep=self._keep, tick=self._show)
+                run_stages(self._graph, self._plan, self._run, outcome.meters, ready=ready, keep=self._keep, tick=self._show)
             if not self._ledgers:  # a graph that writes no files of its units has done with those that it read
-                outcome.done = len(self._plan.todo) + len(self._plan.broken) - len(self._run.failures)
+                count = len(self._plan.todo) + len(self._plan.broken) - len(self._run.failures)
+                outcome.done, outcome.already = (0, count) if unread else (count, 0)
         except BaseException as error:
             stopped = error
             raise
@@ -128,6 +145,7 @@ class _Session:
             self._progress.close()
             outcome.seconds = perf_counter() - start
             outcome.remarks = dict(self._run.remarks)
+            outcome.left_out = dict(self._run.left_out)
             outcome.failed = {unit.path: sentence(error) for unit, error in self._run.failures.items()}
             with suppress(RunAborted) if stopped else nullcontext():  # what stopped the run is what the user is to read
                 self._tell_end(stopped)
@@ -155,6 +173,17 @@ class _Session:
             self._tell("kept", output=str(path))
         if self._plan.own:
             self._progress.note(f"{self._plan.own} files are outputs of earlier runs, so they are not read")
+
+    def _ask(self) -> dict[str, Any]:
+        """What gathering stages have already, by their ids."""
+        units = {unit: self._plan.stamps[unit] for unit in self._plan.todo}
+        ready = {}
+        for node in self._graph.nodes if units else ():
+            if isinstance(node.stage, Gather):
+                recipe = recipes(self._graph, node.id)
+                with node.blamed():
+                    ready[node.id] = node.stage.ready(units, recipe)
+        return {name: thing for name, thing in ready.items() if thing is not None}
 
     def _keep(self, node: Node, unit: Unit, draft: Draft) -> None:
         assert isinstance(node.stage, Sink)
@@ -184,4 +213,12 @@ class _Session:
         reason = {"error": sentence(error)} if isinstance(error, BwpipeError) else {}
         counts = {"done": outcome.done, "already": outcome.already, "kept": len(outcome.kept), "failed": len(outcome.failed)}
         event = "ended" if error is None else "stopped"
-        self._tell(event, **reason, **counts, seconds=round(outcome.seconds, 3), remarks=outcome.remarks, stages=stages)
+        self._tell(
+            event,
+            **reason,
+            **counts,
+            left_out=outcome.left_out,
+            seconds=round(outcome.seconds, 3),
+            remarks=outcome.remarks,
+            stages=stages,
+        )

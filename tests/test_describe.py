@@ -1,5 +1,6 @@
 """What `bwpipe stages`, `bwpipe models` and `bwpipe check` show."""
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -62,9 +63,7 @@ def test_every_stage_and_network_that_comes_along_describes_each_of_its_options(
     ours = [networks[name] for name in networks if networks[name].__module__.startswith("bwpipe.")]
     described += [line for cls in ours for line in describe_network(cls)]
 
-    options = [
-        i for i, line in enumerate(described) if line.startswith("  ") and line.endswith(")") and "(" in line and line[2] != " "
-    ]
+    options = [i for i, line in enumerate(described) if re.match(r"  [\w.]+: .+\((default .+|must be given)\)$", line)]
     assert len(options) > 20
     assert [described[i] for i in options if not described[i + 1].startswith("      ")] == []
     assert all(len(line) <= 200 for line in described)
@@ -85,8 +84,11 @@ def test_a_network_is_described_with_what_it_produces() -> None:
         def input_size(self, height: int, width: int) -> tuple[int, int]:
             return height, width
 
-        def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
-            return Guess(luma.expand(-1, 2, -1, -1))
+        def forward(self, luma: Tensor) -> Tensor:
+            return luma.expand(-1, 2, -1, -1)
+
+        def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+            return Guess(output)
 
     assert list(describe_network(Net)) == [
         "sized: produces chroma",

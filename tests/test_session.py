@@ -18,16 +18,22 @@ PLUGIN = '''
 """Stages on text files, each of which counts as a picture; the test's own, to see what the engine does."""
 
 import errno
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from time import sleep
+from typing import Any
 
 import numpy as np
+from pydantic import PrivateAttr
 
-from bwpipe import Broken, Frame, Map, Media, MediaError, NoEffect, Run, Sink, Source, Unit, UsageError, stage
+from bwpipe import (
+    Broken, End, Frame, Gather, Map, Media, MediaError, NoEffect, Run, Sink, Source, Stage, Unit, UsageError, stage,
+)
 from bwpipe.draft import Draft
 from bwpipe.inputs import find_files
+from bwpipe.ledger import Stamp
 
 
 @stage("read_text")
@@ -104,6 +110,63 @@ class WriteText(Sink):
     def abandon(self, unit: Unit) -> None:
         if draft := self._drafts.pop(unit, None):
             draft.discard()
+
+
+@stage("odd")
+class Odd(Stage):
+    """Leaves even numbers out."""
+
+    _run: Run = PrivateAttr()
+
+    def setup(self, run: Run) -> None:
+        self._run = run
+
+    def stream(self, items: Iterator[Frame | End]) -> Iterator[Frame | End]:
+        for item in items:
+            if isinstance(item, End) or item.luma.item() % 2:
+                yield item
+            else:
+                self._run.leave_out(item.unit.media, "even")
+
+
+@stage("total")
+class Total(Gather):
+    """Adds all numbers up, and keeps the sum in a file."""
+
+    path: NoEffect[Path]
+    factor: int = 1
+
+    _asked: str = PrivateAttr()
+
+    def ready(self, units: Mapping[Unit, Stamp | None], recipe: Sequence[Mapping[str, Any]]) -> int | None:
+        if self.factor == 0:
+            raise UsageError("total.factor: it is 0")
+        self._asked = json.dumps([[(str(unit.name), stamp) for unit, stamp in units.items()], recipe])
+        kept = json.loads(self.path.read_text()) if self.path.exists() else {}
+        return kept.get(self._asked)
+
+    def gather(self, frames: Iterator[Frame]) -> int:
+        made = self.factor * sum(int(frame.luma.item()) for frame in frames)
+        self.path.write_text(json.dumps({self._asked: made}))
+        return made
+
+
+@stage("note")
+class Note(Stage):
+    """Writes down the sum and what the run is like."""
+
+    path: NoEffect[Path]
+
+    _run: Run = PrivateAttr()
+
+    def setup(self, run: Run) -> None:
+        self._run = run
+
+    def stream(self, items: Iterator[int]) -> Iterator[str]:
+        for item in items:
+            run = self._run
+            self.path.write_text(json.dumps([item, run.name, run.restart, [str(folder) for folder in run.plugins]]))
+            yield "noted"
 '''
 
 
@@ -467,3 +530,106 @@ def test_threads_and_files_are_given_back(place: Place) -> None:
         place.run(write_text__full=True, add__by=4)
 
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, files)  # noqa: PTH208
+
+
+class Sums(Place):
+    """A graph that adds all numbers up; what came of it is in the file `note`."""
+
+    def graph(self, **top: Any) -> dict[str, Any]:
+        graph = super().graph(**top)
+        root = self.inputs.parent
+        graph["stages"][2:] = [{"use": "total", "path": str(root / "kept")}, {"use": "note", "path": str(root / "note")}]
+        return graph
+
+    def noted(self) -> Any:
+        return json.loads((self.inputs.parent / "note").read_text())
+
+    def items(self, **options: Any) -> list[int]:
+        """How many items each stage made."""
+        return [meter.items for meter in self.run(**options).meters.values()]
+
+
+@pytest.fixture
+def sums(tmp_path: Path, plugin: Path) -> Sums:
+    return Sums(tmp_path, plugin)
+
+
+def test_what_only_feeds_a_gathering_stage_that_is_ready_does_not_start(sums: Sums) -> None:
+    assert sums.items() == [5, 5, 1, 1]
+    assert sums.noted()[0] == 15
+
+    outcome = sums.run()
+
+    assert [meter.items for meter in outcome.meters.values()] == [0, 0, 1, 1]
+    assert (outcome.done, outcome.already, sums.noted()[0]) == (0, 5, 15)
+    assert str(outcome).splitlines()[-1].startswith("0 done, 5 done already in ")
+
+
+def test_a_gathering_stage_is_asked_of_the_recipes_and_stamps_of_what_it_gathers(sums: Sums) -> None:
+    sums.run()
+
+    assert sums.items(add__wait=0.001, queue=1) == [0, 0, 1, 1]
+    assert sums.items(add__by=2) == [5, 5, 1, 1]
+    assert sums.items(add__by=2, total__factor=3) == [5, 5, 1, 1]
+    assert sums.noted()[0] == 60
+    (sums.inputs / "deep" / "1.txt").write_text("41")
+    assert sums.items(add__by=2, total__factor=3) == [5, 5, 1, 1]
+    assert sums.noted()[0] == 180
+
+
+def test_a_branch_that_is_not_ready_reads_all_beside_one_that_is(sums: Sums) -> None:
+    sums.run()
+    graph = sums.graph()
+    graph["stages"] += [
+        {"use": "add", "id": "more", "from": "read_text", "by": 10},
+        {"use": "write_text", "path": str(sums.out)},
+    ]
+
+    outcome = run(graph)
+
+    assert [meter.items for meter in outcome.meters.values()] == [5, 0, 1, 1, 5, 5]
+    assert (outcome.done, sums.noted()[0]) == (5, 15)
+    assert sums.made()["deep/3.txt"] == "13"
+
+
+def test_what_a_gathering_stage_refuses_when_it_is_asked_is_refused_with_its_place(sums: Sums) -> None:
+    with pytest.raises(UsageError, match=r"stages\[2\]: total.factor: it is 0"):
+        sums.run(total__factor=0)
+
+
+def test_a_file_that_fails_by_its_header_fails_though_nothing_is_read(sums: Sums) -> None:
+    (sums.inputs / "deep" / "3.txt").write_text("no header")
+    sums.run()
+
+    outcome = sums.run()
+
+    assert (outcome.already, outcome.exit_code, list(outcome.failed)) == (4, 1, [sums.inputs / "deep" / "3.txt"])
+
+
+def test_stages_know_the_graphs_name_its_plugins_and_whether_to_start_over(sums: Sums, monkeypatch: pytest.MonkeyPatch) -> None:
+    (sums.inputs.parent / "thirty.yaml").write_text(
+        json.dumps(sums.graph(plugins=[os.path.relpath(sums.plugin, sums.out.parent)]))
+    )
+    monkeypatch.chdir(sums.inputs.parent)
+
+    run("thirty.yaml", restart=True)
+    _, name, restart, (folder,) = sums.noted()
+    run(sums.graph())
+
+    assert (name, restart) == ("thirty", True)
+    assert Path(folder).is_absolute()
+    assert Path(folder).samefile(sums.plugin)
+    assert sums.noted()[1:] == ["graph", False, [str(sums.plugin)]]
+
+
+def test_what_is_left_out_is_counted_by_reason_and_named_in_the_report(place: Place) -> None:
+    graph = place.graph()
+    graph["stages"].insert(2, {"use": "odd"})
+
+    outcome = run(graph)
+
+    assert outcome.left_out == {"even": 2}
+    assert "left out: 2 even" in str(outcome).splitlines()
+    assert place.told()[-1]["left_out"] == {"even": 2}
+    paths = {line["path"] for line in place.told() if line["event"] == "left out"}
+    assert paths == {str(place.inputs / "deep" / f"{i}.txt") for i in (1, 3)}

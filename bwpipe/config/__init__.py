@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from bwpipe import plugins
@@ -89,6 +90,7 @@ class Graph:
         max_errors: How many files may fail before the run ends; None for any number.
         queue: How many items wait between two stages.
         path: The file it was read from; None for a dict.
+        plugins: Its own folders of stages and networks, absolute.
     """
 
     nodes: list[Node]
@@ -96,6 +98,14 @@ class Graph:
     max_errors: int | None = None
     queue: int = 4
     path: Path | None = None
+    plugins: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        """Its stages as YAML, with the options that were given."""
+        given = [
+            {"use": node.stage.registered, **node.stage.model_dump(mode="json", exclude_unset=True)} for node in self.nodes
+        ]
+        return yaml.safe_dump({"stages": given}, sort_keys=False, allow_unicode=True)
 
 
 def read_graph(
@@ -116,10 +126,10 @@ def read_graph(
     document = Document.of(source) if isinstance(source, Mapping) else Document.read(Path(source))
     apply_changes(document, set)
     settings = _settings(document)
-    _load_plugins(document, settings)
+    folders = _load_plugins(document, settings)
     nodes = _nodes(document, settings.stages)
     document.settle()
-    return Graph(nodes, settings.on_error, settings.max_errors, settings.queue, document.path)
+    return Graph(nodes, settings.on_error, settings.max_errors, settings.queue, document.path, folders)
 
 
 def _settings(document: Document) -> Settings:
@@ -139,7 +149,7 @@ def _settings(document: Document) -> Settings:
     return Settings.model_construct(**{key: document.data[key] for key in ("stages", "plugins") if key in document.data})
 
 
-def _load_plugins(document: Document, settings: Settings) -> None:
+def _load_plugins(document: Document, settings: Settings) -> tuple[Path, ...]:
     base = document.path.parent if document.path else Path()
     folders = [base / folder for folder in settings.plugins]
     try:
@@ -149,6 +159,7 @@ def _load_plugins(document: Document, settings: Settings) -> None:
             raise
         document.complain(str(error), "plugins", folders.index(error.folder))
         document.settle()
+    return tuple(folder.absolute() for folder in folders)
 
 
 def _nodes(document: Document, entries: list[Any]) -> list[Node]:

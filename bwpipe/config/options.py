@@ -1,8 +1,8 @@
 """Options: turned into the model that they belong to or into complaints, and described."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
@@ -75,15 +75,30 @@ def in_order(model: type[BaseModel]) -> list[str]:
 
 
 def options_of(model: type[BaseModel]) -> list[Option]:
-    """The options of a stage or a network, in their order."""
+    """The options of a stage or a network, in their order, each followed by those within it: `damage`, `damage.chance`."""
     schema = model.model_json_schema()
     found = []
     for name in in_order(model):
         field = model.model_fields[name]
         inner = {**schema["properties"][field.alias or name], "$defs": schema.get("$defs", {})}
-        default = None if field.is_required() else shown(from_json(to_json(field.get_default(call_default_factory=True))))
-        found.append(Option(field.alias or name, expected(inner), default, " ".join((field.description or "").split())))
+        default = None if field.is_required() else _default(field.get_default(call_default_factory=True))
+        called = field.alias or name
+        found.append(Option(called, expected(inner), default, " ".join((field.description or "").split())))
+        for within in _models(field.annotation):
+            found.extend(replace(option, name=f"{called}.{option.name}") for option in options_of(within))
     return found
+
+
+def _default(value: Any) -> str:
+    return "as follows" if isinstance(value, BaseModel) else shown(from_json(to_json(value)))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in a type hint."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
 
 
 def _complaints(
