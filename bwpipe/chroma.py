@@ -23,6 +23,6 @@ def join(luma: Tensor, chroma: Tensor) -> Tensor:
     cb, cr = chroma.chunk(2, dim=1)
     blue, red = 1.772 * cb, 1.402 * cr
     offset = torch.cat([red, -(0.299 * red + 0.114 * blue) / 0.587, blue], dim=1)
-    room = torch.where(offset > 0, 1 - luma, luma)
-    scale = (room / offset.abs().clamp(min=1e-6)).amin(dim=1, keepdim=True).clamp(max=1)
+    above, below = offset.amax(dim=1, keepdim=True), -offset.amin(dim=1, keepdim=True)
+    scale = torch.minimum((1 - luma) / above.clamp(min=1e-6), luma / below.clamp(min=1e-6)).clamp(max=1)
     return (luma + scale * offset).clamp(0, 1)

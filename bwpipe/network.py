@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
@@ -43,13 +44,15 @@ class NetworkOptions(BaseModel):
 class Network(nn.Module):
     """Guesses chroma from luma (B, 1, H, W) in 0..1, where 0 is black and 1 is white.
 
-    `forward(luma)` gives what its losses need: RGB (B, 3, H, W) in 0..1, chroma (B, 2, h, w), or logits over bins, as
-    `produces` says.
+    `forward(luma)` gives what its losses need: RGB (B, 3, H, W) in 0..1, chroma (B, 2, h, w), or logits over bins
+    (B, Q, h, w), as `produces` says; `decode` says what that means.
     """
 
     registered: ClassVar[str] = ""
     produces: ClassVar[Literal["rgb", "chroma", "bins"]]
     Options: ClassVar[type[NetworkOptions]] = NetworkOptions
+    bins: Tensor
+    """(Q, 2) the Cb and Cr of each bin, in -0.5..0.5: only a network that produces bins has them."""
 
     def __init__(self, options: NetworkOptions) -> None:
         """Build it with random weights."""
@@ -61,13 +64,34 @@ class Network(nn.Module):
         """The (height, width) at which it wants to see an upright picture of that size."""
 
     @abstractmethod
-    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
-        """Guess the chroma of luma (B, 1, H, W) in 0..1, in its `input_size`.
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+        """Say what an output means; gradients pass through it.
 
         Args:
-            luma: On the network's device, in its precision.
+            output: What `forward` gave, in float32.
             vividness: From 0, the safe average colour, to 1, the lively likely one; None for the network's own default.
         """
+
+    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
+        """Guess the chroma of luma, without gradients.
+
+        Args:
+            luma: (B, 1, H, W) in 0..1, in its `input_size`, on the network's device and in its precision.
+            vividness: As in `decode`.
+        """
+        with torch.no_grad():
+            return self.decode(self(luma).float(), vividness)
+
+    def takes(self, height: int, width: int) -> bool:
+        """Whether it can see luma of that size, while it is trained, too; by default its `input_size` only."""
+        return self.input_size(height, width) == (height, width)
+
+    def backbone(self) -> nn.Module | None:
+        """The part whose first weights come from another training, which `fit` can hold still; None if it has none."""
+        return None
+
+    def prime(self) -> None:
+        """Load into the backbone the weights that a training starts with. Raises UsageError."""
 
 
 networks: Registry[Network] = Registry("network")
@@ -109,10 +133,15 @@ _KEY = "bwpipe"
 
 def save(path: Path, net: Network, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Write a network's weights and what they are to a safetensors file, as float16 if `half`. Raises OSError."""
+    path.write_bytes(packed(net, checkpoint, half=half))
+
+
+def packed(net: Network, checkpoint: Checkpoint, *, half: bool = False) -> bytes:
+    """What `save` writes."""
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     if half:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    path.write_bytes(serialise(weights, metadata={_KEY: checkpoint.model_dump_json()}))
+    return serialise(weights, metadata={_KEY: checkpoint.model_dump_json()})
 
 
 def load(path: Path) -> tuple[Network, Checkpoint]:

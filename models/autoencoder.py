@@ -50,14 +50,13 @@ class Autoencoder(Network):
         """Every picture is squashed to 150 x 150."""
         return SIDE, SIDE
 
-    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
         """Take the chroma (B, 2, 150, 150) of its RGB; it does not say how sure it is.
 
         Args:
-            luma: (B, 1, 150, 150) in 0..1.
+            output: (B, 3, 150, 150) in 0..1.
             vividness: The chroma is multiplied by 1 + vividness, which keeps each hue: at 0, the default, it is the
                 network's own, at 1 twice that.
         """
-        rgb = self(luma).float()
-        _, chroma = split(rgb)
-        return Guess((chroma * (1 + (vividness or 0.0))).clamp(-0.5, 0.5), rgb=rgb)
+        _, chroma = split(output)
+        return Guess((chroma * (1 + (vividness or 0.0))).clamp(-0.5, 0.5), rgb=output)
