@@ -1,52 +1,144 @@
 """The `pairs` stage."""
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Count, End, Frame, Run, Stage, stage
+from bwpipe import Count, Frame, Media, NoEffect, Run, UnitMap, stage
 from bwpipe.color import to_rgb
+from bwpipe.dataset import Pair
+from bwpipe.dataset.likeness import Seen
+from bwpipe.dataset.partners import Partners, folder_stamp
+from bwpipe.frame import Luma
 from bwpipe.orientation import upright
-from bwpipe.training import Pair
-from bwpipe.view import squash, view
+from bwpipe.tones import full_range
+from bwpipe.toning import has_one_hue
+from bwpipe.view import squash
+
+P = TypeVar("P", bound=np.generic)
+
+_NAMED = 3
+"""How many pictures without a partner are named."""
 
 
 @stage("pairs")
-class Pairs(Stage):
-    """Makes a pair, grey and colour, of each colour picture; leaves out, and counts, those in black and white."""
+class Pairs(UnitMap):
+    """Makes a pair, grey and colour, of each colour photograph.
+
+    Leaves out, and counts, what colour can't be learnt from: pictures in black and white or of one hue, photographs that come
+    again, and films.
+    """
+
+    revision: ClassVar[int] = 2
 
     size: Count = 150
-    """Height and width in pixels, to which every picture is squashed."""
+    """Height and width of a pair, in pixels."""
+    crop: bool = False
+    """Cut out the largest square in the middle, instead of squashing all of the picture into one."""
     least: Annotated[float, Field(ge=0, lt=0.5)] = 0.01
     """The least colour: a picture is left out if the mean length of its (Cb, Cr), full range -0.5..0.5, is below this."""
+    toned: bool = False
+    """Keep pictures of one hue, too, such as sepia."""
+    duplicates: bool = False
+    """Keep a photograph that comes again, too, be it smaller or compressed anew."""
+    gray: NoEffect[Path | None] = None
+    """A folder of grey pictures, each named like its colour picture in the folder that is read (endings may differ), and used
+    instead of that one's luma. Colour pictures without such a partner are left out."""
+    max_pixels: NoEffect[Count] = 250_000_000
+    """Grey pictures in `gray` with more pixels than this are refused by their header."""
 
     _run: Run = PrivateAttr()
+    _partners: Partners | None = PrivateAttr()
+    _alone: list[PurePosixPath] = PrivateAttr()
+    _seen: Seen = PrivateAttr()
 
     def setup(self, run: Run) -> None:
-        """Remember whom to tell."""
+        """List the grey pictures. Raises UsageError where there are none."""
         self._run = run
+        self._seen = Seen()
+        self._alone = []
+        self._partners = Partners(self.gray, max_pixels=self.max_pixels) if self.gray else None
 
-    def stream(self, items: Iterator[Frame | End]) -> Iterator[Pair | End]:
-        """Make a pair of each frame that is in colour."""
-        for item in items:
-            if isinstance(item, End):
-                yield item
-            elif pair := self._pair(item):
-                yield pair
+    def recipe(self) -> dict[str, Any]:
+        """What its results depend on: also the grey pictures, wherever they are. Raises UsageError where there is no folder."""
+        return {**super().recipe(), "gray": folder_stamp(self.gray) if self.gray else None}
 
-    def _pair(self, frame: Frame) -> Pair | None:
+    def apply(self, frames: Iterator[Frame]) -> Iterator[Pair]:
+        """The pair of a picture that colour can be learnt from. Raises MediaError where its grey partner can't be read."""
+        for frame in frames:
+            made = self._unfit(frame) or self._pair(frame)
+            if isinstance(made, Pair):
+                yield made
+            else:
+                self._run.leave_out(frame.unit.media, made)
+
+    def finish(self) -> None:
+        """Forget the pictures that came, and tell which have no partner."""
+        self._seen = Seen()
+        if self._partners:
+            strangers = self._partners.others(unit.name for unit in list(self._run.failures))
+            told = [
+                *_told(self._alone, f"without a grey partner in {self.gray}"),
+                *_told(strangers, f"in {self.gray} without a colour partner"),
+            ]
+            if told:
+                self._run.warn("; ".join(told))
+
+    def _unfit(self, frame: Frame) -> str | None:
+        """Why there can be no pair of a frame; None if there can."""
         media = frame.unit.media
-        if frame.chroma is None:
-            self._run.warn("in black and white, so it is left out", media)
-            return None
-        planes = upright(frame.chroma, media.orientation).transpose(1, 2, 0).astype(np.float32)
-        chroma = squash(planes, self.size, self.size)
-        if np.hypot(chroma[..., 0], chroma[..., 1]).mean() < self.least:
-            self._run.warn("next to no colour, so it is left out", media)
-            return None
-        grey = np.round(255 * view(replace(frame, guide=None), self.size, self.size)).astype(np.uint8)
-        colour = to_rgb(grey, chroma.transpose(2, 0, 1), media.matrix)
-        return Pair(frame.unit, grey, colour.astype(np.uint8, copy=False))
+        if media.kind == "film":
+            return "films"
+        if self._partners and not self._partners.has(media.name):
+            self._alone.append(media.name)
+            return "without a grey partner"
+        return "in black and white" if frame.chroma is None else None
+
+    def _pair(self, frame: Frame) -> Pair | str:
+        """The pair of a frame with chroma, or why there is none."""
+        media = frame.unit.media
+        assert frame.chroma is not None
+        planes = frame.chroma.astype(np.float32)
+        chroma = np.stack([self._sized(plane, media) for plane in planes])
+        if cv2.magnitude(*chroma).mean() < self.least:
+            return "next to no colour"
+        if not self.toned and has_one_hue(frame.luma, planes):
+            return "of one hue"
+        luma = self._grey(frame)
+        grey = self._grey(self._partners.read(media)) if self._partners else luma
+        colour = np.asarray(to_rgb(luma, chroma, media.matrix), np.uint8)
+        if not self.duplicates and self._seen.again(colour):
+            return "seen before"
+        return Pair(frame.unit, grey, colour)
+
+    def _grey(self, frame: Frame) -> NDArray[np.uint8]:
+        """A frame's luma in full range, (size, size)."""
+        media = frame.unit.media
+        return full_range(cast(Luma, self._sized(frame.luma, media)), media.levels)
+
+    def _sized(self, plane: NDArray[P], media: Media) -> NDArray[P]:
+        """A plane (h, w), of any grid, of a picture: upright, (size, size)."""
+        if self.crop:
+            plane = _middle(plane, media.height / media.width)
+        return squash(upright(plane, media.orientation), self.size, self.size)
+
+
+def _middle(plane: NDArray[P], ratio: float) -> NDArray[P]:
+    """The middle square of a picture whose height is `ratio` of its width, on the grid (h, w) of a plane."""
+    height, width = plane.shape
+    rows, columns = max(1, round(height * min(1, 1 / ratio))), max(1, round(width * min(1, ratio)))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return plane[top : top + rows, left : left + columns]
+
+
+def _told(names: Sequence[PurePosixPath], what: str) -> Iterator[str]:
+    """That so many pictures are this, and which; nothing if there are none."""
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        pictures = "picture" if len(names) == 1 else "pictures"
+        yield f"{len(names)} {pictures} {what}: {', '.join(map(str, names[:_NAMED]))}{more}"

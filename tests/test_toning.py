@@ -10,7 +10,7 @@ from PIL import Image
 
 from bwpipe.color import from_rgb
 from bwpipe.testing import make_frames
-from bwpipe.toning import colour_kind
+from bwpipe.toning import colour_kind, has_one_hue
 
 TONES = {  # red, green and blue of black, grey and white
     "sepia": ((30, 18, 8), (153, 120, 84), (250, 237, 204)),
@@ -77,3 +77,36 @@ def test_sixteen_bits_and_a_coarser_chroma_make_no_difference(name: str) -> None
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (3, 2)])
 def test_the_smallest_pictures_have_a_kind(shape: tuple[int, int]) -> None:
     assert colour_kind(np.zeros(shape, np.uint8), np.zeros((2, *shape), np.float16)) == "grey"
+
+
+@pytest.mark.parametrize("name", ["sepia", "cyanotype", "selenium"])
+def test_a_tone_is_one_hue(name: str) -> None:
+    assert has_one_hue(*from_rgb(through_jpeg(toned(name, grey()))))
+
+
+def test_shadows_and_lights_of_two_tones_are_two_hues() -> None:
+    assert not has_one_hue(*from_rgb(through_jpeg(toned("split", grey()))))
+
+
+@pytest.mark.parametrize("scale", [1, 5])
+def test_a_blue_sky_with_clouds_is_not_one_hue_though_it_is_nearly_a_tone(scale: int) -> None:
+    clouds, sky = (grey(300 * scale, 400 * scale, seed)[..., None] / 255 for seed in (1, 2))
+    blue = (1 - sky) * np.array([20, 80, 190]) + sky * np.array([90, 170, 230])
+    luma, chroma = from_rgb(through_jpeg((clouds * 240 + (1 - clouds) * blue).astype(np.uint8)))
+
+    assert colour_kind(luma, chroma) == "toned"
+    assert not has_one_hue(luma, chroma)
+
+
+def test_real_colour_is_not_one_hue() -> None:
+    three = np.stack([grey(seed=seed) for seed in range(3)], axis=-1)
+
+    assert not has_one_hue(*from_rgb(through_jpeg(three)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (3, 2)])
+def test_the_smallest_pictures_have_one_hue_or_not(shape: tuple[int, int]) -> None:
+    blue = np.full((2, *shape), 0.2, np.float16)
+
+    assert has_one_hue(np.zeros(shape, np.uint8), blue)
+    assert not has_one_hue(np.zeros(shape, np.uint8), np.zeros_like(blue))

@@ -1,0 +1,76 @@
+"""Whether a photograph is known again."""
+
+from io import BytesIO
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from bwpipe.dataset.likeness import Seen
+
+Pixels = NDArray[np.uint8]
+SIDE = 100
+
+
+def photo(seed: int, *, contrast: float = 1, light: float = 128) -> Pixels:
+    """A smooth picture (S, S, 3) with grain."""
+    rng = np.random.default_rng(seed)
+    coarse = cv2.resize(rng.random((5, 5, 3)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    plane = light + contrast * (255 * coarse - 128 + rng.normal(0, 6, coarse.shape))
+    return np.asarray(np.rint(plane).clip(0, 255), np.uint8)
+
+
+def encoded(rgb: Pixels, quality: int, side: int) -> Pixels:
+    """A picture as it is read and sized after it was brought to `side` and compressed."""
+    file = BytesIO()
+    Image.fromarray(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA)).save(file, "JPEG", quality=quality)
+    return np.asarray(cv2.resize(np.asarray(Image.open(file)), (SIDE, SIDE)), np.uint8)
+
+
+@pytest.mark.parametrize(("quality", "side"), [(95, SIDE), (40, SIDE), (75, SIDE // 2)])
+def test_a_photograph_is_known_again(quality: int, side: int) -> None:
+    seen = Seen()
+
+    assert not any(seen.again(photo(seed)) for seed in range(60))
+    assert all(seen.again(encoded(photo(seed), quality, side)) for seed in range(60))
+
+
+@pytest.mark.parametrize(("contrast", "light"), [(0.03, 128), (0.05, 6), (0.05, 250), (0.01, 40)])
+def test_flat_and_dark_pictures_are_not_taken_for_each_other(contrast: float, light: float) -> None:
+    seen = Seen()
+
+    assert not any(seen.again(photo(seed, contrast=contrast, light=light)) for seed in range(60))
+
+
+def test_one_flat_picture_is_known_again_only_if_it_is_the_same() -> None:
+    seen = Seen()
+    plain = np.full((SIDE, SIDE, 3), 90, np.uint8)
+
+    assert [seen.again(np.asarray(plain + step, np.uint8)) for step in (0, 0, 1, 0)] == [False, True, False, True]
+
+
+def test_a_photograph_in_other_colours_is_another() -> None:
+    seen = Seen()
+
+    assert not seen.again(photo(0))
+    assert not seen.again(photo(0)[..., ::-1])
+
+
+@pytest.mark.parametrize("light", [93, 95, 97])
+def test_where_the_steps_of_the_file_lie_does_not_matter(light: int) -> None:
+    first = np.clip(photo(1, contrast=0.4, light=light), 1, 254)
+    seen = Seen()
+
+    assert not seen.again(first)
+    assert seen.again(first + 1)
+    assert seen.again(first - 1)
+
+
+@pytest.mark.parametrize("side", [1, 5, 12, 13])
+def test_small_pictures_are_known_too(side: int) -> None:
+    seen = Seen()
+    rgb = photo(3)[:side, :side]
+
+    assert [seen.again(rgb), seen.again(rgb)] == [False, True]
