@@ -1,35 +1,111 @@
 """The `dataset` stage."""
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from numpy.typing import NDArray
+from pydantic import Field, PrivateAttr
 
-from bwpipe import Gather, UsageError, stage
-from bwpipe.training import Dataset, Pair
+from bwpipe import Gather, MediaError, NoEffect, Run, Unit, UsageError, stage
+from bwpipe.dataset import Dataset, Pair
+from bwpipe.dataset.cache import Cache, Kept, Wish
+from bwpipe.dataset.split import set_aside
+from bwpipe.dataset.summary import summary
+from bwpipe.ledger import Stamp
+from bwpipe.registry import hint
 
 
 @stage("dataset")
 class Gathered(Gather):
-    """Gathers all pairs in memory and sets some aside, by chance, to validate on."""
+    """Keeps all pairs as files, and sets some aside to validate on; a second run with the same pictures reads none of them."""
 
     split: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """The share of the pictures that is only validated on; rounded up."""
+    """About this share of the files is only validated on. Each file's name and the seed decide on it, so that more files move
+    none of those there are."""
     seed: Annotated[int, Field(ge=0)] = 42
-    """Another seed sets other pictures aside."""
+    """Another seed sets other files aside."""
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field({})
+    """How often the pictures of a folder below `read.path` are shown in an epoch, such as `people: 3` or `people/old: 0.5`; of
+    nested folders the inner one counts. All others are shown once. Those of weight 0 are only validated on, with the share
+    that is set aside."""
+    cache: NoEffect[Path] = Path("build/dataset")
+    """The folder that keeps the pairs; from the current folder."""
+
+    _run: Run = PrivateAttr()
+    _wish: Wish | None = PrivateAttr(None)
+
+    def setup(self, run: Run) -> None:
+        """Remember whom to tell."""
+        self._run = run
+
+    def ready(self, units: Mapping[Unit, Stamp | None], recipe: Sequence[Mapping[str, Any]]) -> Dataset | None:
+        """The dataset, if an earlier run kept its pairs. Raises UsageError."""
+        self._check_weights(units)
+        *upstream, own = recipe
+        self._wish = Wish(units, [*upstream, {key: own[key] for key in ("stage", "revision")}])  # no option here changes pairs
+        cache = Cache(self.cache)
+        if kept := cache.find(self._wish):
+            return self._dataset(kept, self._wish)
+        if cache.place(self._wish).exists():
+            self._run.warn(f"{cache.place(self._wish)} is damaged, so the dataset is made anew")
+        return None
 
     def gather(self, pairs: Iterator[Pair]) -> Dataset:
-        """Stack the pairs in the order they come. Raises UsageError where there are too few to split."""
-        grey: list[np.ndarray] = []
-        colour: list[np.ndarray] = []
-        for pair in pairs:
-            grey.append(pair.grey)
-            colour.append(pair.colour)
-        aside = int(np.ceil(len(grey) * self.split))
-        if not 0 < aside < len(grey):
-            raise UsageError(
-                f"{len(grey)} colour pictures are too few to train and validate on with `dataset.split: {self.split}`; add some"
-            )
-        places = np.random.default_rng(self.seed).permutation(len(grey))
-        return Dataset(np.stack(grey), np.stack(colour), np.sort(places[aside:]), np.sort(places[:aside]))
+        """Keep the pairs in the order they come. Raises UsageError where there are too few to split; RunAborted."""
+        if self._wish is None:  # run alone: nobody says what the pairs are made of, so they could never be found again
+            with TemporaryDirectory() as folder:
+                nothing = Wish({}, [])
+                return self._dataset(Cache(Path(folder)).fill(nothing, pairs, self._run).loaded(), nothing)
+        cache = Cache(self.cache)
+        data = self._dataset(cache.fill(self._wish, pairs, self._run), self._wish)
+        if others := cache.others(self._wish):
+            self._run.note(f"dataset: {self.cache} holds {len(others)} more, of other pictures or options: remove what is old")
+        return data
+
+    def _check_weights(self, units: Iterable[Unit]) -> None:
+        folders = {str(folder) for unit in units for folder in unit.name.parents} - {"."}
+        for name in self.weights:
+            if str(PurePosixPath(name)) not in folders:
+                known = hint(name, sorted(folders)) if folders else "all pictures lie in the one that is read"
+                raise UsageError(f"dataset.weights: no picture is in a folder {name!r}; {known}")
+
+    def _weigh(self, names: Iterable[str]) -> NDArray[np.float32]:
+        """How often each picture is shown in an epoch: of the folders it lies in, the innermost that has a weight decides."""
+        given = {PurePosixPath(folder): weight for folder, weight in self.weights.items()}
+        nearest = ([given[folder] for folder in PurePosixPath(name).parents if folder in given] for name in names)
+        return np.array([[*weights, 1][0] for weights in nearest], np.float32)
+
+    def _dataset(self, kept: Kept, wish: Wish) -> Dataset:
+        """The pairs with what is to be done with them. What came of files that were not read this time is told again."""
+        story = kept.story
+        for unit in wish.units:
+            if why := story.left_out.get(str(unit.name)):
+                self._run.leave_out(unit.media, why)
+            if error := story.failed.get(str(unit.name)):
+                self._run.fail(unit, MediaError(error))
+        chosen = set_aside(story.names, self.split, self.seed)
+        aside = np.array([name in chosen for name in story.names])
+        whole = np.array([name not in story.failed for name in story.names])  # a film may have failed after some frames
+        data = Dataset(
+            grey=kept.grey,
+            colour=kept.colour,
+            training=np.flatnonzero(whole & ~aside),
+            validation=np.flatnonzero(whole & aside),
+            names=story.names,
+            weights=self._weigh(story.names),
+            digest=blake2b(story.digest.encode() + aside.tobytes(), digest_size=16).hexdigest(),
+            folder=kept.folder,
+            left_out=dict(Counter(story.left_out.values())),
+        )
+        if not (len(data.training) and len(data.validation)):
+            raise UsageError("colour pictures from a single file are too few to train and to validate on; add some")
+        if not data.weights[data.training].any():
+            raise UsageError("dataset.weights: no picture is left to train on, since all have weight 0")
+        for line in summary(data, story.colourfulness, len(story.failed)):
+            self._run.note(f"dataset: {line}")
+        return data
