@@ -1,0 +1,84 @@
+"""How far a training is, for who looks on."""
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import TextIO
+
+from tqdm import tqdm
+
+from bwpipe.report import EVERY, printable
+
+MEMORY = 50
+"""Over about how many steps the loss is averaged."""
+
+
+class Progress:
+    """Shows epoch, loss, photos/s and the time left: as a bar on a terminal, else as a line now and then."""
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        steps: int,
+        done: int,
+        batch: int,
+        say: Callable[[str], None],
+        quiet: bool = False,
+        stream: TextIO | None = None,
+    ) -> None:
+        """Make it.
+
+        Args:
+            epochs: How many there are in all.
+            steps: How many there are in each.
+            done: How many of all steps were made before; they count for the bar and not for the speed.
+            batch: How many photos are shown in a step.
+            say: Shows a line where there is no terminal.
+            quiet: Show nothing.
+            stream: Where a bar is shown; standard error by default.
+        """
+        self._epochs, self._steps, self._batch = epochs, steps, batch
+        self._say, self._quiet = say, quiet
+        self._first = self._step = done
+        self._shown, self._loss = 0, 0.0
+        self._start = self._said = monotonic()
+        self._bar: tqdm | None = None  # type: ignore[type-arg]
+        self._stream = stream or sys.stderr  # which a process may lack
+        if not quiet and self._stream and self._stream.isatty():
+            photos = epochs * steps * batch
+            self._bar = tqdm(
+                total=photos, initial=done * batch, unit=" photos", file=self._stream, dynamic_ncols=True, leave=False
+            )
+
+    def show(self, step: int, loss: float) -> None:
+        """Show that so many of all steps are made, and the loss of the last of them."""
+        photos = (step - self._step) * self._batch
+        self._step, self._shown = step, self._shown + 1
+        self._loss += (loss - self._loss) / min(self._shown, MEMORY)
+        if self._bar is not None:
+            self._bar.set_description(self._where(), refresh=False)
+            self._bar.update(photos)
+        elif monotonic() - self._said >= EVERY:
+            self._said = monotonic()
+            rate = (step - self._first) / (self._said - self._start)
+            left = tqdm.format_interval((self._epochs * self._steps - step) / rate)
+            self.say(f"{self._where()} ({rate * self._batch:.1f} photos/s, about {left} left)")
+
+    def say(self, text: str) -> None:
+        """Show a line, above the bar if there is one; one who has stopped reading does not stop the training."""
+        if self._bar is not None:
+            with suppress(OSError):
+                self._bar.write(printable(text), file=self._stream)
+        elif not self._quiet:
+            self._say(printable(text))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _where(self) -> str:
+        return f"epoch {-(-self._step // self._steps)}/{self._epochs}, loss {self._loss:.5f}"
