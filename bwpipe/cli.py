@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from bwpipe.errors import BwpipeError, RunAborted, UsageError
+from bwpipe.scoring.command import score
 from bwpipe.signals import InterruptedRun, interruptible
 
 if TYPE_CHECKING:
@@ -95,13 +96,14 @@ def _options(
     """The options of every command."""
 
 
-def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool) -> None:
+def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool, restart: bool = False) -> None:
     """Run a graph, show what came of it, and end with its code."""
     from bwpipe.config import read_graph
     from bwpipe.session import run_graph
 
     with _refusals(), interruptible():
-        outcome = run_graph(read_graph(graph, options or []) if isinstance(graph, Path) else graph, quiet=quiet)
+        read = read_graph(graph, options or []) if isinstance(graph, Path) else graph
+        outcome = run_graph(read, quiet=quiet, restart=restart)
     if not quiet:
         try:
             print(outcome, flush=True)
@@ -117,9 +119,15 @@ def run(graph: GraphFile, options: Set = None, quiet: Quiet = False, debug: Debu
 
 
 @app.command()
-def train(graph: GraphFile, options: Set = None, quiet: Quiet = False, debug: Debug = False) -> None:
+def train(
+    graph: GraphFile,
+    options: Set = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Start over, instead of going on with the training.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Run a train graph: fit a network to colour photographs. The same command again goes on where it was."""
-    _execute(graph, options, quiet=quiet)
+    _execute(graph, options, quiet=quiet, restart=restart)
 
 
 @app.command()
@@ -219,6 +227,9 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to;
     with _refusals():
         for path in write_templates(folder):
             print(path)
+
+
+app.command()(_refusals()(interruptible()(score)))
 
 
 @app.command()

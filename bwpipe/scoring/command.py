@@ -1,0 +1,99 @@
+"""The command `bwpipe score`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bwpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from bwpipe.scoring.guesses import Guesses
+    from bwpipe.scoring.truths import Truths
+
+STDOUT = Path("-")
+"""What stands for standard output in the place of a file."""
+
+
+def score(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CHECKPOINT]",
+            help="A network's name, for the weights that come with bwpipe, or a checkpoint.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    on: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="The photographs that it is to colour: a folder, or a pattern.")
+    ] = None,
+    guess: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Instead of a network: pictures that are coloured already.")
+    ] = None,
+    truth: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="With --guess: the photographs, with the same names.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=11, help="Squash all pictures to so many pixels in height and width first.")
+    ] = None,
+    crop: Annotated[bool, typer.Option("--crop", help="Cut out the square in the middle before that.")] = False,
+    vividness: Annotated[
+        float | None, typer.Option(min=0, max=1, help="From 0, the safe average colour, to 1, the lively likely one.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON; - is standard output.")
+    ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the best, median and worst pictures.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many pictures are worked on at a time; by default one a core.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+) -> None:
+    """Compare colours with the truth: a network's on photographs, or those of pictures that are coloured already."""
+    from bwpipe import plugins
+    from bwpipe.device import cores, find_device
+    from bwpipe.execution import Run
+    from bwpipe.report import Progress, printable
+    from bwpipe.scoring import check_installed, report
+
+    check_installed()
+    from bwpipe.scoring import opponents, sheet, table
+    from bwpipe.scoring.files import Sizing
+    from bwpipe.scoring.score import score as compare
+
+    plugins.load()
+    wanted = {path: report.check(path) for path in (json_file, html_file) if path and path != STDOUT}
+    where, sizing = find_device(device), Sizing(size, crop)
+    progress = Progress(None, quiet=True)
+
+    def say(text: str) -> None:
+        progress.say(text)  # above the bar, once there is one
+
+    run = Run(say=say)
+    truths: Truths
+    guesses: Guesses
+    if checkpoint and on and not (guess or truth):
+        truths, guesses = opponents.of_network(checkpoint, on, sizing, run, vividness=vividness, device=where)
+    elif guess and truth and not (checkpoint or on or vividness is not None):
+        truths, guesses = opponents.of_files(guess, truth, sizing, run)
+    else:
+        raise UsageError("score either `CHECKPOINT --on FOLDER`, or `--guess FOLDER --truth FOLDER`, which has no --vividness")
+    progress = Progress(len(truths.names), quiet=quiet)
+    try:
+        scores = compare(truths, guesses, run=run, device=where, workers=workers or cores(), show=progress.show)
+        if html_file:
+            report.write(wanted[html_file], sheet.page(scores, truths, guesses, run))
+    finally:
+        progress.close()
+    if json_file:
+        told = json.dumps(scores.plain(), indent=2)
+        report.write(wanted[json_file], told + "\n") if json_file != STDOUT else print(told)
+    if not quiet and json_file != STDOUT:
+        for line in (*table.lines(scores), "", *table.pairs(table.meanings(scores))):
+            print(printable(line))
+    raise typer.Exit(1 if run.failures else 0)

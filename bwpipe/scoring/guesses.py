@@ -1,0 +1,125 @@
+"""Guesses of what photographs look like in colour: a network's, or those in files."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bwpipe.color import to_rgb
+from bwpipe.enlarge import enlarge
+from bwpipe.errors import MediaError, RunAborted
+from bwpipe.network import Network
+from bwpipe.scoring.files import Files, Sizing, rgb_of
+from bwpipe.scoring.truths import Truth
+from bwpipe.view import squash
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Painted:
+    """A guess.
+
+    Attributes:
+        rgb: (H, W, 3) uint8, in the truth's size.
+        own_mse: The mean squared error, 0..1, of the RGB that the network itself made, where it makes one.
+    """
+
+    rgb: NDArray[np.uint8]
+    own_mse: float | None = None
+
+
+class Guesses(Protocol):
+    """Makes a guess for a truth. Called in several threads."""
+
+    def __call__(self, truth: Truth) -> Painted:
+        """Guess from the luma alone. Raises MediaError."""
+
+    def told(self) -> dict[str, str | float]:
+        """Whose guesses they are, for people."""
+
+
+class NetworkGuesses:
+    """What `bwpipe run` would write: the source's luma, and a network's chroma, brought to its size along its edges."""
+
+    def __init__(self, network: Network, vividness: float | None, about: dict[str, str]) -> None:
+        """Of a network on any device; `about` says which one it is."""
+        self._network = network.eval()
+        self._vividness, self._about = vividness, about
+
+    def __call__(self, truth: Truth) -> Painted:
+        """Guess. Raises RunAborted where it gives colours that are no numbers."""
+        weights = next(self._network.parameters())
+        shape: tuple[int, int] = truth.luma.shape
+        size = self._network.input_size(*shape)
+        seen = torch.from_numpy(squash(truth.luma, *size)[None, None]).to(weights) / 255
+        with torch.inference_mode():
+            guess = self._network.guess(seen, self._vividness)
+            chroma = guess.chroma[0].float().cpu().numpy()
+            own = None if guess.rgb is None else guess.rgb[0].float().cpu().numpy()
+        if not np.isfinite(chroma).all():
+            raise RunAborted(f"{self._network.registered} gave colours that are no numbers; score another checkpoint")
+        height, width = (min(sides) for sides in zip(chroma.shape[1:], shape, strict=True))
+        small = squash(chroma.transpose(1, 2, 0), height, width).transpose(2, 0, 1).astype(np.float16)  # as a frame keeps it
+        rgb = to_rgb(truth.luma, enlarge(small, truth.luma, (0, 255), "bt601", shape))
+        return Painted(rgb.astype(np.uint8, copy=False), None if own is None else _mse(own, truth.rgb))
+
+    def told(self) -> dict[str, str | float]:
+        """Which network, and how its chroma gets onto the picture."""
+        vividness = "the network's own" if self._vividness is None else self._vividness
+        precision = str(next(self._network.parameters()).dtype).removeprefix("torch.")
+        return {
+            **self._about,
+            "vividness": vividness,
+            "precision": precision,
+            "guess": "the source's luma as it is, with the network's chroma enlarged as `bwpipe run` does, in 8 bits",
+        }
+
+
+def _mse(own: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
+    """The mean squared error of RGB (3, h, w) in 0..1 against RGB (H, W, 3)."""
+    seen = squash(truth, *own.shape[1:]).astype(np.float32) / 255
+    return float(np.mean((own.transpose(1, 2, 0) - seen) ** 2, dtype=np.float64))
+
+
+class FileGuesses:
+    """Pictures that someone or something coloured, with the names of the truths."""
+
+    def __init__(self, files: Files, partners: dict[str, str], alone: int, sizing: Sizing) -> None:
+        """`partners` says by a truth's name which file is its guess, `alone` how many on either side have no partner."""
+        self._files, self._partners, self._alone, self._sizing = files, partners, alone, sizing
+
+    def __call__(self, truth: Truth) -> Painted:
+        """Read the guess. Raises MediaError, which names the file."""
+        unit = self._files.unit(self._partners[truth.name])
+        try:
+            rgb = self._sizing(rgb_of(self._files.frame(str(unit.name))))
+        except MediaError as error:
+            raise MediaError(f"its guess {unit.path} {error}") from error
+        if rgb.shape != truth.rgb.shape:
+            sizes = " and ".join(f"{width} x {height}" for height, width, _ in (rgb.shape, truth.rgb.shape))
+            raise MediaError(f"its guess {unit.path} has another size ({sizes} pixels); give --size to compare them at one")
+        return Painted(rgb)
+
+    def told(self) -> dict[str, str | float]:
+        """Which folder."""
+        return {"guess": f"the pictures in {self._files.path}", "without_partner": self._alone}
+
+
+def partners(truths: Sequence[str], guesses: Sequence[str]) -> dict[str, str]:
+    """The guess's name by the truth's: the same, or the only one that is the same but for its ending, on both sides."""
+    found = {name: name for name in set(truths) & set(guesses)}
+    of_truths, of_guesses = (_by_stem(name for name in names if name not in found) for names in (truths, guesses))
+    both = of_truths.keys() & of_guesses.keys()
+    return found | {
+        of_truths[stem][0]: of_guesses[stem][0] for stem in both if len(of_truths[stem]) == len(of_guesses[stem]) == 1
+    }
+
+
+def _by_stem(names: Iterable[str]) -> dict[PurePosixPath, list[str]]:
+    stems: dict[PurePosixPath, list[str]] = {}
+    for name in names:
+        stems.setdefault(PurePosixPath(name).with_suffix(""), []).append(name)
+    return stems

@@ -1,0 +1,72 @@
+"""The `score` stage."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PrivateAttr
+
+from bwpipe import Count, NoEffect, Run, Stage, UsageError, stage
+from bwpipe.device import cores
+from bwpipe.scoring import check_installed, report
+from bwpipe.scoring.files import Files, Sizing
+from bwpipe.training import Fitted
+
+
+@stage("score")
+class Score(Stage):
+    """Measures how good a fitted network's colours are on photographs that it has not seen, beside grey's own figures."""
+
+    on: str | None = None
+    """Photographs: a file, a folder, or a pattern; by default those of the dataset that were not trained on. Figures are
+    given for each folder in it, too."""
+    size: Annotated[int, Field(ge=11)] | None = None
+    """Height and width in pixels to which the photographs are squashed first; by default they are scored as they are."""
+    crop: bool = False
+    """Cut out the square in the middle of each before that."""
+    vividness: Annotated[float, Field(ge=0, le=1)] | None = None
+    """From 0, the safe average colour, to 1, the lively likely one; the network's own default if not given."""
+    html: NoEffect[Path | None] = None
+    """A file for a page with the figures and the best, the median and the worst pictures."""
+    workers: NoEffect[Count] = Field(default_factory=cores)
+    """How many pictures are worked on at a time; by default as many as there are cores."""
+
+    _run: Run = PrivateAttr()
+    _files: Files | None = PrivateAttr(default=None)
+    _html: Path | None = PrivateAttr(default=None)
+
+    def setup(self, run: Run) -> None:
+        """Find the photographs, by their headers. Raises UsageError."""
+        check_installed()
+        self._run = run
+        self._html = report.check(self.html) if self.html else None
+        if self.on is not None:
+            self._files = Files(self.on, run)
+            if not self._files.names:
+                raise UsageError(f"score.on: there is no picture in {self.on}; give another folder")
+
+    def stream(self, items: Iterator[Fitted]) -> Iterator[Fitted]:
+        """Add the figures to how the network was made."""
+        return map(self._score, items)
+
+    def _score(self, fitted: Fitted) -> Fitted:
+        from bwpipe.scoring import sheet, table
+        from bwpipe.scoring.guesses import NetworkGuesses
+        from bwpipe.scoring.score import score
+        from bwpipe.scoring.truths import Photographs, Truths, Validation
+
+        run, sizing = self._run, Sizing(self.size, self.crop)
+        truths: Truths = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
+        guesses = NetworkGuesses(fitted.network, self.vividness, {"network": fitted.network.registered})
+        device = next(fitted.network.parameters()).device
+        scores = score(truths, guesses, run=run, device=device, workers=self.workers)
+        for line in table.lines(scores):
+            run.note(line)
+        if self._html:
+            report.write(self._html, sheet.page(scores, truths, guesses, run))
+        told = scores.plain()
+        whole = {key: told["all"][key] for key in ("figures", "grey", "hues")}
+        return replace(
+            fitted, training={**fitted.training, **whole, "by_folder": told["by_folder"], "protocol": told["protocol"]}
+        )

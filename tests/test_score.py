@@ -1,0 +1,358 @@
+"""The command `bwpipe score`, on pictures in files."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import color, metrics
+from torchmetrics.functional import image as torchmetrics
+from torchmetrics.functional import mean_squared_error
+from typer.testing import CliRunner
+
+from bwpipe import plugins
+from bwpipe.cli import app
+from bwpipe.network import load, locate
+from bwpipe.session import run
+
+plugins.load()
+
+RGB = NDArray[np.uint8]
+
+
+def score(*arguments: str | Path, code: int = 0) -> str:
+    """What the command prints on standard output, or on standard error if it is to fail."""
+    result = CliRunner().invoke(app, ["score", *map(str, arguments), "--device", "cpu"])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stderr if code else result.stdout
+
+
+def told(*arguments: str | Path) -> dict[str, Any]:
+    """The JSON that it prints."""
+    made: dict[str, Any] = json.loads(score(*arguments, "--json", "-"))
+    return made
+
+
+def picture(seed: int, height: int = 40, width: int = 48) -> RGB:
+    """A smooth picture with all hues."""
+    small = np.random.default_rng(seed).random((4, 5, 3))
+    return np.rint(255 * cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)).astype(np.uint8)
+
+
+def write(path: Path, rgb: RGB) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), rgb[..., ::-1])
+    return path
+
+
+def grey(rgb: RGB) -> RGB:
+    return np.repeat(np.rint(rgb @ [0.299, 0.587, 0.114]).astype(np.uint8)[..., None], 3, axis=2)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Guesses and truths: two people and a scene."""
+    for i, name in enumerate(("people/anna.png", "people/ben.png", "scenes/lake.png")):
+        write(tmp_path / "truth" / name, picture(i))
+        write(tmp_path / "guess" / name, (picture(i) // 2 + picture(i + 10) // 2).astype(np.uint8))
+    return tmp_path / "guess", tmp_path / "truth"
+
+
+def read(path: Path) -> RGB:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_it_agrees_with_scikit_image_and_torchmetrics_called_on_the_same_files(folders: tuple[Path, Path]) -> None:
+    guesses, truths = ([read(path) for path in sorted(folder.rglob("*.png"))] for folder in folders)
+    found = told("--guess", folders[0], "--truth", folders[1])["all"]
+
+    for key, sides in (("figures", guesses), ("grey", list(map(grey, truths)))):
+        expected = np.mean([direct(guess, truth) for guess, truth in zip(sides, truths, strict=True)], axis=0)
+        for name, value in zip(("rgb_mse", "psnr", "psnr", "ssim", "ssim", "ciede2000"), expected, strict=True):
+            assert found[key][name] == pytest.approx(value, rel=1e-4), (key, name)
+
+
+def direct(guess: RGB, truth: RGB) -> list[float]:
+    """MSE; PSNR by torchmetrics and by scikit-image; SSIM by both; CIEDE2000."""
+    x, y = tensor(guess), tensor(truth)
+    wang: Any = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2, "data_range": 255}
+    _, similar = torchmetrics.structural_similarity_index_measure(x, y, data_range=1.0, return_full_image=True)
+    return [
+        mean_squared_error(x, y).item(),
+        torchmetrics.peak_signal_noise_ratio(x, y, data_range=1.0).item(),
+        metrics.peak_signal_noise_ratio(truth, guess, data_range=255),  # type: ignore[no-untyped-call]
+        similar[..., 5:-5, 5:-5].mean().item(),  # its own mean counts what it mirrors at the borders, too
+        metrics.structural_similarity(guess, truth, **wang),  # type: ignore[no-untyped-call]
+        color.deltaE_ciede2000(color.rgb2lab(guess), color.rgb2lab(truth)).mean(),  # type: ignore[no-untyped-call]
+    ]
+
+
+def tensor(rgb: RGB) -> torch.Tensor:
+    return torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous()
+
+
+def test_a_guess_that_equals_the_truth_is_perfect_and_its_psnr_counts_as_100(folders: tuple[Path, Path]) -> None:
+    figures = told("--guess", folders[1], "--truth", folders[1])["all"]["figures"]
+
+    assert figures.pop("colourfulness") == figures.pop("colourfulness_truth") > 0
+    assert figures == pytest.approx(
+        {
+            "rgb_mse": 0,
+            "psnr": 100,
+            "ssim": 1,
+            "ciede2000": 0,
+            "colourfulness_difference": 0,
+            "chroma_error": 0,
+            "chroma_ratio": 1,
+            "chroma_correlation": 1,
+        }
+    )
+
+
+def test_guesses_in_grey_get_the_figures_that_stand_beside_every_guess(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for path in folders[1].rglob("*.png"):
+        write(tmp_path / "grey" / path.relative_to(folders[1]), grey(read(path)))
+
+    found = told("--guess", tmp_path / "grey", "--truth", folders[1])["all"]
+
+    assert found["figures"] == pytest.approx(found["grey"])
+    assert found["grey"]["colourfulness"] == 0
+    assert found["grey"]["chroma_correlation"] == 0
+
+
+def test_each_folder_has_figures_of_its_own_and_the_protocol_stands_beside_them(folders: tuple[Path, Path]) -> None:
+    found = told("--guess", folders[0], "--truth", folders[1])
+    printed = score("--guess", folders[0], "--truth", folders[1])
+
+    people, scenes = found["by_folder"]["people"], found["by_folder"]["scenes"]
+    assert (people["pictures"], scenes["pictures"], found["all"]["pictures"]) == (2, 1, 3)
+    for name in ("rgb_mse", "psnr", "ciede2000", "colourfulness"):
+        mean = (2 * people["figures"][name] + scenes["figures"][name]) / 3
+        assert found["all"]["figures"][name] == pytest.approx(mean)
+    assert found["protocol"]["size"] == "each picture's own"
+    for part in (*map(str, found["protocol"].values()), "people", "scenes", f"{scenes['figures']['ciede2000']:.2f}"):
+        assert part in printed
+
+
+def test_the_json_has_a_lasting_shape(folders: tuple[Path, Path]) -> None:
+    found = told("--guess", folders[0], "--truth", folders[1])
+
+    assert set(found) == {"protocol", "all", "by_folder", "pictures", "meaning"}
+    assert set(found["pictures"]) == {"people/anna.png", "people/ben.png", "scenes/lake.png"}
+    for standing in (found["all"], *found["by_folder"].values()):
+        assert set(standing) == {"pictures", "figures", "grey", "hues"}
+        assert set(standing["figures"]) == set(standing["grey"]) <= set(found["meaning"])
+        assert all(isinstance(value, float) for value in (*standing["figures"].values(), *standing["grey"].values()))
+        assert sum(share["guess"] for share in standing["hues"].values()) == pytest.approx(1)
+    assert set(found["protocol"]) == {
+        *("set", "size", "crop", "pictures", "left_out_grey", "failed", "guess", "without_partner", "frechet", "version")
+    }
+
+
+def test_names_need_only_match_but_for_their_ending_and_those_without_a_partner_are_listed(
+    folders: tuple[Path, Path],
+) -> None:
+    guess, truth = folders
+    (guess / "people" / "ben.png").rename(guess / "people" / "ben.tif.png")
+    write(guess / "scenes" / "lake.bmp", read(guess / "scenes" / "lake.png"))
+    (guess / "scenes" / "lake.png").unlink()
+
+    result = CliRunner().invoke(app, ["score", "--guess", str(guess), "--truth", str(truth), "--json", "-"])
+
+    found = json.loads(result.stdout)
+    assert set(found["pictures"]) == {"people/anna.png", "scenes/lake.png"}
+    assert found["protocol"]["without_partner"] == 2
+    assert result.stderr.splitlines() == [
+        f"warning: people/ben.png: there is no guess in {guess} with its name, so it is not scored",
+        f"warning: people/ben.tif.png: there is no truth in {truth} with its name, so it is not scored",
+    ]
+
+
+def test_a_broken_file_fails_by_name_and_the_others_are_scored(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    guess, truth = folders
+    data = bytearray((guess / "people" / "anna.png").read_bytes())
+    data[len(data) // 2] ^= 255
+    (guess / "people" / "anna.png").write_bytes(data)
+    (truth / "people" / "ben.png").write_bytes((truth / "people" / "ben.png").read_bytes()[:-500])
+
+    said = score("--guess", guess, "--truth", truth, "--json", tmp_path / "made.json", code=1)
+
+    found = json.loads((tmp_path / "made.json").read_text())
+    assert list(found["pictures"]) == ["scenes/lake.png"]
+    assert found["protocol"]["failed"] == 2
+    assert said.splitlines() == [
+        f"error: {truth}/people/ben.png: can't be read: it is cut short",
+        f"error: {truth}/people/anna.png: its guess {guess}/people/anna.png can't be read: its part 'IDAT' is damaged",
+    ]
+
+
+def test_pictures_of_different_sizes_are_compared_at_one_only_where_that_is_wanted(folders: tuple[Path, Path]) -> None:
+    guess, truth = folders
+    write(guess / "people" / "anna.png", picture(0, 80, 96))
+
+    said = score("--guess", guess, "--truth", truth, code=1)
+    found = told("--guess", guess, "--truth", truth, "--size", "20")
+
+    assert "anna.png has another size (96 x 80 and 48 x 40 pixels); give --size" in said
+    assert len(found["pictures"]) == 3
+
+
+def test_truths_in_black_and_white_are_left_out_and_counted(folders: tuple[Path, Path]) -> None:
+    guess, truth = folders
+    write(truth / "people" / "anna.png", grey(picture(0)))
+
+    found = told("--guess", guess, "--truth", truth)
+
+    assert (found["protocol"]["pictures"], found["protocol"]["left_out_grey"]) == (2, 1)
+
+
+def test_nothing_to_score_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "grey" / "a.png", grey(picture(0)))
+
+    for folder in ("empty", "grey"):
+        assert "no picture in colour" in score("autoencoder", "--on", tmp_path / folder, code=2)
+    assert f"there is no file or folder {tmp_path / 'gone'}" in score("autoencoder", "--on", tmp_path / "gone", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["autoencoder"], "score either `CHECKPOINT --on FOLDER`, or `--guess FOLDER --truth FOLDER`"),
+        (["--guess", "."], "score either"),
+        (["autoencoder", "--on", ".", "--truth", "."], "score either"),
+        (["--guess", ".", "--truth", ".", "--vividness", "1"], "score either"),
+        (["autoencodr", "--on", "."], "did you mean 'autoencoder'?"),
+        (["gone.safetensors", "--on", "."], "there is no checkpoint gone.safetensors"),
+        (["autoencoder", "--on", ".", "--json", "gone/made.json"], "gone/made.json: there is no folder"),
+        (["autoencoder", "--on", ".", "--html", "."], ". is not a plain file"),
+        (["autoencoder", "--on", ".", "--size", "10"], "--size"),
+    ],
+)
+def test_what_can_not_be_scored_is_told(arguments: list[str], complaint: str) -> None:
+    assert complaint in score(*arguments, code=2)
+
+
+def test_a_networks_figures_are_those_of_what_a_run_writes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    outcome = run(
+        {
+            "stages": [
+                {"use": "read", "path": str(folders[1])},
+                {"use": "grayscale", "levels": "off", "denoise": "off"},
+                {"use": "colorize", "precision": "float32", "device": "cpu"},
+                {"use": "write", "path": str(tmp_path / "made")},
+            ]
+        }
+    )
+    assert outcome.exit_code == 0
+
+    written = told("--guess", tmp_path / "made", "--truth", folders[1])["all"]["figures"]
+    network = told("autoencoder", "--on", folders[1])["all"]["figures"]
+
+    assert network.pop("own_rgb_mse") > 0
+    assert network == pytest.approx(written, rel=1e-3)
+
+
+def test_the_networks_own_picture_is_compared_in_the_size_it_sees(tmp_path: Path) -> None:
+    rgb = picture(3, 150, 150)
+    write(tmp_path / "a.png", rgb)
+    net, _ = load(locate("autoencoder"))
+
+    own = net(torch.from_numpy(grey(rgb)[None, None, ..., 0].astype(np.float32) / 255))
+
+    found = told("autoencoder", "--on", tmp_path / "a.png")["all"]
+    assert found["figures"]["own_rgb_mse"] == pytest.approx(mean_squared_error(own, tensor(rgb)).item(), rel=1e-3)
+    assert "own_rgb_mse" not in found["grey"]
+
+
+def test_the_protocol_of_a_network_names_its_weights_and_how_they_were_used(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", picture(3))
+
+    plain, lively = (
+        told("autoencoder", "--on", tmp_path, "--size", "24", "--crop", *more) for more in ([], ["--vividness", "1"])
+    )
+
+    protocol = lively["protocol"]
+    assert (protocol["network"], protocol["checkpoint"], protocol["precision"]) == (
+        *("autoencoder", "autoencoder.safetensors", "float32"),
+    )
+    assert re.fullmatch("[0-9a-f]{32}", protocol["digest"])
+    assert (protocol["size"], protocol["crop"], protocol["vividness"]) == (
+        *("squashed to 24 x 24 pixels", "the square in the middle", 1.0),
+    )
+    assert lively["all"]["figures"]["chroma_ratio"] > 1.5 * plain["all"]["figures"]["chroma_ratio"]
+
+
+def test_size_and_crop_come_before_everything(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for folder in folders:
+        for path in folder.rglob("*.png"):
+            small = cv2.resize(read(path)[:, 4:44], (20, 20), interpolation=cv2.INTER_AREA)
+            write(tmp_path / f"small-{folder.name}" / path.relative_to(folder), np.asarray(small, np.uint8))
+
+    sized = told("--guess", folders[0], "--truth", folders[1], "--size", "20", "--crop")["all"]
+    small = told("--guess", tmp_path / "small-guess", "--truth", tmp_path / "small-truth")["all"]
+
+    for key in ("figures", "grey"):
+        assert sized[key] == pytest.approx(small[key], rel=2e-3)
+
+
+def test_a_pattern_chooses_pictures(folders: tuple[Path, Path]) -> None:
+    found = told("autoencoder", "--on", folders[1] / "people" / "a*")
+
+    assert list(found["pictures"]) == ["anna.png"]
+    assert found["by_folder"] == {}
+
+
+class _Page(HTMLParser):
+    """Counts what is on a page, and notes where it leads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.words = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_shows_the_best_the_median_and_the_worst_and_needs_no_other_file(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    made = tmp_path / "made.html"
+    write(folders[1] / "scenes" / "<b>&.png", picture(20))
+    write(folders[0] / "scenes" / "<b>&.png", picture(21))
+    found = told("--guess", folders[0], "--truth", folders[1], "--html", made)
+
+    page = _Page()
+    page.feed(made.read_text(encoding="utf-8"))
+
+    order = sorted(found["pictures"], key=lambda name: found["pictures"][name]["guess"]["ciede2000"])
+    best, _, worst = re.split(r"\n(?:median|worst)\n", page.words.partition("\nbest\n")[2])
+    assert best.strip().startswith(order[0])
+    assert worst.strip().startswith(order[-1])
+    assert order[-1] == "scenes/<b>&.png"
+    assert page.tags.count("figure") == 3
+    assert page.tags.count("img") == 9
+    assert "b" not in page.tags
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
+    assert all(str(value) in page.words for value in found["protocol"].values())
+
+
+def test_quiet_prints_no_table(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    assert score("--guess", folders[0], "--truth", folders[1], "--quiet", "--json", tmp_path / "made.json") == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["guess", "made.json", "truth"]

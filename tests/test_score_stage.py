@@ -1,0 +1,89 @@
+"""The `score` stage: figures of a fitted network in a train graph."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bwpipe import Run, UsageError, plugins
+from bwpipe.channel import ChannelAborted
+from bwpipe.dataset import Dataset
+from bwpipe.network import load, locate
+from bwpipe.testing import run_stage
+from bwpipe.training import Fitted
+
+plugins.load()
+
+
+def photos(count: int, side: int) -> np.ndarray:
+    rng = np.random.default_rng(2)
+    made = [cv2.resize(rng.random((3, 3, 3)), (side, side), interpolation=cv2.INTER_LINEAR) for _ in range(count)]
+    return np.rint(255 * np.stack(made)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    """A network, and a dataset of which it was not fitted to two people and a scene."""
+    colour = photos(5, 32)
+    grey = np.rint(colour @ [0.299, 0.587, 0.114]).astype(np.uint8)
+    names = ["people/anna.jpg", "people/ben.jpg", "scenes/lake.jpg", "people/cleo.jpg", "scenes/hill.jpg"]
+    network, _ = load(locate("autoencoder"))
+    return Fitted(network, Dataset.of(grey, colour, validation=[0, 1, 2], names=names), {"seed": 42})
+
+
+def test_it_adds_figures_to_how_the_network_was_made(fitted: Fitted) -> None:
+    (made,) = run_stage("score", [fitted])
+
+    told = json.loads(json.dumps(made.training))
+    assert told == made.training
+    assert set(told) == {"seed", "figures", "grey", "hues", "by_folder", "protocol"}
+    assert told["figures"]["rgb_mse"] > 0
+    assert told["grey"]["chroma_ratio"] == 0
+    assert {name: standing["pictures"] for name, standing in told["by_folder"].items()} == {"people": 2, "scenes": 1}
+    assert told["protocol"]["pictures"] == 3
+    assert told["protocol"]["dataset"] == fitted.data.digest
+    assert told["protocol"]["size"] == "32 x 32 pixels, as in the dataset"
+    assert (made.network, made.data) == (fitted.network, fitted.data)
+    assert fitted.training == {"seed": 42}
+
+
+def test_photographs_in_a_folder_get_the_same_figures_as_the_same_ones_of_the_dataset(fitted: Fitted, tmp_path: Path) -> None:
+    for place in fitted.data.validation:
+        path = (tmp_path / fitted.data.names[place]).with_suffix(".png")
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), fitted.data.colour[place][..., ::-1])
+
+    (of_data,), (of_files,) = (run_stage("score", [fitted], on=on) for on in (None, str(tmp_path)))
+
+    assert of_files.training["figures"] == pytest.approx(of_data.training["figures"], rel=1e-3)
+    assert of_files.training["protocol"]["set"] == str(tmp_path)
+
+
+def test_figures_do_not_depend_on_how_many_pictures_are_worked_on_at_a_time(fitted: Fitted) -> None:
+    (one,), (three,) = (run_stage("score", [fitted], workers=workers) for workers in (1, 3))
+
+    assert one.training == three.training
+
+
+def test_the_table_is_shown_and_the_page_is_written(fitted: Fitted, tmp_path: Path) -> None:
+    said: list[str] = []
+    (made,) = run_stage("score", [fitted], run=Run(say=said.append), html=tmp_path / "made.html")
+
+    for value in ("people", "scenes", f"{made.training['figures']['ciede2000']:.2f}"):
+        assert any(value in line for line in said)
+        assert value in (tmp_path / "made.html").read_text(encoding="utf-8")
+
+
+def test_photographs_that_are_not_there_are_told_before_anything_starts(fitted: Fitted, tmp_path: Path) -> None:
+    for path, complaint in ((tmp_path, "there is no picture in"), (tmp_path / "gone", "there is no file or folder")):
+        with pytest.raises(UsageError, match=complaint):
+            run_stage("score", [], on=str(path))
+
+
+def test_it_ends_when_the_run_does(fitted: Fitted) -> None:
+    stopped = Run()
+    stopped.stop()
+    with pytest.raises(ChannelAborted):
+        run_stage("score", [fitted], run=stopped)
