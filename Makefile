@@ -20,7 +20,8 @@ check: $(VENV)/dev.installed
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/dev.installed
-	$(BIN)/python bench/run_graph.py
+	$(BIN)/python -m bench.run_graph
+	$(BIN)/python -m bench.train_graph
 
 $(VENV)/samples.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,7 +30,7 @@ $(VENV)/samples.installed: pyproject.toml constraints.txt
 
 $(VENV)/dev.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,train,dev]'
 	touch $@
 
 clean:

@@ -1,6 +1,6 @@
 """How close a run comes to what its stages cost, how it compares with one plain loop, and whether its memory is bounded.
 
-    python bench/run_graph.py [--frames 240] [--repeat 5]
+    python -m bench.run_graph [--frames 240] [--repeat 5]
 
 Figures are of a made 720p film and x264 `veryfast`; medians of runs in turn within one process, on an otherwise idle machine.
 """

@@ -4,8 +4,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from bwpipe.metrics import FIGURES
 from bwpipe.network import Checkpoint, networks
+from bwpipe.scoring.names import FIGURES
+from bwpipe.training import goals
+
+_PARTS = {"data", "history", "figures", "grey", "by_folder", "protocol", "hues"}
+"""What a training says that has a place of its own in the card."""
 
 
 def card(name: str, checkpoint: Checkpoint) -> str:
@@ -15,10 +19,12 @@ def card(name: str, checkpoint: Checkpoint) -> str:
         name: The checkpoint's.
         checkpoint: What it says of itself.
     """
-    told = dict(checkpoint.training)
-    data, protocol, figures, history = (told.pop(key) for key in ("data", "protocol", "figures", "history"))
+    told = checkpoint.training
+    facts = {key: value for key, value in told.items() if key not in _PARTS}
+    options = facts.pop("options")
     about = inspect.getdoc(networks[checkpoint.network]) or ""
-    epochs = [{"epoch": number, **epoch} for number, epoch in enumerate(history, start=1)]
+    history = told["history"]
+    said = {key: text for key, text in goals.FIGURES.items() if key in history[0]}
     return f"""# {name}
 
 Weights of the network `{checkpoint.network}`, made by bwpipe {checkpoint.version}.
@@ -30,22 +36,45 @@ This card is written from what the checkpoint says of itself.
 
 ## Pictures
 
-{data}
+{told["data"]}
 
 ## Training
 
-{_table({"": list(told), "value": list(told.values())})}
+{_table({"": [*facts, *options], "value": [*facts.values(), *options.values()]})}
 
 ## Figures
 
-{protocol}
-
-{_table({"figure": list(figures), "value": list(figures.values()), "what it is": [FIGURES[key] for key in figures]})}
+{_figures(told)}
 
 ## Epochs
 
-{_table({key: [epoch[key] for epoch in epochs] for key in epochs[0]})}
+Measured on pictures that were not trained on, in the size that was trained at; they chose the best epoch.
+
+{_table({key: [epoch.get(key, "") for epoch in history] for key in history[0]})}
+
+{_list(said)}
 """
+
+
+def _figures(told: Mapping[str, Any]) -> str:
+    """What `score` measured."""
+    if "figures" not in told:
+        return "Not scored."
+    figures, grey = told["figures"], told["grey"]
+    protocol = _list(told["protocol"])
+    table = _table(
+        {
+            "figure": list(figures),
+            "guess": list(figures.values()),
+            "grey": [grey.get(key, "") for key in figures],
+            "what it is": [FIGURES.get(key, "") for key in figures],
+        }
+    )
+    return f"{protocol}\n\n{table}"
+
+
+def _list(told: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {key}: {_cell(value)}" for key, value in told.items())
 
 
 def _table(columns: Mapping[str, list[Any]]) -> str:
@@ -55,4 +84,6 @@ def _table(columns: Mapping[str, list[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_cell(each)}" for key, each in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -6,7 +6,6 @@ from pathlib import Path
 from bwpipe import NoEffect, Run, Stage, UsageError, __version__, stage
 from bwpipe.card import card
 from bwpipe.draft import Draft
-from bwpipe.metrics import measure
 from bwpipe.network import Checkpoint, load, save
 from bwpipe.training import Fitted
 
@@ -18,7 +17,7 @@ class Save(Stage):
     path: Path
     """The checkpoint, a name that ends in .safetensors; the model card has the same name with .md."""
     half: bool = True
-    """Keep the weights as float16, in half the space; the figures are those of the weights as they are kept."""
+    """Keep the weights as float16, in half the space."""
     licence: str = "not stated"
     """Terms of the weights."""
     data: str = "not stated"
@@ -42,22 +41,13 @@ class Save(Stage):
         return self.path.expanduser()
 
     def _save(self, fitted: Fitted) -> Path:
-        network, data, target = fitted.network, fitted.data, self._target
-        if self.half:
-            network.half().float()  # rounded
+        network, target = fitted.network, self._target
         checkpoint = Checkpoint(
             network=network.registered,
             options=network.options.model_dump(mode="json"),
             version=__version__,
             licence=self.licence,
-            training={
-                "data": self.data,
-                **fitted.training,
-                "weights": "float16" if self.half else "float32",
-                "protocol": f"Of the {len(data.validation)} pictures that were not trained on, squashed to "
-                f"{data.size} x {data.size}; they chose the best epoch.",
-                "figures": measure(network, data, data.validation),
-            },
+            training={"data": self.data, **fitted.training, "weights": "float16" if self.half else "float32"},
         )
         written, described = (Draft(path, target.parent) for path in (target, target.with_suffix(".md")))
         try:

@@ -1,90 +1,68 @@
 """Train graphs: from a folder of colour photographs to a checkpoint."""
 
+import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-from torch import Tensor, nn
+import torch
 
 from bwpipe import Run, RunAborted, UsageError, plugins
 from bwpipe.channel import ChannelAborted
-from bwpipe.metrics import measure
-from bwpipe.network import Guess, Network, load, network
+from bwpipe.dataset import Dataset
+from bwpipe.network import load
 from bwpipe.session import Outcome, run
-from bwpipe.state import hold
 from bwpipe.testing import make_frames, run_stage
-from bwpipe.training import Dataset
+from bwpipe.training.state import hold
+from tests.made_photos import write_photos
 
-plugins.load()
+NETWORKS = Path(__file__).parent / "networks"
+plugins.load([NETWORKS])
 
-
-@network("test-rgb")
-class Painter(Network):
-    """Paints in 16 x 16 pixels."""
-
-    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "rgb"
-
-    def __init__(self, options: Any) -> None:
-        super().__init__(options)
-        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1), nn.Sigmoid())
-
-    def forward(self, luma: Tensor) -> Tensor:
-        rgb: Tensor = self.layers(luma)
-        return rgb
-
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        return 16, 16
-
-    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
-        return Guess(self(luma)[:, :2] - 0.5, rgb=self(luma))
-
-
-@network("test-no-rgb")
-class Chromatic(Painter):
-    """Says that it makes no RGB."""
-
-    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
+EVERYTHING: dict[str, Any] = {
+    "model": "test-chroma",
+    "losses": {"chroma_l1": 1.0, "flicker": 0.1},
+    "optimiser": "adamw",
+    "schedule": "cosine",
+    "warmup": 3,
+    "weight_decay": 0.01,
+    "clip": 1.0,
+    "average": 0.9,
+    "accumulate": 2,
+    "frozen": 1.5,
+    "backbone_rate": 0.1,
+    "augment": {"flip": True, "crop": 16, "scale": [0.5, 1.0]},
+    "damage": {},
+    "shift": 2,
+}
+"""All that a training has, so that what is not kept shows."""
 
 
-@network("test-unbounded")
-class Unbounded(Painter):
-    """Can paint brighter than white."""
-
-    def forward(self, luma: Tensor) -> Tensor:
-        return super().forward(luma).logit()
-
-
-def write_photos(folder: Path, count: int, side: int = 40) -> Path:
-    """Colour pictures that can be learnt: smooth, brown where they are dark and blue where they are light."""
-    folder.mkdir()
-    rng = np.random.default_rng(3)
-    brown, blue = np.array([20, 60, 110]), np.array([250, 200, 160])  # BGR
-    for i in range(count):
-        light = cv2.resize(rng.random((3, 3)), (side, side), interpolation=cv2.INTER_LINEAR)[..., None]
-        cv2.imwrite(str(folder / f"{i:03}.png"), np.round(brown + light * (blue - brown)).astype(np.uint8))
-    return folder
-
-
-def train(folder: Path, photos: Path, *, size: int = 16, path: str = "made.safetensors", **fit: Any) -> Outcome:
+def train(
+    folder: Path, photos: Path, *, size: int = 16, path: str = "made.safetensors", restart: bool = False, **fit: Any
+) -> Outcome:
     """Run the train graph, small and the same each time."""
     options = {"model": "test-rgb", "epochs": 3, "batch": 4, "device": "cpu", "threads": 1, "runs": str(folder / "runs")}
-    return run(
-        {
-            "stages": [
-                {"use": "read", "path": str(photos)},
-                {"use": "pairs", "size": size},
-                {"use": "dataset"},
-                {"use": "fit", **options, **fit},
-                {"use": "save", "path": str(folder / path), "licence": "CC0", "data": "Gradients."},
-            ]
-        }
-    )
+    stages = [
+        {"use": "read", "path": str(photos)},
+        {"use": "pairs", "size": size, "toned": True},
+        {"use": "dataset", "cache": str(folder / "cache")},
+        {"use": "fit", **options, **fit},
+        {"use": "save", "path": str(folder / path), "licence": "CC0", "data": "Gradients."},
+    ]
+    return run({"plugins": [str(NETWORKS)], "stages": stages}, restart=restart)
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """The figures of each epoch, as the checkpoint has them."""
+    _, told = load(folder / "made.safetensors")
+    figures: list[dict[str, float]] = told.training["history"]
+    return figures
 
 
 def test_a_folder_of_photographs_becomes_a_checkpoint_that_colorize_uses(tmp_path: Path) -> None:
@@ -93,9 +71,9 @@ def test_a_folder_of_photographs_becomes_a_checkpoint_that_colorize_uses(tmp_pat
     net, told = load(tmp_path / "made.safetensors")
     made = run_stage("colorize", make_frames(2), model=str(tmp_path / "made.safetensors"))
     assert outcome.exit_code == 0
-    assert isinstance(net, Painter)
+    assert net.registered == "test-rgb"
     assert told.licence == "CC0"
-    assert (told.training["pictures"], told.training["trained_on"], told.training["epochs"]) == (20, 16, 2)
+    assert (told.training["pictures"], told.training["options"]["epochs"]) == (20, 2)
     assert [frame.chroma.shape for frame in made] == [(2, 16, 16), (2, 16, 16)]
 
 
@@ -103,94 +81,170 @@ def test_the_model_card_is_written_from_the_checkpoint(tmp_path: Path) -> None:
     train(tmp_path, write_photos(tmp_path / "photos", 20))
 
     card = (tmp_path / "made.md").read_text()
-    _, told = load(tmp_path / "made.safetensors")
     assert "# made\n" in card
     assert "Gradients." in card
     assert "Paints in 16 x 16 pixels." in card
-    for figure in told.training["figures"].values():
-        assert f"{figure:.4g}" in card
+    for figures in history(tmp_path):
+        assert f"{figures['rgb_mse']:.4g}" in card
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
     train(tmp_path, write_photos(tmp_path / "photos", 20), epochs=30, rate=0.02)
 
-    _, told = load(tmp_path / "made.safetensors")
-    first, *_, last = told.training["history"]
-    assert last["loss"] < 0.1 * first["loss"]
-    assert told.training["figures"]["rgb_mse"] < 0.1 * first["rgb_mse"]
+    first, *_, last = history(tmp_path)
+    assert last["training_loss"] < 0.1 * first["training_loss"]
+    assert last["rgb_mse"] < 0.1 * first["rgb_mse"]
 
 
-def test_the_figures_are_those_of_the_weights_as_they_are_kept(tmp_path: Path) -> None:
-    photos = write_photos(tmp_path / "photos", 20)
-    train(tmp_path, photos)
+def test_the_best_weights_are_those_that_are_saved(tmp_path: Path) -> None:
+    train(tmp_path, write_photos(tmp_path / "photos", 20), epochs=6, rate=0.5)
+
     net, told = load(tmp_path / "made.safetensors")
-
-    data = dataset(photos)
-    assert told.training["figures"] == pytest.approx(measure(net, data, data.validation), rel=1e-5)
-
-
-def dataset(photos: Path) -> Dataset:
-    (data,) = run_stage("dataset", run_stage("pairs", run_stage("read", path=str(photos)), size=16))
-    assert isinstance(data, Dataset)
-    return data
+    best, _ = load(tmp_path / "runs" / "best.safetensors")
+    losses = [figures["loss"] for figures in told.training["history"]]
+    assert told.training["best_epoch"] == 1 + losses.index(min(losses)) < 6
+    for name, weights in best.state_dict().items():
+        torch.testing.assert_close(net.state_dict()[name], weights.half().float())
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    photos = write_photos(tmp_path / "photos", 10)
+def start(folder: Path, photos: Path) -> subprocess.Popen[bytes]:
+    """The training of everything, in a process of its own that keeps its state after each step."""
+    command = [sys.executable, "-m", "tests.test_train", str(folder), str(photos)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[1])
+
+
+def test_a_training_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
     killed, calm = tmp_path / "killed", tmp_path / "calm"
-    process = subprocess.Popen([sys.executable, __file__, killed, photos])
-    while not (killed / "runs" / "state.pt").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    chances = random.Random(5)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = start(killed, photos)
+        states = set((killed / "runs").glob("state-*.pt"))
+        while not set((killed / "runs").glob("state-*.pt")) - states:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.005)
+        time.sleep(chances.random() * 0.2)
+        process.send_signal(number)
+        process.communicate()
     assert not (killed / "made.safetensors").exists()
 
     for folder in (killed, calm):
-        train(folder, photos, epochs=100)
+        train(folder, photos, epochs=40, **EVERYTHING)
 
     assert (killed / "made.safetensors").read_bytes() == (calm / "made.safetensors").read_bytes()
-    assert sorted(path.name for path in (killed / "runs").rglob("*.part*")) == []
+    assert sorted(path.name for path in killed.rglob("*.part*")) == []
+    assert len(list((killed / "runs").glob("state-*.pt"))) == 2
+
+
+def test_a_stopped_training_keeps_the_step_it_has_come_to(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    stopped = Run()
+    data = dataset(photos, tmp_path)
+    stopped.stop()
+    with pytest.raises(ChannelAborted):
+        run_stage("fit", [data], run=stopped, model="test-rgb", batch=4, runs=tmp_path / "runs")
+
+    assert [path.name for path in (tmp_path / "runs").glob("state-*.pt")] == ["state-00000000.pt"]
 
 
 def test_a_finished_training_does_nothing_when_it_is_started_again(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos)
-    files = [tmp_path / name for name in ("runs/state.pt", "made.safetensors", "made.md")]
+    files = [*sorted((tmp_path / "runs").rglob("*.*")), tmp_path / "made.safetensors", tmp_path / "made.md"]
     times = [file.stat().st_mtime_ns for file in files]
 
     assert train(tmp_path, photos).exit_code == 0
 
     assert [file.stat().st_mtime_ns for file in files] == times
-    assert list((tmp_path / ".bwpipe").iterdir()) == []
 
 
-def test_a_training_with_other_options_or_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_training_with_other_options_or_pictures_is_refused_until_it_is_restarted(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos)
 
-    with pytest.raises(UsageError, match=r"state.pt is of a training that differs in rate; remove it .* another `runs` folder"):
+    with pytest.raises(UsageError, match=r"is of a training that differs in rate; `bwpipe train --restart` starts over"):
         train(tmp_path, photos, rate=0.5)
     (photos / "000.png").unlink()
     with pytest.raises(UsageError, match="differs in data"):
         train(tmp_path, photos)
+    assert train(tmp_path, photos, path="other.safetensors", restart=True).exit_code == 0
 
 
-def test_a_state_that_is_damaged_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_state_is_said_and_the_one_before_is_taken(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
-    train(tmp_path, photos)
-    (tmp_path / "runs" / "state.pt").write_bytes(b"PK")
+    train(tmp_path, photos, keep=0, **EVERYTHING)
+    before = (tmp_path / "made.safetensors").read_bytes()
+    earlier, last = sorted((tmp_path / "runs").glob("state-*.pt"))
+    last.write_bytes(last.read_bytes()[:1000])
 
-    with pytest.raises(UsageError, match=r"state.pt: can't go on from this; remove it to start over"):
-        train(tmp_path, photos)
+    outcome = train(tmp_path, photos, keep=0, **EVERYTHING)
+    assert (tmp_path / "made.safetensors").read_bytes() == before
+    assert [text for text in outcome.remarks if "damaged, so the training goes on from an earlier state" in text]
+    for state in (earlier, last):
+        state.write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"can't go on from this; `bwpipe train --restart` starts over"):
+        train(tmp_path, photos, keep=0, **EVERYTHING)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_named_and_is_never_kept(tmp_path: Path) -> None:
-    with pytest.raises(RunAborted, match=r"the loss is (inf|nan) at step 2 of epoch 1"):
-        train(tmp_path, write_photos(tmp_path / "photos", 20), model="test-unbounded", rate=1e30)
+    with pytest.raises(RunAborted, match=r"rgb_mse is (inf|nan) at step 2, in epoch 1"):
+        train(tmp_path, write_photos(tmp_path / "photos", 20), model="test-unbounded", rate=1e30, keep=0)
 
-    assert not (tmp_path / "runs" / "state.pt").exists()
-    assert not (tmp_path / "made.safetensors").exists()
+    assert list((tmp_path / "runs").glob("*.pt")) == []
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_a_full_disk_keeps_the_last_good_state_and_ends_with_3(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path, photos)
+    whole = (tmp_path / "made.safetensors").read_bytes()
+    earlier, last = sorted((tmp_path / "runs").glob("state-*.pt"))
+    last.unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (earlier.stat().st_size // 2, hard))
+    try:
+        with pytest.raises(RunAborted, match=r"runs: File too large; make room and start again, it goes on") as raised:
+            train(tmp_path, photos)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.exit_code == 3
+    assert list((tmp_path / "runs").glob("state-*.pt")) == [earlier]
+
+    train(tmp_path, photos)
+    assert (tmp_path / "made.safetensors").read_bytes() == whole
+
+
+def test_patience_ends_a_training_that_gets_no_better(tmp_path: Path) -> None:
+    train(tmp_path, write_photos(tmp_path / "photos", 20), epochs=50, rate=0.5, patience=2)
+
+    losses = [figures["loss"] for figures in history(tmp_path)]
+    assert len(losses) == losses.index(min(losses)) + 1 + 2 < 50
+
+
+def test_the_backbone_is_primed_and_held_still_for_as_long_as_it_is_to_be(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path, photos, model="test-chroma", losses={"chroma_l1": 1}, frozen=3, epochs=3)
+    still, _ = load(tmp_path / "made.safetensors")
+    train(
+        tmp_path, photos, model="test-chroma", losses={"chroma_l1": 1}, frozen=1, epochs=3, path="b.safetensors", restart=True
+    )
+    moved, _ = load(tmp_path / "b.safetensors")
+
+    backbones = [net.backbone() for net in (still, moved)]
+    biases = [backbone.state_dict()["0.bias"] for backbone in backbones if backbone]
+    means = [backbone.state_dict()["1.running_mean"] for backbone in backbones if backbone]
+    assert (biases[0] == 0.125).all()
+    assert not means[0].any()
+    assert not torch.equal(biases[0], biases[1])
+    assert means[1].any()
+
+
+def test_a_training_can_start_from_a_checkpoint(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path, photos, epochs=30, rate=0.02)
+    train(tmp_path / "more", photos, epochs=1, rate=1e-6, start=str(tmp_path / "made.safetensors"))
+
+    assert history(tmp_path / "more")[0]["loss"] == pytest.approx(min(f["loss"] for f in history(tmp_path)), rel=0.01)
 
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
@@ -198,31 +252,35 @@ def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
         train(tmp_path, write_photos(tmp_path / "photos", 20))
 
 
-def test_a_training_ends_when_the_run_does(tmp_path: Path) -> None:
-    data = dataset(write_photos(tmp_path / "photos", 20))
-    stopped = Run()
-    stopped.stop()
-    with pytest.raises(ChannelAborted):
-        run_stage("fit", [data], run=stopped, model="test-rgb", batch=4, runs=tmp_path / "runs")
+def dataset(photos: Path, folder: Path) -> Dataset:
+    pairs = run_stage("pairs", run_stage("read", path=str(photos)), size=16, toned=True)
+    (data,) = run_stage("dataset", pairs, cache=folder / "cache")
+    assert isinstance(data, Dataset)
+    return data
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
         ({"model": "autoencodr"}, "fit.model: unknown network 'autoencodr'; did you mean 'autoencoder'?"),
-        ({"model": "test-no-rgb"}, "fit.loss: rgb_mse needs a network that gives RGB, but test-no-rgb gives chroma"),
-        ({"model": "autoencoder"}, "autoencoder sees pictures of 150 x 150 pixels; set `pairs.size: 150`"),
-        ({"batch": 17}, "there are 16 pictures to train on, less than one batch of 17"),
+        ({"model": "test-chroma"}, "rgb_mse needs a network that gives"),
+        ({"model": "autoencoder"}, "autoencoder sees pictures of 150 x 150 pixels, not of 16; set `pairs.size` to fit it"),
+        ({"model_options": {"depth": 3}}, "fit.model_options.depth: "),
+        ({"batch": 40}, "less than one batch of 40"),
+        ({"batch": 4, "accumulate": 3}, "fit.batch: 4 pictures can't be shared by 1 devices in 3 parts each"),
+        ({"augment": {"crop": 20}}, "test-rgb sees pictures of 16 x 16 pixels, not of 20; set `fit.augment.crop` to fit it"),
+        ({"goal": "beauty"}, "fit.goal: 'beauty' is no figure of a validation of test-rgb; choose one of"),
+        ({"start": "autoencoder"}, "is a checkpoint of autoencoder"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ({"path": "made.pt"}, "made.pt does not end in .safetensors"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
+def test_what_does_not_fit_is_told_before_the_first_step(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError) as refusal:
         train(tmp_path, write_photos(tmp_path / "photos", 20), **options)
 
     assert complaint in str(refusal.value)
-    assert not (tmp_path / "made.safetensors").exists()
+    assert list(tmp_path.rglob("*.safetensors")) == []
 
 
 def test_another_file_is_not_written_over(tmp_path: Path) -> None:
@@ -247,4 +305,4 @@ def test_another_trainings_checkpoint_is_not_written_over(tmp_path: Path) -> Non
 
 
 if __name__ == "__main__":  # the training that is killed
-    train(Path(sys.argv[1]), Path(sys.argv[2]), epochs=100)
+    train(Path(sys.argv[1]), Path(sys.argv[2]), epochs=40, keep=0, **EVERYTHING)

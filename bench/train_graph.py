@@ -1,0 +1,152 @@
+"""How much of its speed a training keeps with real input, and how soon it starts.
+
+    python -m bench.train_graph [--photos 10000] [--steps 20] [--repeat 5]
+
+Photographs are made: JPEG, short side 192 px. Steps with pictures from the cache and steps with one constant batch in
+memory are made in turn within one process, with the same augmentation and damage; the figure is the ratio of their medians.
+Starts are of `bwpipe train` in a process of its own, from its beginning to its first step, without and with a cached dataset.
+"""
+
+import argparse
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from lightning_fabric import Fabric
+
+from bwpipe import plugins
+from bwpipe.dataset import Dataset
+from bwpipe.testing import run_stage
+from bwpipe.training.options import TrainingOptions
+from bwpipe.training.stepper import Stepper
+
+SIZE = 160
+PATIENCE = 600
+FIT: dict[str, Any] = {
+    "model": "unet",
+    "losses": {"chroma_bins": 1.0},
+    "optimiser": "adamw",
+    "frozen": 1000,
+    "epochs": 1000,
+    "batch": 32,
+    "precision": "bfloat16",
+    "augment": {"flip": True, "crop": 128, "scale": [0.5, 1.0], "aspect": [0.75, 1.33]},
+    "damage": {},
+}
+"""The fastest training there is, that of a decoder on a frozen encoder: slower ones hide more."""
+
+
+def make_photo(task: tuple[Path, int]) -> None:
+    """Write a colour picture with soft shapes and fine texture."""
+    folder, number = task
+    rng = np.random.default_rng(number)
+    height, width = (192, 256) if number % 3 else (256, 192)
+    soft = cv2.resize(rng.random((5, 6, 3), dtype=np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(rng.random((48, 64, 1), dtype=np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    picture = np.clip(40 + 150 * soft + 40 * fine[..., None] + rng.normal(0, 4, (height, width, 1)), 0, 255)
+    cv2.imwrite(str(folder / f"{number % 4}" / f"{number:06}.jpg"), picture.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def make_photos(folder: Path, count: int) -> None:
+    """Write that many."""
+    for part in range(4):
+        (folder / f"{part}").mkdir(parents=True)
+    with Pool() as pool:
+        pool.map(make_photo, [(folder, number) for number in range(count)], chunksize=100)
+
+
+def graph(photos: Path, folder: Path) -> dict[str, Any]:
+    """The train graph."""
+    return {
+        "stages": [
+            {"use": "read", "path": str(photos)},
+            {"use": "pairs", "size": SIZE},
+            {"use": "dataset", "cache": str(folder / "cache"), "split": 0.05},
+            {"use": "fit", **FIT, "runs": str(folder / "runs")},
+        ]
+    }
+
+
+def seconds_to_first_step(photos: Path, folder: Path) -> float:
+    """How long `bwpipe train` takes until it makes steps; it is stopped there."""
+    (folder / "train.yaml").write_text(json.dumps(graph(photos, folder)), encoding="utf-8")  # JSON is YAML
+    command = [sys.executable, "-m", "bwpipe", "train", str(folder / "train.yaml"), "--restart", "--set", "fit.keep=0"]
+    states = folder / "runs"
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while time.perf_counter() - start < PATIENCE and not any(states.glob("state-*.pt")):
+        if process.poll() is not None:
+            raise RuntimeError(f"it ended: {process.stderr.read().decode() if process.stderr else ''}")
+        time.sleep(0.02)
+    took = time.perf_counter() - start
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    for state in states.glob("state-*.pt"):
+        state.unlink()
+    return took
+
+
+def constant(data: Dataset, batch: int) -> Dataset:
+    """A dataset in memory whose every batch is the same pictures."""
+    some = slice(0, batch + 1)
+    return Dataset.of(np.array(data.grey[some]), np.array(data.colour[some]), validation=[batch])
+
+
+def step_seconds(data: Dataset, steps: int, repeat: int) -> dict[str, float]:
+    """Seconds of a step, from the cache and from memory: medians over `repeat` rounds of some steps each, in turn."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    options = TrainingOptions.model_validate(FIT)
+    steppers = {"cache": Stepper(options, data, fabric), "memory": Stepper(options, constant(data, options.batch), fabric)}
+    times: dict[str, list[float]] = {name: [] for name in steppers}
+    for turn in range(repeat + 1):
+        for name, stepper in steppers.items():
+            for step in range(turn * steps, (turn + 1) * steps):
+                start = time.perf_counter()
+                stepper.step(step)
+                if turn:
+                    times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def lines(photos: int, steps: int, repeat: int) -> Iterator[str]:
+    """The report, line by line as it is found."""
+    plugins.load()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_photos(folder / "photos", photos)
+        yield f"{photos} photographs of 192 x 256 px; {FIT['model']}, encoder frozen, batch {FIT['batch']}, {FIT['precision']}"
+        cold = seconds_to_first_step(folder / "photos", folder)
+        yield f"start to first step, cold             {cold:7.1f} s   (at most 60 for 10000)"
+        again = [seconds_to_first_step(folder / "photos", folder) for _ in range(3)]
+        yield f"start to first step, dataset cached   {statistics.median(again):7.1f} s   (at most 10)"
+        units = run_stage("read", path=str(folder / "photos" / "0"))
+        (data,) = run_stage("dataset", run_stage("pairs", units, size=SIZE), cache=folder / "other", split=0.05)
+        took = step_seconds(data, steps, repeat)
+        for kind, seconds in took.items():
+            yield f"a step, pictures from {kind:10}      {1000 * seconds:7.1f} ms  {FIT['batch'] / seconds:7.1f} photos/s"
+        yield f"speed with real input over constant   {took['memory'] / took['cache']:7.3f}     (at least 0.95)"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeat", type=int, default=5)
+    options = parser.parse_args()
+    for line in lines(options.photos, options.steps, options.repeat):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

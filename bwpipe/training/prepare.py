@@ -1,0 +1,101 @@
+"""The network that a training begins with, and its optimiser."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+from torch.optim import Adam, AdamW, Optimizer
+
+from bwpipe.dataset import Dataset
+from bwpipe.errors import UsageError
+from bwpipe.network import Network, load, locate, networks
+from bwpipe.registry import UnknownNameError
+from bwpipe.training.options import TrainingOptions
+
+
+def network_class(options: TrainingOptions) -> type[Network]:
+    """The network that the options name, if it can be built with them. Raises UsageError."""
+    try:
+        cls = networks[options.model]
+        cls.Options.model_validate(options.model_options)
+    except UnknownNameError as error:
+        raise UsageError(f"fit.model: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["fit.model_options", *map(str, first["loc"])])
+        raise UsageError(f"{place}: {first['msg']}; `bwpipe models {options.model}` lists what it takes") from None
+    return cls
+
+
+def first_weights(options: TrainingOptions) -> dict[str, torch.Tensor] | None:
+    """The weights of the checkpoint that the training starts from, if it names one. Raises UsageError."""
+    if options.start is None:
+        return None
+    path = locate(options.start)
+    net, checkpoint = load(path)
+    wanted = network_class(options).Options.model_validate(options.model_options)
+    if checkpoint.network != options.model or net.options != wanted:
+        raise UsageError(
+            f"fit.start: {path} is a checkpoint of {checkpoint.network} {checkpoint.options or ''}".rstrip()
+            + f", which is another network than {options.model} {options.model_options or ''}".rstrip()
+            + "; give one of the same network and options"
+        )
+    return net.state_dict()
+
+
+def build(options: TrainingOptions) -> Network:
+    """The network with its first weights, in float32 on the CPU; they follow from the options. Raises UsageError."""
+    cls = network_class(options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        net = cls(cls.Options.model_validate(options.model_options))
+    if weights := first_weights(options):
+        net.load_state_dict(weights)
+    else:
+        net.prime()
+    return net
+
+
+def check_sizes(net: Network, data: Dataset, options: TrainingOptions) -> None:
+    """Refuse pictures of a size that the network can't see, and a set that is too small. Raises UsageError."""
+    for size, remedy in ((data.size, "pairs.size"), (options.augment.crop or data.size, "fit.augment.crop")):
+        if not net.takes(size, size):
+            height, width = net.input_size(size, size)
+            raise UsageError(
+                f"{options.model} sees pictures of {height} x {width} pixels, not of {size}; set `{remedy}` to fit it"
+            )
+    if options.augment.crop and options.augment.crop > data.size:
+        raise UsageError(
+            f"fit.augment.crop: {options.augment.crop} is more than the pictures' size, {data.size} (`pairs.size`)"
+        )
+    if len(data.training) < options.batch:
+        raise UsageError(
+            f"there are {len(data.training)} pictures to train on, less than one batch of {options.batch}; "
+            "add some, or set a smaller `fit.batch`"
+        )
+
+
+def make_optimiser(net: Network, options: TrainingOptions) -> Optimizer:
+    """An optimiser whose groups of weights say their share of the rate (`share`); biases and norms do not decay."""
+    backbone = net.backbone()
+    held = set() if backbone is None else set(backbone.parameters())
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for weights in net.parameters():
+        share = options.backbone_rate if weights in held else 1.0
+        decay = options.weight_decay if weights.ndim > 1 else 0.0
+        groups.setdefault((share, decay), []).append(weights)
+    told: list[dict[str, Any]] = [
+        {"params": weights, "share": share, "weight_decay": decay} for (share, decay), weights in groups.items()
+    ]
+    makers: dict[str, Callable[..., Optimizer]] = {"adam": Adam, "adamw": AdamW}
+    return makers[options.optimiser](told, lr=options.rate)
+
+
+def hold_backbone(net: Network, *, still: bool) -> None:
+    """Put a network in training mode, its backbone held still or not: then it has no gradients, and its norms do not change."""
+    net.train()
+    if backbone := net.backbone():
+        backbone.requires_grad_(not still)
+        backbone.train(not still)

@@ -1,0 +1,193 @@
+"""A training, from its first step or where it was stopped to its end: the work of one process, which may be one of several."""
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from bwpipe import __version__
+from bwpipe.channel import ChannelAborted
+from bwpipe.dataset import Dataset
+from bwpipe.errors import RunAborted
+from bwpipe.network import Checkpoint, packed
+from bwpipe.training.goals import best
+from bwpipe.training.memory import keep_freed
+from bwpipe.training.options import TrainingOptions
+from bwpipe.training.state import States, publish
+from bwpipe.training.stepper import Stepper
+from bwpipe.training.telling import Telling
+from bwpipe.training.validation import show, validate
+
+BEST = "best.safetensors"
+"""The checkpoint of the best weights so far, in the training's folder."""
+_SHOWN = 8
+"""How many pictures of the validation are on the sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A training that is to be done; it can be handed to another process.
+
+    Attributes:
+        options: How.
+        recipe: What its result depends on, as JSON can hold it.
+        data: The pairs.
+        folder: Where its states, the best checkpoint and the live view are kept.
+        title: What it is called.
+        graph: The text of its graph.
+        quiet: Whether to show warnings only.
+    """
+
+    options: TrainingOptions
+    recipe: dict[str, Any]
+    data: Dataset
+    folder: Path
+    title: str
+    graph: str
+    quiet: bool
+
+
+class Trainer:
+    """A training in one process; the first of several validates, keeps and tells."""
+
+    def __init__(
+        self,
+        task: Task,
+        fabric: Fabric,
+        *,
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+        tick: Callable[[], None],
+    ) -> None:
+        """Build everything, and go on from the last state there is.
+
+        Args:
+            task: The training.
+            fabric: Launched; says which of how many processes this is, and on which device it works.
+            say: Shows a line to the user.
+            warn: Shows a warning.
+            tick: Called before each step; raises ChannelAborted where the training is to stop.
+
+        Raises:
+            UsageError: Something does not fit together.
+        """
+        self._task, self._fabric, self._say, self._tick = task, fabric, say, tick
+        if fabric.device.type == "cpu":
+            keep_freed()
+        self._stepper = Stepper(task.options, task.data, fabric)
+        self._states = States(task.folder, task.recipe, self._stepper.parts)
+        self._tally = self._states.resume(warn)
+        self._kept = monotonic()
+
+    def run(self) -> list[dict[str, float]]:
+        """Train to the end.
+
+        Returns:
+            The figures of all validations.
+
+        Raises:
+            ChannelAborted: It is to stop; its state was kept.
+            RunAborted: A loss is not finite.
+            OSError: The state can't be kept; the one before is unharmed.
+        """
+        if not self._fabric.is_global_zero:
+            self._go(None)
+        elif self._due() or not self._over():
+            with closing(Telling(self._task, self._tally, self._stepper.course, self._say)) as telling:
+                self._go(telling)
+        return self._tally.history
+
+    def _go(self, telling: Telling | None) -> None:
+        tally = self._tally
+        try:
+            while self._due() or not self._over():
+                self._tick()
+                if self._due():
+                    self._validate(telling)
+                else:
+                    values = self._step()
+                    if telling:
+                        telling.stepped(tally.step, values)
+                if telling and (self._measured() or monotonic() - self._kept >= self._task.options.keep):
+                    self._keep()
+        except ChannelAborted:
+            if telling:
+                self._keep()
+            raise
+
+    def _due(self) -> bool:
+        """Whether an epoch is over and not measured yet."""
+        return self._tally.step in self._stepper.course.ends and not self._measured()
+
+    def _measured(self) -> bool:
+        """Whether the weights as they are were measured."""
+        history = self._tally.history
+        return bool(history) and history[-1]["step"] == self._tally.step
+
+    def _over(self) -> bool:
+        """Whether all steps are made, or there was no better validation for too long."""
+        patience, history = self._task.options.patience, self._tally.history
+        return self._tally.step >= self._stepper.course.steps or bool(
+            patience and history and len(history) - best(history, self._task.options.goal) >= patience
+        )
+
+    def _step(self) -> dict[str, float]:
+        tally, course = self._tally, self._stepper.course
+        values = self._stepper.step(tally.step)
+        if bad := [name for name, value in values.items() if name != "gradient" and not math.isfinite(value)]:
+            if self._fabric.is_global_zero:
+                self._states.drop(tally.step)
+            raise RunAborted(
+                f"{bad[0]} is {values[bad[0]]} at step {tally.step + 1}, in epoch {course.epoch(tally.step)}; "
+                "start over (`bwpipe train --restart`) with a lower `fit.rate`"
+            )
+        tally.step += 1
+        tally.loss += values["loss"]
+        return values
+
+    def _validate(self, telling: Telling | None) -> None:
+        """Measure, publish the weights if they are the best, and tell. Raises RunAborted."""
+        tally, stepper, task = self._tally, self._stepper, self._task
+        figures: dict[str, float] = {}
+        if telling:
+            figures = validate(
+                stepper.fitted,
+                stepper.losses,
+                stepper.shower,
+                task.data.validation,
+                batch=task.options.batch,
+                autocast=stepper.autocast,
+                tick=self._tick,
+            )
+            steps = tally.step - int(tally.history[-1]["step"] if tally.history else 0)
+            figures = {"step": tally.step, "epoch": len(tally.history) + 1, "training_loss": tally.loss / steps, **figures}
+        figures = self._fabric.broadcast(figures)
+        if bad := [name for name, value in figures.items() if not math.isfinite(value)]:
+            raise RunAborted(
+                f"{bad[0]} is {figures[bad[0]]} after step {tally.step}; "
+                "start over (`bwpipe train --restart`) with a lower `fit.rate`"
+            )
+        tally.history.append(figures)
+        tally.loss = 0.0
+        if telling:
+            if best(tally.history, task.options.goal) == len(tally.history):
+                publish(task.folder / BEST, packed(stepper.fitted, self._checkpoint()))
+            telling.validated(tally.history, show(stepper.fitted, stepper.shower, task.data.validation[:_SHOWN]))
+
+    def _keep(self) -> None:
+        self._states.keep(self._tally)
+        self._kept = monotonic()
+
+    def _checkpoint(self) -> Checkpoint:
+        net = self._stepper.fitted
+        return Checkpoint(
+            network=net.registered,
+            options=net.options.model_dump(mode="json"),
+            version=__version__,
+            training={"recipe": self._task.recipe, "history": self._tally.history},
+        )

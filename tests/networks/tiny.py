@@ -1,0 +1,63 @@
+"""A plug-in folder of networks that are small enough to be trained in a test."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bwpipe.network import Guess, Network, network
+
+
+@network("test-rgb")
+class Painter(Network):
+    """Paints in 16 x 16 pixels."""
+
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "rgb"
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1), nn.Sigmoid())
+
+    def forward(self, luma: Tensor) -> Tensor:
+        rgb: Tensor = self.layers(luma)
+        return rgb
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return 16, 16
+
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+        return Guess(output[:, :2] - 0.5, rgb=output)
+
+
+@network("test-unbounded")
+class Unbounded(Painter):
+    """Can paint brighter than white."""
+
+    def forward(self, luma: Tensor) -> Tensor:
+        return super().forward(luma).logit()
+
+
+@network("test-chroma")
+class Tinter(Painter):
+    """Guesses chroma with a backbone that has norms, and with chance."""
+
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.first = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.1))
+        self.layers = nn.Sequential(nn.Conv2d(8, 2, 3, padding=1), nn.Tanh())
+
+    def forward(self, luma: Tensor) -> Tensor:
+        chroma: Tensor = self.layers(self.first(luma)) / 2
+        return chroma
+
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+        return Guess(output)
+
+    def backbone(self) -> nn.Module | None:
+        return self.first
+
+    def prime(self) -> None:
+        with torch.no_grad():
+            self.get_parameter("first.0.bias").fill_(0.125)
