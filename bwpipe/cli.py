@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from bwpipe.errors import BwpipeError, RunAborted, UsageError
+from bwpipe.errors import BwpipeError, RunAborted
+from bwpipe.listing import losses, models, stages
 from bwpipe.scoring.command import score
 from bwpipe.signals import InterruptedRun, interruptible
 
@@ -49,7 +50,7 @@ def main() -> NoReturn:
     try:
         app()
     except InterruptedRun as error:
-        print(f"{error}; the same command goes on from here", file=sys.stderr)
+        print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     raise AssertionError("typer ends the process")
 
@@ -159,45 +160,8 @@ def check(graph: GraphFile, options: Set = None) -> None:
             print(line)
 
 
-Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one, with its options.", show_default=False)]
-
-
-@app.command()
-def stages(name: Name = None) -> None:
-    """List the stages that a graph can use, or describe one."""
-    from bwpipe.base import stages as registry
-    from bwpipe.describe import describe_stage
-
-    _list(registry, name, describe_stage)
-
-
-@app.command()
-def models(name: Name = None) -> None:
-    """List the networks, or describe one."""
-    from bwpipe.describe import describe_network
-    from bwpipe.network import networks as registry
-
-    _list(registry, name, describe_network)
-
-
-def _list(registry: Any, name: str | None, describe: Any) -> None:
-    from bwpipe import plugins
-    from bwpipe.registry import UnknownNameError
-
-    with _refusals():
-        plugins.load()
-        try:
-            names = [name] if name else list(registry)
-            for each in names:
-                for line in describe(registry[each]) if name else [f"{each:12}  {first_line(registry[each])}"]:
-                    print(line)
-        except UnknownNameError as error:
-            raise UsageError(str(error)) from None
-
-
-def first_line(cls: type) -> str:
-    """The first line of a class's docstring."""
-    return (cls.__doc__ or "").strip().partition("\n")[0]
+for _listing in (stages, models, losses):
+    app.command()(_refusals()(_listing))
 
 
 @app.command()
@@ -229,7 +193,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to;
             print(path)
 
 
-app.command()(_refusals()(interruptible()(score)))
+app.command()(_refusals()(interruptible("starts anew")(score)))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Stages, networks and graphs, described in lines for a reader."""
+"""Stages, networks, losses and graphs, described in lines for a reader."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from bwpipe.config import Graph
 from bwpipe.config.options import in_order, options_of
 from bwpipe.config.wording import shown
 from bwpipe.ledger import open_ledgers
+from bwpipe.losses import Loss
 from bwpipe.network import Network
 from bwpipe.plan import Plan, make_plan
 
@@ -28,6 +29,17 @@ def describe_stage(cls: type[Stage]) -> Iterator[str]:
 def describe_network(cls: type[Network]) -> Iterator[str]:
     """Its name and what it produces, what it is, and each option with its kind, default and description."""
     yield f"{cls.registered}: produces {cls.produces}"
+    yield from _about(cls)
+    yield from _options(cls.Options)
+
+
+def describe_loss(cls: type[Loss]) -> Iterator[str]:
+    """Its name and which networks it is for, what it is, and each option with its kind, default and description."""
+    yield (
+        f"{cls.registered}: for networks that produce {cls.needs}"
+        if cls.needs != "chroma"
+        else f"{cls.registered}: for any network"
+    )
     yield from _about(cls)
     yield from _options(cls.Options)
 

@@ -24,12 +24,13 @@ def find_device(name: str) -> torch.device:
     raise UsageError(f"there is no device {name!r}; this machine has {', '.join(known)}")
 
 
-def describe(device: torch.device) -> str:
-    """What a device is, for a model card."""
+def describe(device: torch.device, threads: int | None = None) -> str:
+    """What a device is, for a model card; `threads` is how many a CPU computes with, if not as many as torch would take."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"
+        count = threads or torch.get_num_threads()
+        return f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {count} threads)"
     return str(device)
 
 

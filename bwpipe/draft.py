@@ -55,3 +55,23 @@ def clear(folder: Path) -> None:
     """Remove the drafts that a killed run left in an output folder. The caller holds the folder's lock."""
     for path in (folder / WORK_FOLDER).glob(f"*{SUFFIX}*"):
         path.unlink(missing_ok=True)
+
+
+def publish(path: Path, data: bytes | memoryview) -> None:
+    """Write a file under its final name once it is whole. Raises OSError, with what was there before unharmed."""
+    draft = Draft(path, path.parent)
+    try:
+        draft.path.write_bytes(data)
+        draft.settle()
+        draft.publish()
+    except BaseException:
+        draft.discard()
+        raise
+
+
+def why_unwritable(folder: Path) -> str | None:
+    """Why a folder, which need not exist, can't be written into; None if nothing speaks against it. Nothing is made."""
+    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+    if not place.is_dir():
+        return f"{place} is no folder"
+    return None if os.access(place, os.W_OK | os.X_OK) else f"{place} must not be written into"

@@ -57,6 +57,7 @@ class Run:
         self._say = say
         self._record = record
         self.failures: dict[Unit | Broken, Exception] = {}
+        self._claimed: set[str] = set()
         self._lock = Lock()
         self._stopping = Event()
 
@@ -98,6 +99,17 @@ class Run:
         """How many files were left out, by reason."""
         with self._lock:
             return Counter(self.dropped.values())
+
+    def claim(self, thing: str, remedy: str) -> None:
+        """Take something that only one stage of a graph can have, such as a folder: in `setup`. Raises UsageError.
+
+        Args:
+            thing: What it is called in the refusal of a second stage.
+            remedy: What to do then.
+        """
+        if thing in self._claimed:
+            raise UsageError(f"{thing} would be used by two stages; {remedy}")
+        self._claimed.add(thing)
 
     def fact(self, key: str, find: Callable[[], T]) -> T:
         """What was found out under this key by an earlier execution into the same folder, or else what `find` finds now.

@@ -19,14 +19,15 @@ class InterruptedRun(BaseException):
         exit_code: 128 and the signal's number, as shells count.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(number).name}")
+    def __init__(self, number: int, again: str) -> None:
+        """`again` says what the same command does when it is given again."""
+        super().__init__(f"interrupted by {signal.Signals(number).name}; the same command {again}")
         self.exit_code = 128 + number
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Inside, a SIGINT or SIGTERM raises InterruptedRun in the main thread.
+def interruptible(again: str = "goes on from here") -> Iterator[None]:
+    """Inside, a SIGINT or SIGTERM raises InterruptedRun in the main thread; `again` says what the same command then does.
 
     A second one, or what is not over `PATIENCE` seconds after the first, ends the process without more ado: what is unfinished
     then is cleared away by the next run.
@@ -39,7 +40,7 @@ def interruptible() -> Iterator[None]:
         timers.append(Timer(PATIENCE, os._exit, (128 + number,)))
         timers[0].daemon = True
         timers[0].start()
-        raise InterruptedRun(number)
+        raise InterruptedRun(number, again)
 
     def second(number: int, _: FrameType | None) -> None:
         os._exit(128 + number)

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import BatchMap, Count, Frame, NoEffect, Run, RunAborted, stage
+from bwpipe import BatchMap, Count, Frame, NoEffect, Run, stage
 from bwpipe.device import cores, find_device
+from bwpipe.guessing import guess, kept
 from bwpipe.ledger import digest
 from bwpipe.network import Guess, Network, load, locate
 from bwpipe.orientation import stored, upright
-from bwpipe.view import squash, view
+from bwpipe.view import view
 
 CLEARLY = 0.8
 """Of float32's time: bfloat16 is used on a CPU if it takes less."""
@@ -76,11 +77,11 @@ class Colorize(BatchMap):
         size = self.key(frames[0])
         if size is None:
             return frames
-        guess = self._guess(np.stack([view(frame, *size) for frame in frames]))
-        chroma = [_kept(planes, frame) for planes, frame in zip(guess.chroma.numpy(), frames, strict=True)]
-        if guess.confidence is None:
+        guessed = self._guess(np.stack([view(frame, *size) for frame in frames]))
+        chroma = [_kept(planes, frame) for planes, frame in zip(guessed.chroma.numpy(), frames, strict=True)]
+        if guessed.confidence is None:
             return [replace(frame, chroma=planes) for frame, planes in zip(frames, chroma, strict=True)]
-        sure = [_kept(planes, frame)[0] for planes, frame in zip(guess.confidence.numpy(), frames, strict=True)]
+        sure = [_kept(planes, frame)[0] for planes, frame in zip(guessed.confidence.numpy(), frames, strict=True)]
         return [
             replace(frame, chroma=planes, confidence=plane) for frame, planes, plane in zip(frames, chroma, sure, strict=True)
         ]
@@ -90,26 +91,10 @@ class Colorize(BatchMap):
         self._networks.clear()
 
     def _guess(self, luma: NDArray[np.float32]) -> Guess:
-        """What a network thinks of luma (B, h, w) in 0..1; in float32, on the CPU. Raises MemoryError, RunAborted."""
-        net = next(self._turns)
-        weights = next(net.parameters())
+        """What the network whose turn it is thinks of luma (B, h, w) in 0..1. Raises MemoryError, RunAborted."""
         if torch.get_num_threads() > 1:  # it is a setting of this thread, and takes a while
             torch.set_num_threads(1)
-        try:
-            with torch.inference_mode():
-                shown = torch.from_numpy(luma).unsqueeze(1).to(weights, memory_format=torch.channels_last)
-                guess = net.guess(shown, self.vividness)
-                chroma = guess.chroma.float().cpu()
-                confidence = None if guess.confidence is None else guess.confidence.float().cpu()
-        except RuntimeError as error:
-            if "out of memory" in str(error) or "DefaultCPUAllocator" in str(error):
-                raise MemoryError(str(error)) from error
-            if weights.device.type == "cpu":
-                raise
-            raise RunAborted(f"{weights.device} failed: {error}; run again to go on, or choose another `device`") from error
-        if not (chroma.isfinite().all() and (confidence is None or confidence.isfinite().all())):
-            raise RunAborted(f"{self.model} gave colours that are no numbers; try `precision: float32`, or another checkpoint")
-        return Guess(chroma, confidence)
+        return guess(next(self._turns), luma, self.vividness)
 
 
 def _prepared(net: Network, device: torch.device, precision: torch.dtype) -> Network:
@@ -118,13 +103,8 @@ def _prepared(net: Network, device: torch.device, precision: torch.dtype) -> Net
 
 
 def _kept(planes: NDArray[np.float32], frame: Frame) -> NDArray[np.float16]:
-    """Planes (C, h, w) for an upright frame, as the frame keeps them: in the order of its rows, no finer than its luma."""
-    turned = stored(planes, frame.unit.media.orientation).transpose(1, 2, 0)
-    height, width = (min(sides) for sides in zip(turned.shape, frame.luma.shape, strict=False))
-    small = squash(turned, height, width).reshape(height, width, -1)
-    kept = small.transpose(2, 0, 1).astype(np.float16, order="C")
-    kept.flags.writeable = False
-    return kept
+    """Planes (C, h, w) for an upright frame, as the frame keeps them, in the order of its rows."""
+    return kept(stored(planes, frame.unit.media.orientation), frame.luma.shape)
 
 
 def _fitting_precision(net: Network, kind: str) -> str:

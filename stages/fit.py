@@ -1,9 +1,12 @@
 """The `fit` stage."""
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -12,9 +15,11 @@ from pydantic import PrivateAttr
 from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, stage
 from bwpipe.dataset import Dataset
 from bwpipe.device import available, describe, find_device
+from bwpipe.draft import why_unwritable
+from bwpipe.execution import sentence
 from bwpipe.ledger import digest
 from bwpipe.losses.combined import check
-from bwpipe.network import load, locate
+from bwpipe.network import Network, load, locate
 from bwpipe.training import Fitted
 from bwpipe.training.goals import GOALS, best
 from bwpipe.training.options import TrainingOptions
@@ -52,7 +57,7 @@ class Fit(TrainingOptions, Stage):
         if self.start:
             first_weights(self)  # refused now, not when all pictures were read
             self._start = digest(locate(self.start))
-        names = [name for name in GOALS if name != "rgb_mse" or network.produces == "rgb"]
+        names = [name for name in GOALS if name != "own_rgb_mse" or network.produces == "rgb"]
         if self.goal not in names:
             raise UsageError(_NO_FIGURE.format(goal=self.goal, model=self.model, names=", ".join(names)))
         if self.batch % (self.accumulate * self.devices):
@@ -65,43 +70,80 @@ class Fit(TrainingOptions, Stage):
         if self._device.type != "cpu" and self.devices > there:
             raise UsageError(f"fit.devices: this machine has {there} of {self._device.type}, not {self.devices}")
         self._run = run
+        run.claim(str(self._folder), "give each `fit` a `runs` folder of its own")
+        if reason := why_unwritable(self._folder):
+            raise UsageError(f"fit.runs: {reason}; choose another folder")
 
     def stream(self, items: Iterator[Dataset]) -> Iterator[Fitted]:
         """Fit the network to the dataset."""
         return map(self._fit, items)
 
+    @property
+    def _folder(self) -> Path:
+        return (self.runs or Path("runs", self._run.name)).expanduser()
+
     def _fit(self, data: Dataset) -> Fitted:
         from bwpipe.training.processes import train
         from bwpipe.training.trainer import BEST, Task
 
-        folder = (self.runs or Path("runs", self._run.name)).expanduser()
         options = TrainingOptions.model_validate(self.model_dump(include=set(TrainingOptions.model_fields)))
-        weights = blake2b(data.weights.tobytes(), digest_size=8).hexdigest()
-        recipe = {**self.recipe(), "data": data.digest, "weights": weights, "start": self._start}
-        task = Task(options, recipe, data, folder, self._run.name, self._run.text, self._run.quiet)
-        with hold(folder):
+        recipe = self._what_it_depends_on(data)
+        task = Task(options, recipe, data, self._folder, self._run.name, self._run.text, self._run.quiet)
+        with _taking_turns(self._run), hold(self._folder):
             if self._run.restart:
-                forget(folder)
+                forget(self._folder)
             try:
                 history = train(task, self._device, self._run)
             except OSError as error:
-                raise RunAborted(f"{folder}: {error.strerror or error}; make room and start again, it goes on") from error
-            net, _ = load(folder / BEST)
-        net.requires_grad_(True)
-        return Fitted(net, data, self._story(data, history, best(history, self.goal)))
+                reason = error.strerror or sentence(error)
+                raise RunAborted(f"{self._folder}: {reason}; mend that and start again, the training goes on") from error
+            net = self._load(self._folder / BEST)
+        return Fitted(net.to(self._device), data, self._story(data, recipe, history))
 
-    def _story(self, data: Dataset, history: list[dict[str, float]], best: int) -> dict[str, Any]:
+    def _load(self, path: Path) -> Network:
+        if not path.exists():
+            raise UsageError(f"{path}: the best weights are gone; `bwpipe train --restart` starts over")
+        return load(path)[0]
+
+    def _what_it_depends_on(self, data: Dataset) -> dict[str, Any]:
+        """The options, as they are meant, and the pictures."""
+        network = network_class(self)
+        return {
+            **self.recipe(),
+            "model_options": network.Options.model_validate(self.model_options).model_dump(mode="json"),
+            "losses": {name: options.model_dump(mode="json") for name, options in check(self.losses, network).items()},
+            "start": self._start,
+            "pictures": [data.digest, blake2b(data.weights.tobytes(), digest_size=8).hexdigest()],
+        }
+
+    def _story(self, data: Dataset, recipe: dict[str, Any], history: list[dict[str, float]]) -> dict[str, Any]:
         """How the network was made."""
         seen = {"model", "model_options", "device", "devices", "threads", "keep", "runs", "patience"}
         options = self.model_dump(mode="json", exclude=seen, exclude_defaults=True)
         always = self.model_dump(mode="json", include={"losses", "optimiser", "rate", "batch", "epochs", "seed", "precision"})
+        chosen = best(history, self.goal)
         return {
+            "recipe": blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=16).hexdigest(),
             "pictures": len(data.grey),
             "trained_on": len(data.training),
             "size": data.size,
             "options": always | options,
-            "best_epoch": best,
-            "steps": history[best - 1]["step"],
-            "hardware": describe(self._device) + (f" x {self.devices}" if self.devices > 1 else ""),
+            "best_epoch": chosen,
+            "steps": history[chosen - 1]["step"],
+            "hardware": describe(self._device, self.threads) + (f" x {self.devices}" if self.devices > 1 else ""),
             "history": history,
         }
+
+
+_turn = Lock()
+
+
+@contextmanager
+def _taking_turns(run: Run) -> Iterator[None]:
+    """One training after another in this process: torch's random state and its number of threads are for all of it."""
+    while not _turn.acquire(timeout=0.5):
+        run.raise_if_stopped()
+    try:
+        yield
+    finally:
+        _turn.release()

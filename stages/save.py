@@ -1,13 +1,20 @@
 """The `save` stage."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from time import time
 
-from bwpipe import NoEffect, Run, Stage, UsageError, __version__, stage
+from pydantic import PrivateAttr
+
+from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, __version__, stage
 from bwpipe.card import card
-from bwpipe.draft import Draft
-from bwpipe.network import Checkpoint, load, save
+from bwpipe.draft import SUFFIX, WORK_FOLDER, publish, why_unwritable
+from bwpipe.network import Checkpoint, load, packed
 from bwpipe.training import Fitted
+
+_OLD = 600.0
+"""Seconds after which an unfinished checkpoint has been left; writing one takes a few."""
 
 
 @stage("save")
@@ -23,14 +30,32 @@ class Save(Stage):
     data: str = "not stated"
     """What pictures it was fitted to, and their terms, for the model card."""
     overwrite: NoEffect[bool] = False
-    """Write over another training's checkpoint that has this name."""
+    """Write over the checkpoint of another training, and its card, that have these names."""
+
+    _run: Run = PrivateAttr()
 
     def setup(self, run: Run) -> None:
-        """Check the name. Raises UsageError."""
-        if self.path.suffix != ".safetensors":
+        """Check the name, and what has it. Raises UsageError."""
+        self._run = run
+        target, described = self._target, self._target.with_suffix(".md")
+        if target.suffix != ".safetensors":
             raise UsageError(f"save.path: {self.path} does not end in .safetensors")
-        if self._target.exists() and not self.overwrite:
-            load(self._target)  # what is no checkpoint is not to be written over
+        run.claim(str(target), "give each `save` a `path` of its own")
+        if reason := why_unwritable(target.parent):
+            raise UsageError(f"save.path: {reason}; choose another one")
+        if self.overwrite:
+            return
+        if described.exists() and not target.exists():
+            raise UsageError(f"save.path: {described} is there, and is no model card of ours; choose another name")
+        if target.exists():
+            if (found := _trained(target)) is None:
+                raise UsageError(f"save.path: {target} is there, and is no checkpoint of bwpipe; choose another name")
+            if run.restart:
+                raise UsageError(
+                    f"save.path: {target} is the checkpoint of another training; move it away, or set `save.overwrite: true`"
+                )
+            if described.exists() and described.read_text(encoding="utf-8") != card(target.stem, found):
+                raise UsageError(f"save.path: {described} was changed by hand; move it away, or set `save.overwrite: true`")
 
     def stream(self, items: Iterator[Fitted]) -> Iterator[Path]:
         """Write the network."""
@@ -49,25 +74,42 @@ class Save(Stage):
             licence=self.licence,
             training={"data": self.data, **fitted.training, "weights": "float16" if self.half else "float32"},
         )
-        written, described = (Draft(path, target.parent) for path in (target, target.with_suffix(".md")))
-        try:
-            save(written.path, network, checkpoint, half=self.half)
-            described.path.write_text(card(target.stem, checkpoint), encoding="utf-8")
-            if target.exists() and not (self.overwrite or _same(written)):
-                raise UsageError(
+        if target.exists() and not self.overwrite:
+            found = _trained(target)
+            if found is None or found.training.get("recipe") != fitted.training["recipe"]:
+                raise RunAborted(
                     f"{target} is the checkpoint of another training; move it away, or set `save.overwrite: true`, "
-                    "and run this again: what was fitted is kept"
+                    "and start again without --restart: what was fitted is kept"
                 )
-            for draft in (described, written):
-                if not _same(draft):
-                    draft.settle()
-                    draft.publish()
-        finally:
-            for draft in (described, written):
-                draft.discard()
+        described = target.with_suffix(".md")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _clear_old(target.parent / WORK_FOLDER)
+            for path, data in (
+                (described, card(target.stem, checkpoint).encode()),
+                (target, packed(network, checkpoint, half=self.half)),
+            ):
+                if not (path.exists() and path.read_bytes() == data):
+                    publish(path, data)
+            with suppress(OSError):  # others may have their drafts there
+                (target.parent / WORK_FOLDER).rmdir()
+        except OSError as error:
+            raise RunAborted(f"{target}: {error.strerror}; make room and start again: what was fitted is kept") from error
+        self._run.note(f"save: {target}, and its model card {described.name}")
         return target
 
 
-def _same(draft: Draft) -> bool:
-    """Whether the file of that name is the very same already."""
-    return draft.target.exists() and draft.target.read_bytes() == draft.path.read_bytes()
+def _trained(path: Path) -> Checkpoint | None:
+    """What a checkpoint says of itself; None for a file that is none."""
+    try:
+        return load(path)[1]
+    except UsageError:
+        return None
+
+
+def _clear_old(work: Path) -> None:
+    """Remove what killed runs left of a checkpoint; whatever is younger may be another one's, which is at work."""
+    for suffix in (".safetensors", ".md"):
+        for path in work.glob(f"*{SUFFIX}{suffix}"):
+            if time() - path.stat().st_mtime > _OLD:
+                path.unlink(missing_ok=True)

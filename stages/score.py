@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Count, NoEffect, Run, Stage, UsageError, stage
+from bwpipe import Count, NoEffect, Run, Stage, stage
 from bwpipe.device import cores
 from bwpipe.scoring import check_installed, report
 from bwpipe.scoring.files import Files, Sizing
@@ -43,8 +43,6 @@ class Score(Stage):
         self._html = report.check(self.html) if self.html else None
         if self.on is not None:
             self._files = Files(self.on, run)
-            if not self._files.names:
-                raise UsageError(f"score.on: there is no picture in {self.on}; give another folder")
 
     def stream(self, items: Iterator[Fitted]) -> Iterator[Fitted]:
         """Add the figures to how the network was made."""
@@ -58,7 +56,8 @@ class Score(Stage):
 
         run, sizing = self._run, Sizing(self.size, self.crop)
         truths: Truths = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
-        guesses = NetworkGuesses(fitted.network, self.vividness, {"network": fitted.network.registered})
+        about = {"network": fitted.network.registered, "weights": "as fitted, before any rounding by `save`"}
+        guesses = NetworkGuesses(fitted.network, self.vividness, about)
         device = next(fitted.network.parameters()).device
         scores = score(truths, guesses, run=run, device=device, workers=self.workers)
         for line in table.lines(scores):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from bwpipe import UsageError
 from bwpipe.dataset import Dataset
 from bwpipe.training.course import Course
 from bwpipe.training.options import TrainingOptions
@@ -50,3 +51,10 @@ def test_the_rate_rises_and_falls_along_a_cosine() -> None:
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert rates[15] == pytest.approx(0, abs=1e-9)
     assert {course(rate=0.1).rate(step) for step in range(15)} == {0.1}
+
+
+def test_an_epoch_without_a_step_is_refused() -> None:
+    with pytest.raises(UsageError, match="3 pictures to train on in an epoch, less than one batch of 4"):
+        course(3)
+    with pytest.raises(UsageError, match="less than one batch"):
+        course(8, [0.1] * 9)

@@ -3,8 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+import yaml
+
 from bwpipe import plugins
-from bwpipe.losses import combined, losses
+from bwpipe.losses import losses
+from bwpipe.network import load
 from bwpipe.session import run
 from bwpipe.training.options import TrainingOptions
 from tests.made_photos import write_photos
@@ -12,28 +16,27 @@ from tests.made_photos import write_photos
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_network_that_is_shown_can_be_trained(tmp_path: Path) -> None:
-    (shown,) = re.findall(r'```python\n("""The `tint` network.*?)```', (DOCS / "writing-a-stage.md").read_text(), re.DOTALL)
+def test_the_network_and_the_loss_that_are_shown_can_be_trained(tmp_path: Path) -> None:
+    page = (DOCS / "writing-a-stage.md").read_text()
+    shown = dict(re.findall(r'```python\n("""The `(?:tint|saturation)` (network|loss).*?)```', page, re.DOTALL))
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "tint.py").write_text(shown)
-    fit = {
-        "model": "tint",
-        "losses": {"chroma_l1": 1},
-        "epochs": 1,
-        "batch": 4,
-        "device": "cpu",
-        "runs": str(tmp_path / "runs"),
-    }
+    for text, kind in shown.items():
+        (tmp_path / "mine" / f"{kind}.py").write_text(text)
+    (fit,) = re.findall(r"```yaml\n  - (use: fit.*?)```", page, re.DOTALL)
+    options = {"epochs": 1, "batch": 4, "device": "cpu", "runs": str(tmp_path / "runs")}
     stages = [
         {"use": "read", "path": str(write_photos(tmp_path / "photos", 10))},
         {"use": "pairs", "size": 128, "toned": True},
         {"use": "dataset", "cache": str(tmp_path / "cache")},
-        {"use": "fit", **fit},
+        {**yaml.safe_load(fit.replace("\n    ", "\n")), **options},
     ]
 
     assert run({"plugins": [str(tmp_path / "mine")], "stages": stages}).exit_code == 0
 
-    assert (tmp_path / "runs" / "best.safetensors").exists()
+    _, told = load(tmp_path / "runs" / "best.safetensors")
+    (figures,) = told.training["history"]
+    assert figures["loss"] == pytest.approx(figures["chroma_l1"] + 0.5 * figures["saturation"], rel=1e-5)
+    assert 0 < figures["saturation"] < 1
 
 
 def test_every_loss_is_in_the_table() -> None:
@@ -43,7 +46,6 @@ def test_every_loss_is_in_the_table() -> None:
 
     rows = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE))
 
-    assert combined.losses is losses
     assert rows == {name: needs[losses[name].needs] for name in losses if losses[name].__module__.startswith("bwpipe.")}
 
 

@@ -37,7 +37,7 @@ def test_two_processes_have_the_gradients_of_one_on_the_same_batch(tmp_path: Pat
     monkeypatch.syspath_prepend(ROOT)  # for the processes, too
     data = dataset(write_photos(tmp_path / "photos", 30), tmp_path)
     augment: dict[str, Any] = {"flip": True, "crop": 16, "scale": [0.5, 1.0]}
-    options = TrainingOptions.model_validate({"model": "test-rgb", "batch": 8, "augment": augment})
+    options = TrainingOptions.model_validate({"model": "test-rgb", "batch": 8, "augment": augment, "damage": {}})
 
     alone = gradients(Fabric(accelerator="cpu", devices=1), options, data)
     two = shared(partial(gradients, options=options, data=data), "cpu", 2)

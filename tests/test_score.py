@@ -2,8 +2,11 @@
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import cv2
@@ -19,8 +22,9 @@ from typer.testing import CliRunner
 
 from bwpipe import plugins
 from bwpipe.cli import app
-from bwpipe.network import load, locate
+from bwpipe.network import Checkpoint, load, locate, save
 from bwpipe.session import run
+from bwpipe.signals import InterruptedRun
 
 plugins.load()
 
@@ -155,7 +159,7 @@ def test_the_json_has_a_lasting_shape(folders: tuple[Path, Path]) -> None:
         assert all(isinstance(value, float) for value in (*standing["figures"].values(), *standing["grey"].values()))
         assert sum(share["guess"] for share in standing["hues"].values()) == pytest.approx(1)
     assert set(found["protocol"]) == {
-        *("set", "size", "crop", "pictures", "left_out_grey", "failed", "guess", "without_partner", "frechet", "version")
+        *("set", "rgb", "size", "crop", "pictures", "left_out_grey", "failed", "guess", "without_partner", "frechet", "version")
     }
 
 
@@ -216,13 +220,36 @@ def test_truths_in_black_and_white_are_left_out_and_counted(folders: tuple[Path,
     assert (found["protocol"]["pictures"], found["protocol"]["left_out_grey"]) == (2, 1)
 
 
-def test_nothing_to_score_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    write(tmp_path / "grey" / "a.png", grey(picture(0)))
+def test_nothing_to_score_is_refused_and_why(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    empty, gone, dull, cut, other = (tmp_path / name for name in ("empty", "gone", "dull", "cut", "other"))
+    empty.mkdir()
+    write(dull / "a.png", grey(picture(0)))
+    write(dull / "b.png", grey(picture(1)))
+    write(cut / "a.png", picture(0)).write_bytes(b"\x89PNG")
+    write(other / "c.png", picture(0))
 
-    for folder in ("empty", "grey"):
-        assert "no picture in colour" in score("autoencoder", "--on", tmp_path / folder, code=2)
-    assert f"there is no file or folder {tmp_path / 'gone'}" in score("autoencoder", "--on", tmp_path / "gone", code=2)
+    for folder, complaint in (
+        (gone, f"there is no file or folder {gone}"),
+        (empty, f"there is no picture in {empty}"),
+        (dull, f"every picture in {dull} is in black and white (2 in all)"),
+        (cut, f"none of the pictures in {cut} can be read; a.png: "),
+    ):
+        assert complaint in score("autoencoder", "--on", folder, code=2)
+    said = score("--guess", other, "--truth", folders[1], code=2)
+    assert f"no picture in {folders[1]} has a guess of its name in {other}" in said
+    assert "warning" not in said
+
+
+def test_where_every_picture_fails_each_is_named_before_the_end(folders: tuple[Path, Path]) -> None:
+    guess, truth = folders
+    for path in guess.rglob("*.png"):
+        write(path, picture(0, 80, 96))
+    write(truth / "people" / "anna.png", grey(picture(0)))
+
+    *failed, last = score("--guess", guess, "--truth", truth, code=2).splitlines()
+
+    assert len(failed) == 2
+    assert last == f"error: {truth}: none can be scored: 2 failed, 1 are in black and white"
 
 
 @pytest.mark.parametrize(
@@ -237,6 +264,7 @@ def test_nothing_to_score_is_refused(folders: tuple[Path, Path], tmp_path: Path)
         (["autoencoder", "--on", ".", "--json", "gone/made.json"], "gone/made.json: there is no folder"),
         (["autoencoder", "--on", ".", "--html", "."], ". is not a plain file"),
         (["autoencoder", "--on", ".", "--size", "10"], "--size"),
+        (["autoencoder", "--on", ".", "--plugins", "gone"], "there is no plugin folder gone"),
     ],
 )
 def test_what_can_not_be_scored_is_told(arguments: list[str], complaint: str) -> None:
@@ -291,6 +319,40 @@ def test_the_protocol_of_a_network_names_its_weights_and_how_they_were_used(tmp_
         *("squashed to 24 x 24 pixels", "the square in the middle", 1.0),
     )
     assert lively["all"]["figures"]["chroma_ratio"] > 1.5 * plain["all"]["figures"]["chroma_ratio"]
+
+
+def test_a_network_of_a_plugin_is_scored_once_its_folder_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    name = f"mine{time_ns()}"  # networks stay registered in this process
+    plugin = tmp_path / "plugins" / "mine.py"
+    plugin.parent.mkdir()
+    plugin.write_text(
+        f"from bwpipe.models.autoencoder import Autoencoder\nfrom bwpipe.network import network\n\n"
+        f"@network({name!r})\nclass Mine(Autoencoder):\n    'Mine.'\n"
+    )
+    net, _ = load(locate("autoencoder"))
+    save(tmp_path / "mine.safetensors", net, Checkpoint(network=name, version="0"))
+    arguments = (tmp_path / "mine.safetensors", "--on", folders[1])
+
+    assert "name the folder with --plugins" in score(*arguments, code=2)
+    found = told(*arguments, "--plugins", plugin.parent)
+
+    assert found["protocol"]["network"] == name
+    assert found["all"] == told("autoencoder", "--on", folders[1])["all"]
+
+
+def test_a_wrong_command_is_refused_before_what_takes_long_is_imported() -> None:
+    code = "import sys; from typer.testing import CliRunner; from bwpipe.cli import app\n"
+    code += "result = CliRunner().invoke(app, ['score', 'autoencoder'])\n"
+    code += "sys.exit(result.exit_code if not {'torch', 'skimage'} & set(sys.modules) else 9)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 2
+
+
+def test_an_interrupted_score_says_that_it_starts_anew(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "interrupt.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")  # as if while it is imported
+
+    with pytest.raises(InterruptedRun, match="interrupted by SIGINT; the same command starts anew"):
+        score("--guess", folders[0], "--truth", folders[1], "--plugins", folders[0])
 
 
 def test_size_and_crop_come_before_everything(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def test_it_adds_figures_to_how_the_network_was_made(fitted: Fitted) -> None:
     assert {name: standing["pictures"] for name, standing in told["by_folder"].items()} == {"people": 2, "scenes": 1}
     assert told["protocol"]["pictures"] == 3
     assert told["protocol"]["dataset"] == fitted.data.digest
+    assert told["protocol"]["weights"] == "as fitted, before any rounding by `save`"
     assert told["protocol"]["size"] == "32 x 32 pixels, as in the dataset"
     assert (made.network, made.data) == (fitted.network, fitted.data)
     assert fitted.training == {"seed": 42}

@@ -7,9 +7,9 @@ from torch import Tensor
 from bwpipe.damage.jpeg import Jpeg
 from bwpipe.damage.kind import Flaw
 from bwpipe.damage.optics import Blur, Shrink, Vignette
+from bwpipe.damage.spans import Share, uniform
 from bwpipe.damage.stock import Curve, Grain, Spectrum
 from bwpipe.damage.wear import Dust, Hairs, Scratches
-from bwpipe.training.spans import Share, uniform
 
 
 class Damage(BaseModel):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bwpipe.damage.kind import Flaw
-from bwpipe.training.spans import ASCENDING, Share, uniform
+from bwpipe.damage.spans import ASCENDING, Share, uniform
 
 _Quality = Annotated[float, Field(ge=1, le=100)]
 

@@ -6,7 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from bwpipe.training.spans import Share
+from bwpipe.damage.spans import Share
 
 
 class Kind(BaseModel):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bwpipe.color import WEIGHTS
 from bwpipe.damage.kind import Flaw, Kind
-from bwpipe.training.spans import ASCENDING, FactorSpan, Share, ShareSpan, factors, normal, uniform
+from bwpipe.damage.spans import ASCENDING, FactorSpan, Share, ShareSpan, factors, normal, uniform
 
 _EDGE_GRAIN = 0.3
 """Of black and white, as a share of the grain of middle grey."""

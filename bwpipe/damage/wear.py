@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from bwpipe.damage.kind import Flaw
-from bwpipe.training.spans import LengthSpan, Share, ShareSpan, normal, uniform
+from bwpipe.damage.spans import LengthSpan, Share, ShareSpan, normal, uniform
 
 _GRID = 3
 """Pixels from one speck's place to the next."""

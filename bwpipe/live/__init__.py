@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bwpipe.draft import publish
 from bwpipe.live.curves import Curves
 from bwpipe.live.events import Events
 from bwpipe.live.page import Story, page
 from bwpipe.training.goals import best
-from bwpipe.training.state import publish
 
 LARGEST = 1_100_000
 """Bytes of the sheet in the page; as text they are a third more."""

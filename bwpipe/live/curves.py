@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from bwpipe.training.state import publish
+from bwpipe.draft import publish
 
 LIMIT = 1000
 """How many steps are kept at most."""

@@ -1,7 +1,8 @@
 """How far a training is, for who looks on."""
 
 import sys
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import TextIO
@@ -20,8 +21,7 @@ class Progress:
     def __init__(
         self,
         *,
-        epochs: int,
-        steps: int,
+        ends: Sequence[int],
         done: int,
         batch: int,
         say: Callable[[str], None],
@@ -31,15 +31,14 @@ class Progress:
         """Make it.
 
         Args:
-            epochs: How many there are in all.
-            steps: How many there are in each.
+            ends: After how many steps each epoch ends.
             done: How many of all steps were made before; they count for the bar and not for the speed.
             batch: How many photos are shown in a step.
             say: Shows a line where there is no terminal.
             quiet: Show nothing.
             stream: Where a bar is shown; standard error by default.
         """
-        self._epochs, self._steps, self._batch = epochs, steps, batch
+        self._ends, self._batch = ends, batch
         self._say, self._quiet = say, quiet
         self._first = self._step = done
         self._shown, self._loss = 0, 0.0
@@ -47,7 +46,7 @@ class Progress:
         self._bar: tqdm | None = None  # type: ignore[type-arg]
         self._stream = stream or sys.stderr  # which a process may lack
         if not quiet and self._stream and self._stream.isatty():
-            photos = epochs * steps * batch
+            photos = ends[-1] * batch
             self._bar = tqdm(
                 total=photos, initial=done * batch, unit=" photos", file=self._stream, dynamic_ncols=True, leave=False
             )
@@ -63,7 +62,7 @@ class Progress:
         elif monotonic() - self._said >= EVERY:
             self._said = monotonic()
             rate = (step - self._first) / (self._said - self._start)
-            left = tqdm.format_interval((self._epochs * self._steps - step) / rate)
+            left = tqdm.format_interval((self._ends[-1] - step) / rate)
             self.say(f"{self._where()} ({rate * self._batch:.1f} photos/s, about {left} left)")
 
     def say(self, text: str) -> None:
@@ -81,4 +80,4 @@ class Progress:
             self._bar = None
 
     def _where(self) -> str:
-        return f"epoch {-(-self._step // self._steps)}/{self._epochs}, loss {self._loss:.5f}"
+        return f"epoch {bisect_left(self._ends, self._step) + 1}/{len(self._ends)}, loss {self._loss:.5f}"

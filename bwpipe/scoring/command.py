@@ -48,6 +48,10 @@ def score(
     html_file: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the best, median and worst pictures.")
     ] = None,
+    plugin_folders: Annotated[
+        list[Path] | None,
+        typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins, with its network; may be given several times."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="How many pictures are worked on at a time; by default one a core.")
@@ -56,18 +60,23 @@ def score(
 ) -> None:
     """Compare colours with the truth: a network's on photographs, or those of pictures that are coloured already."""
     from bwpipe import plugins
+    from bwpipe.scoring import check_installed, report
+
+    of_network = checkpoint and on and not (guess or truth)
+    of_files = guess and truth and not (checkpoint or on or vividness is not None)
+    if not (of_network or of_files):
+        raise UsageError("score either `CHECKPOINT --on FOLDER`, or `--guess FOLDER --truth FOLDER`, which has no --vividness")
+    wanted = {path: report.check(path) for path in (json_file, html_file) if path and path != STDOUT}
+    check_installed()
+    plugins.load(plugin_folders or ())  # imports torch, as the following does: what takes no such wait was checked before
+
     from bwpipe.device import cores, find_device
     from bwpipe.execution import Run
     from bwpipe.report import Progress, printable
-    from bwpipe.scoring import check_installed, report
-
-    check_installed()
     from bwpipe.scoring import opponents, sheet, table
     from bwpipe.scoring.files import Sizing
     from bwpipe.scoring.score import score as compare
 
-    plugins.load()
-    wanted = {path: report.check(path) for path in (json_file, html_file) if path and path != STDOUT}
     where, sizing = find_device(device), Sizing(size, crop)
     progress = Progress(None, quiet=True)
 
@@ -77,12 +86,12 @@ def score(
     run = Run(say=say)
     truths: Truths
     guesses: Guesses
-    if checkpoint and on and not (guess or truth):
+    if checkpoint and on:
         truths, guesses = opponents.of_network(checkpoint, on, sizing, run, vividness=vividness, device=where)
-    elif guess and truth and not (checkpoint or on or vividness is not None):
-        truths, guesses = opponents.of_files(guess, truth, sizing, run)
     else:
-        raise UsageError("score either `CHECKPOINT --on FOLDER`, or `--guess FOLDER --truth FOLDER`, which has no --vividness")
+        assert guess, "was checked"
+        assert truth, "was checked"
+        truths, guesses = opponents.of_files(guess, truth, sizing, run)
     progress = Progress(len(truths.names), quiet=quiet)
     try:
         scores = compare(truths, guesses, run=run, device=where, workers=workers or cores(), show=progress.show)

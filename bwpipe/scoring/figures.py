@@ -37,6 +37,7 @@ def figures(guess: RGB, truth: RGB) -> dict[str, float]:
         ),
         "ciede2000": _ciede2000(x, y),
         "colourfulness": colourfulness(guess),
+        "colourfulness_truth": colourfulness(truth),
         "chroma_error": float(255 * np.sqrt(np.mean(np.sum((chroma_of(guess) - chroma_of(truth)) ** 2, axis=0)))),
     }
 

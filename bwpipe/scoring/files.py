@@ -59,7 +59,10 @@ class Files:
     """
 
     def __init__(self, path: str, run: Run) -> None:
-        """Find a file, all in a folder, or all of a pattern; films are passed over, with a warning. Raises UsageError."""
+        """Find a file, all in a folder, or all of a pattern; films are passed over, with a warning.
+
+        Raises UsageError where there is not one whose header can be read.
+        """
         if not (has_magic(path) or Path(path).expanduser().exists()):
             raise UsageError(f"there is no file or folder {path}; give another one")
         reader = stages["read"].model_validate({"path": path})
@@ -76,6 +79,11 @@ class Files:
             else:
                 self._units[str(found.name)] = found
         self.names = list(self._units)
+        if self.refused and not self.names:
+            first = self.refused[0]
+            raise UsageError(f"none of the pictures in {path} can be read; {first.name}: {first.error}")
+        if not self.names:
+            raise UsageError(f"there is no picture in {path}; give another folder")
 
     def unit(self, name: str) -> Unit:
         """The unit of that name."""

@@ -6,12 +6,12 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bwpipe.color import to_rgb
 from bwpipe.enlarge import enlarge
-from bwpipe.errors import MediaError, RunAborted
+from bwpipe.errors import MediaError
+from bwpipe.guessing import guess, kept
 from bwpipe.network import Network
 from bwpipe.scoring.files import Files, Sizing, rgb_of
 from bwpipe.scoring.truths import Truth
@@ -42,7 +42,10 @@ class Guesses(Protocol):
 
 
 class NetworkGuesses:
-    """What `bwpipe run` would write: the source's luma, and a network's chroma, brought to its size along its edges."""
+    """The source's luma as it is, and a network's chroma, enlarged as `bwpipe run` does.
+
+    The network sees that luma; in a graph it may see the guide of `grayscale`, which is evened.
+    """
 
     def __init__(self, network: Network, vividness: float | None, about: dict[str, str]) -> None:
         """Of a network on any device; `about` says which one it is."""
@@ -50,31 +53,22 @@ class NetworkGuesses:
         self._vividness, self._about = vividness, about
 
     def __call__(self, truth: Truth) -> Painted:
-        """Guess. Raises RunAborted where it gives colours that are no numbers."""
-        weights = next(self._network.parameters())
+        """Guess. Raises MemoryError, RunAborted."""
         shape: tuple[int, int] = truth.luma.shape
-        size = self._network.input_size(*shape)
-        seen = torch.from_numpy(squash(truth.luma, *size)[None, None]).to(weights) / 255
-        with torch.inference_mode():
-            guess = self._network.guess(seen, self._vividness)
-            chroma = guess.chroma[0].float().cpu().numpy()
-            own = None if guess.rgb is None else guess.rgb[0].float().cpu().numpy()
-        if not np.isfinite(chroma).all():
-            raise RunAborted(f"{self._network.registered} gave colours that are no numbers; score another checkpoint")
-        height, width = (min(sides) for sides in zip(chroma.shape[1:], shape, strict=True))
-        small = squash(chroma.transpose(1, 2, 0), height, width).transpose(2, 0, 1).astype(np.float16)  # as a frame keeps it
-        rgb = to_rgb(truth.luma, enlarge(small, truth.luma, (0, 255), "bt601", shape))
-        return Painted(rgb.astype(np.uint8, copy=False), None if own is None else _mse(own, truth.rgb))
+        seen = squash(truth.luma, *self._network.input_size(*shape))[None].astype(np.float32) / np.float32(255)
+        made = guess(self._network, seen, self._vividness)
+        chroma = enlarge(kept(made.chroma[0].numpy(), shape), truth.luma, (0, 255), "bt601", shape)
+        rgb = to_rgb(truth.luma, chroma).astype(np.uint8, copy=False)
+        return Painted(rgb, None if made.rgb is None else _mse(made.rgb[0].float().cpu().numpy(), truth.rgb))
 
     def told(self) -> dict[str, str | float]:
         """Which network, and how its chroma gets onto the picture."""
-        vividness = "the network's own" if self._vividness is None else self._vividness
-        precision = str(next(self._network.parameters()).dtype).removeprefix("torch.")
         return {
             **self._about,
-            "vividness": vividness,
-            "precision": precision,
-            "guess": "the source's luma as it is, with the network's chroma enlarged as `bwpipe run` does, in 8 bits",
+            "vividness": "the network's own" if self._vividness is None else self._vividness,
+            "precision": str(next(self._network.parameters()).dtype).removeprefix("torch."),
+            "seen": "the source's luma as it is, without the evening of `grayscale`",
+            "guess": "that luma with the network's chroma, enlarged as `bwpipe run` does, in 8 bits",
         }
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bwpipe.color import from_rgb
+
 NAMES = {
     "red": (2, 0, 0),
     "orange": (2, 1, 0),
@@ -20,9 +22,8 @@ COLOURED = 0.02
 
 def _middles() -> NDArray[np.float32]:
     """(Q, 2) the direction of each hue in (Cb, Cr)."""
-    red, green, blue = np.array(list(NAMES.values()), np.float32).T
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    chroma = np.stack([(blue - luma) / 1.772, (red - luma) / 1.402], axis=1)
+    row = np.array([list(NAMES.values())], np.uint8) * np.uint8(127)  # as bright as 8 bits hold
+    chroma = from_rgb(row)[1][:, 0].T.astype(np.float32)
     return np.asarray(chroma / np.linalg.norm(chroma, axis=1, keepdims=True))
 
 

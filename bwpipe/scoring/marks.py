@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.scoring.colourfulness import colourfulness
 from bwpipe.scoring.figures import chroma_of, figures
 from bwpipe.scoring.frechet import Features
 from bwpipe.scoring.guesses import Painted
@@ -39,9 +38,7 @@ class Marks:
 
 def mark(truth: Truth, painted: Painted, eyes: Callable[[list[NDArray[np.uint8]]], Features] | None) -> Marks:
     """Compare a guess and its grey with the truth. Raises MediaError where the picture is too small."""
-    guess, grey = (
-        {**figures(rgb, truth.rgb), "colourfulness_truth": colourfulness(truth.rgb)} for rgb in (painted.rgb, truth.grey)
-    )
+    guess, grey = (figures(rgb, truth.rgb) for rgb in (painted.rgb, truth.grey))
     if painted.own_mse is not None:
         guess["own_rgb_mse"] = painted.own_mse
     guessed, true = chroma_of(painted.rgb), chroma_of(truth.rgb)

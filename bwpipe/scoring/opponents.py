@@ -2,9 +2,11 @@
 
 import torch
 
+from bwpipe.errors import UsageError
 from bwpipe.execution import Run
 from bwpipe.ledger import digest
 from bwpipe.network import load, locate
+from bwpipe.registry import UnknownNameError
 from bwpipe.scoring.files import Files, Sizing
 from bwpipe.scoring.guesses import FileGuesses, NetworkGuesses, partners
 from bwpipe.scoring.truths import Photographs
@@ -24,10 +26,15 @@ def of_network(
         device: Where the network computes.
 
     Raises:
-        UsageError: There is no such checkpoint, or no such folder.
+        UsageError: There is no such checkpoint, or no picture.
     """
     path = locate(model)
-    network, checkpoint = load(path)
+    try:
+        network, checkpoint = load(path)
+    except UsageError as error:
+        if isinstance(error.__cause__, UnknownNameError):
+            raise UsageError(f"{error}; if it is of a plug-in, name the folder with --plugins") from error
+        raise
     about = {"network": checkpoint.network, "checkpoint": path.name, "digest": digest(path)}
     network = network.to(device).to(memory_format=torch.channels_last)
     return Photographs(Files(on, run), sizing, run), NetworkGuesses(network, vividness, about)
@@ -43,11 +50,13 @@ def of_files(guess: str, truth: str, sizing: Sizing, run: Run) -> tuple[Photogra
         run: Is told what is left out.
 
     Raises:
-        UsageError: There is no such folder.
+        UsageError: There are no two pictures of the same name.
     """
     truths, guesses = Files(truth, run), Files(guess, run)
     refused = [*truths.refused, *guesses.refused]
     found = partners(*([*files.names, *(str(broken.name) for broken in files.refused)] for files in (truths, guesses)))
+    if not found:
+        raise UsageError(f"no picture in {truth} has a guess of its name in {guess}; give folders with the same names")
     alone = 0
     for files, paired, what in ((truths, found.keys(), f"guess in {guess}"), (guesses, found.values(), f"truth in {truth}")):
         for name in files.names:

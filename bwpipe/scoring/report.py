@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from bwpipe.draft import Draft
+from bwpipe.draft import WORK_FOLDER, publish
 from bwpipe.errors import RunAborted, UsageError
 
 
@@ -20,14 +20,9 @@ def check(path: Path) -> Path:
 def write(path: Path, text: str) -> None:
     """Write a report, which has its name only when it is whole. Raises RunAborted."""
     try:
-        draft = Draft(path, path.parent)
-        try:
-            draft.path.write_text(text, encoding="utf-8")
-            draft.settle()
-            draft.publish()
-        finally:
-            draft.discard()
-            with suppress(OSError):  # others may have drafts in it
-                draft.path.parent.rmdir()
+        publish(path, text.encode())
     except OSError as error:
         raise RunAborted(f"{path}: can't be written ({error.strerror}); make room, and run again") from error
+    finally:
+        with suppress(OSError):  # others may have drafts in it
+            (path.parent / WORK_FOLDER).rmdir()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bwpipe import __version__
-from bwpipe.errors import MediaError, UsageError
+from bwpipe.errors import MediaError, RunAborted, UsageError
 from bwpipe.execution import Run
 from bwpipe.scoring.frechet import LEAST, PACKAGE, SIDE, Eyes, has_weights
 from bwpipe.scoring.guesses import Guesses
@@ -67,10 +67,11 @@ def score(
 
     Raises:
         UsageError: There is not one picture to score.
+        RunAborted: There is not enough memory, or a device failed.
     """
     for broken in truths.refused:
         run.fail(broken, MediaError(broken.error))
-    eyes, note = _eyes(len(truths.names), device)
+    eyes = Eyes(device) if len(truths.names) >= LEAST and has_weights() else None
     whole, folders = Tally(), {_folder(name): Tally() for name in truths.names}
     pictures: dict[str, dict[str, dict[str, float]]] = {}
     grey = 0
@@ -85,15 +86,21 @@ def score(
             folders[_folder(name)].add(marks)
             pictures[name] = {"guess": marks.guess, "grey": marks.grey}
         show(done)
+    about = truths.told()
+    failed = len(truths.refused) + len(truths.names) - len(pictures) - grey
+    if not pictures and not failed:
+        raise UsageError(
+            f"every picture in {about['set']} is in black and white ({grey} in all); give others that are in colour"
+        )
     if not pictures:
-        raise UsageError("there is no picture in colour to compare with; give another folder of truths")
+        raise UsageError(f"{about['set']}: none can be scored: {failed} failed, {grey} are in black and white")
     protocol: dict[str, str | int | float] = {
-        **truths.told(),
+        **about,
         "pictures": len(pictures),
         "left_out_grey": grey,
-        "failed": len(truths.refused) + len(truths.names) - len(pictures) - grey,
+        "failed": failed,
         **guesses.told(),
-        "frechet": note,
+        "frechet": _frechet_note(len(pictures)),
         "version": f"bwpipe {__version__}",
     }
     standings = {name: tally.standing() for name, tally in sorted(folders.items()) if len(folders) > 1 and tally.pictures}
@@ -113,6 +120,8 @@ def _marked(
             return None if truth is None else mark(truth, guesses(truth), eyes)
         except MediaError as error:
             return error
+        except MemoryError as error:
+            raise RunAborted(f"{name}: out of memory; use fewer `workers`, or a `size`") from error
 
     threads = torch.get_num_threads()
     try:
@@ -126,13 +135,13 @@ def _folder(name: str) -> str:
     return next(iter(PurePosixPath(name).parts[:-1]), ".")
 
 
-def _eyes(pictures: int, device: torch.device) -> tuple[Eyes | None, str]:
-    """What sees the features for the Frechet distance, if that makes sense, and a remark for the protocol."""
+def _frechet_note(pictures: int) -> str:
+    """What the protocol says of the Frechet distance."""
     if pictures < LEAST:
-        return None, f"left out: {pictures} pictures are too few for it, it takes {LEAST}"
+        return f"left out: {pictures} pictures are too few for it, it takes {LEAST}"
     if not has_weights():
-        return None, f"left out: the package {PACKAGE} is not installed"
-    return Eyes(device), (
+        return f"left out: the package {PACKAGE} is not installed"
+    return (
         f"of pictures squashed to {SIDE} x {SIDE}; where there are fewer than {LEAST} it is left out, since the covariance of "
         f"{LEAST - 1} features is not determined by them"
     )

@@ -15,7 +15,7 @@ HEADS = {
     "colourfulness": ("colourful", ".1f"),
     "colourfulness_truth": ("truth's", ".1f"),
     "colourfulness_difference": ("diff.", "+.1f"),
-    "chroma_error": ("error", ".2f"),
+    "chroma_error": ("chroma err.", ".2f"),
     "chroma_ratio": ("ratio", ".3f"),
     "chroma_correlation": ("corr.", ".3f"),
     "frechet": ("Frechet", ".2f"),

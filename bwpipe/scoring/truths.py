@@ -83,7 +83,8 @@ class Photographs:
 
     def told(self) -> dict[str, str | int]:
         """What they are."""
-        return {"set": self._files.path, **self._sizing.told()}
+        rgb = "in 8 bits, within 1 of what a PNG stores, since pictures are read as luma and chroma"
+        return {"set": self._files.path, "rgb": rgb, **self._sizing.told()}
 
 
 class Validation:

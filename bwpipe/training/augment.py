@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bwpipe.base import Count
 from bwpipe.chroma import split
-from bwpipe.training.spans import ASCENDING, FactorSpan
+from bwpipe.damage.spans import ASCENDING, FactorSpan
 
 _NONE = (1.0, 1.0)
 _TINY = 1e-6

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.dataset import Dataset
+from bwpipe.errors import UsageError
 from bwpipe.training.options import TrainingOptions
 
 
@@ -21,10 +22,16 @@ class Course:
     """
 
     def __init__(self, data: Dataset, options: TrainingOptions) -> None:
-        """Lay it out; all of it follows from the options."""
+        """Lay it out; all of it follows from the options. Raises UsageError where an epoch shows less than a batch."""
         self._options = options
         self._order = lru_cache(maxsize=1)(lambda epoch: data.order(options.seed, epoch))
-        counts = [len(self._order(epoch)) // options.batch for epoch in range(1, options.epochs + 1)]
+        shown = [len(self._order(epoch)) for epoch in range(1, options.epochs + 1)]
+        if min(shown) < options.batch:
+            raise UsageError(
+                f"there are {min(shown)} pictures to train on in an epoch, less than one batch of {options.batch}; "
+                "add some, or set a smaller `fit.batch`"
+            )
+        counts = [count // options.batch for count in shown]
         self.ends = list(accumulate(counts))
         self.steps = self.ends[-1]
 

@@ -5,20 +5,20 @@ from collections.abc import Callable, Iterator
 FIGURES = {
     "training_loss": "mean loss of the steps since the last validation",
     "loss": "the sum of the losses by their weights",
-    "rgb_mse": "mean squared error in RGB, 0..1, of the network's own picture",
+    "own_rgb_mse": "mean squared error in RGB, 0..1, of the network's own picture",
     "kept_mse": "the same with the source's luma kept, as `bwpipe run` keeps it",
     "grey_mse": "the same of the picture in grey, for comparison",
-    "chroma": "mean chroma, the length of (Cb, Cr), as a share of the truth's",
-    "correlation": "Pearson's, of Cb and Cr with the truth's, over all pixels",
+    "chroma_ratio": "mean chroma, the length of (Cb, Cr), as a share of the truth's",
+    "chroma_correlation": "Pearson's, of Cb and Cr with the truth's, over all pixels",
 }
 """What the figures of a validation are; each loss has its own, too, where there are several."""
 
 GOALS: dict[str, Callable[[float], float]] = {
     "loss": lambda value: value,
-    "rgb_mse": lambda value: value,
+    "own_rgb_mse": lambda value: value,
     "kept_mse": lambda value: value,
-    "chroma": lambda value: abs(1 - value),
-    "correlation": lambda value: -value,
+    "chroma_ratio": lambda value: abs(1 - value),
+    "chroma_correlation": lambda value: -value,
 }
 """The figures that can choose the best weights; what a figure is turned into is lowest in the best."""
 

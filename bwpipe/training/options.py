@@ -63,7 +63,7 @@ class TrainingOptions(BaseModel):
     """The figure of validation that chooses the best weights."""
     patience: Count | None = None
     """End after so many epochs in a row without a better figure."""
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
     """Decides the first weights, the order of the pictures, and how they are augmented and damaged."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the products of weights (automatic mixed precision); weights, sums and losses are float32 always."""

@@ -59,7 +59,7 @@ def build(options: TrainingOptions) -> Network:
 
 
 def check_sizes(net: Network, data: Dataset, options: TrainingOptions) -> None:
-    """Refuse pictures of a size that the network can't see, and a set that is too small. Raises UsageError."""
+    """Refuse pictures of a size that the network can't see. Raises UsageError."""
     for size, remedy in ((data.size, "pairs.size"), (options.augment.crop or data.size, "fit.augment.crop")):
         if not net.takes(size, size):
             height, width = net.input_size(size, size)
@@ -69,11 +69,6 @@ def check_sizes(net: Network, data: Dataset, options: TrainingOptions) -> None:
     if options.augment.crop and options.augment.crop > data.size:
         raise UsageError(
             f"fit.augment.crop: {options.augment.crop} is more than the pictures' size, {data.size} (`pairs.size`)"
-        )
-    if len(data.training) < options.batch:
-        raise UsageError(
-            f"there are {len(data.training)} pictures to train on, less than one batch of {options.batch}; "
-            "add some, or set a smaller `fit.batch`"
         )
 
 

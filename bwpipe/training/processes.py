@@ -1,6 +1,7 @@
 """Runs a training here, or in one process for each of several devices."""
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
+from time import monotonic
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +22,7 @@ from bwpipe import plugins
 from bwpipe.channel import ChannelAborted
 from bwpipe.device import cores
 from bwpipe.errors import BwpipeError, RunAborted
-from bwpipe.execution import Run
+from bwpipe.execution import Run, sentence
 from bwpipe.report import printable
 from bwpipe.training.trainer import Task, Trainer
 
@@ -28,6 +30,8 @@ T = TypeVar("T")
 
 _LOOK = 0.2
 """Seconds between two looks at whether the run is to stop."""
+_PATIENCE = 5.0
+"""Seconds that processes have to stop by themselves."""
 
 
 def train(task: Task, device: torch.device, run: Run) -> list[dict[str, float]]:
@@ -54,16 +58,18 @@ def train(task: Task, device: torch.device, run: Run) -> list[dict[str, float]]:
             return Trainer(task, fabric, say=run.note, warn=run.warn, tick=run.raise_if_stopped).run()
     spawning = multiprocessing.get_context("spawn")
     stop, errors = spawning.Event(), spawning.SimpleQueue()
-    with _passing_on(run, stop):
+    with _watched(run, stop, errors), _deaf():
         try:
             history = shared(partial(_work, task=task, folders=run.plugins, stop=stop, errors=errors), device.type, count)
         except (ProcessRaisedException, ProcessExitedException) as error:
             run.raise_if_stopped()
             if not errors.empty():
-                raise errors.get() from None
-            raise RunAborted(f"a process of the training was lost; start it again, it goes on: {error}") from error
+                raise errors.get() from error
+            raise RunAborted("a process of the training was lost; start it again, it goes on") from error
         finally:
             errors.close()
+    run.raise_if_stopped()
+    assert history is not None  # only a training that was stopped gives none
     return history
 
 
@@ -93,24 +99,35 @@ def _tidily(fabric: Fabric, work: Callable[[Fabric], T]) -> T:
     return made
 
 
-def _work(fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event, errors: Any) -> list[dict[str, float]]:
-    """What one of several processes does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one hears it too, and says when to stop
+def _work(fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event, errors: Any) -> list[dict[str, float]] | None:
+    """What one of several processes does; None where it was to stop."""
     parent = multiprocessing.parent_process()
 
     def tick() -> None:
-        if stop.is_set() or not (parent and parent.is_alive()):
+        if not (parent and parent.is_alive()):
+            os._exit(1)  # another training may hold the folder by now
+        if stop.is_set():
             raise ChannelAborted
 
     def say(text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)
 
+    def note(text: str) -> None:
+        if not task.quiet:
+            say(text)
+
     try:
         plugins.load(folders)
+        tick()
         with _threads(max(1, (task.options.threads or cores()) // fabric.world_size)):
-            return Trainer(task, fabric, say=say, warn=lambda text: say(f"warning: {text}"), tick=tick).run()
+            return Trainer(task, fabric, say=note, warn=lambda text: say(f"warning: {text}"), tick=tick).run()
+    except ChannelAborted:
+        return None
     except (BwpipeError, OSError) as error:
         errors.put(error)
+        raise
+    except Exception as error:
+        errors.put(RunAborted(sentence(error)))
         raise
 
 
@@ -126,17 +143,36 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _passing_on(run: Run, stop: Event) -> Iterator[None]:
-    """Tell other processes when the run is to stop."""
+def _deaf() -> Iterator[None]:
+    """Processes that are started within don't hear signals that a whole group gets: they stop when they are told to."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _watched(run: Run, stop: Event, errors: Any) -> Iterator[None]:
+    """Tell the processes that are started within when the run is to stop, or one has failed; end those that do not listen."""
     over = Signal()
+    others = multiprocessing.active_children()
 
     def look() -> None:
+        told: float | None = None
         while not over.wait(_LOOK):
-            if _raises(run.raise_if_stopped):
+            if told is None and (_raises(run.raise_if_stopped) or not errors.empty()):
+                told = monotonic()
                 stop.set()
-                return
+            if told is not None and monotonic() - told > _PATIENCE:
+                for process in multiprocessing.active_children():
+                    if process not in others:
+                        process.kill()
 
-    thread = Thread(target=look, name="stop")
+    thread = Thread(target=look, name="watch")
     thread.start()
     try:
         yield

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from bwpipe.draft import WORK_FOLDER, Draft, clear
+from bwpipe.draft import WORK_FOLDER, clear, publish
 from bwpipe.errors import UsageError
 
 KEPT = 2
@@ -47,16 +47,22 @@ class Tally:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Keep other trainings out of a folder. Raises UsageError where there is one already."""
+    """Make a folder and keep other trainings out of it. Raises UsageError where there is one already, or it can't be made."""
     work = folder / WORK_FOLDER
-    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / "lock")
     try:
-        with FileLock(work / "lock", timeout=0):
-            yield
+        work.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(
             f"{folder}: another training keeps its state here; wait for its end, or choose another folder"
         ) from None
+    except OSError as error:
+        raise UsageError(f"{folder}: a training can't keep its state here ({error.strerror}); choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class States:
@@ -127,18 +133,6 @@ def forget(folder: Path) -> None:
     """Remove all states of a folder."""
     for path in _found(folder):
         path.unlink()
-
-
-def publish(path: Path, data: bytes | memoryview) -> None:
-    """Write a file under its final name once it is whole. Raises OSError, with what was there before unharmed."""
-    draft = Draft(path, path.parent)
-    try:
-        draft.path.write_bytes(data)
-        draft.settle()
-        draft.publish()
-    except BaseException:
-        draft.discard()
-        raise
 
 
 def _found(folder: Path) -> list[Path]:

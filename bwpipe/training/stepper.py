@@ -21,6 +21,9 @@ from bwpipe.training.state import Part
 from bwpipe.training.validation import look
 from bwpipe.training.views import Shower, seed_of
 
+_CHANCE = 4
+"""As the numbers in `views`: for what is random in a network itself."""
+
 
 class Stepper:
     """A network, its losses and its optimiser, in one process of one or more.
@@ -74,7 +77,7 @@ class Stepper:
         return {name: part for name, part in parts.items() if part is not None}
 
     def step(self, step: int) -> dict[str, float]:
-        """Make a step, unless a loss is not finite.
+        """Make a step, unless a loss or the gradient is not finite.
 
         Returns:
             Each loss, and under "loss" their weighted sum, the means over the batch of all processes; the learning rate;
@@ -89,22 +92,23 @@ class Stepper:
         if not all(map(math.isfinite, losses.values())):
             return losses
         self._scaler.unscale_(self._optimiser)
-        norm = clip_grad_norm_(self.network.parameters(), options.clip or math.inf)
-        self._scaler.step(self._optimiser)
-        self._scaler.update()
-        if self._average:
-            self._average.update_parameters(self.network)
-        return {**losses, "rate": rate, "gradient": float(norm)}
+        norm = float(clip_grad_norm_(self.network.parameters(), options.clip or math.inf))
+        if math.isfinite(norm) or self._scaler.is_enabled():  # the scaler leaves such a step out, and tries a smaller scale
+            self._scaler.step(self._optimiser)
+            self._scaler.update()
+            if self._average:
+                self._average.update_parameters(self.network)
+        return {**losses, "rate": rate, "gradient": norm}
 
     def gradients(self, step: int) -> dict[str, float]:
         """Work the batch of a step through, so that every weight has its gradient; the losses, as `step` gives them."""
         places = self.course.places(step)
         self._optimiser.zero_grad()
+        views = self.shower.views(step, places)
         sums: dict[str, Tensor] = {}
         for part in self._shares(len(places)):
-            views = self.shower.views(step, places, part)
             with self._chances(step, part.start):
-                shown = look(self.network, views, self.autocast())
+                shown = look(self.network, views[part], self.autocast())
             total, each = self.losses(shown)
             share = (part.stop - part.start) / len(places)
             self._scaler.scale(total * share).backward()
@@ -130,6 +134,12 @@ class Stepper:
         first = self._fabric.global_rank * parts
         return [slice(i * size, (i + 1) * size) for i in range(first, first + parts)]
 
+    def agreed(self, here: bool) -> bool:
+        """Whether something holds in any of the processes; all of them must ask."""
+        if self._fabric.world_size == 1:
+            return here
+        return bool(self._summed(torch.tensor(float(here), device=self._fabric.device)))
+
     def _summed(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
         summed: Tensor = self._fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
@@ -140,5 +150,5 @@ class Stepper:
         """Within it, a network's own chance, such as drop-out, follows from the step."""
         device = self._fabric.device
         with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
-            torch.manual_seed(seed_of(self._options.seed, step, start, 1))
+            torch.manual_seed(seed_of(self._options.seed, _CHANCE, step, start))
             yield

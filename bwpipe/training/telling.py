@@ -32,8 +32,7 @@ class Telling:
             self._progress = stack.enter_context(
                 closing(
                     Progress(
-                        epochs=self._epochs,
-                        steps=course.steps // self._epochs,
+                        ends=course.ends,
                         done=tally.step,
                         batch=self._batch,
                         say=say,

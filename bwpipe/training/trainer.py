@@ -13,12 +13,13 @@ from lightning_fabric import Fabric
 from bwpipe import __version__
 from bwpipe.channel import ChannelAborted
 from bwpipe.dataset import Dataset
+from bwpipe.draft import publish
 from bwpipe.errors import RunAborted
 from bwpipe.network import Checkpoint, packed
 from bwpipe.training.goals import best
 from bwpipe.training.memory import keep_freed
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.state import States, publish
+from bwpipe.training.state import States
 from bwpipe.training.stepper import Stepper
 from bwpipe.training.telling import Telling
 from bwpipe.training.validation import show, validate
@@ -98,15 +99,20 @@ class Trainer:
         if not self._fabric.is_global_zero:
             self._go(None)
         elif self._due() or not self._over():
+            page = self._task.folder / "progress.html"
+            steps = f"{self._tally.step} of {self._stepper.course.steps}"
+            self._say(f"fit: {steps} steps are made; {page} shows how far it is")
             with closing(Telling(self._task, self._tally, self._stepper.course, self._say)) as telling:
                 self._go(telling)
+        else:
+            self._say("fit: the training is at its end already")
         return self._tally.history
 
     def _go(self, telling: Telling | None) -> None:
         tally = self._tally
         try:
             while self._due() or not self._over():
-                self._tick()
+                self._stop_if_asked()
                 if self._due():
                     self._validate(telling)
                 else:
@@ -119,6 +125,16 @@ class Trainer:
             if telling:
                 self._keep()
             raise
+
+    def _stop_if_asked(self) -> None:
+        """Raise ChannelAborted in all processes where one was asked to stop."""
+        asked = False
+        try:
+            self._tick()
+        except ChannelAborted:
+            asked = True
+        if self._stepper.agreed(asked):
+            raise ChannelAborted
 
     def _due(self) -> bool:
         """Whether an epoch is over and not measured yet."""
@@ -137,24 +153,42 @@ class Trainer:
         )
 
     def _step(self) -> dict[str, float]:
-        tally, course = self._tally, self._stepper.course
+        tally = self._tally
         values = self._stepper.step(tally.step)
-        if bad := [name for name, value in values.items() if name != "gradient" and not math.isfinite(value)]:
-            if self._fabric.is_global_zero:
-                self._states.drop(tally.step)
-            raise RunAborted(
-                f"{bad[0]} is {values[bad[0]]} at step {tally.step + 1}, in epoch {course.epoch(tally.step)}; "
-                "start over (`bwpipe train --restart`) with a lower `fit.rate`"
-            )
+        harmless = {"gradient"} if self._task.options.precision == "float16" else set()
+        self._refuse({name: value for name, value in values.items() if name not in harmless}, f"at step {tally.step + 1}")
         tally.step += 1
         tally.loss += values["loss"]
         return values
 
+    def _refuse(self, figures: dict[str, float], when: str) -> None:
+        """Raise RunAborted where a figure is not finite; the weights that gave it are not kept."""
+        if bad := [name for name, value in figures.items() if not math.isfinite(value)]:
+            if self._fabric.is_global_zero:
+                self._states.drop(self._tally.step)
+            raise RunAborted(
+                f"{bad[0]} is {figures[bad[0]]} {when}, in epoch {len(self._tally.history) + 1}; "
+                "start over (`bwpipe train --restart`) with a lower `fit.rate`"
+            )
+
     def _validate(self, telling: Telling | None) -> None:
         """Measure, publish the weights if they are the best, and tell. Raises RunAborted."""
         tally, stepper, task = self._tally, self._stepper, self._task
-        figures: dict[str, float] = {}
+        figures = self._fabric.broadcast(self._figures() if telling else {})
+        if not figures:
+            raise ChannelAborted
+        self._refuse(figures, f"in the validation after step {tally.step}")
+        tally.history.append(figures)
+        tally.loss = 0.0
         if telling:
+            if best(tally.history, task.options.goal) == len(tally.history):
+                publish(task.folder / BEST, packed(stepper.fitted, self._checkpoint()))
+            telling.validated(tally.history, show(stepper.fitted, stepper.shower, task.data.validation[:_SHOWN]))
+
+    def _figures(self) -> dict[str, float]:
+        """Those of the weights as they are; none where the training is to stop meanwhile."""
+        tally, stepper, task = self._tally, self._stepper, self._task
+        try:
             figures = validate(
                 stepper.fitted,
                 stepper.losses,
@@ -164,20 +198,10 @@ class Trainer:
                 autocast=stepper.autocast,
                 tick=self._tick,
             )
-            steps = tally.step - int(tally.history[-1]["step"] if tally.history else 0)
-            figures = {"step": tally.step, "epoch": len(tally.history) + 1, "training_loss": tally.loss / steps, **figures}
-        figures = self._fabric.broadcast(figures)
-        if bad := [name for name, value in figures.items() if not math.isfinite(value)]:
-            raise RunAborted(
-                f"{bad[0]} is {figures[bad[0]]} after step {tally.step}; "
-                "start over (`bwpipe train --restart`) with a lower `fit.rate`"
-            )
-        tally.history.append(figures)
-        tally.loss = 0.0
-        if telling:
-            if best(tally.history, task.options.goal) == len(tally.history):
-                publish(task.folder / BEST, packed(stepper.fitted, self._checkpoint()))
-            telling.validated(tally.history, show(stepper.fitted, stepper.shower, task.data.validation[:_SHOWN]))
+        except ChannelAborted:
+            return {}
+        steps = tally.step - int(tally.history[-1]["step"] if tally.history else 0)
+        return {"step": tally.step, "epoch": len(tally.history) + 1, "training_loss": tally.loss / steps, **figures}
 
     def _keep(self) -> None:
         self._states.keep(self._tally)

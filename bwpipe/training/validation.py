@@ -66,7 +66,7 @@ def validate(
             correlation.add(*pair)
     guessed, wanted = sums.pop("guessed"), sums.pop("true")
     means = {name: value / len(places) for name, value in sums.items()}
-    return {**means, "chroma": guessed / wanted, "correlation": correlation.value}
+    return {**means, "chroma_ratio": guessed / wanted, "chroma_correlation": correlation.value}
 
 
 def show(network: Network, shower: Shower, places: NDArray[np.intp]) -> NDArray[np.uint8]:
@@ -86,7 +86,7 @@ def _figures(shown: Shown, losses: Combined) -> dict[str, Tensor]:
     guess, luma, chroma, rgb = shown.looks[0].guess, shown.luma, _enlarged(shown), shown.rgb
     figures = {"loss": total, **(each if len(each) > 1 else {})}
     if guess.rgb is not None:
-        figures["rgb_mse"] = mse_loss(guess.rgb, rgb)
+        figures["own_rgb_mse"] = mse_loss(guess.rgb, rgb)
     return figures | {
         "kept_mse": mse_loss(join(luma, chroma), rgb),
         "grey_mse": mse_loss(luma.expand_as(rgb), rgb),

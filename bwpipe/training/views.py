@@ -11,6 +11,9 @@ from bwpipe.dataset import Dataset
 from bwpipe.losses.truth import moved
 from bwpipe.training.options import TrainingOptions
 
+_AUGMENT, _DAMAGE, _VALIDATION = 1, 2, 3
+"""What tells the random numbers of one use from those of another, between the seed and the step."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
@@ -28,9 +31,16 @@ class Views:
     seen: list[Tensor]
     shifts: list[tuple[int, int]]
 
+    def __getitem__(self, part: slice) -> "Views":
+        """Those of some of the pictures."""
+        return Views(self.luma[part], self.rgb[part], [each[part] for each in self.seen], self.shifts)
+
 
 class Shower:
-    """Makes the views of each step; they follow from the seed, the step, and which part of its batch they are."""
+    """Makes the views of each step; they follow from the seed and the step.
+
+    The whole batch is made, however many processes and parts share it: what is random in it must not depend on that.
+    """
 
     def __init__(self, data: Dataset, options: TrainingOptions, looks: int, device: torch.device) -> None:
         """`looks` of each picture are made, on the device."""
@@ -39,20 +49,15 @@ class Shower:
         self._looks = looks
         self._device = device
 
-    def views(self, step: int, places: NDArray[np.intp], part: slice) -> Views:
-        """Show a part of a batch: the pictures of `places[part]`, as they are shown within all of `places`."""
+    def views(self, step: int, places: NDArray[np.intp]) -> Views:
+        """Show the pictures of a batch."""
         options = self._options
-        chances = np.random.default_rng([options.seed, step])
+        chances = np.random.default_rng([options.seed, _AUGMENT, step])
         drawn = options.augment.draw(len(places), self._data.size, chances)
         shifts = [(0, 0), *(self._shift(chances) for _ in range(1, self._looks))]
-        luma, rgb = self._data.batch(places[part], self._device)
-        luma, rgb = options.augment.apply(luma, rgb, drawn[part])
-        generator = torch.Generator(self._device).manual_seed(seed_of(options.seed, step, part.start))
-        seen = []
-        for shift in shifts:
-            grey, colours = (moved(each, shift) for each in (luma, rgb))
-            seen.append(options.damage(grey, colours, generator) if options.damage else grey)
-        return Views(luma, rgb, seen, shifts)
+        luma, rgb = options.augment.apply(*self._data.batch(places, self._device), drawn)
+        generator = torch.Generator(self._device).manual_seed(seed_of(options.seed, _DAMAGE, step))
+        return Views(luma, rgb, [self._seen(luma, rgb, shift, generator) for shift in shifts], shifts)
 
     def plainly(self, places: NDArray[np.intp], start: int) -> Views:
         """Show whole pictures as they are, for validation; further looks are damaged and moved, each time in the same way.
@@ -61,16 +66,18 @@ class Shower:
             places: (N,) which.
             start: How many pictures were shown before.
         """
-        options = self._options
         luma, rgb = self._data.batch(places, self._device)
-        seed = seed_of(options.seed, start)
         seen, shifts = [luma], [(0, 0)]
-        for number in range(1, self._looks):
-            shifts.append(self._shift(np.random.default_rng([seed, number])))
-            grey, colours = (moved(each, shifts[-1]) for each in (luma, rgb))
-            generator = torch.Generator(self._device).manual_seed(seed + number)
-            seen.append(options.damage(grey, colours, generator) if options.damage else grey)
+        for look in range(1, self._looks):
+            seed = seed_of(self._options.seed, _VALIDATION, look, start)
+            shifts.append(self._shift(np.random.default_rng(seed)))
+            seen.append(self._seen(luma, rgb, shifts[-1], torch.Generator(self._device).manual_seed(seed)))
         return Views(luma, rgb, seen, shifts)
+
+    def _seen(self, luma: Tensor, rgb: Tensor, shift: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """What a look shows to the network."""
+        luma, rgb = moved(luma, shift), moved(rgb, shift)
+        return self._options.damage(luma, rgb, generator) if self._options.damage else luma
 
     def _shift(self, chances: np.random.Generator) -> tuple[int, int]:
         most = self._options.shift

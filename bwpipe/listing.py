@@ -1,0 +1,58 @@
+"""The commands that list what there is: `bwpipe stages`, `bwpipe models`, `bwpipe losses`."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bwpipe.errors import UsageError
+
+Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one, with its options.", show_default=False)]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins, as in a graph; may be given several times."),
+]
+
+
+def stages(name: Name = None, plugins: Plugins = None) -> None:
+    """List the stages that a graph can use, or describe one."""
+    from bwpipe.base import stages as registry
+    from bwpipe.describe import describe_stage
+
+    _list(registry, name, describe_stage, plugins or [])
+
+
+def models(name: Name = None, plugins: Plugins = None) -> None:
+    """List the networks, or describe one."""
+    from bwpipe.describe import describe_network
+    from bwpipe.network import networks as registry
+
+    _list(registry, name, describe_network, plugins or [])
+
+
+def losses(name: Name = None, plugins: Plugins = None) -> None:
+    """List the losses that `fit` can make small, or describe one."""
+    import bwpipe.losses.combined  # noqa: F401 (it imports each loss, which registers it)
+    from bwpipe.describe import describe_loss
+    from bwpipe.losses import losses as registry
+
+    _list(registry, name, describe_loss, plugins or [])
+
+
+def _list(registry: Any, name: str | None, describe: Callable[[Any], Iterable[str]], folders: list[Path]) -> None:
+    from bwpipe import plugins
+    from bwpipe.registry import UnknownNameError
+
+    plugins.load(folder.expanduser() for folder in folders)
+    try:
+        lines = describe(registry[name]) if name else [f"{each:12}  {first_line(registry[each])}" for each in registry]
+    except UnknownNameError as error:
+        raise UsageError(str(error)) from None
+    for line in lines:
+        print(line)
+
+
+def first_line(cls: type) -> str:
+    """The first line of a class's docstring."""
+    return (cls.__doc__ or "").strip().partition("\n")[0]
