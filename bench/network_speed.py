@@ -52,7 +52,7 @@ def encoding(precision: str, frames: list[Frame], batch: int) -> Callable[[], An
             net(part.contiguous(memory_format=torch.channels_last))
 
     def run() -> None:
-        for _ in ordered(one, seen.split(batch), cores()):
+        for _ in ordered(one, torch.split(seen, batch), cores()):
             pass
 
     return run
@@ -86,7 +86,7 @@ def lines(model: str, side: int, count: int, repeat: int) -> Iterator[str]:
     """The report, line by line as it is found."""
     plugins.load()
     frames = frames_of(count, side)
-    stage: Any = stages["colorize"](model=model)
+    stage: Any = stages["colorize"].model_validate({"model": model})
     yield f"{model}, {side} x {side}, {count} frames, {cores()} cores, batch {stage.batch}, medians of {repeat}"
     calls: dict[str, Callable[[], Any]] = {}
     for precision in PRECISIONS:
