@@ -14,6 +14,7 @@ from bwpipe.color import codes
 from bwpipe.draft import Draft
 from bwpipe.enlarge import enlarge
 from bwpipe.film import Film
+from bwpipe.film.changes import changes
 from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, container_for
 from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.write import FilmWriter
@@ -56,6 +57,7 @@ class Write(Sink):
     """How many pictures are written at a time."""
 
     _run: Run = PrivateAttr()
+    _told: set[Film] = PrivateAttr(default_factory=set)
     _open: dict[Unit, tuple[Draft, "_PictureTarget | _FilmTarget"]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -119,6 +121,7 @@ class Write(Sink):
         film = unit.media
         if not isinstance(film, Film):
             raise TypeError(f"{film.name} is no film")
+        self._tell_changes(film)
         draft = Draft(self.target(unit), self.folder)
         try:
             writer = FilmWriter(draft.path, film, self.encoding, stop=unit.stop, warn=self._warner(film))
@@ -132,12 +135,20 @@ class Write(Sink):
             raise
         return draft
 
+    def _tell_changes(self, film: Film) -> None:
+        """Say once what becomes other than it was."""
+        if film not in self._told:
+            self._told.add(film)
+            for text in changes(film, self.encoding):
+                self._run.warn(text, film, each=True)
+
     def _warner(self, film: Film) -> Callable[[str], None]:
         return lambda text: self._run.warn(text, film, each=True)
 
     def _open_target(self, unit: Unit, path: Path) -> "_PictureTarget | _FilmTarget":
         media = unit.media
         if isinstance(media, Film):
+            self._tell_changes(media)
             return _FilmTarget(SegmentWriter(path, media, self.encoding), media, self.encoding)
         if isinstance(media, Picture):
             return _PictureTarget(
