@@ -1,6 +1,6 @@
 """The `write` stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Annotated
@@ -14,7 +14,9 @@ from bwpipe.color import codes
 from bwpipe.draft import Draft
 from bwpipe.enlarge import enlarge
 from bwpipe.film import Film
+from bwpipe.film.changes import changes
 from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, container_for
+from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.write import FilmWriter
 from bwpipe.picture import Picture
 from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
@@ -55,6 +57,7 @@ class Write(Sink):
     """How many pictures are written at a time."""
 
     _run: Run = PrivateAttr()
+    _told: set[Film] = PrivateAttr(default_factory=set)
     _open: dict[Unit, tuple[Draft, "_PictureTarget | _FilmTarget"]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -86,8 +89,8 @@ class Write(Sink):
         self._run = run
 
     def open(self, unit: Unit) -> None:
-        """Begin a file."""
-        draft = Draft(self.target(unit), self.folder)
+        """Begin a file, or a fragment of a film."""
+        draft = Draft(self.fragment(unit) if unit.media.kind == "film" else self.target(unit), self.folder)
         try:
             self._open[unit] = draft, self._open_target(unit, draft.path)
         except BaseException:
@@ -113,13 +116,40 @@ class Write(Sink):
             target.abandon()
             draft.discard()
 
+    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
+        """Join the fragments of a film, and copy its other streams in."""
+        film = unit.media
+        if not isinstance(film, Film):
+            raise TypeError(f"{film.name} is no film")
+        self._tell_changes(film)
+        draft = Draft(self.target(unit), self.folder)
+        try:
+            writer = FilmWriter(draft.path, film, self.encoding, stop=unit.stop, warn=self._warner(film))
+            try:
+                writer.join(fragments)
+                writer.close()
+            finally:
+                writer.abandon()
+        except BaseException:
+            draft.discard()
+            raise
+        return draft
+
+    def _tell_changes(self, film: Film) -> None:
+        """Say once what becomes other than it was."""
+        if film not in self._told:
+            self._told.add(film)
+            for text in changes(film, self.encoding):
+                self._run.warn(text, film, each=True)
+
+    def _warner(self, film: Film) -> Callable[[str], None]:
+        return lambda text: self._run.warn(text, film, each=True)
+
     def _open_target(self, unit: Unit, path: Path) -> "_PictureTarget | _FilmTarget":
         media = unit.media
         if isinstance(media, Film):
-            writer = FilmWriter(
-                path, media, self.encoding, stop=unit.stop, warn=lambda text: self._run.warn(text, media, each=True)
-            )
-            return _FilmTarget(writer, media, self.encoding)
+            self._tell_changes(media)
+            return _FilmTarget(SegmentWriter(path, media, self.encoding), media, self.encoding)
         if isinstance(media, Picture):
             return _PictureTarget(
                 path, target_format(media, self.format), self.quality, lambda text: self._run.warn(text, media)
@@ -146,9 +176,9 @@ class _PictureTarget:
 
 
 class _FilmTarget:
-    """A film's file, which grows frame by frame."""
+    """A film's fragment, which grows frame by frame."""
 
-    def __init__(self, writer: FilmWriter, film: Film, encoding: Encoding) -> None:
+    def __init__(self, writer: SegmentWriter, film: Film, encoding: Encoding) -> None:
         self._writer, self._film = writer, film
         self._grid = chroma_grid(film, encoding)
         self.close, self.abandon = writer.close, writer.abandon

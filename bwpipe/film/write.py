@@ -1,42 +1,57 @@
-"""Writes a film: its luma as it came, new chroma, every time and tag, and its sound unchanged."""
+"""Writes a film: its fragments joined, every time and tag, and its sound unchanged."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+from array import array
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import av.error
-from av.codec.context import Flags as CodecFlags
+import numpy as np
 from av.packet import Packet
 from av.stream import Stream
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
-from bwpipe.film import Film
-from bwpipe.film.codec import Encoding, container_for, encoder, encoder_options, pixel_format
-from bwpipe.film.pixels import layout, plane
+from bwpipe.film import Film, open_container
+from bwpipe.film.carry import Carried, kept
+from bwpipe.film.codec import Encoding, container_for, encoder
+from bwpipe.film.decoding import decoding_times
+from bwpipe.film.encode import configure, refused
+from bwpipe.film.fragment import Fragment
+from bwpipe.film.lost import lost_tags
 from bwpipe.film.read import Warn
-from bwpipe.film.sound import Sound, kept
-from bwpipe.frame import Luma
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 _BUFFER = 1 << 18
+_KNOWN = frozenset(
+    {"title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping", "lyrics"}
+    | {"description", "synopsis", "show", "episode_id", "network", "keywords", "creation_time", "language"}
+)
+"""The tags that iTunes' list in MP4 has a place for. With others, all go into QuickTime's list of keys, which has no covers."""
 _FINEST = 2**31 - 1
 """The most ticks a second that MP4 can count."""
 
 
 class FilmWriter:
-    """Writes one film. The same frames and encoding give the same bytes, whatever the number of cores."""
+    """Joins the fragments of a film, without coding them again, and copies the other streams in.
+
+    The same fragments give the same bytes. Memory grows by some 50 bytes a frame.
+    """
 
     def __init__(self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, warn: Warn) -> None:
         """Open the file and write its header.
 
         Args:
             path: The file, replaced if it exists; it becomes a `container_for(film, encoding)`, whatever its name.
-            film: Where the frames and the sound come from.
-            encoding: How to code the picture.
+            film: Where the other streams come from.
+            encoding: How the picture was coded.
             stop: The unit's: where the frames end before the film does, its sound ends with them.
             warn: Told of each thing that can't be kept.
 
@@ -44,13 +59,11 @@ class FilmWriter:
             MediaError: The film can't be coded like this.
             OSError: The file can't be written.
         """
+        self._path = path
         self._film = film
         self._warn = warn
         self._whole = stop is None or stop >= len(film.times)
-        self._pix_fmt = pixel_format(film, encoding)
         self._container = container_for(film, encoding)
-        self._durations: dict[int | None, int] = {}
-        self._end = Fraction(0)
         self._file = path.open("wb")
         try:
             self._output = av.open(
@@ -61,98 +74,116 @@ class FilmWriter:
                 metadata_errors="surrogateescape",
                 buffer_size=_BUFFER,
             )
-            self._output.metadata.update(kept(film.metadata[0]))
-            self._picture = self._add_picture(encoding)
-            self._sound = Sound(film, self._output, self._container, warn)
+            self._output.metadata.update(kept(film.metadata[0], self._container.muxer))
+            self._picture = self._add_streams(encoding)
+            self._output.set_chapters(self._chapters(stop))
             self._output.start_encoding()
+            covers = {track.index for track in film.tracks if track.cover}
+            self._copies = sorted({film.place, *self._carried.outputs} - covers)
         except BaseException as error:
             self.abandon()
             if isinstance(error, av.error.FFmpegError):
-                raise MediaError(
-                    f"its picture can't be coded with {encoding.codec} and these options ({error.strerror})"
-                ) from error
+                raise refused(encoding, error) from error
             raise
-        self._warn_of_changes(encoding)
 
-    def write(self, luma: Luma, chroma: Luma, pts: int, duration: int | None) -> None:
-        """Add a frame.
+    def join(self, paths: Sequence[Path]) -> None:
+        """Write the frames of fragments and the other streams.
 
         Args:
-            luma: (H, W) in the film's depth, copied as it is.
-            chroma: (2, h, w) codes of Cb and Cr in the film's depth and range, on `chroma_grid(film, encoding)`.
-            pts: When it is shown, in the film's time base; later than the frame before it.
-            duration: How long, in the same units; None for the film's usual time.
+            paths: The fragments, in order.
 
         Raises:
-            MediaError: The encoder or the container refuses it.
-            OSError: The file can't be written.
+            MediaError: They don't fit together or are damaged, or the container refuses them.
+            OSError: A file can't be read or written.
         """
-        frame = VideoFrame(self._film.width, self._film.height, self._pix_fmt)
-        for index, samples in enumerate((luma, *chroma)):
-            target = plane(frame, index, self._film.depth, writeable=True)
-            if samples.shape != target.shape or samples.dtype != target.dtype:
-                raise ValueError(f"plane {index} is {samples.dtype} {samples.shape}, not {target.dtype} {target.shape}")
-            target[:] = samples
-        time_base = self._film.time_base
-        shown = duration or max(round(1 / ((self._film.rate or 25) * time_base)), 1)
-        self._durations[pts] = shown
-        self._end = (pts + shown) * time_base
-        frame.pts, frame.time_base, frame.duration = pts, time_base, shown
-        frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = self._film.tags
-        self._encode(frame)
+        decoded = iter(self._decoding_times(paths))
+        end = Fraction(0)
+        for path in paths:
+            with closing(Fragment(path)) as fragment:
+                for coded in fragment.packets():
+                    packet = Packet(fragment.data(coded))
+                    packet.stream, packet.time_base = self._picture, self._film.time_base
+                    packet.pts, packet.dts, packet.duration = coded.pts, int(next(decoded)), coded.duration
+                    packet.is_keyframe = coded.key
+                    self._mux(self._carried.until(packet.dts * packet.time_base))
+                    self._mux([packet])
+                    end = max(end, (coded.pts + coded.duration) * self._film.time_base)
+        self._mux(self._carried.until(None if self._whole else end))
 
     def close(self) -> None:
-        """Write what is left, and finish the file. Raises MediaError, OSError."""
-        self._encode(None)
-        self._mux(self._sound.until(None if self._whole else self._end))
+        """Finish the file. Raises MediaError, OSError."""
         try:
             self._output.close()
         except av.error.FFmpegError as error:
             raise MediaError(f"the file can't be finished ({error.strerror})") from error
         self._file.close()
-        self._sound.close()
+        self._carried.close()
+        for text in lost_tags(self._film, self._path, self._container.muxer, self._copies):
+            self._warn(text)
 
     def abandon(self) -> None:
         """Let go of the file, unfinished; after `close` it does nothing."""
         with suppress(OSError):  # such as of a full disk, which has been said
             self._file.close()  # first: the muxer then writes no end into it
-        for part in ("_output", "_sound"):
+        for part in ("_output", "_carried"):
             if hasattr(self, part):
                 getattr(self, part).close()
 
-    def _encode(self, frame: VideoFrame | None) -> None:
-        try:
-            for packet in self._picture.encode(frame):
-                packet.duration = self._durations.pop(packet.pts, 0)
-                self._mux(self._sound.until((packet.dts or 0) * packet.time_base))
-                self._mux([packet])
-        except av.error.FFmpegError as error:
-            raise MediaError(f"the encoder refuses a frame ({error.strerror})") from error
+    def _decoding_times(self, paths: Sequence[Path]) -> NDArray[np.int64]:
+        """When each coded frame is to be decoded. Raises MediaError for fragments that no decoder could read in a row."""
+        shown = array("q")
+        setup = self._picture.codec_context.extradata or b""
+        for path in paths:
+            with closing(Fragment(path)) as fragment:
+                if fragment.setup != setup:
+                    raise MediaError("its segments were coded by encoders that differ: run with --restart")
+                shown.extend(packet.pts for packet in fragment.packets())
+        if not shown:
+            raise MediaError("none of its frames came to be written")
+        return decoding_times(np.array(shown, np.int64))
 
     def _mux(self, packets: Iterable["Packet[Stream]"]) -> None:
-        for packet in packets:
-            self._output.mux_one(packet)
+        try:
+            for packet in packets:
+                self._output.mux_one(packet)
+        except av.error.FFmpegError as error:
+            raise MediaError(f"{self._container.suffix} can't hold it ({error.strerror})") from error
+
+    def _add_streams(self, encoding: Encoding) -> VideoStream:
+        """All streams, in the order of the film's file; the picture's is returned."""
+        film = self._film
+        self._carried = Carried(film, self._output, self._container.muxer, self._warn)
+        for track in film.tracks:
+            if track.index < film.place:
+                self._carried.add(track)
+        picture = self._add_picture(encoding)
+        for track in film.tracks:
+            if track.index > film.place:
+                self._carried.add(track)
+        return picture
+
+    def _chapters(self, stop: int | None) -> "list[Chapter]":
+        """The film's chapters, as far as it is read."""
+        with open_container(self._film.path) as container:
+            chapters = container.chapters()
+        if self._whole or stop is None:
+            return chapters
+        end = int(self._film.times[stop]) * self._film.time_base
+        kept_ones = []
+        for chapter in chapters:
+            ticks = chapter["time_base"] or Fraction(1)
+            if chapter["start"] * ticks < end:
+                kept_ones.append({**chapter, "end": min(chapter["end"], int(end / ticks))})
+        return kept_ones
 
     def _add_picture(self, encoding: Encoding) -> VideoStream:
         film = self._film
-        stream = self._output.add_stream(
-            encoder(encoding.codec).name,
-            rate=film.rate or 25,
-            options=encoder_options(encoding),
-            width=film.width,
-            height=film.height,
-            pix_fmt=self._pix_fmt,
-            time_base=film.time_base,
-        )
+        stream = self._output.add_stream(encoder(encoding.codec).name, rate=film.rate or 25, time_base=film.time_base)
         assert isinstance(stream, VideoStream)
-        context = stream.codec_context
-        context.color_range, context.colorspace, context.color_primaries, context.color_trc = film.tags
-        context.thread_count = encoding.threads
-        context.flags |= CodecFlags.bitexact.value | CodecFlags.frame_duration.value
-        if film.sample_aspect:
-            context.sample_aspect_ratio = film.sample_aspect
+        configure(stream.codec_context, film, encoding)
         stream.set_display_matrix(film.display)
-        stream.metadata.update(kept(film.metadata[1]))
+        stream.metadata.update(kept(film.metadata[1], self._container.muxer))
+        stream.disposition = film.disposition
         return stream
 
     def _muxer_options(self) -> dict[str, str]:
@@ -162,22 +193,7 @@ class FilmWriter:
         ticks = self._film.time_base.denominator
         # in these parts of a second starts are counted: each tick of the picture and each sample of sound should be a number
         common = lcm(ticks, *(track.rate for track in self._film.tracks if track.rate))
+        unusual = set(kept(self._film.metadata[0], self._container.muxer)) - _KNOWN
+        if unusual and not any(track.cover for track in self._film.tracks):
+            same["movflags"] = "use_metadata_tags"
         return {**same, "video_track_timescale": str(ticks), "movie_timescale": str(common if common <= _FINEST else ticks)}
-
-    def _warn_of_changes(self, encoding: Encoding) -> None:
-        film, suffix = self._film, self._container.suffix
-        if film.name.suffix.lower() != suffix:
-            self._warn(
-                f"it becomes {suffix}, since its own container can't hold {encoding.codec} with all sound, times and tags"
-            )
-        if self._container.muxer in {"matroska", "webm"} and "matroska" not in film.container:
-            sound = any(track.rate for track in film.tracks)
-            if sound or (film.times * film.time_base.numerator * 1000 % film.time_base.denominator).any():
-                self._warn("Matroska counts in milliseconds: times that are none are rounded, each by itself")
-        finer = layout(self._pix_fmt).chroma == (0, 0) and layout(film.pix_fmt).chroma != (0, 0)
-        if finer and (film.width % 2 or film.height % 2) and not encoding.pix_fmt:
-            self._warn(f"it becomes {self._pix_fmt}, which not every player shows: {encoding.codec} needs that for an odd size")
-        if film.interlaced:
-            self._warn("its lines are interlaced and are kept so, but are no longer marked as such")
-        if film.chapters:
-            self._warn("its chapters are left out")
