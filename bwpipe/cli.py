@@ -15,6 +15,7 @@ from bwpipe.errors import BwpipeError, RunAborted
 from bwpipe.listing import losses, models, stages
 from bwpipe.scoring.command import score
 from bwpipe.signals import InterruptedRun, interruptible
+from bwpipe.verify.command import verify
 
 if TYPE_CHECKING:
     from bwpipe.config import Graph
@@ -193,7 +194,8 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to;
             print(path)
 
 
-app.command()(_refusals()(interruptible("starts anew")(score)))
+for _long in (score, verify):
+    app.command()(_refusals()(interruptible("starts anew")(_long)))
 
 
 @app.command()

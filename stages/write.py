@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, container_f
 from bwpipe.film.write import FilmWriter
 from bwpipe.picture import Picture
 from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
+from bwpipe.provenance import KEPT, Provenance
 
 
 def _pattern(text: str) -> str:
@@ -30,6 +31,8 @@ def _pattern(text: str) -> str:
 @stage("write")
 class Write(Sink):
     """Writes pictures and films in colour: luma and all else of the file kept, in a tree that mirrors the input's."""
+
+    revision: ClassVar[int] = 2
 
     path: NoEffect[Path]
     """The folder for the output; created if missing."""
@@ -55,6 +58,7 @@ class Write(Sink):
     """How many pictures are written at a time."""
 
     _run: Run = PrivateAttr()
+    _made_by: Provenance | None = PrivateAttr(default=None)
     _open: dict[Unit, tuple[Draft, "_PictureTarget | _FilmTarget"]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -84,6 +88,7 @@ class Write(Sink):
         """Check that there is such an encoder. Raises UsageError."""
         check_encoding(self.encoding)
         self._run = run
+        self._made_by = run.provenance(self)
 
     def open(self, unit: Unit) -> None:
         """Begin a file."""
@@ -116,27 +121,30 @@ class Write(Sink):
     def _open_target(self, unit: Unit, path: Path) -> "_PictureTarget | _FilmTarget":
         media = unit.media
         if isinstance(media, Film):
+            line = self._made_by.line() if self._made_by else ""
             writer = FilmWriter(
-                path, media, self.encoding, stop=unit.stop, warn=lambda text: self._run.warn(text, media, each=True)
+                path, media, self.encoding, stop=unit.stop, line=line, warn=lambda text: self._run.warn(text, media, each=True)
             )
             return _FilmTarget(writer, media, self.encoding)
         if isinstance(media, Picture):
-            return _PictureTarget(
-                path, target_format(media, self.format), self.quality, lambda text: self._run.warn(text, media)
-            )
+            target = target_format(media, self.format)
+            return _PictureTarget(path, target, self.quality, self._made_by, lambda text: self._run.warn(text, media))
         raise TypeError(f"{media.name} is neither a picture nor a film")
 
 
 class _PictureTarget:
     """A picture's file, which is written at once."""
 
-    def __init__(self, path: Path, target: TargetFormat, quality: int, warn: Callable[[str], None]) -> None:
-        self._path, self._target, self._quality, self._warn = path, target, quality, warn
+    def __init__(
+        self, path: Path, target: TargetFormat, quality: int, made_by: Provenance | None, warn: Callable[[str], None]
+    ) -> None:
+        self._path, self._target, self._quality, self._made_by, self._warn = path, target, quality, made_by, warn
 
     def write(self, frame: Frame) -> None:
         media = frame.unit.media
         chroma = _enlarged(frame, (media.height, media.width))
-        write_picture(self._path, frame, chroma, target=self._target, quality=self._quality, warn=self._warn)
+        line = self._made_by.line(coloured=KEPT not in frame.notes) if self._made_by else ""
+        write_picture(self._path, frame, chroma, target=self._target, quality=self._quality, line=line, warn=self._warn)
 
     def close(self) -> None:
         """There is nothing left to do."""

@@ -21,6 +21,7 @@ from bwpipe.film.pixels import layout, plane
 from bwpipe.film.read import Warn
 from bwpipe.film.sound import Sound, kept
 from bwpipe.frame import Luma
+from bwpipe.provenance import noted
 
 _BUFFER = 1 << 18
 _FINEST = 2**31 - 1
@@ -30,7 +31,9 @@ _FINEST = 2**31 - 1
 class FilmWriter:
     """Writes one film. The same frames and encoding give the same bytes, whatever the number of cores."""
 
-    def __init__(self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, warn: Warn) -> None:
+    def __init__(
+        self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, line: str = "", warn: Warn
+    ) -> None:
         """Open the file and write its header.
 
         Args:
@@ -38,6 +41,7 @@ class FilmWriter:
             film: Where the frames and the sound come from.
             encoding: How to code the picture.
             stop: The unit's: where the frames end before the film does, its sound ends with them.
+            line: What its metadata are to say of how it was made; nothing if empty.
             warn: Told of each thing that can't be kept.
 
         Raises:
@@ -61,7 +65,7 @@ class FilmWriter:
                 metadata_errors="surrogateescape",
                 buffer_size=_BUFFER,
             )
-            self._output.metadata.update(kept(film.metadata[0]))
+            self._output.metadata.update(noted(kept(film.metadata[0]), line))
             self._picture = self._add_picture(encoding)
             self._sound = Sound(film, self._output, self._container, warn)
             self._output.start_encoding()
