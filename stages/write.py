@@ -19,6 +19,7 @@ from bwpipe.film.write import FilmWriter
 from bwpipe.picture import Picture
 from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
 from bwpipe.provenance import KEPT, Provenance
+from bwpipe.verify.check import check_output
 
 
 def _pattern(text: str) -> str:
@@ -54,6 +55,8 @@ class Write(Sink):
     """Of a film's encoder. They change its bytes, so the number does not follow the machine's cores."""
     options: dict[str, str] = Field(default_factory=dict)
     """Further options of the encoder, by FFmpeg's names."""
+    verify: NoEffect[bool] = False
+    """Compare each finished file with its input, as `bwpipe verify` does; where more than colour differs, the file fails."""
     workers: NoEffect[Count] = 2
     """How many pictures are written at a time."""
 
@@ -105,9 +108,11 @@ class Write(Sink):
         target.write(frame)
 
     def commit(self, unit: Unit) -> Draft:
-        """Finish the file."""
+        """Finish the file. Raises MediaError."""
         draft, target = self._open[unit]
         target.close()
+        if self.verify:
+            check_output(unit.media, draft.path)
         del self._open[unit]
         return draft
 

@@ -143,7 +143,8 @@ def _compare_metadata(was: Metadata, now: Metadata, verdict: Verdict, before: Pi
         verdict.remarks.append(f"comments and texts are lost that only {before.format} has")
     elif same:
         gone = Counter(was.own) - Counter(now.own)
-        verdict.differences += [f"its {chunk.name!r} is lost or differs" for chunk in gone]
+        names = (chunk.name.decode() if chunk.name.isalpha() else f"0x{chunk.name.hex()}" for chunk in gone)
+        verdict.differences += [f"its part {name} is lost or another" for name in names if name != "pHYs"]  # the resolution
 
 
 def _other_tags(was: bytes, now: bytes, after: Picture) -> Iterator[str]:

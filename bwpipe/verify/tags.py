@@ -33,6 +33,8 @@ _IN_MP4 = frozenset(
     }
 )
 """Tags of a file that MP4 has a place for."""
+_NO_DATE = ("1970-01-01T00:00:00", "1904-01-01T00:00:00")
+"""How a file's date reads where it has none."""
 _IDENTITY = (65536, 0, 0, 0, 65536)
 _ANGLE = 66
 """By how much a number of a display matrix may differ: Matroska holds the angle instead."""
@@ -119,6 +121,8 @@ def compare_tags(
 def _named(tags: Mapping[str, str]) -> dict[str, str]:
     """Tags by names that are the same in all containers: Matroska writes them in capitals, MP4 calls a title a name."""
     named = {key.lower().replace(" ", "_"): value for key, value in tags.items()}
+    if named.get("creation_time", "").startswith(_NO_DATE):
+        del named["creation_time"]
     if "name" in named:
         named.setdefault("title", named.pop("name"))
     return named
