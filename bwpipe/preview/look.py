@@ -15,7 +15,7 @@ from bwpipe.drive import drive, drive_source
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.execution import Run
 from bwpipe.film import Film
-from bwpipe.frame import Broken, End, Frame, Luma, Media, Unit
+from bwpipe.frame import Broken, End, Frame, Media, Unit
 from bwpipe.meter import Meter
 from bwpipe.orientation import upright
 from bwpipe.plan import recipes
@@ -97,9 +97,7 @@ def small(frame: Frame, *, coloured: bool = True) -> NDArray[np.uint8]:
     aspect = float(media.sample_aspect or 1) if isinstance(media, Film) else 1.0
     scale = min(1.0, CELL / max(height, width * aspect))
     size = max(1, round(height * scale)), max(1, round(width * aspect * scale))
-    whole: Luma = np.ascontiguousarray(frame.luma)
-    fine = averaged(whole, (min(size[0], height), min(size[1], width)))
-    luma = squash(full_range(fine, media.levels), *size)
+    luma = squash(full_range(averaged(frame.luma, (min(size[0], height), min(size[1], width))), media.levels), *size)
     if frame.chroma is None or not coloured:
         chroma = np.zeros((2, *size), np.float32)
     else:

@@ -46,8 +46,9 @@ class Clock:
 
 
 def tolerance(before: Film, after: Film) -> Fraction:
-    """How far times may be off: Matroska counts in milliseconds, whatever the input did."""
-    return HALF_MS if "matroska" in after.container and "matroska" not in before.container else Fraction(0)
+    """How far times may be off: Matroska counts in milliseconds, and other containers, and rare Matroska files, more finely."""
+    as_fine = "matroska" in before.container and (before.time_base * 1000).denominator == 1
+    return HALF_MS if "matroska" in after.container and not as_fine else Fraction(0)
 
 
 @dataclass(slots=True)
