@@ -40,13 +40,13 @@ class Provenance:
     def luma(self) -> list[str]:
         """Why the luma is another than the input's, in a word each: what was asked for; none where it is the input's."""
         reasons = [str(stage[LUMA]) for stage in self.stages if stage.get(LUMA)]
-        return [*reasons, *("deinterlace" for stage in self.stages if stage.get("deinterlace", "off") not in {"off", False})]
+        return [*reasons, *("deinterlace" for stage in self.stages if stage.get("deinterlace", "off") not in ("off", False))]
 
     @property
     def frames(self) -> int | None:
         """How many frames of a film were asked for; None for all."""
-        counts = [stage["frames"] for stage in self.stages if stage.get("stage") == "read" and stage.get("frames")]
-        return counts[0] if counts else None
+        counts = [stage.get("frames") for stage in self.stages if stage.get("stage") == "read"]
+        return next((count for count in counts if isinstance(count, int) and count > 0), None)
 
     def line(self, *, coloured: bool = True) -> str:
         """The line, in ASCII; `coloured` is False for a picture that kept its own colours."""
@@ -102,7 +102,7 @@ def split(text: str) -> tuple[str, Provenance | None]:
     try:
         told = json.loads(found[1])
         return before, Provenance(str(told["bwpipe"]), tuple(dict(stage) for stage in told["stages"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return text, None
 
 

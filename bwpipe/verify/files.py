@@ -115,9 +115,9 @@ class Pairs:
 
     def opened(self, path: Path) -> Media:
         """What is known of a file before its frames are read. Raises MediaError."""
-        (found,) = list(self._reader(str(path)).units()) or [Broken(path, Path(path.name), "it can't be read")]  # type: ignore[arg-type]
-        if isinstance(found, Broken):
-            raise MediaError(found.error)
+        found = next(iter(self._reader(str(path)).units()), None)
+        if not isinstance(found, Unit):
+            raise MediaError(found.error if found else "it can't be read")
         return found.media
 
     def _reader(self, path: str) -> Source:
