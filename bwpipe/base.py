@@ -60,6 +60,10 @@ class Stage(BaseModel):
         options = self.model_dump(mode="json", exclude=harmless)
         return {"stage": self.registered, "revision": self.revision, **options}
 
+    def provenance(self) -> dict[str, Any]:
+        """What outputs say of it: its recipe; a stage that adds colour or changes luma adds a word, see `bwpipe.provenance`."""
+        return self.recipe()
+
     @classmethod
     def ports(cls) -> Ports:
         """The types of its items, read from the hints of its method. Raises TypeError where these are missing."""

@@ -15,8 +15,9 @@ from pydantic import Field, PrivateAttr
 from bwpipe import BatchMap, Count, Frame, NoEffect, Run, stage
 from bwpipe.device import cores, find_device
 from bwpipe.guessing import guess, kept
-from bwpipe.network import Guess, Network, Quality, check_quality, load, locate
+from bwpipe.network import Guess, Network, Quality, check_quality, describe, load, locate
 from bwpipe.orientation import stored, upright
+from bwpipe.provenance import KEPT, NETWORK
 from bwpipe.stamp import digest
 from bwpipe.view import view
 
@@ -68,6 +69,10 @@ class Colorize(BatchMap):
         """The options, and a hash of the weights."""
         return {**super().recipe(), "weights": digest(locate(self.model))}
 
+    def provenance(self) -> dict[str, Any]:
+        """The recipe, and the name of the network."""
+        return {**super().provenance(), NETWORK: describe(locate(self.model)).network}
+
     def key(self, frame: Frame) -> tuple[int, int] | None:
         """The size at which the network sees the frame; None where it need not."""
         if frame.chroma is not None:
@@ -79,7 +84,7 @@ class Colorize(BatchMap):
         """Guess the chroma (2, h, w) and the confidence (h, w) of frames of one key."""
         size = self.key(frames[0])
         if size is None:
-            return frames
+            return [replace(frame, notes={**frame.notes, KEPT: True}) for frame in frames]
         guessed = self._guess(np.stack([view(frame, *size) for frame in frames]))
         chroma = [_kept(planes, frame) for planes, frame in zip(guessed.chroma.numpy(), frames, strict=True)]
         if guessed.confidence is None:

@@ -25,6 +25,7 @@ from bwpipe.film.encode import configure, refused
 from bwpipe.film.fragment import Fragment
 from bwpipe.film.lost import lost_tags
 from bwpipe.film.read import Warn
+from bwpipe.provenance import noted
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -45,7 +46,9 @@ class FilmWriter:
     The same fragments give the same bytes. Memory grows by some 50 bytes a frame.
     """
 
-    def __init__(self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, warn: Warn) -> None:
+    def __init__(
+        self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, line: str = "", warn: Warn
+    ) -> None:
         """Open the file and write its header.
 
         Args:
@@ -53,6 +56,7 @@ class FilmWriter:
             film: Where the other streams come from.
             encoding: How the picture was coded.
             stop: The unit's: where the frames end before the film does, its sound ends with them.
+            line: What its metadata are to say of how it was made; nothing if empty.
             warn: Told of each thing that can't be kept.
 
         Raises:
@@ -74,7 +78,7 @@ class FilmWriter:
                 metadata_errors="surrogateescape",
                 buffer_size=_BUFFER,
             )
-            self._output.metadata.update(kept(film.metadata[0], self._container.muxer))
+            self._output.metadata.update(noted(kept(film.metadata[0], self._container.muxer), line))
             self._picture = self._add_streams(encoding)
             self._output.set_chapters(self._chapters(stop))
             self._output.start_encoding()
