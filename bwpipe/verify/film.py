@@ -126,8 +126,8 @@ def _end(film: Film, last: int) -> Fraction | None:
 def _end_of_track(film: Film) -> Iterator[Fraction]:
     """Where an MP4 or QuickTime file says that its picture ends, in seconds.
 
-    It keeps no time that a frame is shown, only times of decoding. Where other frames are coded after the one that is shown last,
-    these do not tell how long that one is, and only the length of the track does.
+    It keeps no time that a frame is shown, only times of decoding. Where other frames are coded after the one that is shown
+    last, these do not tell how long that one is, and only the length of the track does.
     """
     if "mov" in film.container:
         with open_container(film.path) as container:
