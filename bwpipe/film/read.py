@@ -164,7 +164,7 @@ def _fitted(picture: VideoFrame, film: Film, index: int) -> Luma:
         return luma
     larger = luma.shape[0] * luma.shape[1] > film.height * film.width
     way = cv2.INTER_AREA if larger else cv2.INTER_CUBIC
-    scaled: Luma = cv2.resize(luma, (film.width, film.height), interpolation=way).astype(luma.dtype, copy=False)
+    scaled: Luma = np.asarray(cv2.resize(luma, (film.width, film.height), interpolation=way), luma.dtype)  # type: ignore[assignment]
     scaled.flags.writeable = False
     return scaled
 
