@@ -58,13 +58,15 @@ def test_a_film_that_is_written_keeps_all_but_its_chroma(
     rounding = MS / 2 if any("milliseconds" in text for text in said) else 0
     assert len(made.times) == len(film.times)
     assert max(abs(a - b) for a, b in zip(moments(film), moments(made), strict=True)) <= rounding
-    assert (made.width, made.height, made.depth, made.levels, made.orientation) == (
+    assert (made.width, made.height, made.depth, made.levels, made.orientation, made.fields) == (
         film.width,
         film.height,
         film.depth,
         film.levels,
         film.orientation,
+        film.fields,
     )
+    assert bool(film.fields) == ("interlaced" in name)
     assert made.stated == film.tags
     assert (made.sample_aspect or 1) == (film.sample_aspect or 1)
     heard, kept = sound_of(film), sound_of(made)
