@@ -183,7 +183,9 @@ def test_what_no_container_holds_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "encoding", [H264, FFV1, Encoding(codec="h265", preset="ultrafast")], ids=lambda encoding: encoding.codec
+    "encoding",
+    [H264, FFV1, Encoding(codec="h265", preset="ultrafast"), Encoding(codec="av1", preset="12")],
+    ids=lambda encoding: encoding.codec,
 )
 @pytest.mark.parametrize("name", ["uneven times, late sound", "Matroska"])
 def test_the_same_film_is_written_in_the_same_bytes(
