@@ -16,7 +16,8 @@ MS = Fraction(1, 1000)
 def paired(before: Sequence[int], after: Sequence[int], *, undecoded: Sequence[int] = ()) -> tuple[list[Any], Pairing]:
     """Which frames of two films with these times belong together, by their numbers; some of both do not decode."""
     clock = Clock(MS, MS)
-    pairing = Pairing(clock, *(clock.ticks(np.array(times, np.int64), MS) for times in (before, after)))
+    known = [clock.ticks(np.array(times, np.int64), MS) for times in (before, after)]
+    pairing = Pairing(clock, known[0], known[1])
     (frame,) = make_frames(1, height=2, width=2)
 
     def frames(times: Sequence[int]) -> Any:
