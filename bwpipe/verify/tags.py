@@ -6,12 +6,16 @@ from typing import Any
 
 from bwpipe.film import Film
 from bwpipe.film.pixels import layout
-from bwpipe.film.sound import kept
 from bwpipe.verify import Verdict
 from bwpipe.verify.times import HALF_MS
 
 _UNSPECIFIED = {"range": {0}, "matrix": {0, 2}, "primaries": {0, 2}, "transfer": {0, 2}}
-_OF_THE_CONTAINER = {"vendor_id", "handler_name", "language", "creation_time"}
+_OF_THE_FILE = (
+    *("major_brand", "minor_version", "compatible_brands", "encoder", "software", "writing_app", "muxing_app"),
+    *("duration", "bps", "number_of_", "_statistics", "vendor_id"),
+)
+"""How tags begin that tell of one file and not of its content. The list is not the writer's: a judge has an own mind."""
+_OF_THE_CONTAINER = {"handler_name", "language", "creation_time"}
 """Tags of a stream that containers make up, or that are compared by themselves."""
 _IN_MP4 = frozenset(
     {
@@ -106,8 +110,8 @@ def compare_tags(
         stream: Whether they are of a stream, not of the file.
     """
     now = _named(after)
-    for name, value in _named(kept(before)).items():
-        if stream and name in _OF_THE_CONTAINER:
+    for name, value in _named(before).items():
+        if name.startswith(_OF_THE_FILE) or (stream and name in _OF_THE_CONTAINER):
             continue
         found = now.get(name)
         if found is None and not _holds(made, name, stream):
