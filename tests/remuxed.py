@@ -102,8 +102,9 @@ def recoded(
                 continue
             seen = None if frame is None else VideoFrame(film.width, film.height, "yuv420p")
             if seen is not None and frame is not None:
-                for index in range(3):
-                    plane(seen, index, 8, writeable=True)[:] = luma if index == 0 else 100
+                planes: list[Any] = [luma, 100, 100]
+                for index, samples in enumerate(planes):
+                    plane(seen, index, 8, writeable=True)[:] = samples
                 seen.pts, seen.time_base = frame.pts, film.time_base
             for coded in picture.encode(seen):
                 coded.duration = durations.get(coded.pts, 0)
