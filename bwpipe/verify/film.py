@@ -39,6 +39,7 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     compare_form(before, after, verdict)
     _frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
     streams = read_streams(before), read_streams(after)
+    _duration(unit, before, after, streams[1].end, verdict)
     compare_streams(*streams, after, tolerance(before, after), verdict, trial=trial)
     if not trial:
         compare_chapters(streams[0].chapters, streams[1].chapters, verdict)
@@ -65,11 +66,8 @@ def _frames(
     )
     tally = LumaTally(before.depth, limits)
     comparable = (before.width, before.height, before.depth) == (after.width, after.height, after.depth)
-    wrong: list[str] = []
-    pairs = pairing.pairs(
-        read_film(unit, warn=lambda text: verdict.remarks.append(f"the input: {text}")),
-        read_film(Unit(after), warn=wrong.append),
-    )
+    known, wrong = list(before.faults), list(after.faults)
+    pairs = pairing.pairs(read_film(unit, warn=known.append), read_film(Unit(after), warn=wrong.append))
     for one, other in pairs:
         if comparable:
             tally.take(one.index, one.luma, other.luma)
@@ -85,8 +83,8 @@ def _frames(
     if off and pairing.rounded:
         verdict.remarks.append("its times equal the input's after each is rounded to 1 ms, since Matroska counts in these")
     verdict.differences += pairing.complaints()
-    verdict.differences += [f"the output: {text}" for text in wrong]
-    _duration(unit, before, after, off, verdict)
+    verdict.remarks += [f"the input: {text}" for text in dict.fromkeys(known)]
+    verdict.differences += [f"the output: {text}" for text in dict.fromkeys(wrong)]
     codec = Codec(after.codec, "r")
     lossless = codec.lossless and not codec.lossy
     verdict.facts["luma"] = {**tally.plain(), "lossless": lossless}
@@ -100,13 +98,19 @@ def _frames(
         verdict.differences.append("its luma can't be compared, since size or depth are others")
 
 
-def _duration(unit: Unit, before: Film, after: Film, off: Fraction, verdict: Verdict) -> None:
-    """How long the film is: until its last frame is over."""
-    ends = [_end(before, (unit.stop or 0) - 1), _end(after, len(after.times) - 1)]
+def _duration(unit: Unit, before: Film, after: Film, stated: Fraction | None, verdict: Verdict) -> None:
+    """How long the film is: until its last frame is over.
+
+    What MP4 has as a frame's duration is the time to the next one that is decoded, so where frames are reordered, that of the
+    last one shown says little; then the end that the file states, its edit list's, may be the right one.
+    """
+    off = tolerance(before, after)
+    was, now = _end(before, (unit.stop or 0) - 1), _end(after, len(after.times) - 1)
+    if was is not None and stated is not None and abs(was - stated) <= 2 * off:
+        now = stated
     first = [int(film.times[0]) * film.time_base for film in (before, after)]
-    seconds = [None if end is None else float(end - start) for end, start in zip(ends, first, strict=True)]
+    seconds = [None if end is None else float(end - start) for end, start in zip((was, now), first, strict=True)]
     verdict.facts["duration"] = {"input": seconds[0], "output": seconds[1]}
-    was, now = ends
     if was is None:
         verdict.remarks.append("the input does not say how long its last frame is shown")
     elif now is None:
