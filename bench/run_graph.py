@@ -30,7 +30,7 @@ from bwpipe.testing import run_stage
 
 WIDTH, HEIGHT = 1280, 720
 ENCODER: dict[str, Any] = {"codec": "h264", "preset": "veryfast"}
-MODEL = "autoencoder"
+MODEL = "unet"
 PATIENCE = 3600
 
 
@@ -83,11 +83,12 @@ def one_loop(film: Path) -> None:
         for decoded in source.decode(video=0):
             rgb = decoded.to_ndarray(format="rgb24")
             grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-            seen = torch.from_numpy(cv2.resize(grey, (150, 150), interpolation=cv2.INTER_AREA).astype(np.float32) / 255)
+            height, width = net.input_size(HEIGHT, WIDTH)
+            seen = torch.from_numpy(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255)
             with torch.inference_mode():
-                guess = net(seen[None, None])[0].permute(1, 2, 0).numpy()
-            large = cv2.cvtColor(cv2.resize(guess, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), cv2.COLOR_RGB2YCrCb)
-            large[..., 0] = grey.astype(np.float32) / 255
+                chroma = net.guess(seen[None, None]).chroma[0].numpy()
+            blue, red = (cv2.resize(plane, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) for plane in chroma)
+            large = np.stack([grey.astype(np.float32) / 255, red + 0.5, blue + 0.5], axis=2)
             coloured = np.clip(cv2.cvtColor(large, cv2.COLOR_YCrCb2RGB) * 255 + 0.5, 0, 255).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(coloured, format="rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = decoded.pts, decoded.time_base
