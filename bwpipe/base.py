@@ -47,6 +47,18 @@ class Stage(BaseModel):
     """Raise it when the same input and options give another output than before: what it made is then done again."""
     works_in: ClassVar[str] = "stream"
     """The method whose type hints are the ports."""
+    provides: ClassVar[frozenset[str]] = frozenset()
+    """What it does to frames that other stages count on, in a word or a few each, such as "motion"."""
+
+    @property
+    def needs_above(self) -> frozenset[str]:
+        """What has to be provided by stages between the source and this one, or a graph with it is refused."""
+        return frozenset()
+
+    @property
+    def needs_below(self) -> frozenset[str]:
+        """What has to be provided by stages between this one and each sink that it feeds, or a graph with it is refused."""
+        return frozenset()
 
     def setup(self, run: Run) -> None:
         """Open what lasts: weights, devices. Raises UsageError for what the user can mend; nothing has been written yet."""

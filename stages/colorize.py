@@ -16,6 +16,7 @@ from bwpipe import BatchMap, Count, Frame, NoEffect, Run, stage
 from bwpipe.device import cores, find_device
 from bwpipe.guessing import guess, kept
 from bwpipe.ledger import digest
+from bwpipe.motion import LONGEST_GAP
 from bwpipe.network import Guess, Network, load, locate
 from bwpipe.orientation import stored, upright
 from bwpipe.view import view
@@ -37,6 +38,8 @@ class Colorize(BatchMap):
     """From 0, the safe average colour, to 1, the lively likely one; the network's own default if not given."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's numbers; `auto` is 16 bits on a GPU, and on a CPU whose bfloat16 turns out to be clearly faster."""
+    every: Annotated[int, Field(ge=1, le=LONGEST_GAP)] = 1
+    """Of a film, guess every so-manieth frame of each shot only; `steady` fills in the others along the motion."""
     device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
     """Where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a list of these, which take turns."""
     batch: NoEffect[Count] = 8
@@ -46,6 +49,16 @@ class Colorize(BatchMap):
 
     _networks: list[Network] = PrivateAttr(default_factory=list)
     _turns: Iterator[Network] = PrivateAttr()
+
+    @property
+    def needs_above(self) -> frozenset[str]:
+        """Where shots begin, if frames are passed over."""
+        return frozenset({"motion"} if self.every > 1 else ())
+
+    @property
+    def needs_below(self) -> frozenset[str]:
+        """A stage that fills in, if frames are passed over."""
+        return frozenset({"chroma of every frame"} if self.every > 1 else ())
 
     def setup(self, run: Run) -> None:
         """Load the weights onto each device. Raises UsageError."""
@@ -67,7 +80,7 @@ class Colorize(BatchMap):
 
     def key(self, frame: Frame) -> tuple[int, int] | None:
         """The size at which the network sees the frame; None where it need not."""
-        if frame.chroma is not None:
+        if frame.chroma is not None or (frame.motion is not None and frame.motion.since % self.every):
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
         return self._networks[0].input_size(height, width)
