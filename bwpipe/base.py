@@ -2,17 +2,18 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bwpipe.draft import Draft
 from bwpipe.execution import Run
-from bwpipe.frame import Broken, End, Unit
-from bwpipe.ledger import Stamp
+from bwpipe.frame import Broken, Unit
+from bwpipe.ports import Ports, item_of
 from bwpipe.registry import Registry
+from bwpipe.segments import fragment_path
+from bwpipe.stamp import Stamp
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Stage")
@@ -21,14 +22,6 @@ _NO_EFFECT = "does not affect the result"
 NoEffect = Annotated[T, _NO_EFFECT]
 """Marks the type of an option that a result does not depend on, such as `batch: NoEffect[int]`: changing it redoes nothing."""
 Count = Annotated[int, Field(ge=1)]
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The types of the items that a stage takes and gives; None for none."""
-
-    takes: type | None
-    gives: type | None
 
 
 class Stage(BaseModel):
@@ -87,21 +80,11 @@ class Stage(BaseModel):
         takes = next(iter(hints.values()), None)
         if takes is None or gives is None:
             raise TypeError(f"{cls.__name__}.{cls.works_in} needs type hints for what it takes and gives: they are the ports")
-        return Ports(_item(takes), _item(gives))
-
-
-def _item(hint: Any) -> type | None:
-    """The item in a hint: `list[Frame]`, `Iterator[Frame | End]` and `Frame` are all Frame; `None` is none."""
-    if isinstance(hint, type) and not get_args(hint):
-        return None if hint is type(None) else hint
-    inner = [item for arg in get_args(hint) if (item := _item(arg)) not in (None, End)]
-    if len(inner) != 1:
-        raise TypeError(f"{get_origin(hint) or hint}: a port takes or gives one type of item")
-    return inner[0]
+        return Ports(item_of(takes), item_of(gives))
 
 
 class Source(Stage):
-    """Finds units and reads them. The only shape that comes first in a graph."""
+    """Finds units and reads them. The only shape that comes first in a graph. The engine cuts films into segments."""
 
     works_in = "read"
 
@@ -119,7 +102,7 @@ class Source(Stage):
     @classmethod
     def ports(cls) -> Ports:
         """It takes nothing from the graph."""
-        return Ports(None, _item(get_type_hints(cls.read)["return"]))
+        return Ports(None, item_of(get_type_hints(cls.read)["return"]))
 
 
 class Map(Stage):
@@ -205,7 +188,11 @@ class Gather(Stage):
 
 
 class Sink(Stage):
-    """Writes units. It can come last only; the engine keeps its ledger and gives finished files their names."""
+    """Writes units. It can come last only; the engine keeps its ledger and gives finished files their names.
+
+    With a method `assemble` it writes films in segments: `commit` then gives a fragment of a film, under the name that
+    `fragment` says, and `assemble` joins these once all are there. Without it a film comes as one unit.
+    """
 
     works_in = "write"
 
@@ -236,6 +223,22 @@ class Sink(Stage):
 
     def abandon(self, unit: Unit) -> None:
         """The unit failed or the run ends: remove what there is of it, if anything."""
+
+    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
+        """Join what was committed of the film's segments, in order: hand the file over under its temporary name.
+
+        Optional. Raises MediaError.
+        """
+        raise TypeError(f"stage {self.registered!r} has no method 'assemble'")
+
+    @property
+    def assembles(self) -> bool:
+        """Whether it writes films in segments."""
+        return type(self).assemble is not Sink.assemble
+
+    def fragment(self, unit: Unit) -> Path:
+        """Where the fragment of a segment waits until its film is joined."""
+        return fragment_path(self.folder, self.target(unit), unit.part)
 
 
 stages: Registry[Stage] = Registry("stage")

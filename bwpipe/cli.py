@@ -114,9 +114,15 @@ def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool, r
 
 
 @app.command()
-def run(graph: GraphFile, options: Set = None, quiet: Quiet = False, debug: Debug = False) -> None:
+def run(
+    graph: GraphFile,
+    options: Set = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Do all again, also what is done already.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Run a graph: colour pictures and films. The same command again does the rest only."""
-    _execute(graph, options, quiet=quiet)
+    _execute(graph, options, quiet=quiet, restart=restart)
 
 
 @app.command()

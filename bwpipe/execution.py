@@ -57,6 +57,7 @@ class Run:
         self._say = say
         self._record = record
         self.failures: dict[Unit | Broken, Exception] = {}
+        self._failed: dict[Path, set[str]] = {}
         self._claimed: set[str] = set()
         self._lock = Lock()
         self._stopping = Event()
@@ -135,15 +136,27 @@ class Run:
             if unit in self.failures:
                 return
             self.failures[unit] = error
-            count = len(self.failures)
-        self._say(f"error: {unit.path}: {sentence(error)}")
-        self._record("failed", unit.path, sentence(error))
+            self._failed.setdefault(unit.path, set())
+            said = sentence(error) in self._failed[unit.path]  # of another segment
+            self._failed[unit.path].add(sentence(error))
+            count = len(self._failed)
+        where = _place(unit)
+        if not said:
+            self._say(f"error: {unit.path}: {where}{sentence(error)}")
+        self._record("failed", unit.path, f"{where}{sentence(error)}")
         if self._max_errors is not None and count > self._max_errors:
             raise TooManyErrors(f"stopped after {count} failed: {unit.path} was the last") from error
 
     def failure(self, unit: Unit | None) -> Exception | None:
         """Why a unit failed; None if it has not."""
         return self.failures.get(unit) if unit is not None else None
+
+
+def _place(unit: Unit | Broken) -> str:
+    """Which frames of its film a segment has, for a message; nothing for what is whole."""
+    if isinstance(unit, Broken) or unit.stop is None or (unit.start == 0 and unit.stop == unit.media.frames):
+        return ""
+    return f"frames {unit.start} to {unit.stop - 1}: "
 
 
 def sentence(error: BaseException) -> str:

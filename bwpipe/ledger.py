@@ -5,10 +5,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
@@ -16,6 +14,8 @@ from filelock import FileLock, Timeout
 from bwpipe.draft import WORK_FOLDER, Draft, clear
 from bwpipe.errors import MediaError, RunAborted, UsageError
 from bwpipe.frame import Unit
+from bwpipe.segments import FRAGMENTS
+from bwpipe.stamp import Stamp, digest, stamp
 
 _VERSION = 1
 _TABLES = f"""
@@ -28,13 +28,6 @@ CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value);
 PRAGMA user_version = {_VERSION};
 """
 _UNITS = "SELECT target, part, recipe, size, mtime_ns, digest, made_size, made_mtime_ns FROM units"
-
-
-class Stamp(NamedTuple):
-    """What tells that a file has changed: its size in bytes and the time of its last change in nanoseconds."""
-
-    size: int
-    mtime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +56,7 @@ class Ledger:
         self.facts: dict[str, str | int | float | bool] = {}
         self._entries: dict[tuple[bytes, int], _Entry] = {}
         self._names: set[bytes] = set()
+        self._digests: dict[tuple[Path, Stamp], str] = {}
         self._lock = Lock()
         self._path = folder / WORK_FOLDER / "ledger.sqlite"
         self._file: sqlite3.Connection | None = None
@@ -83,8 +77,9 @@ class Ledger:
         """Create the ledger's file, or read it again, and keep other runs out until `close`. Raises UsageError, RunAborted."""
         if self._file:
             return
-        if self._path.parent.is_symlink() or self._path.is_symlink():
-            raise UsageError(f"{self._path} is, or lies behind, a link; remove that, or choose another folder")
+        for path in (self._path.parent, self._path, self._path.with_name(FRAGMENTS)):
+            if path.is_symlink():
+                raise UsageError(f"{path} is, or lies behind, a link; remove that, or choose another folder")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._folder_lock.acquire(timeout=0)
@@ -100,6 +95,7 @@ class Ledger:
                 self._file = sqlite3.connect(self._path, check_same_thread=False)
                 self._file.executescript(_TABLES)
                 self._read(self._file)
+                self._clear_fragments()
         except BaseException:
             self.close()
             raise
@@ -127,10 +123,11 @@ class Ledger:
         entry = self._entries.get(self._key(unit, target))
         if entry is None or entry.recipe != recipe or not self.owns(unit, target):
             return False
-        if stamp(unit.path) == entry.source:
+        now = stamp(unit.path)
+        if now == entry.source:
             return True
         with suppress(OSError):
-            return digest(unit.path) == entry.digest
+            return now is not None and self._digest(unit.path, now) == entry.digest
         return False
 
     def keep(self, unit: Unit, draft: Draft, recipe: str, source: Stamp | None) -> None:
@@ -153,14 +150,37 @@ class Ledger:
         if source is None or stamp(unit.path) != source:
             raise MediaError("it changed while it was read; run again")
         status = draft.settle()
-        entry = _Entry(recipe, source, digest(unit.path), Stamp(status.st_size, status.st_mtime_ns))
+        entry = _Entry(recipe, source, self._digest(unit.path, source), Stamp(status.st_size, status.st_mtime_ns))
         key = self._key(unit, draft.target)
         with self._opened() as file:
             self._entries[key] = entry
             values = (*key, recipe, *source, entry.digest, *entry.made)
             file.execute("REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-            file.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
+            if draft.target.parent != self._path.with_name(FRAGMENTS):
+                file.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
         draft.publish()
+
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Remove files that were kept and are needed no more, such as the fragments of a finished film. Raises RunAborted."""
+        gone = [(os.fsencode(path.relative_to(self.folder)), path) for path in paths]
+        with self._opened() as file:
+            file.executemany("DELETE FROM units WHERE target = ?", [(key,) for key, _ in gone])
+        keys = {key for key, _ in gone}
+        self._entries = {key: entry for key, entry in self._entries.items() if key[0] not in keys}
+        for _, path in gone:
+            path.unlink(missing_ok=True)
+
+    def _clear_fragments(self) -> None:
+        """Remove fragments that are not known: a run that forgot them was killed before it had removed them."""
+        for path in self._path.with_name(FRAGMENTS).glob("*"):
+            if os.fsencode(path.relative_to(self.folder)) not in self._names:
+                path.unlink()
+
+    def _digest(self, path: Path, now: Stamp) -> str:
+        """The digest of an input whose stamp is known: read once, however many segments it has. Raises OSError."""
+        if (path, now) not in self._digests:
+            self._digests[path, now] = digest(path)
+        return self._digests[path, now]
 
     def keep_failure(self, path: Path, error: str) -> None:
         """Remember that an input failed, and why. Raises RunAborted."""
@@ -225,21 +245,3 @@ def open_ledgers(folders: Iterable[Path], *, lock: bool) -> Iterator[dict[Path, 
             if lock and ledgers[folder].exists:
                 ledgers[folder].open()
         yield ledgers
-
-
-def stamp(path: Path) -> Stamp | None:
-    """The stamp of a file; None if there is no such file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return Stamp(status.st_size, status.st_mtime_ns)
-
-
-def digest(path: Path) -> str:
-    """A hash (BLAKE2b, 128 bits, hexadecimal) of a file's bytes. Raises OSError."""
-    with path.open("rb") as file:
-        total = blake2b(digest_size=16)
-        while block := file.read(1 << 20):
-            total.update(block)
-        return total.hexdigest()

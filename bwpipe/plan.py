@@ -3,8 +3,8 @@
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from bwpipe.base import Sink, Source, UnitMap
 from bwpipe.config import Graph, Node
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.frame import Broken, Unit
-from bwpipe.ledger import Ledger, Stamp, stamp
+from bwpipe.ledger import Ledger
+from bwpipe.segments import Assembly, cut, span
+from bwpipe.stamp import Stamp, stamp
 
 
 @dataclass(slots=True)
@@ -23,9 +25,11 @@ class Plan:
     Attributes:
         todo: The units to be read, in the source's order.
         context: How many frames before and after a unit its stages want to see.
-        recipes: For each sink, by its id: what each unit that it is to write is made by.
+        recipes: For each sink, by its id: what each unit that it is to write or to join is made by.
+        assemblies: For each sink, by its id: the films that it is to join, in the source's order.
+        whole: For each sink, by its id: the films that are joined already.
         broken: Files that can't be read.
-        done: How many units are done already.
+        done: How many files are done already.
         kept: Files that stand where an output would go and that bwpipe did not write: they are left as they are.
         own: How many files were left out of the inputs since they are outputs.
         stamps: What the inputs were like when their headers were read.
@@ -34,15 +38,27 @@ class Plan:
     todo: list[Unit] = field(default_factory=list)
     context: int = 0
     recipes: dict[str, dict[Unit, str]] = field(default_factory=dict)
+    assemblies: dict[str, list[Assembly]] = field(default_factory=dict)
+    whole: dict[str, list[Path]] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
     done: int = 0
     kept: list[Path] = field(default_factory=list)
     own: int = 0
     stamps: dict[Unit, Stamp | None] = field(default_factory=dict)
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to be read or joined."""
+        return not (self.todo or any(self.assemblies.values()))
 
-def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
+
+def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = False) -> Plan:
     """Find out what is to be done, from the headers of the inputs and the ledgers of the output folders.
+
+    Args:
+        graph: The graph.
+        ledgers: Those of its output folders.
+        restart: Take nothing for done that an earlier execution did.
 
     Raises:
         UsageError: There is nothing to read; two inputs would become one file, or one the other's.
@@ -51,7 +67,12 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
     if not isinstance(source, Source):
         raise TypeError("a graph begins with a source")
     sinks = {node.id: node.stage for node in graph.nodes if isinstance(node.stage, Sink)}
-    plan = Plan(context=max(_context(graph, node) for node in graph.nodes), recipes={name: {} for name in sinks})
+    plan = Plan(
+        context=max(_context(graph, node) for node in graph.nodes),
+        recipes={name: {} for name in sinks},
+        assemblies={name: [] for name in sinks},
+        whole={name: [] for name in sinks},
+    )
     units: list[Unit] = []
     with graph.nodes[0].blamed():
         for found in source.units():
@@ -67,22 +88,58 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger]) -> Plan:
     if not (units or plan.broken):
         raise UsageError(f"{graph.nodes[0].where}: there is nothing to read; give the stage another `path`")
     names = _Names(units)
-    wanted: set[Unit] = set(units) if not sinks else set()
-    for name, sink in sinks.items():
-        ledger = ledgers[sink.folder]
-        recipe = _digest(recipes(graph, name))
-        for unit in units:
-            target = sink.target(unit)
-            names.take(target, unit, name, sink.folder)
-            if ledger.is_done(unit, target, recipe):
-                plan.done += 1
-            elif os.path.lexists(target) and not (sink.overwrite or ledger.owns(unit, target)):
-                plan.kept.append(target)
-            else:
-                plan.recipes[name][unit] = recipe
-                wanted.add(unit)
-    plan.todo = [unit for unit in units if unit in wanted]
+    size = graph.segment if sinks and all(sink.assembles for sink in sinks.values()) else None
+    pieces = {unit: cut(unit, size) for unit in units}
+    plan.stamps |= {piece: plan.stamps[unit] for unit in units for piece in pieces[unit]}
+    for node in graph.nodes:
+        if isinstance(node.stage, Sink):
+            ledger = ledgers[node.stage.folder]
+            wanted = _Wanted(plan, node.id, node.stage, ledger, recipes(graph, node.id), restart=restart)
+            for unit in units:
+                names.take(node.stage.target(unit), unit, node.id, node.stage.folder)
+                wanted.see(unit, pieces[unit])
+    asked = {piece for chosen in plan.recipes.values() for piece in chosen}
+    plan.todo = [piece for unit in units for piece in pieces[unit] if piece in asked or not sinks]
     return plan
+
+
+class _Wanted:
+    """What one sink is to write, for a plan."""
+
+    def __init__(
+        self, plan: Plan, name: str, sink: Sink, ledger: Ledger, told: Sequence[Mapping[str, Any]], *, restart: bool
+    ) -> None:
+        self._plan, self._name, self._sink, self._told = plan, name, sink, told
+        self._ledger, self._restart = ledger, restart
+
+    def see(self, unit: Unit, segments: Sequence[Unit]) -> None:
+        """Plan what is to be done of a file, which is in these segments."""
+        plan, sink, target = self._plan, self._sink, self._sink.target(unit)
+        joined = sink.assembles and unit.media.kind == "film"
+        recipe = _digest([*self._told, {"segments": [span(piece) for piece in segments]}] if joined else self._told)
+        if self._is_done(unit, target, recipe):
+            plan.done += 1
+            plan.whole[self._name].extend([target] if joined else [])
+        elif os.path.lexists(target) and not (sink.overwrite or self._ledger.owns(unit, target)):
+            plan.kept.append(target)
+        elif joined:
+            self._join(unit, segments, recipe)
+        else:
+            plan.recipes[self._name][unit] = recipe
+
+    def _join(self, unit: Unit, segments: Sequence[Unit], recipe: str) -> None:
+        """Plan to join a film, and to write the segments of which there is no fragment yet."""
+        whole = replace(unit)  # another unit than the film's only segment
+        self._plan.assemblies[self._name].append(Assembly(whole, tuple(segments)))
+        chosen = self._plan.recipes[self._name]
+        chosen[whole], self._plan.stamps[whole] = recipe, self._plan.stamps[unit]
+        for segment in segments:
+            own = _digest([*self._told, {"segment": span(segment)}])
+            if not self._is_done(segment, self._sink.fragment(segment), own):
+                chosen[segment] = own
+
+    def _is_done(self, unit: Unit, path: Path, recipe: str) -> bool:
+        return not self._restart and self._ledger.is_done(unit, path, recipe)
 
 
 def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:
@@ -117,7 +174,7 @@ def _context(graph: Graph, node: Node) -> int:
     return sum(each.stage.context for each in _path(graph, node.id) if isinstance(each.stage, UnitMap))
 
 
-def _digest(told: Sequence[dict[str, Any]]) -> str:
+def _digest(told: Sequence[Mapping[str, Any]]) -> str:
     """A hash of recipes."""
     text = json.dumps(told, sort_keys=True)
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
@@ -173,5 +230,5 @@ def total_frames(units: Sequence[Unit]) -> int | None:
 
 def _counts(units: Sequence[Unit]) -> Iterator[int | None]:
     for unit in units:
-        ends = [end for end in (unit.stop, unit.media.frames) if end is not None]
-        yield min(ends) - unit.start if ends else None
+        start, stop = span(unit)
+        yield None if stop is None else stop - start

@@ -9,12 +9,13 @@ from bwpipe.base import Gather, Sink, Source
 from bwpipe.channel import Channel, ChannelAborted
 from bwpipe.config import Graph, Node
 from bwpipe.draft import Draft
-from bwpipe.drive import drive, drive_sink, drive_source
+from bwpipe.drive import drive, drive_source
 from bwpipe.errors import BwpipeError, RunAborted
 from bwpipe.execution import Run, sentence
 from bwpipe.frame import End, Unit
 from bwpipe.meter import Meter
 from bwpipe.plan import Plan
+from bwpipe.writing import drive_sink
 
 TICK = 0.1
 """Seconds between two looks at whether the stages have ended."""
@@ -73,6 +74,7 @@ def run_stages(
                     keep=lambda unit, draft: keep(node, unit, draft),
                     run=run,
                     meter=meter,
+                    assemblies=plan.assemblies[node.id],
                 )
             case _:
                 return drive(node.stage, iter(inbox[node.id]), run, meter)

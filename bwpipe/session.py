@@ -19,6 +19,7 @@ from bwpipe.meter import Meter
 from bwpipe.plan import Plan, make_plan, recipes, total_frames
 from bwpipe.report import Journal, Progress, table
 from bwpipe.runner import idle, run_stages
+from bwpipe.segments import waiting
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class Outcome:
     """What came of a run.
 
     Attributes:
-        done: How many units were finished by it.
+        done: How many files were finished by it.
         already: How many were done before.
         kept: Files that bwpipe did not write and left as they are.
         failed: Each file that failed, and why.
@@ -74,7 +75,7 @@ def run(
         graph: A graph file, what stands in one as a dict, or a graph that was read by `bwpipe.read_graph`.
         set: Options to change, e.g. {"colorize.batch": 4}.
         quiet: Show warnings and errors only, no progress.
-        restart: Begin a training anew that was stopped, instead of going on with it.
+        restart: Begin a training anew that was stopped, instead of going on with it; do files again that are done.
 
     Returns:
         What came of it; a file that failed is listed there and does not raise.
@@ -91,7 +92,7 @@ def run_graph(graph: Graph, *, quiet: bool, restart: bool = False) -> Outcome:
     """Run a graph that was read; see `run`."""
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     with open_ledgers(folders, lock=True) as ledgers, ExitStack() as stack:
-        return _Session(graph, make_plan(graph, ledgers), ledgers, stack, quiet=quiet, restart=restart).run()
+        return _Session(graph, make_plan(graph, ledgers, restart=restart), ledgers, stack, quiet=quiet, restart=restart).run()
 
 
 class _Session:
@@ -133,7 +134,7 @@ class _Session:
             unread = self._graph.nodes[0].id in idle(self._graph, ready)
             if unread:
                 self._progress.close()
-            if self._plan.todo:
+            if not self._plan.idle:
                 run_stages(self._graph, self._plan, self._run, outcome.meters, ready=ready, keep=self._keep, tick=self._show)
             if not self._ledgers:  # a graph that writes no files of its units has done with those that it read
                 count = len(self._plan.todo) + len(self._plan.broken) - len(self._run.failures)
@@ -146,13 +147,13 @@ class _Session:
             outcome.seconds = perf_counter() - start
             outcome.remarks = dict(self._run.remarks)
             outcome.left_out = dict(self._run.left_out)
-            outcome.failed = {unit.path: sentence(error) for unit, error in self._run.failures.items()}
+            outcome.failed = {unit.path: sentence(error) for unit, error in reversed(self._run.failures.items())}
             with suppress(RunAborted) if stopped else nullcontext():  # what stopped the run is what the user is to read
                 self._tell_end(stopped)
         return outcome
 
     def _set_up(self) -> None:
-        for node in self._graph.nodes if self._plan.todo else ():
+        for node in self._graph.nodes if not self._plan.idle else ():
             self._stack.callback(node.stage.close)
             with node.blamed():
                 node.stage.setup(self._run)
@@ -161,6 +162,10 @@ class _Session:
             ledger.keep_facts(self._run.facts)
             self._journals.append(Journal(folder / WORK_FOLDER / "report.jsonl"))
             self._stack.callback(self._journals[-1].close)
+        for node in self._graph.nodes:
+            if isinstance(node.stage, Sink):
+                folder = node.stage.folder
+                self._ledgers[folder].forget(waiting(folder, self._plan.whole[node.id]))
 
     def _tell_plan(self) -> None:
         """Say what will not be read, and why."""
@@ -189,9 +194,15 @@ class _Session:
         assert isinstance(node.stage, Sink)
         ledger, recipe = self._ledgers[node.stage.folder], self._plan.recipes[node.id][unit]
         ledger.keep(unit, draft, recipe, self._plan.stamps[unit])
+        target = node.stage.target(unit)
+        if draft.target != target:
+            self._tell("segment", path=str(unit.path), part=unit.part, output=str(target))
+            return
+        if node.stage.assembles:
+            ledger.forget(waiting(ledger.folder, [target]))
         with self._lock:
             self._outcome.done += 1
-        self._tell("done", path=str(unit.path), part=unit.part, output=str(draft.target))
+        self._tell("done", path=str(unit.path), part=unit.part, output=str(target))
 
     def _show(self) -> None:
         self._progress.show(self._outcome.meters[self._last].items)

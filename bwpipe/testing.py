@@ -11,10 +11,13 @@ import cv2
 import numpy as np
 
 from bwpipe.base import Sink, Source, stages
-from bwpipe.drive import drive, drive_sink, drive_source
+from bwpipe.draft import Draft
+from bwpipe.drive import drive, drive_source
 from bwpipe.execution import Run
 from bwpipe.frame import Broken, End, Frame, Luma, Media, Unit
 from bwpipe.meter import Meter
+from bwpipe.segments import Assembly, waiting
+from bwpipe.writing import drive_sink
 
 
 class _FilmLike(Media):
@@ -89,7 +92,7 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None
         options: As in a graph file.
 
     Returns:
-        The items; of a sink, the media's names of the units that are over.
+        The items; of a sink, the media's names of the files that are over.
 
     Raises:
         Exception: What failed the first unit, if one failed.
@@ -99,6 +102,7 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None
     plugins.load()
     run = run or Run()
     stage = stages[name](**options)
+    items = list(items)
     meter = Meter()
     try:
         stage.setup(run)
@@ -113,11 +117,12 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None
                     stage,
                     _ended(items),
                     wanted=lambda unit: True,
-                    keep=lambda unit, draft: draft.publish(),
+                    keep=lambda unit, draft: _keep(stage, unit, draft),
                     run=run,
                     meter=meter,
+                    assemblies=_assemblies(stage, items),
                 )
-                stream = (str(unit.media.name) for unit in published)
+                stream = iter(dict.fromkeys(str(unit.media.name) for unit in published))
             case _:
                 stream = drive(stage, _ended(items), run, meter)
         made = [item for item in stream if not isinstance(item, End)]
@@ -127,6 +132,19 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None
     finally:
         stage.close()
     return made
+
+
+def _assemblies(sink: Sink, items: Iterable[Any]) -> list[Assembly]:
+    """The films among the items that a sink is to join, each of one segment."""
+    units = dict.fromkeys(item.unit for item in items)
+    return [Assembly(replace(unit), (unit,)) for unit in units if sink.assembles and unit.media.kind == "film"]
+
+
+def _keep(sink: Sink, unit: Unit, draft: Draft) -> None:
+    draft.publish()
+    if sink.assembles and draft.target == sink.target(unit):
+        for path in waiting(sink.folder, [draft.target]):
+            path.unlink()
 
 
 def _ended(items: Iterable[Any]) -> Iterator[Any]:

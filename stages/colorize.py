@@ -15,10 +15,10 @@ from pydantic import Field, PrivateAttr
 from bwpipe import BatchMap, Count, Frame, NoEffect, Run, stage
 from bwpipe.device import cores, find_device
 from bwpipe.guessing import guess, kept
-from bwpipe.ledger import digest
 from bwpipe.motion import LONGEST_GAP
 from bwpipe.network import Guess, Network, load, locate
 from bwpipe.orientation import stored, upright
+from bwpipe.stamp import digest
 from bwpipe.view import view
 
 CLEARLY = 0.8

@@ -16,8 +16,8 @@ from bwpipe.dataset import Dataset, Pair
 from bwpipe.dataset.cache import Cache, Kept, Wish
 from bwpipe.dataset.split import set_aside
 from bwpipe.dataset.summary import summary
-from bwpipe.ledger import Stamp
 from bwpipe.registry import hint
+from bwpipe.stamp import Stamp
 
 
 @stage("dataset")

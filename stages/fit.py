@@ -17,9 +17,9 @@ from bwpipe.dataset import Dataset
 from bwpipe.device import available, describe, find_device
 from bwpipe.draft import why_unwritable
 from bwpipe.execution import sentence
-from bwpipe.ledger import digest
 from bwpipe.losses.combined import check
 from bwpipe.network import Network, load, locate
+from bwpipe.stamp import digest
 from bwpipe.training import Fitted
 from bwpipe.training.goals import GOALS, best
 from bwpipe.training.options import TrainingOptions

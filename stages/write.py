@@ -1,6 +1,6 @@
 """The `write` stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Annotated
@@ -15,6 +15,7 @@ from bwpipe.draft import Draft
 from bwpipe.enlarge import enlarge
 from bwpipe.film import Film
 from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, container_for
+from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.write import FilmWriter
 from bwpipe.picture import Picture
 from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
@@ -86,8 +87,8 @@ class Write(Sink):
         self._run = run
 
     def open(self, unit: Unit) -> None:
-        """Begin a file."""
-        draft = Draft(self.target(unit), self.folder)
+        """Begin a file, or a fragment of a film."""
+        draft = Draft(self.fragment(unit) if unit.media.kind == "film" else self.target(unit), self.folder)
         try:
             self._open[unit] = draft, self._open_target(unit, draft.path)
         except BaseException:
@@ -113,13 +114,31 @@ class Write(Sink):
             target.abandon()
             draft.discard()
 
+    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
+        """Join the fragments of a film, and copy its other streams in."""
+        film = unit.media
+        if not isinstance(film, Film):
+            raise TypeError(f"{film.name} is no film")
+        draft = Draft(self.target(unit), self.folder)
+        try:
+            writer = FilmWriter(draft.path, film, self.encoding, stop=unit.stop, warn=self._warner(film))
+            try:
+                writer.join(fragments)
+                writer.close()
+            finally:
+                writer.abandon()
+        except BaseException:
+            draft.discard()
+            raise
+        return draft
+
+    def _warner(self, film: Film) -> Callable[[str], None]:
+        return lambda text: self._run.warn(text, film, each=True)
+
     def _open_target(self, unit: Unit, path: Path) -> "_PictureTarget | _FilmTarget":
         media = unit.media
         if isinstance(media, Film):
-            writer = FilmWriter(
-                path, media, self.encoding, stop=unit.stop, warn=lambda text: self._run.warn(text, media, each=True)
-            )
-            return _FilmTarget(writer, media, self.encoding)
+            return _FilmTarget(SegmentWriter(path, media, self.encoding), media, self.encoding)
         if isinstance(media, Picture):
             return _PictureTarget(
                 path, target_format(media, self.format), self.quality, lambda text: self._run.warn(text, media)
@@ -146,9 +165,9 @@ class _PictureTarget:
 
 
 class _FilmTarget:
-    """A film's file, which grows frame by frame."""
+    """A film's fragment, which grows frame by frame."""
 
-    def __init__(self, writer: FilmWriter, film: Film, encoding: Encoding) -> None:
+    def __init__(self, writer: SegmentWriter, film: Film, encoding: Encoding) -> None:
         self._writer, self._film = writer, film
         self._grid = chroma_grid(film, encoding)
         self.close, self.abandon = writer.close, writer.abandon

@@ -15,11 +15,12 @@ from av.video.stream import VideoStream
 
 from bwpipe.film import ColourTags, Film, open_container
 from bwpipe.film.codec import Encoding, chroma_grid, container_for
+from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.open import open_film
 from bwpipe.film.pixels import layout, plane
 from bwpipe.film.read import read_film
 from bwpipe.film.write import FilmWriter
-from bwpipe.frame import Frame, Unit
+from bwpipe.frame import Frame, Luma, Unit
 
 MS = Fraction(1, 1000)
 UNTAGGED = ColourTags(0, 2, 2, 2)
@@ -139,12 +140,32 @@ def rewritten(
     path = folder / f"written{container_for(film, encoding).suffix}"
     grid = chroma_grid(film, encoding)
     chroma = np.full((2, grid.height, grid.width), 100 << (film.depth - 8), np.uint8 if film.depth == 8 else np.uint16)
-    writer = FilmWriter(path, film, encoding, stop=stop, warn=warn)
-    for frame in read(film, stop=stop):
-        assert frame.pts is not None
-        writer.write(frame.luma, chroma, frame.pts, frame.duration)
-    writer.close()
+    joined(path, film, encoding, [segment(folder / "fragment", film, encoding, chroma, stop=stop)], warn=warn, stop=stop)
     return opened(path)
+
+
+def segment(path: Path, film: Film, encoding: Encoding, chroma: Luma, start: int = 0, stop: int | None = None) -> Path:
+    """Some frames of a film with one chroma, as a fragment."""
+    writer = SegmentWriter(path, film, encoding)
+    try:
+        for frame in read(film, start, stop):
+            assert frame.pts is not None
+            writer.write(frame.luma, chroma, frame.pts, frame.duration)
+        writer.close()
+    finally:
+        writer.abandon()
+    return path
+
+
+def joined(
+    path: Path, film: Film, encoding: Encoding, fragments: Sequence[Path], warn: Callable[[str], None], stop: int | None = None
+) -> None:
+    writer = FilmWriter(path, film, encoding, stop=stop, warn=warn)
+    try:
+        writer.join(fragments)
+        writer.close()
+    finally:
+        writer.abandon()
 
 
 def moments(film: Film) -> list[Fraction]:

@@ -12,10 +12,11 @@ from numpy.testing import assert_array_equal
 from bwpipe import BatchMap, End, Frame, Gather, Map, MediaError, Run, RunAborted, Sink, Source, Stage, Unit, UnitMap
 from bwpipe.batches import WAITING
 from bwpipe.draft import Draft
-from bwpipe.drive import drive, drive_sink, drive_source
+from bwpipe.drive import drive, drive_source
 from bwpipe.errors import TooManyErrors
 from bwpipe.meter import Meter
 from bwpipe.testing import make_frames
+from bwpipe.writing import drive_sink
 
 
 def stream(of: Iterable[Frame]) -> Iterator[Frame | End]:
@@ -216,7 +217,7 @@ def test_a_film_that_failed_later_in_the_graph_is_not_read_to_its_end() -> None:
 
 def test_one_error_too_many_stops() -> None:
     run = Run(max_errors=1)
-    run.fail(make_frames(1)[0].unit, MediaError("first"))
+    run.fail(make_frames(1, name="a.png")[0].unit, MediaError("first"))
 
     with pytest.raises(TooManyErrors, match="stopped after 2 failed"):
         run.fail(make_frames(1)[0].unit, MediaError("second"))

@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 from bwpipe.film import Film, open_container
 from bwpipe.film.codec import Encoding
+from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.pixels import plane
 from bwpipe.film.read import read_film
 from bwpipe.film.write import FilmWriter
@@ -24,12 +25,14 @@ from tests.made_films import (
     MS,
     UNTAGGED,
     Kind,
+    joined,
     make_corpus,
     make_film,
     moments,
     opened,
     read,
     rewritten,
+    segment,
     sound_of,
 )
 
@@ -130,10 +133,7 @@ def test_the_coded_picture_itself_carries_the_tags_even_the_assumed_ones(corpus:
 def test_chroma_is_written_as_it_is_given(corpus: dict[str, Film], tmp_path: Path) -> None:
     film = corpus["10 bits"]
     chroma = np.random.default_rng(7).integers(0, 1024, (2, 32, 48)).astype(np.uint16)
-    writer = FilmWriter(tmp_path / "made.mp4", film, FFV1, warn=print)
-    for frame in read(film):
-        writer.write(frame.luma, chroma, frame.pts or 0, frame.duration)
-    writer.close()
+    joined(tmp_path / "made.mp4", film, FFV1, [segment(tmp_path / "fragment", film, FFV1, chroma)], warn=print)
 
     with open_container(tmp_path / "made.mp4") as container:
         for picture in container.decode(video=0):
@@ -141,7 +141,7 @@ def test_chroma_is_written_as_it_is_given(corpus: dict[str, Film], tmp_path: Pat
 
 
 def test_planes_of_another_shape_or_type_are_refused(corpus: dict[str, Film], tmp_path: Path) -> None:
-    writer = FilmWriter(tmp_path / "made.mp4", corpus["turned"], H264, warn=print)
+    writer = SegmentWriter(tmp_path / "fragment", corpus["turned"], H264)
     luma = np.zeros((64, 96), np.uint8)
     with pytest.raises(ValueError, match=r"plane 1 is uint8 \(64, 96\), not uint8 \(32, 48\)"):
         writer.write(luma, np.zeros((2, 64, 96), np.uint8), 0, None)
@@ -208,10 +208,12 @@ def test_a_film_that_is_abandoned_leaves_no_file_open(corpus: dict[str, Film], t
     film = corpus["Matroska"]
     before = files_open()
 
-    writer = FilmWriter(tmp_path / "made.mkv", film, H264, warn=print)
+    coder = SegmentWriter(tmp_path / "fragment", film, H264)
     frames = read_film(Unit(film), warn=print)
     for _, frame in zip(range(3), frames, strict=False):
-        writer.write(frame.luma, np.zeros((2, 32, 48), np.uint8), frame.pts or 0, frame.duration)
+        coder.write(frame.luma, np.zeros((2, 32, 48), np.uint8), frame.pts or 0, frame.duration)
+    coder.abandon()
+    writer = FilmWriter(tmp_path / "made.mkv", film, H264, warn=print)
     writer.abandon()
     del frames
 
@@ -219,16 +221,13 @@ def test_a_film_that_is_abandoned_leaves_no_file_open(corpus: dict[str, Film], t
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
-def test_a_full_disk_is_an_os_error(corpus: dict[str, Film]) -> None:
+def test_a_full_disk_is_an_os_error(corpus: dict[str, Film], tmp_path: Path) -> None:
     film = corpus["odd size"]
-    writer = FilmWriter(Path("/dev/full"), film, FFV1, warn=print)
+    grey = np.full((2, 32, 49), 128, np.uint8)
+    whole = segment(tmp_path / "fragment", film, FFV1, grey)
 
-    def write() -> None:
-        for frame in read(film):
-            writer.write(frame.luma, np.zeros((2, 32, 49), np.uint8), frame.pts or 0, frame.duration)
-        writer.close()
-
-    with pytest.raises(OSError, match="space") as caught:
-        write()
-    writer.abandon()
-    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match="space") as coding:
+        segment(Path("/dev/full"), film, FFV1, grey)
+    with pytest.raises(OSError, match="space") as joining:
+        joined(Path("/dev/full"), film, FFV1, [whole], warn=print)
+    assert coding.value.errno == joining.value.errno == errno.ENOSPC

@@ -9,7 +9,8 @@ import pytest
 from bwpipe.draft import Draft
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.frame import Media, Unit
-from bwpipe.ledger import Ledger, stamp
+from bwpipe.ledger import Ledger
+from bwpipe.stamp import stamp
 
 
 @pytest.fixture

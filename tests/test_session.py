@@ -33,7 +33,7 @@ from bwpipe import (
 )
 from bwpipe.draft import Draft
 from bwpipe.inputs import find_files
-from bwpipe.ledger import Stamp
+from bwpipe.stamp import Stamp
 
 
 @stage("read_text")

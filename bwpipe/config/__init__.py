@@ -37,6 +37,8 @@ class Settings(BaseModel):
     """So many files may fail before the run ends; any number if not given."""
     queue: Count = 4
     """How many frames may wait between two stages; more takes more memory."""
+    segment: Count | Literal["off"] = 1000
+    """How many frames of a film are done, kept and resumed as one; `off` does each film in one piece."""
 
 
 class Entry(BaseModel):
@@ -89,6 +91,7 @@ class Graph:
         on_error: What a file that fails does.
         max_errors: How many files may fail before the run ends; None for any number.
         queue: How many items wait between two stages.
+        segment: How many frames of a film make a unit; None for all.
         path: The file it was read from; None for a dict.
         plugins: Its own folders of stages and networks, absolute.
     """
@@ -97,6 +100,7 @@ class Graph:
     on_error: Literal["skip", "stop"] = "skip"
     max_errors: int | None = None
     queue: int = 4
+    segment: int | None = 1000
     path: Path | None = None
     plugins: tuple[Path, ...] = ()
 
@@ -129,7 +133,8 @@ def read_graph(
     folders = _load_plugins(document, settings)
     nodes = _nodes(document, settings.stages)
     document.settle()
-    return Graph(nodes, settings.on_error, settings.max_errors, settings.queue, document.path, folders)
+    segment = None if settings.segment == "off" else settings.segment
+    return Graph(nodes, settings.on_error, settings.max_errors, settings.queue, segment, document.path, folders)
 
 
 def _settings(document: Document) -> Settings:

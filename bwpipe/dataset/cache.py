@@ -22,7 +22,7 @@ from bwpipe.draft import SUFFIX, WORK_FOLDER
 from bwpipe.errors import RunAborted, UsageError
 from bwpipe.execution import Run, sentence
 from bwpipe.frame import Unit
-from bwpipe.ledger import Stamp
+from bwpipe.stamp import Stamp
 
 STORY = "dataset.json"
 _POLL = 0.5

@@ -32,7 +32,7 @@ def read_film(unit: Unit, context: int = 0, *, warn: Warn) -> Iterator[Frame]:
         warn: Told of each loss.
 
     Raises:
-        MediaError: No frame can be decoded, or the picture's size or format changes midway.
+        MediaError: No frame of the film can be decoded, or the picture's size or format changes midway.
     """
     film = unit.media
     if not isinstance(film, Film):
@@ -58,12 +58,13 @@ def read_film(unit: Unit, context: int = 0, *, warn: Warn) -> Iterator[Frame]:
             duration=film.duration(index),
             context=not inside,
         )
-    if start < stop and not decoded:
+    if not decoded and stop - start == total:
         raise MediaError("none of its frames can be decoded")
+    among = f"{stop - start} frames" if stop - start == total else f"frames {start} to {stop - 1}"
     if decoded < stop - start:
-        warn(f"{stop - start - decoded} of {stop - start} frames did not decode and are left out")
+        warn(f"{stop - start - decoded} of {among} did not decode and are left out")
     if damaged:
-        warn(f"{damaged} of {stop - start} frames are damaged: the decoder filled them in")
+        warn(f"{damaged} of {among} are damaged: the decoder filled them in")
 
 
 def packets(container: InputContainer, stream: VideoStream, key: int | None = None) -> "Iterator[Packet[VideoStream]]":

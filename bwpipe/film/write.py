@@ -1,26 +1,29 @@
-"""Writes a film: its luma as it came, new chroma, every time and tag, and its sound unchanged."""
+"""Writes a film: its fragments joined, every time and tag, and its sound unchanged."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+from array import array
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
 
 import av
 import av.error
-from av.codec.context import Flags as CodecFlags
+import numpy as np
 from av.packet import Packet
 from av.stream import Stream
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
 from bwpipe.film import Film
-from bwpipe.film.codec import Encoding, container_for, encoder, encoder_options, pixel_format
-from bwpipe.film.pixels import layout, plane
+from bwpipe.film.codec import Encoding, container_for, encoder, pixel_format
+from bwpipe.film.decoding import decoding_times
+from bwpipe.film.encode import configure, refused
+from bwpipe.film.fragment import Fragment
+from bwpipe.film.pixels import layout
 from bwpipe.film.read import Warn
 from bwpipe.film.sound import Sound, kept
-from bwpipe.frame import Luma
 
 _BUFFER = 1 << 18
 _FINEST = 2**31 - 1
@@ -28,15 +31,18 @@ _FINEST = 2**31 - 1
 
 
 class FilmWriter:
-    """Writes one film. The same frames and encoding give the same bytes, whatever the number of cores."""
+    """Joins the fragments of a film, without coding them again, and copies the other streams in.
+
+    The same fragments give the same bytes. Memory grows by some 50 bytes a frame.
+    """
 
     def __init__(self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, warn: Warn) -> None:
         """Open the file and write its header.
 
         Args:
             path: The file, replaced if it exists; it becomes a `container_for(film, encoding)`, whatever its name.
-            film: Where the frames and the sound come from.
-            encoding: How to code the picture.
+            film: Where the other streams come from.
+            encoding: How the picture was coded.
             stop: The unit's: where the frames end before the film does, its sound ends with them.
             warn: Told of each thing that can't be kept.
 
@@ -49,8 +55,6 @@ class FilmWriter:
         self._whole = stop is None or stop >= len(film.times)
         self._pix_fmt = pixel_format(film, encoding)
         self._container = container_for(film, encoding)
-        self._durations: dict[int | None, int] = {}
-        self._end = Fraction(0)
         self._file = path.open("wb")
         try:
             self._output = av.open(
@@ -68,43 +72,36 @@ class FilmWriter:
         except BaseException as error:
             self.abandon()
             if isinstance(error, av.error.FFmpegError):
-                raise MediaError(
-                    f"its picture can't be coded with {encoding.codec} and these options ({error.strerror})"
-                ) from error
+                raise refused(encoding, error) from error
             raise
         self._warn_of_changes(encoding)
 
-    def write(self, luma: Luma, chroma: Luma, pts: int, duration: int | None) -> None:
-        """Add a frame.
+    def join(self, paths: Sequence[Path]) -> None:
+        """Write the frames of fragments and the other streams.
 
         Args:
-            luma: (H, W) in the film's depth, copied as it is.
-            chroma: (2, h, w) codes of Cb and Cr in the film's depth and range, on `chroma_grid(film, encoding)`.
-            pts: When it is shown, in the film's time base; later than the frame before it.
-            duration: How long, in the same units; None for the film's usual time.
+            paths: The fragments, in order.
 
         Raises:
-            MediaError: The encoder or the container refuses it.
-            OSError: The file can't be written.
+            MediaError: They don't fit together or are damaged, or the container refuses them.
+            OSError: A file can't be read or written.
         """
-        frame = VideoFrame(self._film.width, self._film.height, self._pix_fmt)
-        for index, samples in enumerate((luma, *chroma)):
-            target = plane(frame, index, self._film.depth, writeable=True)
-            if samples.shape != target.shape or samples.dtype != target.dtype:
-                raise ValueError(f"plane {index} is {samples.dtype} {samples.shape}, not {target.dtype} {target.shape}")
-            target[:] = samples
-        time_base = self._film.time_base
-        shown = duration or max(round(1 / ((self._film.rate or 25) * time_base)), 1)
-        self._durations[pts] = shown
-        self._end = (pts + shown) * time_base
-        frame.pts, frame.time_base, frame.duration = pts, time_base, shown
-        frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = self._film.tags
-        self._encode(frame)
+        decoded = iter(self._decoding_times(paths))
+        end = Fraction(0)
+        for path in paths:
+            with closing(Fragment(path)) as fragment:
+                for coded in fragment.packets():
+                    packet = Packet(fragment.data(coded))
+                    packet.stream, packet.time_base = self._picture, self._film.time_base
+                    packet.pts, packet.dts, packet.duration = coded.pts, int(next(decoded)), coded.duration
+                    packet.is_keyframe = coded.key
+                    self._mux(self._sound.until(packet.dts * packet.time_base))
+                    self._mux([packet])
+                    end = max(end, (coded.pts + coded.duration) * self._film.time_base)
+        self._mux(self._sound.until(None if self._whole else end))
 
     def close(self) -> None:
-        """Write what is left, and finish the file. Raises MediaError, OSError."""
-        self._encode(None)
-        self._mux(self._sound.until(None if self._whole else self._end))
+        """Finish the file. Raises MediaError, OSError."""
         try:
             self._output.close()
         except av.error.FFmpegError as error:
@@ -120,37 +117,31 @@ class FilmWriter:
             if hasattr(self, part):
                 getattr(self, part).close()
 
-    def _encode(self, frame: VideoFrame | None) -> None:
-        try:
-            for packet in self._picture.encode(frame):
-                packet.duration = self._durations.pop(packet.pts, 0)
-                self._mux(self._sound.until((packet.dts or 0) * packet.time_base))
-                self._mux([packet])
-        except av.error.FFmpegError as error:
-            raise MediaError(f"the encoder refuses a frame ({error.strerror})") from error
+    def _decoding_times(self, paths: Sequence[Path]) -> NDArray[np.int64]:
+        """When each coded frame is to be decoded. Raises MediaError for fragments that no decoder could read in a row."""
+        shown = array("q")
+        setup = self._picture.codec_context.extradata or b""
+        for path in paths:
+            with closing(Fragment(path)) as fragment:
+                if fragment.setup != setup:
+                    raise MediaError("its segments were coded by encoders that differ: run with --restart")
+                shown.extend(packet.pts for packet in fragment.packets())
+        if not shown:
+            raise MediaError("none of its frames came to be written")
+        return decoding_times(np.array(shown, np.int64))
 
     def _mux(self, packets: Iterable["Packet[Stream]"]) -> None:
-        for packet in packets:
-            self._output.mux_one(packet)
+        try:
+            for packet in packets:
+                self._output.mux_one(packet)
+        except av.error.FFmpegError as error:
+            raise MediaError(f"{self._container.suffix} can't hold it ({error.strerror})") from error
 
     def _add_picture(self, encoding: Encoding) -> VideoStream:
         film = self._film
-        stream = self._output.add_stream(
-            encoder(encoding.codec).name,
-            rate=film.rate or 25,
-            options=encoder_options(encoding),
-            width=film.width,
-            height=film.height,
-            pix_fmt=self._pix_fmt,
-            time_base=film.time_base,
-        )
+        stream = self._output.add_stream(encoder(encoding.codec).name, rate=film.rate or 25, time_base=film.time_base)
         assert isinstance(stream, VideoStream)
-        context = stream.codec_context
-        context.color_range, context.colorspace, context.color_primaries, context.color_trc = film.tags
-        context.thread_count = encoding.threads
-        context.flags |= CodecFlags.bitexact.value | CodecFlags.frame_duration.value
-        if film.sample_aspect:
-            context.sample_aspect_ratio = film.sample_aspect
+        configure(stream.codec_context, film, encoding)
         stream.set_display_matrix(film.display)
         stream.metadata.update(kept(film.metadata[1]))
         return stream

@@ -4,12 +4,12 @@ import torch
 
 from bwpipe.errors import UsageError
 from bwpipe.execution import Run
-from bwpipe.ledger import digest
 from bwpipe.network import load, locate
 from bwpipe.registry import UnknownNameError
 from bwpipe.scoring.files import Files, Sizing
 from bwpipe.scoring.guesses import FileGuesses, NetworkGuesses, partners
 from bwpipe.scoring.truths import Photographs
+from bwpipe.stamp import digest
 
 
 def of_network(

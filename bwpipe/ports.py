@@ -1,0 +1,24 @@
+"""Ports: the types of the items that a stage takes and gives."""
+
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+from bwpipe.frame import End
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The types of the items that a stage takes and gives; None for none."""
+
+    takes: type | None
+    gives: type | None
+
+
+def item_of(hint: Any) -> type | None:
+    """The item in a hint: `list[Frame]`, `Iterator[Frame | End]` and `Frame` are all Frame; `None` is none."""
+    if isinstance(hint, type) and not get_args(hint):
+        return None if hint is type(None) else hint
+    inner = [item for arg in get_args(hint) if (item := item_of(arg)) not in (None, End)]
+    if len(inner) != 1:
+        raise TypeError(f"{get_origin(hint) or hint}: a port takes or gives one type of item")
+    return inner[0]
