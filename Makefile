@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench gallery clean
 
 run: $(VENV)/samples.installed
 	$(BIN)/bwpipe samples samples
@@ -22,6 +22,9 @@ check: $(VENV)/dev.installed
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m bench.run_graph
 	$(BIN)/python -m bench.train_graph
+
+gallery: $(VENV)/dev.installed
+	$(BIN)/python -m bench.gallery
 
 $(VENV)/samples.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

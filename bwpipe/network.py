@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +18,8 @@ from bwpipe.errors import UsageError
 from bwpipe.registry import Registry, UnknownNameError
 
 N = TypeVar("N", bound="type[Network]")
+Quality: TypeAlias = Literal["fast", "normal", "best"]
+"""How much of a picture a network is to see: the better, the longer it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,14 @@ class Network(nn.Module):
         self.options = options
 
     @abstractmethod
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) at which it wants to see an upright picture of that size."""
+    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
+        """The (height, width) at which it wants to see an upright picture of that size.
+
+        Args:
+            height: Of the picture, in pixels.
+            width: The same.
+            quality: How much time it may take; a network that sees all pictures at one size gives the same for each.
+        """
 
     @abstractmethod
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
@@ -92,6 +100,13 @@ class Network(nn.Module):
 
     def prime(self) -> None:
         """Load into the backbone the weights that a training starts with. Raises UsageError."""
+
+
+def check_quality(net: Network, quality: Quality, where: str) -> None:
+    """Refuse a quality that a network does not tell from the normal one; `where` is the stage or command. Raises UsageError."""
+    height, width = 3000, 4000  # larger than what any network looks at
+    if quality != "normal" and net.input_size(height, width, quality) == net.input_size(height, width):
+        raise UsageError(f"{where}: {net.registered} sees every picture at one size; leave out `quality: {quality}`")
 
 
 networks: Registry[Network] = Registry("network")

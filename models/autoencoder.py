@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bwpipe.chroma import split
-from bwpipe.network import Guess, Network, NetworkOptions, network
+from bwpipe.network import Guess, Network, NetworkOptions, Quality, network
 
 SIDE = 150
 """The height and the width, in pixels, of what it sees and of what it gives."""
@@ -46,8 +46,8 @@ class Autoencoder(Network):
         rgb: Tensor = self.up4(torch.cat([x, half], dim=1)).sigmoid()
         return rgb
 
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """Every picture is squashed to 150 x 150."""
+    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
+        """Every picture is squashed to 150 x 150, at any quality."""
         return SIDE, SIDE
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:

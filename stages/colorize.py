@@ -16,7 +16,7 @@ from bwpipe import BatchMap, Count, Frame, NoEffect, Run, stage
 from bwpipe.device import cores, find_device
 from bwpipe.guessing import guess, kept
 from bwpipe.motion import LONGEST_GAP
-from bwpipe.network import Guess, Network, load, locate
+from bwpipe.network import Guess, Network, Quality, check_quality, load, locate
 from bwpipe.orientation import stored, upright
 from bwpipe.stamp import digest
 from bwpipe.view import view
@@ -36,6 +36,8 @@ class Colorize(BatchMap):
     """A network's name, for the weights that come with bwpipe, or the path of a checkpoint."""
     vividness: Annotated[float, Field(ge=0, le=1)] | None = None
     """From 0, the safe average colour, to 1, the lively likely one; the network's own default if not given."""
+    quality: Quality = "normal"
+    """How large a copy of each frame the network sees, if it can see more than one size: the larger, the longer it takes."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's numbers; `auto` is 16 bits on a GPU, and on a CPU whose bfloat16 turns out to be clearly faster."""
     every: Annotated[int, Field(ge=1, le=LONGEST_GAP)] = 1
@@ -66,6 +68,7 @@ class Colorize(BatchMap):
         devices = [find_device(name) for name in names]
         path = locate(self.model)
         net, _ = load(path)
+        check_quality(net, self.quality, "colorize")
         kind = devices[0].type
         precision: str = self.precision
         if precision == "auto":
@@ -83,7 +86,7 @@ class Colorize(BatchMap):
         if frame.chroma is not None or (frame.motion is not None and frame.motion.since % self.every):
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
-        return self._networks[0].input_size(height, width)
+        return self._networks[0].input_size(height, width, self.quality)
 
     def apply(self, frames: list[Frame]) -> list[Frame]:
         """Guess the chroma (2, h, w) and the confidence (h, w) of frames of one key."""

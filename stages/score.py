@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from bwpipe import Count, NoEffect, Run, Stage, stage
 from bwpipe.device import cores
+from bwpipe.network import Quality
 from bwpipe.scoring import check_installed, report
 from bwpipe.scoring.files import Files, Sizing
 from bwpipe.training import Fitted
@@ -27,6 +28,8 @@ class Score(Stage):
     """Cut out the square in the middle of each before that."""
     vividness: Annotated[float, Field(ge=0, le=1)] | None = None
     """From 0, the safe average colour, to 1, the lively likely one; the network's own default if not given."""
+    quality: Quality = "normal"
+    """How much the network sees of each photograph: `fast`, `normal` or `best`."""
     html: NoEffect[Path | None] = None
     """A file for a page with the figures and the best, the median and the worst pictures."""
     workers: NoEffect[Count] = Field(default_factory=cores)
@@ -57,7 +60,7 @@ class Score(Stage):
         run, sizing = self._run, Sizing(self.size, self.crop)
         truths: Truths = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
         about = {"network": fitted.network.registered, "weights": "as fitted, before any rounding by `save`"}
-        guesses = NetworkGuesses(fitted.network, self.vividness, about)
+        guesses = NetworkGuesses(fitted.network, self.vividness, about, self.quality)
         device = next(fitted.network.parameters()).device
         scores = score(truths, guesses, run=run, device=device, workers=self.workers)
         for line in table.lines(scores):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bwpipe import Frame, Run, RunAborted, UsageError, plugins
 from bwpipe.base import stages
-from bwpipe.network import Checkpoint, Guess, Network, network, networks, save
+from bwpipe.network import Checkpoint, Guess, Network, Quality, network, networks, save
 from bwpipe.orientation import stored, upright
 from bwpipe.testing import coloured, make_frames, run_stage
 
@@ -34,7 +34,7 @@ class Sure(Network):
             torch.empty(1 << 62, dtype=torch.uint8)
         return torch.cat([self.gain * luma, luma], dim=1)
 
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
+    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
         return height // 2, width // 2
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
@@ -88,6 +88,19 @@ def test_the_chroma_is_what_the_network_guesses(model: str) -> None:
 
     luma = torch.from_numpy(frame.luma.astype(np.float32) / 255)[None, None]
     assert_allclose(chroma(made), net.guess(luma).chroma[0].detach(), atol=1e-3)
+
+
+def test_quality_is_how_much_the_network_sees(tmp_path: Path) -> None:
+    frame = make_frames(1, height=600, width=800)[0]
+    model = written(tmp_path, "unet")
+
+    for quality, size in (("fast", (48, 64)), ("normal", (64, 88)), ("best", (96, 128))):
+        assert chroma(guessed([frame], model, quality=quality)[0]).shape == (2, *size)
+
+
+def test_a_quality_that_makes_no_difference_is_refused(model: str) -> None:
+    with pytest.raises(UsageError, match="autoencoder sees every picture at one size; leave out `quality: best`"):
+        guessed(make_frames(1), model, quality="best")
 
 
 def test_a_frame_whose_chroma_is_known_stays_as_it_is(model: str) -> None:

@@ -15,7 +15,7 @@ from bwpipe.base import stages
 from bwpipe.config import read_graph
 from bwpipe.describe import describe_graph, describe_network, describe_stage
 from bwpipe.errors import UsageError
-from bwpipe.network import Guess, Network, NetworkOptions, networks
+from bwpipe.network import Guess, Network, NetworkOptions, Quality, networks
 
 
 class Soften(Map):
@@ -81,7 +81,7 @@ def test_a_network_is_described_with_what_it_produces() -> None:
         produces = "chroma"
         Options = Sized
 
-        def input_size(self, height: int, width: int) -> tuple[int, int]:
+        def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
             return height, width
 
         def forward(self, luma: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from bwpipe.dataset import Dataset
 from bwpipe.encoder import Encoder
 from bwpipe.losses import Look, Loss, LossOptions, Shown, loss
 from bwpipe.losses.combined import Combined, check
-from bwpipe.network import Guess, Network, NetworkOptions, network
+from bwpipe.network import Guess, Network, NetworkOptions, Quality, network
 
 
 class Tiny(Network):
@@ -39,7 +39,7 @@ class Tiny(Network):
         output: Tensor = self.layers(torch.cat([small - 0.5, where], dim=1))
         return output
 
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
+    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
         return height, width
 
 

