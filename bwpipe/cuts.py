@@ -25,9 +25,10 @@ has less than 0.84.
 """
 _RETURNS = 0.8
 """From this correlation on, the frame after a flash is that before it."""
-_APART, _BLENDED, _SHARE = 0.6, 0.9, 0.25
-"""In a dissolve: the most that its two ends correlate, how much of its middle they explain, and the least share of either."""
-_THUMB = (24, 32)
+_APART, _BLENDED, _SHARE, _DIP = 0.6, 0.65, 0.25, 0.8
+"""In a dissolve: the most that its two ends correlate, how much of what is between they explain, the least share of either in its
+middle, and the most contrast there, as a share of that of the ends: two unlike pictures dim each other, a pan goes on as it is."""
+_THUMB = (12, 16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +36,7 @@ class Look:
     """What of a frame decides about cuts.
 
     Attributes:
-        thumb: (768,) float32, it on a grid of 24 x 32, less its mean.
+        thumb: (192,) float32, it on a grid of 12 x 16, less its mean.
         spread: The standard deviation of the frame, in code values.
         follows: Correlation with the frame before, once that is brought here along the motion.
         followed: Of how much of it the motion to the frame before and back agrees, 0..1.
@@ -60,7 +61,7 @@ def look(
     spread = float(here.std())
     if before is None or back is None or on is None:
         return Look(thumb, spread)
-    back, on = (np.ascontiguousarray(field[::2, ::2]) / 2 for field in (back, on))
+    back, on = (np.ascontiguousarray(field[::2, ::2]) / np.float32(2) for field in (back, on))
     there = brought(before[::2, ::2].astype(np.float32), back)
     return Look(thumb, spread, _correlation(there, here), float(agree(back, on).mean()))
 
@@ -102,6 +103,7 @@ def _turns(looks: Sequence[Look], at: int) -> bool:
         and early[0] > now[0] > late[0]
         and early[1] < now[1] < late[1]
         and min(now[0], now[1]) > _SHARE
+        and _power(looks[at]) < _DIP * (now[0] * _power(old) + now[1] * _power(new)) / (now[0] + now[1])
         and now[1] > now[0]
     )
 
@@ -113,6 +115,10 @@ def _blend(look: Look, old: Look, new: Look) -> tuple[float, float, float]:
     rest = look.thumb - shares @ ends
     total = float(look.thumb @ look.thumb)
     return float(shares[0]), float(shares[1]), 1 - float(rest @ rest) / total if total else 0.0
+
+
+def _power(look: Look) -> float:
+    return float(look.thumb @ look.thumb)
 
 
 def _alike(one: Look, other: Look) -> float:

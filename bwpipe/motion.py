@@ -56,11 +56,11 @@ class Flow:
     """
 
     def __init__(self) -> None:
-        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def __call__(self, here: NDArray[np.uint8], there: NDArray[np.uint8]) -> Field:
         """Where each cell of one plane (h, w) lies in another."""
-        return still(here.shape) if min(here.shape) < _LEAST else np.asarray(self._search.calc(here, there, None))  # type: ignore[call-overload]
+        return still(here.shape) if min(here.shape) < _LEAST else np.asarray(self._search.calc(here, there, None))
 
 
 _LEAST = 16
