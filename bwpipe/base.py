@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bwpipe.draft import Draft
 from bwpipe.execution import Run
 from bwpipe.frame import Broken, Unit
-from bwpipe.ports import Ports, item_of
+from bwpipe.ports import Needs, Ports, item_of
 from bwpipe.registry import Registry
 from bwpipe.segments import fragment_path
 from bwpipe.stamp import Stamp
@@ -44,14 +44,9 @@ class Stage(BaseModel):
     """What it does to frames that other stages count on, in a word or a few each, such as "motion"."""
 
     @property
-    def needs_above(self) -> frozenset[str]:
-        """What has to be provided by stages between the source and this one, or a graph with it is refused."""
-        return frozenset()
-
-    @property
-    def needs_below(self) -> frozenset[str]:
-        """What has to be provided by stages between this one and each sink that it feeds, or a graph with it is refused."""
-        return frozenset()
+    def needs(self) -> Needs:
+        """What other stages on the way of its items have to provide: a graph in which they do not is refused."""
+        return Needs()
 
     def setup(self, run: Run) -> None:
         """Open what lasts: weights, devices. Raises UsageError for what the user can mend; nothing has been written yet."""
@@ -69,15 +64,13 @@ class Stage(BaseModel):
     def recipe(self) -> dict[str, Any]:
         """What its results depend on, as JSON can hold it: name, revision, and every option not marked `NoEffect`."""
         harmless = {name for name, field in type(self).model_fields.items() if _NO_EFFECT in field.metadata}
-        options = self.model_dump(mode="json", exclude=harmless)
-        return {"stage": self.registered, "revision": self.revision, **options}
+        return {"stage": self.registered, "revision": self.revision, **self.model_dump(mode="json", exclude=harmless)}
 
     @classmethod
     def ports(cls) -> Ports:
         """The types of its items, read from the hints of its method. Raises TypeError where these are missing."""
         hints = get_type_hints(getattr(cls, cls.works_in))
-        gives = hints.pop("return", None)
-        takes = next(iter(hints.values()), None)
+        gives, takes = hints.pop("return", None), next(iter(hints.values()), None)
         if takes is None or gives is None:
             raise TypeError(f"{cls.__name__}.{cls.works_in} needs type hints for what it takes and gives: they are the ports")
         return Ports(item_of(takes), item_of(gives))
@@ -225,10 +218,7 @@ class Sink(Stage):
         """The unit failed or the run ends: remove what there is of it, if anything."""
 
     def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
-        """Join what was committed of the film's segments, in order: hand the file over under its temporary name.
-
-        Optional. Raises MediaError.
-        """
+        """Optional: join what was committed of a film's segments, in order, and hand the file over. Raises MediaError."""
         raise TypeError(f"stage {self.registered!r} has no method 'assemble'")
 
     @property

@@ -26,8 +26,8 @@ has less than 0.84.
 _RETURNS = 0.8
 """From this correlation on, the frame after a flash is that before it."""
 _APART, _BLENDED, _SHARE, _DIP = 0.6, 0.65, 0.25, 0.8
-"""In a dissolve: the most that its two ends correlate, how much of what is between they explain, the least share of either in its
-middle, and the most contrast there, as a share of that of the ends: two unlike pictures dim each other, a pan goes on as it is."""
+"""In a dissolve: the most that its two ends correlate, how much of what is between they explain, the least share of either in
+its middle, and the most contrast there, as a share of that of the ends: unlike pictures dim each other, a pan goes on as it is."""
 _THUMB = (12, 16)
 
 

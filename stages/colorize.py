@@ -18,6 +18,7 @@ from bwpipe.guessing import guess, kept
 from bwpipe.motion import LONGEST_GAP
 from bwpipe.network import Guess, Network, Quality, check_quality, load, locate
 from bwpipe.orientation import stored, upright
+from bwpipe.ports import Needs
 from bwpipe.stamp import digest
 from bwpipe.view import view
 
@@ -53,14 +54,9 @@ class Colorize(BatchMap):
     _turns: Iterator[Network] = PrivateAttr()
 
     @property
-    def needs_above(self) -> frozenset[str]:
-        """Where shots begin, if frames are passed over."""
-        return frozenset({"motion"} if self.every > 1 else ())
-
-    @property
-    def needs_below(self) -> frozenset[str]:
-        """A stage that fills in, if frames are passed over."""
-        return frozenset({"chroma of every frame"} if self.every > 1 else ())
+    def needs(self) -> Needs:
+        """If frames are passed over: where shots begin, and a stage that fills in."""
+        return Needs() if self.every == 1 else Needs(frozenset({"motion"}), frozenset({"chroma of every frame"}))
 
     def setup(self, run: Run) -> None:
         """Load the weights onto each device. Raises UsageError."""

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from bwpipe import Frame, MediaError, UnitMap, stage
 from bwpipe.motion import LONGEST_GAP
+from bwpipe.ports import Needs
 from bwpipe.steadying import Change, Seat, change, grid, join, mean, seat, vividness
 
 NEAR = 4
@@ -37,9 +38,9 @@ class Steady(UnitMap):
     """How many frames before and after a frame its chroma is averaged over, at most; nearer ones weigh more."""
 
     @property
-    def needs_above(self) -> frozenset[str]:
-        """Along which motion."""
-        return frozenset({"motion"})
+    def needs(self) -> Needs:
+        """What it steadies along."""
+        return Needs(above=frozenset({"motion"}))
 
     @property
     def context(self) -> int:

@@ -1,5 +1,6 @@
 """The `shots` stage."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_what_is_seen_is_found_in_the_neighbours_where_it_is() -> None:
     frames = run_stage("shots", film_of(scene(6, 7, speed=(1, -2))))
     inside = (slice(16, -16), slice(16, -16))
 
-    for before, after in zip(frames, frames[1:], strict=False):
+    for before, after in itertools.pairwise(frames):
         back, on = motion(after).back, motion(before).on
         assert back is not None
         assert on is not None
@@ -98,10 +99,7 @@ def test_a_unit_alone_is_told_the_same_as_within_the_film() -> None:
 
     alone = run_stage(
         "shots",
-        [
-            replace(frame, unit=unit, context=not 30 <= frame.index < 45)
-            for frame in frames[30 - context : 45 + context]
-        ],
+        [replace(frame, unit=unit, context=not 30 <= frame.index < 45) for frame in frames[30 - context : 45 + context]],
     )
 
     for frame in alone:

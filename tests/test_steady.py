@@ -1,5 +1,6 @@
 """The `steady` stage, and graphs in which frames are passed over."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,7 @@ def restlessness(frames: Sequence[Frame], step: tuple[int, int]) -> float:
     down, across = step
     height, width = GRID
     changes = []
-    for before, after in zip(frames, frames[1:], strict=False):
+    for before, after in itertools.pairwise(frames):
         old = chroma(before)[:, max(0, down) : height + min(0, down), max(0, across) : width + min(0, across)]
         new = chroma(after)[:, max(0, -down) : height + min(0, -down), max(0, -across) : width + min(0, -across)]
         changes.append(255 * np.hypot(*(old - new)).mean())
@@ -67,12 +68,12 @@ def vividness(frames: Sequence[Frame]) -> float:
 @pytest.mark.parametrize("every", [1, 4])
 def test_chroma_changes_less_than_half_as_much_and_is_as_vivid(every: int) -> None:
     frames = film_of(scene(40, 1, speed=(0, 2)))
-    full = painted(frames, restless)
+    full, given = painted(frames, restless), painted(frames, restless, every)
 
-    made = run_stage("steady", painted(frames, restless, every))
+    made = run_stage("steady", given)
 
     assert restlessness(made, (0, 1)) < 0.4 * restlessness(full, (0, 1))
-    assert abs(vividness(made) / vividness(full) - 1) < 0.03
+    assert abs(vividness(made) / vividness([frame for frame in given if frame.chroma is not None]) - 1) < 0.03
     for before, after in zip(frames, made, strict=True):
         assert after.luma is before.luma
         assert (after.index, after.pts, after.unit) == (before.index, before.pts, before.unit)

@@ -102,10 +102,10 @@ def _unmet(places: Sequence[Place]) -> Iterator[tuple[int, str]]:
     for i, place in enumerate(places):
         assert place.stage
         above = _way(i, before, places)
-        for need in sorted(place.stage.needs_above - _provided(above)):
+        for need in sorted(place.stage.needs.above - _provided(above)):
             yield i, f"{place.id!r} needs {need}, which no stage above it provides; {_remedy(need, 'above it')}"
         ends = [j for j, other in enumerate(places) if place in _way(j, before, places) and other not in before]
-        for need in sorted(place.stage.needs_below):
+        for need in sorted(place.stage.needs.below):
             ways = [[other for other in (*_way(j, before, places), places[j]) if places.index(other) > i] for j in ends]
             if not ways or any(need not in _provided(way) for way in ways):
                 yield i, f"with these options {place.id!r} leaves {need} to a stage below it; {_remedy(need, 'below it')}"
