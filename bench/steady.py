@@ -3,8 +3,8 @@
     python -m bench.steady FILM [--frames 300] [--model NAME] [--every 1] [--sheet SHEET.png --at 70 240]
 
 Flicker is judged with another flow method (Farnebäck's) than the one used inside, on luma with a short side of 256. Costs are
-CPU seconds of one thread, as shares of `colorize` in the same process. FILM may be in colour: its luma is coloured anew, and its
-own colours are the truth.
+CPU seconds of one thread, as shares of `colorize` in the same process. FILM may be in colour: its luma is coloured anew, and
+its own colours are the truth.
 """
 
 import argparse

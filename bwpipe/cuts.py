@@ -27,7 +27,7 @@ _RETURNS = 0.8
 """From this correlation on, the frame after a flash is that before it."""
 _APART, _BLENDED, _SHARE, _DIP = 0.6, 0.65, 0.25, 0.8
 """In a dissolve: the most that its two ends correlate, how much of what is between they explain, the least share of either in
-its middle, and the most contrast there, as a share of that of the ends: unlike pictures dim each other, a pan goes on as it is."""
+its middle, and the most contrast there, as a share of the ends': unlike pictures dim each other, a pan goes on as it is."""
 _THUMB = (12, 16)
 
 

@@ -15,7 +15,7 @@ class Ports:
 
 
 class Needs(NamedTuple):
-    """What a stage counts on, in the words of `Stage.provides`: of stages above it, and of some below it on every way to a sink."""
+    """What a stage counts on, in the words of `Stage.provides`: of stages above it, and below it on every way to a sink."""
 
     above: frozenset[str] = frozenset()
     below: frozenset[str] = frozenset()

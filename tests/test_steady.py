@@ -27,7 +27,7 @@ Paint = Callable[[Frame], NDArray[np.float32]]
 
 
 def motion(frame: Frame) -> Motion:
-    assert isinstance(frame.motion, Motion)
+    assert frame.motion is not None
     return frame.motion
 
 
