@@ -56,7 +56,7 @@ def look(frames: Sequence[Frame]) -> Seen:
         here, there = _farneback(after, before), _farneback(before, after)
         back.append(here)
         agreed.append(agree(here, there))
-    return Seen(planes, back, agreed, [frame.index for frame in frames if frame.motion.cut])
+    return Seen(planes, back, agreed, [frame.index for frame in frames if frame.motion and frame.motion.cut])
 
 
 def _farneback(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -90,7 +90,8 @@ def truths(path: str, size: tuple[int, ...], count: int) -> list[NDArray[np.uint
     """The film's own colours, of every `SAMPLE`th frame."""
     with av.open(path) as container:
         decoded = (frame for _, frame in zip(range(count), container.decode(video=0), strict=False))
-        return [averaged(frame.to_ndarray(format="rgb24"), size) for i, frame in enumerate(decoded) if i % SAMPLE == 0]
+        sample: list[Any] = [frame.to_ndarray(format="rgb24") for i, frame in enumerate(decoded) if i % SAMPLE == 0]
+    return [averaged(rgb, size) for rgb in sample]
 
 
 def apart(one: Sequence[NDArray[np.uint8]], other: Sequence[NDArray[np.uint8]]) -> float:

@@ -60,7 +60,9 @@ class Flow:
 
     def __call__(self, here: NDArray[np.uint8], there: NDArray[np.uint8]) -> Field:
         """Where each cell of one plane (h, w) lies in another."""
-        return still(here.shape) if min(here.shape) < _LEAST else np.asarray(self._search.calc(here, there, None))
+        if min(here.shape) < _LEAST:
+            return still(here.shape)
+        return np.asarray(self._search.calc(here, there, None))  # type: ignore[call-overload]  # OpenCV's stub wants a flow
 
 
 _LEAST = 16
