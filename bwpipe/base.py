@@ -66,6 +66,10 @@ class Stage(BaseModel):
         harmless = {name for name, field in type(self).model_fields.items() if _NO_EFFECT in field.metadata}
         return {"stage": self.registered, "revision": self.revision, **self.model_dump(mode="json", exclude=harmless)}
 
+    def provenance(self) -> dict[str, Any]:
+        """What outputs say of it: its recipe; a stage that adds colour or changes luma adds a word, see `bwpipe.provenance`."""
+        return self.recipe()
+
     @classmethod
     def ports(cls) -> Ports:
         """The types of its items, read from the hints of its method. Raises TypeError where these are missing."""
@@ -152,8 +156,7 @@ class UnitMap(Stage):
 class Gather(Stage):
     """Makes one thing of all items of all units.
 
-    Where that takes long, let `gather` keep what it made under a name that follows from what `ready` was asked, and let
-    `ready` look there: then a second run reads nothing.
+    Where that takes long, `gather` keeps what it made under a name that follows from what `ready` is asked, which looks there.
     """
 
     works_in = "gather"
@@ -165,10 +168,8 @@ class Gather(Stage):
         the stages that only feed this one are not started.
 
         Args:
-            units: All that would be read, in order, each with the size and the time of last change that its file had when
-                its header was read; None if the file was gone by then.
-            recipe: What `Stage.recipe` says of each stage from the source to this one: with the units, all that the result
-                depends on.
+            units: All that would be read, in order, each with its file's stamp from before; None if that was gone by then.
+            recipe: What `Stage.recipe` says of each stage from the source to this one: with the units, all it depends on.
 
         Raises:
             UsageError: The inputs or options are wrong.

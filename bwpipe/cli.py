@@ -13,8 +13,10 @@ import typer
 
 from bwpipe.errors import BwpipeError, RunAborted
 from bwpipe.listing import losses, models, stages
+from bwpipe.preview.command import preview
 from bwpipe.scoring.command import score
 from bwpipe.signals import InterruptedRun, interruptible
+from bwpipe.verify.command import verify
 
 if TYPE_CHECKING:
     from bwpipe.config import Graph
@@ -156,14 +158,26 @@ def colorize(
 
 
 @app.command()
-def check(graph: GraphFile, options: Set = None) -> None:
+def check(
+    graph: GraphFile,
+    options: Set = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also say of each film and folder what it would take, by a trial of some frames.")
+    ] = False,
+) -> None:
     """Read and check a graph, say what it would do, and run nothing."""
     from bwpipe.config import read_graph
     from bwpipe.describe import describe_graph
+    from bwpipe.report import printable
 
-    with _refusals():
+    with _refusals(), interruptible("starts anew"):
         for line in describe_graph(read_graph(graph, options or [])):
             print(line)
+        if probe:
+            from bwpipe.probe import Probe
+
+            for line in Probe(graph, options or []).lines():
+                print(printable(line), flush=True)
 
 
 for _listing in (stages, models, losses):
@@ -199,7 +213,8 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to;
             print(path)
 
 
-app.command()(_refusals()(interruptible("starts anew")(score)))
+for _long in (preview, score, verify):
+    app.command()(_refusals()(interruptible("starts anew")(_long)))
 
 
 @app.command()

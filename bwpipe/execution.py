@@ -4,11 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Lock
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bwpipe.channel import ChannelAborted
 from bwpipe.errors import BwpipeError, RunAborted, TooManyErrors, UsageError
 from bwpipe.frame import Broken, Media, Unit
+
+if TYPE_CHECKING:
+    from bwpipe.base import Stage
+    from bwpipe.provenance import Provenance
 
 T = TypeVar("T", bound=str | int | float | bool)
 
@@ -31,6 +35,7 @@ class Run:
         say: Callable[[str], None] = lambda text: None,
         record: Callable[[str, Path | None, str], None] = lambda event, path, text: None,
         facts: dict[str, str | int | float | bool] | None = None,
+        provenance: "Callable[[Stage], Provenance | None]" = lambda stage: None,
     ) -> None:
         """Make a run.
 
@@ -44,6 +49,7 @@ class Run:
             say: Shows a line to the user.
             record: Notes an event ("warning", "left out", "failed") with the file it is about, also where it is shown no more.
             facts: What earlier executions remembered; added to.
+            provenance: What the metadata of outputs are to say, of what comes out of a stage.
         """
         self.facts = {} if facts is None else facts
         self.quiet = quiet
@@ -51,6 +57,7 @@ class Run:
         self.text = text
         self.restart = restart
         self.plugins = tuple(plugins)
+        self.provenance = provenance
         self.dropped: dict[Media, str] = {}
         self.remarks: Counter[str] = Counter()
         self._max_errors = max_errors

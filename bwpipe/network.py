@@ -2,7 +2,8 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -164,20 +165,32 @@ def load(path: Path) -> tuple[Network, Checkpoint]:
 
     Nothing in the file is run: safetensors holds numbers and JSON only. Raises UsageError.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            checkpoint = Checkpoint.model_validate(json.loads((file.metadata() or {})[_KEY]))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    with _opened(path) as (file, checkpoint):
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         cls = networks[checkpoint.network]
         net = cls(cls.Options.model_validate(checkpoint.options))
         net.load_state_dict(weights)
+    return net.float().eval().requires_grad_(False), checkpoint
+
+
+def describe(path: Path) -> Checkpoint:
+    """What a checkpoint says of itself, without its weights. Raises UsageError."""
+    with _opened(path) as (_, checkpoint):
+        return checkpoint
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Checkpoint]]:
+    """The open file of a checkpoint; what is wrong with it is said."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file, Checkpoint.model_validate(json.loads((file.metadata() or {})[_KEY]))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such checkpoint") from None
     except KeyError:
         raise UsageError(f"{path}: not a checkpoint of bwpipe; train one with `bwpipe train`") from None
     except (SafetensorError, UnknownNameError, ValueError, RuntimeError, OSError) as error:
         raise UsageError(f"{path}: can't be used as a checkpoint: {' '.join(str(error).split())}") from error
-    return net.float().eval().requires_grad_(False), checkpoint
 
 
 def locate(model: str) -> Path:

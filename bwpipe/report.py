@@ -56,6 +56,14 @@ class Progress:
         if not self._quiet:
             self.say(text)
 
+    def tell(self, text: str) -> None:
+        """Show a line on standard output, above the bar if there is one: a result, not a word about the run."""
+        with suppress(OSError):
+            if bar := self._bar:
+                bar.write(printable(text), file=sys.stdout)
+            else:
+                print(printable(text), flush=True)
+
     def show(self, frames: int) -> None:
         """Show that so many frames are finished."""
         if self._bar is not None:

@@ -17,6 +17,7 @@ from bwpipe.frame import Unit
 from bwpipe.ledger import Ledger, open_ledgers
 from bwpipe.meter import Meter
 from bwpipe.plan import Plan, make_plan, recipes, total_frames
+from bwpipe.provenance import made_by
 from bwpipe.report import Journal, Progress, table
 from bwpipe.runner import idle, run_stages
 from bwpipe.segments import waiting
@@ -119,6 +120,7 @@ class _Session:
             max_errors=0 if graph.on_error == "stop" else graph.max_errors,
             say=self._progress.say,
             record=self._record,
+            provenance=lambda stage: made_by(graph, stage),
             facts={key: value for ledger in ledgers.values() for key, value in ledger.facts.items()},
         )
 

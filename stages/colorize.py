@@ -16,9 +16,10 @@ from bwpipe import BatchMap, Count, Frame, NoEffect, Run, stage
 from bwpipe.device import cores, find_device
 from bwpipe.guessing import guess, kept
 from bwpipe.motion import LONGEST_GAP
-from bwpipe.network import Guess, Network, Quality, check_quality, load, locate
+from bwpipe.network import Guess, Network, Quality, check_quality, describe, load, locate
 from bwpipe.orientation import stored, upright
 from bwpipe.ports import Needs
+from bwpipe.provenance import KEPT, NETWORK
 from bwpipe.stamp import digest
 from bwpipe.view import view
 
@@ -77,6 +78,10 @@ class Colorize(BatchMap):
         """The options, and a hash of the weights."""
         return {**super().recipe(), "weights": digest(locate(self.model))}
 
+    def provenance(self) -> dict[str, Any]:
+        """The recipe, and the name of the network."""
+        return {**super().provenance(), NETWORK: describe(locate(self.model)).network}
+
     def key(self, frame: Frame) -> tuple[int, int] | None:
         """The size at which the network sees the frame; None where it need not."""
         if frame.chroma is not None or (frame.motion is not None and frame.motion.since % self.every):
@@ -88,7 +93,9 @@ class Colorize(BatchMap):
         """Guess the chroma (2, h, w) and the confidence (h, w) of frames of one key."""
         size = self.key(frames[0])
         if size is None:
-            return frames
+            return [
+                replace(frame, notes={**frame.notes, KEPT: True}) if frame.chroma is not None else frame for frame in frames
+            ]
         guessed = self._guess(np.stack([view(frame, *size) for frame in frames]))
         chroma = [_kept(planes, frame) for planes, frame in zip(guessed.chroma.numpy(), frames, strict=True)]
         if guessed.confidence is None:

@@ -8,6 +8,7 @@ from pydantic import PrivateAttr
 
 from bwpipe import Frame, Map, Run, stage
 from bwpipe.color import WEIGHTS, Weights, reweighed
+from bwpipe.provenance import LUMA
 from bwpipe.shrink import averaged, sides
 from bwpipe.tones import denoised, evened, full_range, stretched, tones
 from bwpipe.toning import colour_kind
@@ -45,6 +46,11 @@ class Grayscale(Map):
     """Do to the luma, which is seen, what `levels` and `denoise` do to the guide."""
 
     _run: Run = PrivateAttr()
+
+    def provenance(self) -> dict[str, Any]:
+        """The options, and why the luma is another, if it is."""
+        reasons = {"restore": self.restore, f"weights: {self.weights}": self.weights != "source"}
+        return {**super().provenance(), LUMA: ", ".join(reason for reason, holds in reasons.items() if holds) or None}
 
     def setup(self, run: Run) -> None:
         """Remember whom to tell."""

@@ -37,6 +37,7 @@ class Read(Source):
     """How many pictures are read at a time."""
 
     _run: Run = PrivateAttr()
+    _told: set[Film] = PrivateAttr(default_factory=set)
 
     def setup(self, run: Run) -> None:
         """Remember whom to tell of losses."""
@@ -67,6 +68,10 @@ class Read(Source):
     def read(self, unit: Unit, context: int) -> Iterator[Frame]:
         """The one frame of a picture, or the frames of a film in the order they are shown."""
         if isinstance(unit.media, Film):
+            if unit.media not in self._told:  # also where the first segment is done already
+                self._told.add(unit.media)
+                for fault in unit.media.faults:
+                    self._run.warn(fault, unit.media, each=True)
             yield from read_film(unit, context, warn=lambda text: self._run.warn(text, unit.media, each=True))
         else:
             yield read_picture(unit)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,14 @@ from bwpipe.color import codes
 from bwpipe.draft import Draft
 from bwpipe.enlarge import enlarge
 from bwpipe.film import Film
+from bwpipe.film.changes import changes
 from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, container_for
 from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.write import FilmWriter
 from bwpipe.picture import Picture
 from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
+from bwpipe.provenance import KEPT, Provenance
+from bwpipe.verify.check import check_output
 
 
 def _pattern(text: str) -> str:
@@ -31,6 +34,8 @@ def _pattern(text: str) -> str:
 @stage("write")
 class Write(Sink):
     """Writes pictures and films in colour: luma and all else of the file kept, in a tree that mirrors the input's."""
+
+    revision: ClassVar[int] = 2
 
     path: NoEffect[Path]
     """The folder for the output; created if missing."""
@@ -52,10 +57,14 @@ class Write(Sink):
     """Of a film's encoder. They change its bytes, so the number does not follow the machine's cores."""
     options: dict[str, str] = Field(default_factory=dict)
     """Further options of the encoder, by FFmpeg's names."""
+    verify: NoEffect[bool] = False
+    """Compare each finished file with its input, as `bwpipe verify` does; where more than colour differs, the file fails."""
     workers: NoEffect[Count] = 2
     """How many pictures are written at a time."""
 
     _run: Run = PrivateAttr()
+    _told: set[Film] = PrivateAttr(default_factory=set)
+    _made_by: Provenance | None = PrivateAttr(default=None)
     _open: dict[Unit, tuple[Draft, "_PictureTarget | _FilmTarget"]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -85,6 +94,7 @@ class Write(Sink):
         """Check that there is such an encoder. Raises UsageError."""
         check_encoding(self.encoding)
         self._run = run
+        self._made_by = run.provenance(self)
 
     def open(self, unit: Unit) -> None:
         """Begin a file, or a fragment of a film."""
@@ -101,9 +111,11 @@ class Write(Sink):
         target.write(frame)
 
     def commit(self, unit: Unit) -> Draft:
-        """Finish the file."""
+        """Finish the file, or the fragment. Raises MediaError."""
         draft, target = self._open[unit]
         target.close()
+        if self.verify and not isinstance(unit.media, Film):  # a film is verified once it is joined
+            check_output(unit.media, draft.path)
         del self._open[unit]
         return draft
 
@@ -115,22 +127,33 @@ class Write(Sink):
             draft.discard()
 
     def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
-        """Join the fragments of a film, and copy its other streams in."""
+        """Join the fragments of a film, and copy its other streams in. Raises MediaError."""
         film = unit.media
         if not isinstance(film, Film):
             raise TypeError(f"{film.name} is no film")
+        self._tell_changes(film)
         draft = Draft(self.target(unit), self.folder)
         try:
-            writer = FilmWriter(draft.path, film, self.encoding, stop=unit.stop, warn=self._warner(film))
+            line = self._made_by.line() if self._made_by else ""
+            writer = FilmWriter(draft.path, film, self.encoding, stop=unit.stop, line=line, warn=self._warner(film))
             try:
                 writer.join(fragments)
                 writer.close()
             finally:
                 writer.abandon()
+            if self.verify:
+                check_output(film, draft.path)
         except BaseException:
             draft.discard()
             raise
         return draft
+
+    def _tell_changes(self, film: Film) -> None:
+        """Say once what becomes other than it was."""
+        if film not in self._told:
+            self._told.add(film)
+            for text in changes(film, self.encoding):
+                self._run.warn(text, film, each=True)
 
     def _warner(self, film: Film) -> Callable[[str], None]:
         return lambda text: self._run.warn(text, film, each=True)
@@ -138,24 +161,27 @@ class Write(Sink):
     def _open_target(self, unit: Unit, path: Path) -> "_PictureTarget | _FilmTarget":
         media = unit.media
         if isinstance(media, Film):
+            self._tell_changes(media)
             return _FilmTarget(SegmentWriter(path, media, self.encoding), media, self.encoding)
         if isinstance(media, Picture):
-            return _PictureTarget(
-                path, target_format(media, self.format), self.quality, lambda text: self._run.warn(text, media)
-            )
+            target = target_format(media, self.format)
+            return _PictureTarget(path, target, self.quality, self._made_by, lambda text: self._run.warn(text, media))
         raise TypeError(f"{media.name} is neither a picture nor a film")
 
 
 class _PictureTarget:
     """A picture's file, which is written at once."""
 
-    def __init__(self, path: Path, target: TargetFormat, quality: int, warn: Callable[[str], None]) -> None:
-        self._path, self._target, self._quality, self._warn = path, target, quality, warn
+    def __init__(
+        self, path: Path, target: TargetFormat, quality: int, made_by: Provenance | None, warn: Callable[[str], None]
+    ) -> None:
+        self._path, self._target, self._quality, self._made_by, self._warn = path, target, quality, made_by, warn
 
     def write(self, frame: Frame) -> None:
         media = frame.unit.media
         chroma = _enlarged(frame, (media.height, media.width))
-        write_picture(self._path, frame, chroma, target=self._target, quality=self._quality, warn=self._warn)
+        line = self._made_by.line(coloured=KEPT not in frame.notes) if self._made_by else ""
+        write_picture(self._path, frame, chroma, target=self._target, quality=self._quality, line=line, warn=self._warn)
 
     def close(self) -> None:
         """There is nothing left to do."""

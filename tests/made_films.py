@@ -4,16 +4,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.stream import Disposition
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from bwpipe.film import ColourTags, Film, open_container
+from bwpipe.film import ColourTags, Film, open_container, picture_stream
+from bwpipe.film.carry import kept
+from bwpipe.film.changes import changes
 from bwpipe.film.codec import Encoding, chroma_grid, container_for
 from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.open import open_film
@@ -101,6 +106,121 @@ def make_film(path: Path, kind: Kind, muxer: dict[str, str] | None = None) -> Pa
     return path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rich(Kind):
+    """What a film with all kinds of streams is to be like: a second picture comes first, then the film, sounds and the rest."""
+
+    subtitle: str = "mov_text"
+    cover: bool = True
+    attachment: bool = False
+    extra: tuple[str, ...] = ()
+
+
+RICH = {
+    "MP4": Rich(sound="aac"),
+    "MP4, unusual tags": Rich(sound="aac", times=UNEVEN, cover=False, extra=("director", "com.apple.quicktime.make")),
+    "QuickTime": Rich(suffix=".mov", sound="pcm_s16le", cover=False),
+    "Matroska": Rich(suffix=".mkv", sound="flac", subtitle="subrip", time_base=MS, times=range(0, 1200, 40), attachment=True),
+}
+_CHAPTERS = [(0, 500, "One"), (500, 1100, "Two")]
+
+
+def make_rich_film(path: Path, kind: Rich) -> Path:
+    """Write a film with a second picture, two sounds, a subtitle, chapters, tags, a cover and an attachment."""
+    plain = make_film(path.with_name(f"plain{path.suffix}"), replace(kind, subtitle="", cover=False))
+    still = make_film(path.with_name("still.mkv"), replace(MKV, codec="mjpeg", pix_fmt="yuvj420p", times=[0]))
+    tags = {"title": "Homecoming", "artist": "Nobody", "comment": "found in an attic", "date": "1922"}
+    options = {"movflags": "use_metadata_tags"} if kind.extra else {}
+    with av.open(str(plain)) as one, av.open(str(plain)) as two, av.open(str(path), "w", container_options=options) as output:
+        output.metadata.update(tags | dict.fromkeys(kind.extra, "x"))
+        copies = {}
+        for number, source in enumerate((one, two)):
+            for stream in source.streams:
+                copy = output.add_stream_from_template(stream, opaque=True)
+                copy.metadata.update({"language": ["fra", "eng"][number], "title": f"{stream.type} {number}"})
+                copy.disposition = Disposition.default if number else Disposition(0)
+                copies[number, stream.index] = copy
+        text = add_text(output, kind.subtitle) if kind.subtitle else None
+        cover = (
+            output.add_stream_from_template(still_stream(still), opaque=True) if kind.cover and kind.suffix != ".mkv" else None
+        )
+        if cover:
+            cover.disposition = Disposition.attached_pic
+        elif kind.cover:
+            output.add_attachment("cover.jpg", "image/jpeg", still_file(still))
+        if kind.attachment:
+            output.add_attachment("font.ttf", "font/ttf", b"letters")
+        output.set_chapters(
+            [
+                {"id": number, "start": start, "end": end, "time_base": MS, "metadata": {"title": title}}
+                for number, (start, end, title) in enumerate(_CHAPTERS, 1)
+            ]
+        )
+        output.start_encoding()
+        if cover:
+            put(output, cover, still_file(still), 0, 0)
+        for number in range(3 if text else 0):
+            put(output, text, b"\0\5hello" if kind.subtitle == "mov_text" else b"hello", number * 300, 200)
+        for number, source in enumerate((one, two)):
+            for packet in source.demux():
+                if packet.size:
+                    packet.stream = copies[number, packet.stream.index]
+                    output.mux(packet)
+    return path
+
+
+def add_text(output: OutputContainer, codec: str) -> Stream:
+    stream = output.add_mux_stream(codec)
+    stream.time_base, stream.disposition = MS, Disposition.forced | Disposition.default
+    stream.metadata["language"] = "ger"
+    return stream
+
+
+def put(output: OutputContainer, stream: Stream | None, data: bytes, pts: int, duration: int) -> None:
+    packet = Packet(data)
+    packet.stream, packet.time_base = stream, MS  # type: ignore[assignment]
+    packet.pts = packet.dts = pts
+    packet.duration, packet.is_keyframe = duration, True
+    output.mux_one(packet)
+
+
+def still_file(path: Path) -> bytes:
+    with av.open(str(path)) as container:
+        return next(bytes(packet) for packet in container.demux() if packet.size)
+
+
+def still_stream(path: Path) -> Stream:
+    return av.open(str(path)).streams[0]
+
+
+def contents(path: Path) -> dict[str, Any]:
+    """All that a film's file holds besides the picture that is coloured, as far as it is to be kept."""
+    with open_container(path) as container:
+        streams = [stream for stream in container.streams if stream.discard != Discard.all]
+        mine = picture_stream(container)
+        described = [
+            (stream.type, kept(stream.metadata, "mp4"), stream.disposition, getattr(stream, "data", None)) for stream in streams
+        ]
+        whole = {
+            "streams": described,
+            "tags": kept(container.metadata, "mp4"),
+            "chapters": [
+                (
+                    chapter["start"] * (chapter["time_base"] or 1),
+                    chapter["end"] * (chapter["time_base"] or 1),
+                    chapter["metadata"],
+                )
+                for chapter in container.chapters()
+            ],
+        }
+        packets: dict[int, list[Any]] = {stream.index: [] for stream in streams if stream is not mine}
+        for packet in container.demux():
+            if packet.size and packet.stream_index in packets:
+                at, long = packet.pts or 0, packet.duration or 0
+                packets[packet.stream_index].append((at * packet.time_base, long * packet.time_base, bytes(packet)))
+    return {**whole, "packets": list(packets.values())}
+
+
 def to_see(number: int, kind: Kind, random: np.random.Generator) -> VideoFrame:
     frame = VideoFrame(*kind.size, kind.pix_fmt)
     depth = layout(kind.pix_fmt).depth
@@ -130,6 +250,8 @@ def opened(path: Path) -> Film:
 def read(
     film: Film, start: int = 0, stop: int | None = None, context: int = 0, warn: Callable[[str], None] = lambda text: None
 ) -> list[Frame]:
+    for fault in film.faults:
+        warn(fault)
     return list(read_film(Unit(film, start=start, stop=stop), context, warn=warn))
 
 
@@ -140,6 +262,8 @@ def rewritten(
     path = folder / f"written{container_for(film, encoding).suffix}"
     grid = chroma_grid(film, encoding)
     chroma = np.full((2, grid.height, grid.width), 100 << (film.depth - 8), np.uint8 if film.depth == 8 else np.uint16)
+    for text in changes(film, encoding):
+        warn(text)
     joined(path, film, encoding, [segment(folder / "fragment", film, encoding, chroma, stop=stop)], warn=warn, stop=stop)
     return opened(path)
 

@@ -110,7 +110,7 @@ def test_a_frame_whose_chroma_is_known_stays_as_it_is(model: str) -> None:
 
     made = guessed(frames, model)
 
-    assert made[1] is frames[1]
+    assert made[1].chroma is frames[1].chroma
     assert chroma(made[0]).shape == (2, 48, 64)
 
 

@@ -146,10 +146,24 @@ def test_a_lost_frame_of_an_avi_leaves_the_others_at_their_times(tmp_path: Path)
     assert_array_equal(left[-1].luma, whole[-1].luma)
 
 
-def test_a_film_whose_size_changes_fails_with_the_frame_named(tmp_path: Path) -> None:
-    first = make_film(tmp_path / "first.ts", TS)
-    second = make_film(tmp_path / "second.ts", replace(TS, size=(64, 64), times=range(40 * 3600, 50 * 3600, 3600)))
-    (tmp_path / "film.ts").write_bytes(first.read_bytes() + second.read_bytes())
+def appended(folder: Path, kind: Kind) -> Film:
+    """A film of 30 frames, with ten of another kind behind them."""
+    first = make_film(folder / "first.ts", TS)
+    second = make_film(folder / "second.ts", replace(kind, times=range(40 * 3600, 50 * 3600, 3600)))
+    (folder / "film.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    return opened(folder / "film.ts")
 
-    with pytest.raises(MediaError, match=r"frame 30 is 64x64 yuv420p after 96x64 yuv420p"):
-        read(opened(tmp_path / "film.ts"))
+
+def test_frames_of_another_size_are_scaled_to_the_first_and_told_of(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    frames = read(appended(tmp_path, replace(TS, size=(128, 96))), warn=said.append)
+
+    assert [frame.luma.shape for frame in frames] == [(64, 96)] * 40
+    assert "10 of 40 frames have another size than the first and are scaled to 96x64" in said
+    assert abs(float(frames[35].luma.mean()) - float(frames[25].luma.mean())) < 5
+
+
+def test_a_film_whose_depth_changes_fails_with_the_frame_named(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"frame 30 is yuv420p10le after yuv420p: films that change like this"):
+        read(appended(tmp_path, replace(TS, pix_fmt="yuv420p10le")))

@@ -23,11 +23,14 @@ from tests.made_films import (
     KINDS,
     MKV,
     MS,
+    RICH,
     UNTAGGED,
     Kind,
+    contents,
     joined,
     make_corpus,
     make_film,
+    make_rich_film,
     moments,
     opened,
     read,
@@ -150,21 +153,31 @@ def test_planes_of_another_shape_or_type_are_refused(corpus: dict[str, Film], tm
     writer.abandon()
 
 
-def test_what_is_left_out_is_named(corpus: dict[str, Film], tmp_path: Path) -> None:
-    rich = tmp_path / "rich.mkv"
-    with open_container(corpus["Matroska"].path) as container, av.open(str(rich), "w") as output:
-        output.add_attachment("font.ttf", "font/ttf", b"letters")
-        output.set_chapters([{"id": 1, "start": 0, "end": 500, "time_base": MS, "metadata": {"title": "One"}}])
-        copy = output.add_stream_from_template(container.streams.video[0], opaque=True)
-        for packet in container.demux(video=0):
-            if packet.size:
-                packet.stream = copy
-                output.mux(packet)
+@pytest.mark.parametrize("encoding", [H264, FFV1], ids=["h264", "ffv1"])
+@pytest.mark.parametrize("name", RICH)
+def test_every_stream_chapter_tag_language_and_disposition_is_kept(name: str, encoding: Encoding, tmp_path: Path) -> None:
+    film = opened(make_rich_film(tmp_path / f"rich{RICH[name].suffix}", RICH[name]))
     said: list[str] = []
 
-    rewritten(opened(rich), tmp_path, H264, warn=said.append)
+    made = rewritten(film, tmp_path, encoding, warn=said.append)
 
-    assert sorted(said) == ["attachment track 1 (font.ttf) is left out", "its chapters are left out"]
+    another = ["it becomes .mp4, since its own container can't hold ffv1 with all of its streams and tags"]
+    assert said == (another if made.path.suffix != RICH[name].suffix else [])
+    assert made.path.suffix == RICH[name].suffix or (name, encoding.codec) == ("QuickTime", "ffv1")
+    assert contents(made.path) == contents(film.path)
+    with open_container(made.path) as container:
+        assert [stream.type for stream in container.streams].count("video") == 2 + RICH[name].cover
+
+
+def test_what_no_container_holds_is_named(tmp_path: Path) -> None:
+    film = opened(make_rich_film(tmp_path / "rich.mp4", RICH["MP4"]))
+    said: list[str] = []
+
+    made = rewritten(film, tmp_path, Encoding(codec="libvpx", options={"deadline": "realtime"}), warn=said.append)
+
+    assert made.path.suffix == ".mkv"
+    assert "subtitle track 4 (mov_text, ger) is left out: .mkv can't hold it" in said
+    assert "it becomes .mkv, since its own container can't hold libvpx with all of its streams and tags" in said
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ class Track:
         label: Its language and title, for messages.
         cover: A still picture of the film, not a second film.
         rate: Samples of sound a second; 0 for what is no sound.
+        fits: The muxers, by FFmpeg's names, that take it as it is.
     """
 
     index: int
@@ -78,6 +79,7 @@ class Track:
     label: str
     cover: bool = False
     rate: int = 0
+    fits: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         name = "cover picture" if self.cover else {"audio": "sound", "video": "second picture"}.get(self.kind, self.kind)
@@ -105,7 +107,9 @@ class Film(Media):
         keys: (keys, 3) For each frame that decoding can start at, its place in `times`, its decoding time, both rising, and how
             many bytes it has. None where times are not exact or the film is damaged: it is decoded from its start.
         interlaced: Whether its lines belong to two moments.
-        tracks: The file's other streams.
+        place: Which of the file's streams the picture is.
+        disposition: What the picture's stream is said to be, such as the default.
+        tracks: The file's other streams, but for those that only repeat its chapters or time code.
         chapters: How many chapters it has.
         metadata: Title, date and the like, of the file and of the picture's stream.
         faults: What the index pass found wrong with the file, in sentences without its name.
@@ -128,6 +132,8 @@ class Film(Media):
     timing: Timing
     keys: NDArray[np.int64]
     interlaced: bool
+    place: int
+    disposition: Disposition
     tracks: tuple[Track, ...]
     chapters: int
     metadata: tuple[Mapping[str, str], Mapping[str, str]]

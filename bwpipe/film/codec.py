@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from fractions import Fraction
 from functools import cache
 from operator import itemgetter
 from types import MappingProxyType
@@ -187,19 +188,26 @@ def chroma_grid(film: Film, encoding: Encoding) -> ChromaGrid:
 
 
 def container_for(film: Film, encoding: Encoding) -> Container:
-    """What a film is written into: a container of the kind it came in where that can hold picture and sound, else Matroska.
+    """What a film is written into: a container of the kind it came in where that can hold all of it, else Matroska.
 
-    Raises MediaError where none can hold the picture.
+    Where none can hold all, it is the one in which least is lost, sound last. Raises MediaError where none holds the picture.
     """
     picture = encoder(encoding.codec).name
-    sound = {track.codec for track in film.tracks if track.kind == "audio"}
-    able = [container for container in _containers(film) if picture in codecs_in(container)]
+    able = [container for container in _containers(film) if _holds(container.muxer, picture)]
     if not able:
         raise MediaError(f"no container here can hold {picture}: choose another `codec`")
-    if film.sample_aspect not in {None, 1} and picture not in _WITH_ASPECT:
-        # PyAV can tell MP4 of the shape of a pixel, Matroska has it from the coded picture only
-        able.sort(key=lambda container: container.muxer in {"matroska", "webm"})
-    return next((container for container in able if sound <= codecs_in(container)), able[0])
+
+    def lost(container: Container) -> tuple[int, int]:
+        tracks = [track for track in film.tracks if container.muxer not in track.fits]
+        return sum(track.kind == "audio" for track in tracks) + loses_aspect(film, encoding, container), len(tracks)
+
+    return min(able, key=lost)
+
+
+def loses_aspect(film: Film, encoding: Encoding, container: Container) -> bool:
+    """Whether the shape of a pixel is lost: PyAV can tell MP4 of it, Matroska has it from the coded picture only."""
+    wide = film.sample_aspect not in {None, 1} and encoder(encoding.codec).name not in _WITH_ASPECT
+    return wide and container.muxer in {"matroska", "webm"}
 
 
 def _containers(film: Film) -> Iterator[Container]:
@@ -217,7 +225,14 @@ def _containers(film: Film) -> Iterator[Container]:
 
 
 @cache
-def codecs_in(container: Container) -> frozenset[str]:
-    """FFmpeg's names of all encoders and decoders whose codec a container can hold."""
-    with av.open(io.BytesIO(), "w", format=container.muxer) as output:
-        return frozenset(output.supported_codecs)
+def _holds(muxer: str, picture: str) -> bool:
+    """Whether a container can hold a picture of that encoder: some name codecs that their muxer refuses then."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as output:
+            output.add_mux_stream(picture, rate=25, width=64, height=64, time_base=Fraction(1, 25))
+            output.start_encoding()
+    except av.error.FFmpegError as error:
+        return not isinstance(error, av.error.PatchWelcomeError)
+    except ValueError:
+        return False
+    return True

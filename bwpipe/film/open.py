@@ -10,13 +10,14 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
 from bwpipe.film import FULL, ColourTags, Film, Track, colour_tags, luma_weights, open_container, picture_stream
+from bwpipe.film.carry import MUXERS, takes
 from bwpipe.film.index import Index, read_index
 from bwpipe.film.pixels import layout, luma_plane
 from bwpipe.film.read import packets, pictures
@@ -89,7 +90,9 @@ def open_film(path: Path, name: PurePosixPath, *, max_pixels: int) -> Film:
             timing=index.timing,
             keys=index.keys,
             interlaced=first.interlaced_frame,
-            tracks=tuple(_track(other) for other in container.streams if other is not stream),
+            place=stream.index,
+            disposition=stream.disposition,
+            tracks=tuple(_track(other) for other in container.streams if other is not stream and not _repeats(other)),
             chapters=len(container.chapters()),
             metadata=(dict(container.metadata), dict(stream.metadata)),
             faults=index.faults,
@@ -125,6 +128,8 @@ def _tones(looks: Iterable[VideoFrame], matrix: Matrix, depth: int) -> tuple[int
     """The luma codes between which 99 of 100 samples lie."""
     counts = np.zeros(1 << depth, np.int64)
     for picture in looks:
+        if layout(picture.format.name).depth != depth:  # it changes midway, which reading says
+            continue
         counts += np.bincount(luma_plane(picture, matrix)[::2, ::2].ravel(), minlength=len(counts))
     low, high = np.searchsorted(np.cumsum(counts), np.array(_TAILS) * counts.sum())
     return int(low), int(high)
@@ -158,4 +163,11 @@ def _track(stream: Stream) -> Track:
     words = (stream.metadata.get(key, "") for key in ("language", "title", "filename"))
     label = ", ".join(word for word in words if word not in {"", "und"})
     rate = stream.codec_context.sample_rate if isinstance(stream, AudioStream) and stream.codec_context is not None else 0
-    return Track(stream.index, stream.type, codec, label, bool(stream.disposition & Disposition.attached_pic), rate)
+    cover = bool(stream.disposition & Disposition.attached_pic)
+    fits = frozenset(muxer for muxer in MUXERS if takes(muxer, stream))
+    return Track(stream.index, stream.type, codec, label, cover, rate, fits)
+
+
+def _repeats(stream: Stream) -> bool:
+    """Whether a stream of MP4 or QuickTime only holds the titles of chapters, or the time code that the picture's tags have."""
+    return stream.discard == Discard.all or (stream.type == "data" and "timecode" in stream.metadata)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from itertools import chain, dropwhile
 
 import av.error
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
@@ -13,8 +14,8 @@ from av.video.stream import VideoStream
 
 from bwpipe.errors import MediaError
 from bwpipe.film import Film, open_container, picture_stream
-from bwpipe.film.pixels import luma_plane
-from bwpipe.frame import Frame, Unit
+from bwpipe.film.pixels import layout, luma_plane
+from bwpipe.frame import Frame, Luma, Unit
 
 Warn = Callable[[str], None]
 """Told of a loss that can't be helped, in a sentence without the file's name."""
@@ -32,26 +33,23 @@ def read_film(unit: Unit, context: int = 0, *, warn: Warn) -> Iterator[Frame]:
         warn: Told of each loss.
 
     Raises:
-        MediaError: No frame of the film can be decoded, or the picture's size or format changes midway.
+        MediaError: No frame of the film can be decoded, or its depth, range or kind of colour changes midway.
     """
     film = unit.media
     if not isinstance(film, Film):
         raise TypeError(f"{film.name} is no film")
     total = len(film.times)
     start, stop = unit.start, total if unit.stop is None else min(unit.stop, total)
-    if start == 0:
-        for fault in film.faults:
-            warn(fault)
-    decoded = damaged = 0
+    decoded = damaged = scaled = 0
     for index, picture in _from(film, max(start - context, 0)):
         if index >= min(stop + context, total):
             break
-        _check_form(picture, film, index)
         inside = start <= index < stop
         decoded += inside
         damaged += inside and picture.is_corrupt
+        scaled += inside and (picture.width, picture.height) != (film.width, film.height)
         yield Frame(
-            luma=luma_plane(picture, film.matrix),
+            luma=_fitted(picture, film, index),
             unit=unit,
             index=index,
             pts=int(film.times[index]),
@@ -65,6 +63,8 @@ def read_film(unit: Unit, context: int = 0, *, warn: Warn) -> Iterator[Frame]:
         warn(f"{stop - start - decoded} of {among} did not decode and are left out")
     if damaged:
         warn(f"{damaged} of {among} are damaged: the decoder filled them in")
+    if scaled:
+        warn(f"{scaled} of {among} have another size than the first and are scaled to {film.width}x{film.height}")
 
 
 def packets(container: InputContainer, stream: VideoStream, key: int | None = None) -> "Iterator[Packet[VideoStream]]":
@@ -154,8 +154,22 @@ def _place(film: Film, pts: int | None) -> int | None:
     return place if place < len(film.times) and film.times[place] == pts else None
 
 
-def _check_form(picture: VideoFrame, film: Film, index: int) -> None:
-    form, begun = (picture.width, picture.height, picture.format.name), (film.width, film.height, film.pix_fmt)
-    if form != begun:
-        words = (f"{width}x{height} {pix_fmt}" for width, height, pix_fmt in (form, begun))
-        raise MediaError(f"frame {index} is {' after '.join(words)}: films that change midway are to be cut there first")
+def _fitted(picture: VideoFrame, film: Film, index: int) -> Luma:
+    """The luma of a picture, scaled to the film's size where its own is another. Raises MediaError where its codes differ."""
+    form, begun = picture.format.name, film.pix_fmt
+    if form != begun and _codes(form) != _codes(begun):
+        raise MediaError(f"frame {index} is {form} after {begun}: films that change like this midway are to be cut there first")
+    luma = luma_plane(picture, film.matrix)
+    if luma.shape == (film.height, film.width):
+        return luma
+    larger = luma.shape[0] * luma.shape[1] > film.height * film.width
+    way = cv2.INTER_AREA if larger else cv2.INTER_CUBIC
+    scaled: Luma = cv2.resize(luma, (film.width, film.height), interpolation=way).astype(luma.dtype, copy=False)
+    scaled.flags.writeable = False
+    return scaled
+
+
+def _codes(pix_fmt: str) -> tuple[str | int | bool, ...]:
+    """What makes luma codes of two pixel formats mean the same."""
+    form = layout(pix_fmt)
+    return form.depth, form.kind == "rgb", pix_fmt.startswith("yuvj")

@@ -6,6 +6,7 @@ from contextlib import closing, suppress
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import av.error
@@ -16,16 +17,25 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
-from bwpipe.film import Film
-from bwpipe.film.codec import Encoding, container_for, encoder, pixel_format
+from bwpipe.film import Film, open_container
+from bwpipe.film.carry import Carried, kept
+from bwpipe.film.codec import Encoding, container_for, encoder
 from bwpipe.film.decoding import decoding_times
 from bwpipe.film.encode import configure, refused
 from bwpipe.film.fragment import Fragment
-from bwpipe.film.pixels import layout
+from bwpipe.film.lost import lost_tags
 from bwpipe.film.read import Warn
-from bwpipe.film.sound import Sound, kept
+from bwpipe.provenance import noted
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 _BUFFER = 1 << 18
+_KNOWN = frozenset(
+    {"title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping", "lyrics"}
+    | {"description", "synopsis", "show", "episode_id", "network", "keywords", "creation_time", "language"}
+)
+"""The tags that iTunes' list in MP4 has a place for. With others, all go into QuickTime's list of keys, which has no covers."""
 _FINEST = 2**31 - 1
 """The most ticks a second that MP4 can count."""
 
@@ -36,7 +46,9 @@ class FilmWriter:
     The same fragments give the same bytes. Memory grows by some 50 bytes a frame.
     """
 
-    def __init__(self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, warn: Warn) -> None:
+    def __init__(
+        self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, line: str = "", warn: Warn
+    ) -> None:
         """Open the file and write its header.
 
         Args:
@@ -44,16 +56,17 @@ class FilmWriter:
             film: Where the other streams come from.
             encoding: How the picture was coded.
             stop: The unit's: where the frames end before the film does, its sound ends with them.
+            line: What its metadata are to say of how it was made; nothing if empty.
             warn: Told of each thing that can't be kept.
 
         Raises:
             MediaError: The film can't be coded like this.
             OSError: The file can't be written.
         """
+        self._path = path
         self._film = film
         self._warn = warn
         self._whole = stop is None or stop >= len(film.times)
-        self._pix_fmt = pixel_format(film, encoding)
         self._container = container_for(film, encoding)
         self._file = path.open("wb")
         try:
@@ -65,16 +78,17 @@ class FilmWriter:
                 metadata_errors="surrogateescape",
                 buffer_size=_BUFFER,
             )
-            self._output.metadata.update(kept(film.metadata[0]))
-            self._picture = self._add_picture(encoding)
-            self._sound = Sound(film, self._output, self._container, warn)
+            self._output.metadata.update(noted(kept(film.metadata[0], self._container.muxer), line))
+            self._picture = self._add_streams(encoding)
+            self._output.set_chapters(self._chapters(stop))
             self._output.start_encoding()
+            covers = {track.index for track in film.tracks if track.cover}
+            self._copies = sorted({film.place, *self._carried.outputs} - covers)
         except BaseException as error:
             self.abandon()
             if isinstance(error, av.error.FFmpegError):
                 raise refused(encoding, error) from error
             raise
-        self._warn_of_changes(encoding)
 
     def join(self, paths: Sequence[Path]) -> None:
         """Write the frames of fragments and the other streams.
@@ -95,10 +109,10 @@ class FilmWriter:
                     packet.stream, packet.time_base = self._picture, self._film.time_base
                     packet.pts, packet.dts, packet.duration = coded.pts, int(next(decoded)), coded.duration
                     packet.is_keyframe = coded.key
-                    self._mux(self._sound.until(packet.dts * packet.time_base))
+                    self._mux(self._carried.until(packet.dts * packet.time_base))
                     self._mux([packet])
                     end = max(end, (coded.pts + coded.duration) * self._film.time_base)
-        self._mux(self._sound.until(None if self._whole else end))
+        self._mux(self._carried.until(None if self._whole else end))
 
     def close(self) -> None:
         """Finish the file. Raises MediaError, OSError."""
@@ -107,13 +121,15 @@ class FilmWriter:
         except av.error.FFmpegError as error:
             raise MediaError(f"the file can't be finished ({error.strerror})") from error
         self._file.close()
-        self._sound.close()
+        self._carried.close()
+        for text in lost_tags(self._film, self._path, self._container.muxer, self._copies):
+            self._warn(text)
 
     def abandon(self) -> None:
         """Let go of the file, unfinished; after `close` it does nothing."""
         with suppress(OSError):  # such as of a full disk, which has been said
             self._file.close()  # first: the muxer then writes no end into it
-        for part in ("_output", "_sound"):
+        for part in ("_output", "_carried"):
             if hasattr(self, part):
                 getattr(self, part).close()
 
@@ -137,13 +153,41 @@ class FilmWriter:
         except av.error.FFmpegError as error:
             raise MediaError(f"{self._container.suffix} can't hold it ({error.strerror})") from error
 
+    def _add_streams(self, encoding: Encoding) -> VideoStream:
+        """All streams, in the order of the film's file; the picture's is returned."""
+        film = self._film
+        self._carried = Carried(film, self._output, self._container.muxer, self._warn)
+        for track in film.tracks:
+            if track.index < film.place:
+                self._carried.add(track)
+        picture = self._add_picture(encoding)
+        for track in film.tracks:
+            if track.index > film.place:
+                self._carried.add(track)
+        return picture
+
+    def _chapters(self, stop: int | None) -> "list[Chapter]":
+        """The film's chapters, as far as it is read."""
+        with open_container(self._film.path) as container:
+            chapters = container.chapters()
+        if self._whole or stop is None:
+            return chapters
+        end = int(self._film.times[stop]) * self._film.time_base
+        kept_ones = []
+        for chapter in chapters:
+            ticks = chapter["time_base"] or Fraction(1)
+            if chapter["start"] * ticks < end:
+                kept_ones.append({**chapter, "end": min(chapter["end"], int(end / ticks))})
+        return kept_ones
+
     def _add_picture(self, encoding: Encoding) -> VideoStream:
         film = self._film
         stream = self._output.add_stream(encoder(encoding.codec).name, rate=film.rate or 25, time_base=film.time_base)
         assert isinstance(stream, VideoStream)
         configure(stream.codec_context, film, encoding)
         stream.set_display_matrix(film.display)
-        stream.metadata.update(kept(film.metadata[1]))
+        stream.metadata.update(kept(film.metadata[1], self._container.muxer))
+        stream.disposition = film.disposition
         return stream
 
     def _muxer_options(self) -> dict[str, str]:
@@ -153,22 +197,7 @@ class FilmWriter:
         ticks = self._film.time_base.denominator
         # in these parts of a second starts are counted: each tick of the picture and each sample of sound should be a number
         common = lcm(ticks, *(track.rate for track in self._film.tracks if track.rate))
+        unusual = set(kept(self._film.metadata[0], self._container.muxer)) - _KNOWN
+        if unusual and not any(track.cover for track in self._film.tracks):
+            same["movflags"] = "use_metadata_tags"
         return {**same, "video_track_timescale": str(ticks), "movie_timescale": str(common if common <= _FINEST else ticks)}
-
-    def _warn_of_changes(self, encoding: Encoding) -> None:
-        film, suffix = self._film, self._container.suffix
-        if film.name.suffix.lower() != suffix:
-            self._warn(
-                f"it becomes {suffix}, since its own container can't hold {encoding.codec} with all sound, times and tags"
-            )
-        if self._container.muxer in {"matroska", "webm"} and "matroska" not in film.container:
-            sound = any(track.rate for track in film.tracks)
-            if sound or (film.times * film.time_base.numerator * 1000 % film.time_base.denominator).any():
-                self._warn("Matroska counts in milliseconds: times that are none are rounded, each by itself")
-        finer = layout(self._pix_fmt).chroma == (0, 0) and layout(film.pix_fmt).chroma != (0, 0)
-        if finer and (film.width % 2 or film.height % 2) and not encoding.pix_fmt:
-            self._warn(f"it becomes {self._pix_fmt}, which not every player shows: {encoding.codec} needs that for an odd size")
-        if film.interlaced:
-            self._warn("its lines are interlaced and are kept so, but are no longer marked as such")
-        if film.chapters:
-            self._warn("its chapters are left out")

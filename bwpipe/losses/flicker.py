@@ -3,9 +3,11 @@
 import math
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from bwpipe.chroma import split
 from bwpipe.dataset import Dataset
 from bwpipe.errors import RunAborted
 from bwpipe.losses import Look, Loss, LossOptions, Shown, loss
@@ -27,9 +29,10 @@ class Flicker(Loss):
     """How much the chroma of two views differs that are damaged and moved each in its own way, as frames of a film are.
 
     It needs no film (after the self-regularisation of Liu et al., "Temporally Consistent Video Colorization", 2021). It is the
-    mean length of the difference of (Cb, Cr), as a share of the mean length of (Cb, Cr). Both views and the mean have
-    gradients, so that making all colours paler gains nothing; the difference alone pulls to grey, even with one view held
-    still.
+    mean length of the difference of (Cb, Cr), as a share of the mean length of (Cb, Cr): the guess's, or the truth's where that
+    is less. Both views and the guess's mean have gradients, so that paler colours gain nothing; the difference alone pulls to
+    grey, even with one view held still. Nor does it gain anything to put one strong colour over all of a picture, as training
+    with a share of the guess's own mean alone did.
     """
 
     looks: ClassVar[int] = 2
@@ -47,7 +50,8 @@ class Flicker(Loss):
         difference = vector_norm(first - second, dim=1).mean((1, 2))
         if self._relative:
             chroma = (vector_norm(first, dim=1) + vector_norm(second, dim=1)).mean((1, 2)) / 2
-            difference = difference / chroma.clamp(min=_LEAST)
+            true = vector_norm(split(shown.rgb)[1], dim=1).mean((1, 2))
+            difference = difference / torch.minimum(chroma, true).clamp(min=_LEAST)
         mean: Tensor = difference.mean()
         return mean
 

@@ -1,5 +1,6 @@
 """Reads a picture: its luma, its chroma if it has colours, and its alpha."""
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -10,11 +11,19 @@ from PIL import Image, ImageCms
 from bwpipe.color import from_codes, from_rgb
 from bwpipe.errors import MediaError
 from bwpipe.frame import Chroma, Frame, Luma, Unit
-from bwpipe.picture import HEAD, Picture, decoding, deep, format_of, jpeg, png, pnm, tiff
+from bwpipe.picture import HEAD, Metadata, Picture, PictureFormat, bmp, decoding, deep, format_of, jpeg, png, pnm, tiff, webp
 from bwpipe.picture.open import read_header
 
 _ROUNDING = 1.01 / 255
 """Chroma up to this is what a JPEG encoder makes of grey."""
+
+_METADATA: dict[PictureFormat, Callable[[bytes], Metadata]] = {
+    "JPEG": jpeg.metadata,
+    "PNG": png.metadata,
+    "TIFF": tiff.metadata,
+    "WEBP": webp.metadata,
+    "BMP": bmp.metadata,
+}
 
 
 class Planes(NamedTuple):
@@ -48,6 +57,15 @@ def read_picture(unit: Unit) -> Frame:
         if plane is not None:
             plane.flags.writeable = False
     return Frame(luma=planes.luma, unit=unit, chroma=planes.chroma, alpha=planes.alpha)
+
+
+def read_metadata(media: Picture, data: bytes) -> Metadata:
+    """What a picture's file, whose bytes these are, holds beside its samples.
+
+    Raises MediaError, and what decoders raise (`decoding` turns that into it).
+    """
+    read = _METADATA.get(media.format)
+    return read(data) if read else Metadata()
 
 
 def _planes(media: Picture, data: bytes) -> Planes:

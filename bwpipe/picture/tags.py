@@ -4,7 +4,7 @@ Values stay the bytes they are, so that nothing is lost in text of unknown encod
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import SEEK_END, BytesIO
@@ -17,7 +17,10 @@ Order: TypeAlias = Literal["<", ">"]
 ORIENTATION = 274
 RESOLUTION, _INCHES = (282, 283, 296), 2
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
-_INNER = (_EXIF, _GPS, _INTEROPERABILITY)
+INNER = (_EXIF, _GPS, _INTEROPERABILITY)
+"""The tags that point to directories."""
+HISTORY = 37395
+"""ImageHistory (ISO 12234-2, TIFF/EP, 5.2.22): what has been done to the picture."""
 _THUMBNAIL, _THUMBNAIL_SIZE = 513, 514
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value, by TIFF's type numbers; 16 to 18 are BigTIFF's."""
@@ -64,6 +67,14 @@ class Directory:
     def number(self, tag: int, default: int = 0) -> int:
         """A tag's first whole number."""
         return next(iter(self.numbers(tag)), default)
+
+    def ratio(self, tag: int) -> float:
+        """A tag's first quotient; 0 if it is not there, of another type or nothing to divide by."""
+        value = self.tags.get(tag)
+        if value is None or value.kind != 5 or not value.length:
+            return 0.0
+        above, below = struct.unpack_from(f"{self.order}2I", value.data)
+        return above / below if below else 0.0
 
     @property
     def orientation(self) -> int:
@@ -115,7 +126,7 @@ def _directory(file: BinaryIO, offset: int, order: Order, big: bool, level: int 
             data = file.read(size)  # noqa: PLW2901
         tags[tag] = Tag(kind, length, data[:size], at)
     inner = {}
-    for tag in _INNER if level < _DEEPEST else ():
+    for tag in INNER if level < _DEEPEST else ():
         if place := Directory(order, tags).number(tag):
             try:
                 inner[tag] = _directory(file, place, order, big, level + 1)
@@ -133,7 +144,7 @@ def _unpack(file: BinaryIO, form: str) -> tuple[Any, ...]:
 
 def pack(directory: Directory, offset: int) -> bytes:
     """A directory and what belongs to it, as bytes that will lie at that offset of a file; the last one there."""
-    tags = {tag: value for tag, value in directory.tags.items() if value.kind <= 13 and tag not in _INNER}
+    tags = {tag: value for tag, value in directory.tags.items() if value.kind <= 13 and tag not in INNER}
     numbers = sorted({*tags, *directory.inner})
     after = offset + 2 + 12 * len(numbers) + 4
     fields, values = b"", b""
@@ -154,6 +165,32 @@ def pack(directory: Directory, offset: int) -> bytes:
 def exif_bytes(directory: Directory) -> bytes:
     """A directory as EXIF's bytes, which begin with TIFF's header."""
     return file_start(directory.order) + pack(directory, 8)
+
+
+def with_tags(exif: bytes, tags: Mapping[int, Tag]) -> bytes:
+    """EXIF's bytes with further tags in the first directory, or others in the place of those that are there.
+
+    That directory is written again behind all else, and nothing else moves: what points into the bytes, such as a maker's own
+    notes, stays true. The tags are in EXIF's byte order. Raises MediaError for damaged ones.
+    """
+    first = next(directories(BytesIO(exif)), None)
+    if first is None or exif[2:4] not in {b"*\0", b"\0*"}:
+        raise MediaError("has EXIF that is damaged")
+    at = struct.unpack_from(f"{first.order}I", exif, 4)[0]
+    count = struct.unpack_from(f"{first.order}H", exif, at)[0]
+    fields = [exif[place : place + 12] for place in range(at + 2, at + 2 + 12 * count, 12)]
+    following = exif[at + 2 + 12 * count : at + 6 + 12 * count].ljust(4, b"\0")
+    fields = [field for field in fields if struct.unpack_from(f"{first.order}H", field)[0] not in tags]
+    start = len(exif) + len(exif) % 2
+    end = start + 2 + 12 * (len(fields) + len(tags)) + 4
+    values = b""
+    for number, (kind, length, data, _) in tags.items():
+        place = data.ljust(4, b"\0") if len(data) <= 4 else struct.pack(f"{first.order}I", end + len(values))
+        fields.append(struct.pack(f"{first.order}HHI4s", number, kind, length, place))
+        values += b"" if len(data) <= 4 else data + bytes(len(data) % 2)
+    fields.sort(key=lambda field: struct.unpack_from(f"{first.order}H", field)[0])
+    directory = struct.pack(f"{first.order}H", len(fields)) + b"".join(fields) + following
+    return exif[:4] + struct.pack(f"{first.order}I", start) + exif[8:].ljust(start - 8, b"\0") + directory + values
 
 
 def file_start(order: Order) -> bytes:

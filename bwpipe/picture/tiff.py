@@ -47,7 +47,7 @@ DEFLATE = 8
 _TIFFFILE_COMPRESSIONS = (1, DEFLATE, 32946)  # those that it reads without further packages
 _XMP, _PHOTOSHOP, _ICC, _LAYERS, _INNER_PAGES = 700, 34377, 34675, 37724, 330
 _OTHER_PICTURES = {_LAYERS, _INNER_PAGES}
-_LAYOUT = frozenset(
+LAYOUT = frozenset(
     {254, 255, *range(256, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 301}
     | {*range(317, 329), *range(330, 335), *range(336, 348), *range(512, 533), _XMP, _ICC, _LAYERS}
 )
@@ -134,7 +134,7 @@ def deep_samples(data: bytes) -> NDArray[np.uint16]:
 def metadata(data: bytes) -> Metadata:
     """What a TIFF file holds beside its samples. Raises MediaError."""
     first, *others = directories(BytesIO(data))
-    tags = {tag: value for tag, value in first.tags.items() if tag not in _LAYOUT}
+    tags = {tag: value for tag, value in first.tags.items() if tag not in LAYOUT}
     if _PHOTOSHOP in tags:
         resources = without_thumbnails(tags[_PHOTOSHOP].data)
         tags[_PHOTOSHOP] = Tag(tags[_PHOTOSHOP].kind, len(resources), resources)
@@ -158,7 +158,7 @@ def _tags(metadata: Metadata) -> Directory:
         exif = next(directories(BytesIO(metadata.exif))) if metadata.exif else Directory("<")
     except MediaError:
         exif = Directory("<")
-    tags = {tag: value for tag, value in exif.tags.items() if tag not in _LAYOUT}
+    tags = {tag: value for tag, value in exif.tags.items() if tag not in LAYOUT}
     if metadata.dpi and not tags.keys() & set(RESOLUTION):
         tags |= resolution(exif.order, metadata.dpi)
     if metadata.xmp:

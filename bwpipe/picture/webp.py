@@ -11,7 +11,16 @@ from PIL import Image
 
 from bwpipe.errors import MediaError
 from bwpipe.picture import Header, Metadata, several
-from bwpipe.picture.tags import Directory, exif_bytes, orientation, resolution, without_thumbnail
+from bwpipe.picture.tags import (
+    RESOLUTION,
+    Directory,
+    directories,
+    exif_bytes,
+    orientation,
+    resolution,
+    with_tags,
+    without_thumbnail,
+)
 
 MOST_PIXELS_A_SIDE = 16383
 _EFFORT: dict[str, Any] = {"method": 1, "quality": 0}  # of the search for a small file; what is read again is the same
@@ -78,10 +87,19 @@ def metadata(data: bytes) -> Metadata:
 
 def encode(samples: NDArray[np.uint8], metadata: Metadata) -> bytes:
     """A lossless WebP file of (H, W, 3 or 4) RGB and alpha; colours under full transparency are kept."""
-    exif = metadata.exif
-    if metadata.dpi and not exif:  # there is no other place for it
-        exif = exif_bytes(Directory("<", resolution("<", metadata.dpi)))
+    exif = _with_resolution(metadata.exif, metadata.dpi) if metadata.dpi else metadata.exif
     file = BytesIO()
     image = Image.fromarray(samples)
     image.save(file, "WEBP", lossless=True, exact=True, exif=exif, icc_profile=metadata.icc, xmp=metadata.xmp, **_EFFORT)
     return file.getvalue()
+
+
+def _with_resolution(exif: bytes, dpi: tuple[float, float]) -> bytes:
+    """EXIF with the resolution, for which there is no other place; as it was where it has one, or is damaged."""
+    if not exif:
+        return exif_bytes(Directory("<", resolution("<", dpi)))
+    try:
+        first = next(directories(BytesIO(exif)))
+        return exif if first.tags.keys() & set(RESOLUTION) else with_tags(exif, resolution(first.order, dpi))
+    except (MediaError, StopIteration):
+        return exif

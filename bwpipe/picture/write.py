@@ -12,7 +12,9 @@ from bwpipe.color import AnyChroma, to_rgb
 from bwpipe.errors import MediaError
 from bwpipe.frame import Frame, Luma
 from bwpipe.orientation import upright
-from bwpipe.picture import Metadata, Picture, PictureFormat, bmp, decoding, jpeg, png, pnm, tiff, webp
+from bwpipe.picture import Metadata, Picture, bmp, decoding, jpeg, png, pnm, tiff, webp
+from bwpipe.picture.history import with_history
+from bwpipe.picture.read import read_metadata
 
 TargetFormat: TypeAlias = Literal["jpeg", "png", "tiff", "webp", "ppm", "bmp"]
 """The formats that are written."""
@@ -27,17 +29,11 @@ _SUFFIXES: dict[TargetFormat, tuple[str, ...]] = {
 }
 """The endings that names have, the usual one first."""
 _MOST_PIXELS_A_SIDE = {"jpeg": jpeg.MOST_PIXELS_A_SIDE, "webp": webp.MOST_PIXELS_A_SIDE}
-_METADATA: dict[PictureFormat, Callable[[bytes], Metadata]] = {
-    "JPEG": jpeg.metadata,
-    "PNG": png.metadata,
-    "TIFF": tiff.metadata,
-    "WEBP": webp.metadata,
-    "BMP": bmp.metadata,
-}
 _MOST_DPI = 2**16
-_EIGHT_BITS = ("jpeg", "webp", "bmp")
-_NO_ALPHA = ("jpeg", "ppm")
-_NO_METADATA = ("ppm", "bmp")
+EIGHT_BITS = ("jpeg", "webp", "bmp")
+NO_ALPHA = ("jpeg", "ppm")
+NO_METADATA = ("ppm", "bmp")
+"""The formats that have no more than 8 bits, no alpha, no EXIF and the like."""
 
 
 def target_format(media: Picture, wanted: TargetFormat | None = None) -> TargetFormat:
@@ -53,7 +49,14 @@ def target_suffix(media: Picture, target: TargetFormat) -> str:
 
 
 def write_picture(
-    path: Path, frame: Frame, chroma: AnyChroma, *, target: TargetFormat, quality: int = 95, warn: Callable[[str], None]
+    path: Path,
+    frame: Frame,
+    chroma: AnyChroma,
+    *,
+    target: TargetFormat,
+    quality: int = 95,
+    line: str = "",
+    warn: Callable[[str], None],
 ) -> None:
     """Write a frame of a picture in colour, with the EXIF, ICC profile, resolution and texts of the file it was read from.
 
@@ -67,6 +70,7 @@ def write_picture(
         chroma: (2, H, W), at the luma's size.
         target: The format, as `target_format` says.
         quality: Of a JPEG's chroma, and of its luma where it comes from another format: libjpeg's, 1 to 100.
+        line: What its metadata are to say of how it was made; nothing if empty.
         warn: Is told, in general sentences, what the format can't hold and what becomes of it.
 
     Raises:
@@ -79,16 +83,21 @@ def write_picture(
         raise MediaError(f"is larger than a {target.upper()} file can be ({most} pixels a side); choose `format: png`")
     with decoding():
         source = media.path.read_bytes()
-        metadata = _METADATA[media.format](source) if media.format in _METADATA else Metadata()
+        metadata = read_metadata(media, source)
     for sentence in (*metadata.lost, *_changes(frame, media, target, metadata, source)):
         warn(sentence)
     metadata = _fitting(metadata, media, target)
+    if line:
+        told = with_history(metadata, line, target=target)
+        if told is None:
+            warn(f"{target.upper()} has no place, or EXIF no room, for a note that colour was added")
+        metadata = told or metadata
     if target != "jpeg":
         data = _lossless(_samples(frame, chroma, target), media, target, metadata, source)
     elif media.format != "JPEG":
-        data = jpeg.encode(_eight_bits(frame.luma), chroma, metadata, quality=quality)
+        data = jpeg.encode(eight_bits(frame.luma), chroma, metadata, quality=quality)
     else:
-        data, kept = jpeg.encode_again(_eight_bits(frame.luma), chroma, metadata, quality=quality, source=source)
+        data, kept = jpeg.encode_again(eight_bits(frame.luma), chroma, metadata, quality=quality, source=source)
         if not kept:
             warn("even the finest JPEG moves the luma of some pictures by more than 0.1 code values on average, or 2 somewhere")
     path.write_bytes(data)
@@ -97,7 +106,7 @@ def write_picture(
 def _changes(frame: Frame, media: Picture, target: TargetFormat, metadata: Metadata, source: bytes) -> list[str]:
     """What the format can't hold, and what becomes of it."""
     name, same = target.upper(), target.upper() == media.format
-    bare = target in _NO_METADATA and bool(metadata.exif or metadata.icc or metadata.xmp)
+    bare = target in NO_METADATA and bool(metadata.exif or metadata.icc or metadata.xmp)
     found = {
         "GIF has 256 colours only: it becomes PNG": media.format == "GIF" and target == "png",
         "JPEG 2000 is read but not written: it becomes another format, without its texts": media.format == "JPEG2000",
@@ -110,8 +119,8 @@ def _changes(frame: Frame, media: Picture, target: TargetFormat, metadata: Metad
         and tiff.compression(source) is None,
         "1-bit and palette pictures become 8-bit RGB": media.mode in ("1", "P", "PA"),
         "CMYK becomes RGB": media.mode == "CMYK",
-        f"{name} has 8 bits a sample: pictures of 16 bits are rounded": media.depth == 16 and target in _EIGHT_BITS,
-        f"{name} has no alpha: it is left out": frame.alpha is not None and target in _NO_ALPHA,
+        f"{name} has 8 bits a sample: pictures of 16 bits are rounded": media.depth == 16 and target in EIGHT_BITS,
+        f"{name} has no alpha: it is left out": frame.alpha is not None and target in NO_ALPHA,
         f"{name} has no EXIF, ICC profile and XMP: they are left out, and pictures are turned as EXIF says": bare,
         "an ICC profile of grey or CMYK does not describe RGB: it is left out": bool(metadata.icc)
         and not (bare or metadata.icc_is_rgb),
@@ -136,7 +145,7 @@ def _fitting(metadata: Metadata, media: Picture, target: TargetFormat) -> Metada
     return metadata
 
 
-def _eight_bits(plane: Luma) -> NDArray[np.uint8]:
+def eight_bits(plane: Luma) -> NDArray[np.uint8]:
     """The codes 0..255 for 0..65535, rounded."""
     codes = plane if plane.dtype == np.uint8 else (plane.astype(np.uint32) + 128) // 257
     return codes.astype(np.uint8, copy=False)
@@ -144,11 +153,11 @@ def _eight_bits(plane: Luma) -> NDArray[np.uint8]:
 
 def _samples(frame: Frame, chroma: AnyChroma, target: TargetFormat) -> NDArray[Any]:
     """(H, W, 3 or 4) RGB and alpha, at the depth of the format, turned upright if it can't say how it is to be turned."""
-    luma: Luma = _eight_bits(frame.luma) if target in _EIGHT_BITS else frame.luma
+    luma: Luma = eight_bits(frame.luma) if target in EIGHT_BITS else frame.luma
     samples: NDArray[Any] = to_rgb(luma, chroma)
-    if frame.alpha is not None and target not in _NO_ALPHA:
-        samples = np.dstack([samples, _eight_bits(frame.alpha) if target in _EIGHT_BITS else frame.alpha])
-    if target not in _NO_METADATA:
+    if frame.alpha is not None and target not in NO_ALPHA:
+        samples = np.dstack([samples, eight_bits(frame.alpha) if target in EIGHT_BITS else frame.alpha])
+    if target not in NO_METADATA:
         return samples
     return np.moveaxis(upright(np.moveaxis(samples, -1, 0), frame.unit.media.orientation), 0, -1)
 

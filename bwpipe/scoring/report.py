@@ -19,8 +19,13 @@ def check(path: Path) -> Path:
 
 def write(path: Path, text: str) -> None:
     """Write a report, which has its name only when it is whole. Raises RunAborted."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a report that is no text. Raises RunAborted."""
     try:
-        publish(path, text.encode())
+        publish(path, data)
     except OSError as error:
         raise RunAborted(f"{path}: can't be written ({error.strerror}); make room, and run again") from error
     finally:

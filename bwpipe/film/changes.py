@@ -1,0 +1,27 @@
+"""What becomes other than it was when a film is written, told from its header, before the work begins."""
+
+from collections.abc import Iterator
+
+from bwpipe.film import Film
+from bwpipe.film.codec import Encoding, container_for, loses_aspect, pixel_format
+from bwpipe.film.pixels import layout
+
+
+def changes(film: Film, encoding: Encoding) -> Iterator[str]:
+    """Sentences, without the film's name, on its container, tracks, times, pixels and shape. Raises MediaError."""
+    container, pix_fmt = container_for(film, encoding), pixel_format(film, encoding)
+    suffix = container.suffix
+    if film.name.suffix.lower() != suffix:
+        yield f"it becomes {suffix}, since its own container can't hold {encoding.codec} with all of its streams and tags"
+    for track in film.tracks:
+        if container.muxer not in track.fits:
+            yield f"{track} is left out: {suffix} can't hold it"
+    if container.muxer in {"matroska", "webm"} and "matroska" not in film.container:
+        sound = any(track.rate for track in film.tracks)
+        if sound or (film.times * film.time_base.numerator * 1000 % film.time_base.denominator).any():
+            yield "Matroska counts in milliseconds: times that are none are rounded, each by itself"
+    finer = layout(pix_fmt).chroma == (0, 0) and layout(film.pix_fmt).chroma != (0, 0)
+    if finer and (film.width % 2 or film.height % 2) and not encoding.pix_fmt:
+        yield f"it becomes {pix_fmt}, which not every player shows: {encoding.codec} needs that for an odd size"
+    if loses_aspect(film, encoding, container):
+        yield f"the shape of its pixels ({film.sample_aspect}) is lost: {suffix} can't hold it with {encoding.codec}"

@@ -1,0 +1,157 @@
+"""Evenly spaced frames of a film in grey and in colour, in seconds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bwpipe.base import BatchMap, Sink, Source, Stage
+from bwpipe.color import to_rgb
+from bwpipe.config import Graph
+from bwpipe.drive import drive, drive_source
+from bwpipe.errors import MediaError, UsageError
+from bwpipe.execution import Run
+from bwpipe.film import Film
+from bwpipe.frame import Broken, End, Frame, Media, Unit
+from bwpipe.meter import Meter
+from bwpipe.orientation import upright
+from bwpipe.plan import recipes
+from bwpipe.shrink import averaged
+from bwpipe.tones import full_range
+from bwpipe.view import squash
+
+CELL = 480
+"""Pixels of the longer side of a frame on the sheet; smaller ones stay as they are."""
+_GAP, _LABEL = 8, 20
+_COLUMNS = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """A frame before and after.
+
+    Attributes:
+        label: When it is shown, and which frame it is.
+        grey, coloured: (h, w, 3) uint8 RGB, upright, of one size.
+    """
+
+    label: str
+    grey: NDArray[np.uint8]
+    coloured: NDArray[np.uint8]
+
+
+def preview(graph: Graph, count: int, run: Run) -> list[Look]:
+    """Look at `count` evenly spaced frames of the one file that a graph reads; nothing is written.
+
+    Only these frames are decoded, from the key frame before each, so that a long film takes no longer.
+
+    Raises:
+        UsageError: The graph reads no file or several, or its options are wrong.
+        MediaError: The file can't be read.
+    """
+    source, *steps = _way(graph)
+    assert isinstance(source, Source)
+    found = list(source.units())
+    if len(found) != 1:
+        raise UsageError(f"there are {len(found)} pictures and films to look at; give one file")
+    if isinstance(found[0], Broken):
+        raise MediaError(f"{found[0].path}: {found[0].error}")
+    units = _units(found[0], count)
+    greys: dict[Unit, tuple[str, NDArray[np.uint8]]] = {}
+    coloured: dict[Unit, NDArray[np.uint8]] = {}
+
+    def noted(items: Iterator[Any]) -> Iterator[Any]:
+        for item in items:
+            if isinstance(item, Frame):
+                greys[item.unit] = _label(item), small(item, coloured=False)
+            yield item
+
+    try:
+        for stage in (source, *steps):
+            stage.setup(run)
+        stream = noted(drive_source(source, units, 0, run, Meter()))
+        for stage in steps:
+            stream = drive(stage, stream, run, Meter())
+        for item in stream:
+            if isinstance(item, Frame):
+                coloured[item.unit] = small(item)
+            elif not isinstance(item, End):
+                raise UsageError(
+                    "this graph makes no frames, so there is nothing to look at; give one that writes films or pictures"
+                )
+    finally:
+        for stage in (source, *steps):
+            stage.close()
+    if not coloured:
+        raise next(iter(run.failures.values()), MediaError("none of its frames can be looked at"))
+    return [Look(*greys[unit], coloured[unit]) for unit in units if unit in coloured]
+
+
+def small(frame: Frame, *, coloured: bool = True) -> NDArray[np.uint8]:
+    """A frame as it is to be shown, (h, w, 3) RGB, with a longer side of at most `CELL`, its pixels made square."""
+    media = frame.unit.media
+    height, width = frame.luma.shape
+    aspect = float(media.sample_aspect or 1) if isinstance(media, Film) else 1.0
+    scale = min(1.0, CELL / max(height, width * aspect))
+    size = max(1, round(height * scale)), max(1, round(width * aspect * scale))
+    luma = squash(full_range(averaged(frame.luma, (min(size[0], height), min(size[1], width))), media.levels), *size)
+    if frame.chroma is None or not coloured:
+        chroma = np.zeros((2, *size), np.float32)
+    else:
+        planes = frame.chroma.astype(np.float32).transpose(1, 2, 0)
+        chroma = np.ascontiguousarray(squash(planes, *size).transpose(2, 0, 1))
+    rgb = np.asarray(to_rgb(luma, chroma, media.matrix), np.uint8)
+    return np.ascontiguousarray(np.moveaxis(upright(np.moveaxis(rgb, -1, 0), media.orientation), 0, -1))
+
+
+def sheet(looks: list[Look]) -> NDArray[np.uint8]:
+    """All looks on one sheet, (H, W, 3) RGB: two in a row, each as grey | coloured, with its time below it."""
+    height = max(look.grey.shape[0] for look in looks) + _LABEL
+    width = 2 * max(look.grey.shape[1] for look in looks)
+    columns = min(_COLUMNS, len(looks))
+    rows = -(-len(looks) // columns)
+    made = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3), 24, np.uint8)
+    for number, look in enumerate(looks):
+        top = _GAP + number // columns * (height + _GAP)
+        left = _GAP + number % columns * (width + _GAP)
+        pair = np.hstack([look.grey, look.coloured])
+        made[top : top + pair.shape[0], left : left + pair.shape[1]] = pair
+        at = left + 4, top + height - 6
+        cv2.putText(made, look.label, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (200, 200, 200), 1, cv2.LINE_AA)
+    return made
+
+
+def _way(graph: Graph) -> list[Stage]:
+    """Copies of the stages from the source to the last sink, without that; a batch is no larger than what is looked at."""
+    nodes = {node.id: node for node in graph.nodes}
+    last = next((node for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), None)
+    if last is None:
+        raise UsageError("this graph writes no files, so there is nothing to look at; give one that ends with `write`")
+    recipes(graph, last.id)  # says what is wrong with their options
+    way: list[Stage] = []
+    while upstream := last.upstream:
+        last = nodes[upstream]
+        alone = {"batch": 1} if isinstance(last.stage, BatchMap) else {}
+        way.insert(0, last.stage.model_copy(update=alone))
+    return way
+
+
+def _units(unit: Unit, count: int) -> list[Unit]:
+    """Evenly spaced frames of a film, each a unit of its own; a picture as it is."""
+    media = unit.media
+    if not isinstance(media, Film):
+        return [unit]
+    frames = min(unit.stop or len(media.times), len(media.times))
+    places = dict.fromkeys(int((number + 0.5) * frames / count) for number in range(count))
+    return [Unit(media, part=place, start=place, stop=place + 1) for place in places]
+
+
+def _label(frame: Frame) -> str:
+    media: Media = frame.unit.media
+    if frame.pts is None or not media.time_base:
+        return ""
+    seconds = float(frame.pts * media.time_base)
+    return f"{int(seconds // 60)}:{seconds % 60:05.2f}   frame {frame.index}"

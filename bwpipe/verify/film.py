@@ -1,0 +1,136 @@
+"""Compares a film with the one that was made of it."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+from av.codec.codec import Codec
+
+from bwpipe.film import Film, open_container, picture_stream
+from bwpipe.film.read import read_film
+from bwpipe.frame import Unit
+from bwpipe.provenance import read_note
+from bwpipe.verify import Limits, Verdict
+from bwpipe.verify.luma import LumaTally
+from bwpipe.verify.streams import compare_streams
+from bwpipe.verify.tags import compare_chapters, compare_form, compare_tags
+from bwpipe.verify.times import Clock, Pairing, tolerance
+from bwpipe.verify.tracks import read_streams
+
+
+def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[], None] = lambda: None) -> Verdict:
+    """Decode both films, frame by frame, and say what is not as it was but for the colour.
+
+    Args:
+        before: The input.
+        after: The output.
+        limits: How far its luma may be moved, if it is coded with losses.
+        tick: Called after each frame.
+
+    Raises:
+        MediaError: One of them can't be read.
+    """
+    verdict = Verdict(before.path, after.path, "film")
+    told, provenance = read_note(after.metadata[0])
+    asked = provenance.frames if provenance else None
+    unit = Unit(before, stop=min(asked or len(before.times), len(before.times)))
+    trial = unit.stop != len(before.times)
+    verdict.remarks += before.faults
+    if trial:
+        verdict.remarks.append(f"only the first {asked} frames were asked for, so only these are compared")
+    compare_form(before, after, verdict)
+    _frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
+    streams = read_streams(before), read_streams(after)
+    compare_streams(*streams, after, tolerance(before, after), verdict, trial=trial)
+    if not trial:
+        compare_chapters(streams[0].chapters, streams[1].chapters, verdict)
+    verdict.differences += compare_tags(before.metadata[0], told, after, verdict, of="its tag")
+    verdict.differences += compare_tags(
+        before.metadata[1], after.metadata[1], after, verdict, of="its picture's tag", stream=True
+    )
+    languages = [film.metadata[1].get("language") or "und" for film in (before, after)]
+    if languages[0] != languages[1]:
+        verdict.differences.append(f"its picture's language is {languages[1]} instead of {languages[0]}")
+    if provenance:
+        verdict.facts["provenance"] = {"version": provenance.version, "stages": list(provenance.stages)}
+    return verdict
+
+
+def _frames(
+    unit: Unit, before: Film, after: Film, verdict: Verdict, *, limits: Limits, on_request: list[str], tick: Callable[[], None]
+) -> None:
+    """The frames: how many, when each is shown, and its luma."""
+    off = tolerance(before, after)
+    clock = Clock(before.time_base, after.time_base, off)
+    pairing = Pairing(
+        clock, clock.ticks(before.times[: unit.stop], before.time_base), clock.ticks(after.times, after.time_base)
+    )
+    tally = LumaTally(before.depth, limits)
+    comparable = (before.width, before.height, before.depth) == (after.width, after.height, after.depth)
+    wrong: list[str] = []
+    pairs = pairing.pairs(
+        read_film(unit, warn=lambda text: verdict.remarks.append(f"the input: {text}")),
+        read_film(Unit(after), warn=wrong.append),
+    )
+    for one, other in pairs:
+        if comparable:
+            tally.take(one.index, one.luma, other.luma)
+        tick()
+    verdict.facts["frames"] = {
+        "input": pairing.before,
+        "output": pairing.after,
+        "lost": pairing.lost,
+        "extra": pairing.extra,
+        "compared": tally.frames,
+    }
+    verdict.facts["times"] = {"exact": pairing.exact, "rounded": pairing.rounded, "moved": pairing.moved}
+    if off and pairing.rounded:
+        verdict.remarks.append("its times equal the input's after each is rounded to 1 ms, since Matroska counts in these")
+    verdict.differences += pairing.complaints()
+    verdict.differences += [f"the output: {text}" for text in wrong]
+    _duration(unit, before, after, off, verdict)
+    codec = Codec(after.codec, "r")
+    lossless = codec.lossless and not codec.lossy
+    verdict.facts["luma"] = {**tally.plain(), "lossless": lossless}
+    found = tally.complaints(lossless=lossless)
+    if on_request:
+        verdict.remarks.append(f"luma changed on request ({', '.join(on_request)})")
+        verdict.facts["luma"]["on_request"] = on_request
+    else:
+        verdict.differences += found
+    if not comparable:
+        verdict.differences.append("its luma can't be compared, since size or depth are others")
+
+
+def _duration(unit: Unit, before: Film, after: Film, off: Fraction, verdict: Verdict) -> None:
+    """How long the film is: until its last frame is over."""
+    was, now = _end(before, (unit.stop or 0) - 1), _end(after, len(after.times) - 1)
+    if was is not None and now is not None:
+        now = min((now, *_end_of_track(after)), key=lambda end: abs(was - end))
+    first = [int(film.times[0]) * film.time_base for film in (before, after)]
+    seconds = [None if end is None else float(end - start) for end, start in zip((was, now), first, strict=True)]
+    verdict.facts["duration"] = {"input": seconds[0], "output": seconds[1]}
+    if was is None:
+        verdict.remarks.append("the input does not say how long its last frame is shown")
+    elif now is None:
+        verdict.differences.append("it does not say how long its last frame is shown")
+    elif abs(was - now) > 2 * off:  # start and duration of the last frame are rounded by themselves
+        verdict.differences.append(f"it ends at {float(now):.6f} s instead of {float(was):.6f} s")
+
+
+def _end(film: Film, last: int) -> Fraction | None:
+    """When a frame is over, in seconds; None where the film does not say."""
+    shown = film.duration(last)
+    return None if shown is None else (int(film.times[last]) + shown) * film.time_base
+
+
+def _end_of_track(film: Film) -> Iterator[Fraction]:
+    """Where an MP4 or QuickTime file says that its picture ends, in seconds.
+
+    It keeps no time that a frame is shown, only times of decoding. Where other frames are coded after the one that is shown
+    last, these do not tell how long that one is, and only the length of the track does.
+    """
+    if "mov" in film.container:
+        with open_container(film.path) as container:
+            stream = picture_stream(container)
+            if stream and stream.duration is not None:
+                yield ((stream.start_time or 0) + stream.duration) * film.time_base

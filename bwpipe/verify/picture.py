@@ -1,0 +1,212 @@
+"""Compares a picture with the one that was made of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+
+import numpy as np
+
+from bwpipe.errors import MediaError
+from bwpipe.frame import Frame, Luma, Unit
+from bwpipe.orientation import upright
+from bwpipe.picture import Metadata, Picture, decoding, jpeg, tiff
+from bwpipe.picture.history import history
+from bwpipe.picture.read import read_metadata, read_picture
+from bwpipe.picture.tags import HISTORY, INNER, RESOLUTION, Directory, directories
+from bwpipe.picture.write import EIGHT_BITS, NO_ALPHA, NO_METADATA, eight_bits
+from bwpipe.provenance import split
+from bwpipe.verify import Limits, Verdict
+from bwpipe.verify.luma import LumaTally
+
+_INCH_TO_CM = 2.54
+_DPI_OF_METRES = 0.02
+"""By how much a resolution may be off that is kept in pixels per metre: half of one, and a little."""
+_DPI_OF_INCHES = 0.51
+"""The same for JPEG's whole numbers."""
+
+
+def verify_picture(before: Picture, after: Picture, limits: Limits) -> Verdict:
+    """Decode both pictures and say what is not as it was but for the colour. Raises MediaError."""
+    verdict = Verdict(before.path, after.path, "picture")
+    one, other = (read_picture(Unit(media)) for media in (before, after))
+    with decoding():
+        was, now = (read_metadata(media, media.path.read_bytes()) for media in (before, after))
+    provenance = history(now)
+    _compare_samples(one, other, limits, verdict, on_request=provenance.luma if provenance else [])
+    _compare_metadata(was, now, verdict, before, after)
+    if provenance:
+        verdict.facts["provenance"] = {"version": provenance.version, "stages": list(provenance.stages)}
+    return verdict
+
+
+def _compare_samples(one: Frame, other: Frame, limits: Limits, verdict: Verdict, *, on_request: list[str]) -> None:
+    """Size, orientation, depth, luma and alpha."""
+    before, after = one.unit.media, other.unit.media
+    assert isinstance(before, Picture)
+    assert isinstance(after, Picture)
+    target = after.format.lower()
+    verdict.facts["picture"] = {
+        "size": [after.width, after.height],
+        "depth": after.depth,
+        "orientation": after.orientation,
+        "format": [before.format, after.format],
+        "mode": [before.mode, after.mode],
+    }
+    luma, alpha = one.luma, one.alpha
+    if target in NO_METADATA and before.orientation != after.orientation == 1:
+        verdict.remarks.append(f"it is turned upright: {after.format} can't say how it is to be turned")
+        luma = _turned(luma, before.orientation)
+        alpha = None if alpha is None else _turned(alpha, before.orientation)
+    elif before.orientation != after.orientation:
+        verdict.differences.append(f"its orientation is {after.orientation} instead of {before.orientation}")
+    if before.depth == 16 and after.depth == 8 and target in EIGHT_BITS:
+        verdict.remarks.append(f"its 16 bits a sample are rounded: {after.format} has 8")
+        luma, alpha = eight_bits(luma), None if alpha is None else eight_bits(alpha)
+    elif before.depth != after.depth:
+        verdict.differences.append(f"its depth is {after.depth} bits instead of {before.depth}")
+    if luma.shape != other.luma.shape:
+        sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (other.luma, luma)]
+        verdict.differences.append(f"its size is {sizes[0]} instead of {sizes[1]}")
+        return
+    if luma.dtype != other.luma.dtype:
+        return
+    _compare_luma(luma, other.luma, (before, after), limits, verdict, on_request=on_request)
+    if alpha is not None and other.alpha is None and target in NO_ALPHA:
+        verdict.remarks.append(f"its alpha is lost: {after.format} has none")
+    elif (alpha is None) != (other.alpha is None):
+        verdict.differences.append("its alpha is lost" if other.alpha is None else "it has alpha, and the input has none")
+    elif alpha is not None and other.alpha is not None and not np.array_equal(alpha, other.alpha):
+        verdict.differences.append("its alpha differs")
+
+
+def _compare_luma(
+    was: Luma,
+    now: Luma,
+    media: tuple[Picture, Picture],
+    limits: Limits,
+    verdict: Verdict,
+    *,
+    on_request: list[str],
+) -> None:
+    """The luma, by the limits of the output's format."""
+    before, after = media
+    tally = LumaTally(after.depth, limits)
+    tally.take(0, was, now)
+    lossless = after.format != "JPEG"
+    figures = tally.plain()
+    verdict.facts["luma"] = {**figures, "lossless": lossless}
+    mean, most = jpeg.MEAN_DIFFERENCE, jpeg.LARGEST_DIFFERENCE
+    if on_request:
+        verdict.remarks.append(f"luma changed on request ({', '.join(on_request)})")
+        verdict.facts["luma"]["on_request"] = on_request
+    elif before.format == after.format == "JPEG" and not limits.exact:
+        if figures["mean"] > mean or tally.most > most:
+            verdict.differences.append(
+                f"the luma differs by {figures['mean']:.3g} on average and {tally.most} at most, not by up to {mean} and {most}"
+            )
+    else:
+        verdict.differences += tally.complaints(lossless=lossless, still=True)
+
+
+def _turned(plane: Luma, orientation: int) -> Luma:
+    """A plane as it is to be shown."""
+    made: Luma = np.ascontiguousarray(upright(plane, orientation))
+    return made
+
+
+def _compare_metadata(was: Metadata, now: Metadata, verdict: Verdict, before: Picture, after: Picture) -> None:
+    """EXIF, ICC profile, XMP, resolution, texts."""
+    verdict.remarks += was.lost
+    same, target = before.format == after.format, after.format.lower()
+    if target in NO_METADATA:
+        if was.exif or was.icc or was.xmp:
+            verdict.remarks.append(f"EXIF, ICC profile and XMP are lost: {after.format} has none")
+    else:
+        exif = "" if target != "jpeg" or jpeg.fits(was.exif) else f"its EXIF is lost: {after.format} has 64 kB for it"
+        xmp = "" if target != "jpeg" or jpeg.fits(was.xmp) else f"its XMP is lost: {after.format} has 64 kB for it"
+        verdict.remarks += filter(None, (exif, xmp))
+        if not exif:
+            verdict.differences += _other_tags(was.exif, now.exif, after)
+        if not xmp and was.xmp != now.xmp:
+            verdict.differences.append("its XMP is lost" if not now.xmp else "its XMP differs")
+        if was.icc and not was.icc_is_rgb:
+            verdict.remarks.append("its ICC profile is lost: it does not describe RGB")
+        elif was.icc != now.icc:
+            verdict.differences.append("its ICC profile is lost" if not now.icc else "its ICC profile differs")
+    if target != "ppm":
+        resolutions = was.dpi if target in NO_METADATA else _dpi(was), _dpi(now)
+        if resolutions[0] and not _near(*resolutions, _DPI_OF_INCHES if target == "jpeg" and not same else _DPI_OF_METRES):
+            verdict.differences.append(f"its resolution is {_shown(resolutions[1])} instead of {_shown(resolutions[0])}")
+    elif _dpi(was):
+        verdict.remarks.append("its resolution is lost: PPM has none")
+    if not same and was.own:
+        verdict.remarks.append(f"comments and texts are lost that only {before.format} has")
+    elif same:
+        gone = Counter(was.own) - Counter(now.own)
+        names = (chunk.name.decode() if chunk.name.isalpha() else f"0x{chunk.name.hex()}" for chunk in gone)
+        verdict.differences += [f"its part {name} is lost or another" for name in names if name != "pHYs"]  # the resolution
+
+
+def _other_tags(was: bytes, now: bytes, after: Picture) -> Iterator[str]:
+    """What became of EXIF's tags."""
+    if not was:
+        return
+    try:
+        before = next(directories(BytesIO(was)))
+    except (MediaError, StopIteration):
+        if was != now and after.format != "TIFF":  # TIFF can't hold tags that can't be read
+            yield "its EXIF, which is damaged, differs"
+        return
+    try:
+        made = next(directories(BytesIO(now))) if now else None
+    except (MediaError, StopIteration):
+        made = None
+    if made is None:
+        yield "its EXIF is lost"
+        return
+    yield from _tags_apart(before, made, frozenset(tiff.LAYOUT) if after.format == "TIFF" else frozenset())
+
+
+def _tags_apart(before: Directory, made: Directory, ignored: frozenset[int], place: str = "EXIF") -> Iterator[str]:
+    for number, tag in before.tags.items():
+        if number in ignored or number in INNER:
+            continue
+        found = made.tags.get(number)
+        if found is None:
+            yield f"its {place} tag {number} is lost"
+            continue
+        now, was = found.data, tag.data
+        if number == HISTORY:
+            now, was = (data.rstrip(b"\0") for data in (now, was))
+            text, provenance = split(now.decode("latin-1"))
+            now = text.encode("latin-1") if provenance and now != was else now
+        if now != was:
+            yield f"its {place} tag {number} differs"
+    for number, inner in before.inner.items():
+        if number in made.inner:
+            yield from _tags_apart(inner, made.inner[number], frozenset(), f"{place}/{number}")
+        else:
+            yield f"its {place} directory {number} is lost"
+
+
+def _dpi(metadata: Metadata) -> tuple[float, float] | None:
+    """Pixels to an inch, across and down, wherever the file says it."""
+    if metadata.dpi:
+        return metadata.dpi
+    try:
+        tags = next(directories(BytesIO(metadata.exif))) if metadata.exif else None
+    except (MediaError, StopIteration):
+        return None
+    values = [] if tags is None else [tags.ratio(number) for number in RESOLUTION[:2]]
+    if tags is None or not all(values):
+        return None
+    scale = _INCH_TO_CM if tags.number(RESOLUTION[2], 2) == 3 else 1.0
+    return values[0] * scale, values[1] * scale
+
+
+def _near(was: tuple[float, float] | None, now: tuple[float, float] | None, apart: float) -> bool:
+    return was is not None and now is not None and all(abs(a - b) <= apart for a, b in zip(was, now, strict=True))
+
+
+def _shown(dpi: tuple[float, float] | None) -> str:
+    return f"{dpi[0]:g}x{dpi[1]:g} dpi" if dpi else "unknown"

@@ -1,0 +1,148 @@
+"""Compares the streams of two films, their languages, dispositions and times."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from av.stream import Disposition
+
+from bwpipe.film import Film
+from bwpipe.verify import Verdict
+from bwpipe.verify.tags import compare_tags, muxer_of
+from bwpipe.verify.times import Clock
+from bwpipe.verify.tracks import Copy, Streams, dispositions
+
+_DEFAULT = Disposition.default
+_BOTH = (
+    Disposition.default
+    | Disposition.dub
+    | Disposition.comment
+    | Disposition.forced
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.descriptions
+    | Disposition.attached_pic
+)
+_IN_MATROSKA, _IN_MP4 = _BOTH | Disposition.original, _BOTH | Disposition.captions
+"""The dispositions that a container has a place for."""
+
+
+def compare_streams(before: Streams, after: Streams, made: Film, tolerance: Fraction, verdict: Verdict, *, trial: bool) -> None:
+    """Say of each stream of the input what became of it.
+
+    Args:
+        before: The input's.
+        after: The output's.
+        made: The output.
+        tolerance: How far times may be off.
+        verdict: Gets what is found.
+        trial: Whether only the first frames were asked for: the other streams then end with them.
+    """
+    left = list(after.copies)
+    told: list[dict[str, Any]] = []
+    kept = 0
+    for copy in before.copies:
+        partner = _partner(copy, left, trial)
+        found: list[str] = []
+        if partner is None:
+            holds = copy.track.kind == "attachment" or muxer_of(made) in copy.track.fits
+            if holds:
+                found.append(f"{copy.track} is lost")
+            else:
+                verdict.remarks.append(f"{copy.track} is lost: {made.path.suffix} can't hold it")
+        else:
+            left.remove(partner)
+            found += _changes(copy, partner, made, tolerance, verdict, trial=trial)
+            kept += not found
+        verdict.differences += found
+        told.append(
+            {
+                "stream": str(copy.track),
+                "packets": copy.packets,
+                "checksum": copy.digest,
+                "kept": partner is not None and not found,
+                "language": copy.metadata.get("language", "und"),
+                "disposition": dispositions(copy.disposition),
+            }
+        )
+    verdict.differences += [f"{copy.track} is not the input's" for copy in left]
+    counts = {"input": len(before.copies), "output": len(after.copies), "kept": kept, "each": told}
+    verdict.facts["streams"] = counts
+    was, now = (streams.disposition & ~_DEFAULT for streams in (before, after))  # the one picture is the default anyway
+    verdict.differences += _of_disposition("its picture's", was, now, made, verdict)
+
+
+def _partner(copy: Copy, others: list[Copy], trial: bool) -> Copy | None:
+    """What became of a stream: the one of its kind with the same packets, else in the same language with about the same."""
+    alike = [other for other in others if (other.track.kind, other.track.cover) == (copy.track.kind, copy.track.cover)]
+    first = [other for other in alike if _language(other) == _language(copy)]
+    same = (other for other in [*first, *alike] if other.digest == copy.digest)
+    begun = (other for other in first if trial and copy.each.startswith(other.each))
+    about = (other for other in first if other.track.codec == copy.track.codec and _resembles(copy, other))
+    return next(chain(same, begun, about), None)
+
+
+def _resembles(copy: Copy, made: Copy) -> bool:
+    """Whether two streams share most packets: one with others is another stream."""
+    if not (copy.packets and made.packets):
+        return copy.packets == made.packets
+    one, other = (np.frombuffer(bytes(stream.each), np.uint64) for stream in (copy, made))
+    return 2 * int(np.isin(other, one).sum()) >= min(len(one), len(other))
+
+
+def _changes(copy: Copy, made: Copy, film: Film, tolerance: Fraction, verdict: Verdict, *, trial: bool) -> Iterator[str]:
+    """What is not as it was."""
+    same = copy.digest == made.digest
+    short = trial and made.packets < copy.packets and copy.each.startswith(made.each)
+    if not (same or short):
+        count = min(copy.packets, made.packets)
+        if copy.packets != made.packets:
+            yield f"{copy.track} has {made.packets} packets instead of {copy.packets}"
+        number = copy.first_other(made, count)
+        if number is not None:
+            yield f"{copy.track}: its packet {number} of {copy.packets} is another"
+    else:
+        yield from _moved(copy, made, tolerance, verdict)
+    if _language(copy) != _language(made):
+        yield f"{copy.track}: its language is {_language(made)} instead of {_language(copy)}"
+    now = made.disposition if copy.disposition & _DEFAULT else made.disposition & ~_DEFAULT  # MP4 makes one of each kind so
+    yield from _of_disposition(f"{copy.track}: its", copy.disposition, now, film, verdict)
+    yield from compare_tags(copy.metadata, made.metadata, film, verdict, of=f"{copy.track}: its tag", stream=True)
+
+
+def _moved(copy: Copy, made: Copy, tolerance: Fraction, verdict: Verdict) -> Iterator[str]:
+    """Whether the times of the packets are others; where a container cut them anew, that of the first."""
+    if not copy.rising:
+        verdict.remarks.append(f"{copy.track}: its times do not rise in the input, so they are not compared")
+        return
+    if not (copy.times and made.times):
+        return
+    clock = Clock(copy.time_base, made.time_base, tolerance)
+    cut_anew = copy.packets != made.packets and copy.digest == made.digest
+    count = 1 if cut_anew else min(len(copy.times), len(made.times))
+    before, after = clock.ticks(copy.shown[:count], copy.time_base), clock.ticks(made.shown[:count], made.time_base)
+    off = np.flatnonzero(np.abs(before - after) > clock.slack)
+    if len(off):
+        at = int(off[0])
+        yield (
+            f"{copy.track}: {len(off)} of {count} packets are at another time, first packet {at} "
+            f"at {clock.seconds(after[at]):.6f} s instead of {clock.seconds(before[at]):.6f} s"
+        )
+
+
+def _language(copy: Copy) -> str:
+    return copy.metadata.get("language") or "und"
+
+
+def _of_disposition(what: str, was: Disposition, now: Disposition, made: Film, verdict: Verdict) -> Iterator[str]:
+    """What became of a stream's dispositions; those that the output's container has no place for are a remark."""
+    lost = was & ~now
+    no_place = lost & ~(_IN_MATROSKA if "matroska" in made.container else _IN_MP4)
+    if no_place:
+        verdict.remarks.append(
+            f"{what} dispositions {dispositions(no_place)} are lost: {made.path.suffix} has no place for them"
+        )
+    if lost & ~no_place or now & ~was:
+        yield f"{what} dispositions are {dispositions(now)} instead of {dispositions(was)}"

@@ -1,0 +1,153 @@
+"""Compares what two films say of themselves: colour tags, rotation, chapters, titles and the like."""
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+from bwpipe.film import Film
+from bwpipe.film.carry import kept
+from bwpipe.film.pixels import layout
+from bwpipe.verify import Verdict
+from bwpipe.verify.times import HALF_MS
+
+_UNSPECIFIED = {"range": {0}, "matrix": {0, 2}, "primaries": {0, 2}, "transfer": {0, 2}}
+_OF_THE_CONTAINER = {"vendor_id", "handler_name", "language", "creation_time"}
+"""Tags of a stream that containers make up, or that are compared by themselves."""
+_IN_MP4 = frozenset(
+    {
+        *(
+            "title",
+            "artist",
+            "album_artist",
+            "composer",
+            "album",
+            "date",
+            "comment",
+            "genre",
+            "copyright",
+            "grouping",
+            "lyrics",
+        ),
+        *("description", "synopsis", "show", "episode_id", "network", "keywords", "creation_time", "track", "disc"),
+        *("episode_sort", "season_number", "compilation", "language"),
+    }
+)
+"""Tags of a file that MP4 has a place for."""
+_NO_DATE = ("1970-01-01T00:00:00", "1904-01-01T00:00:00")
+"""How a file's date reads where it has none."""
+_IDENTITY = (65536, 0, 0, 0, 65536)
+_ANGLE = 66
+"""By how much a number of a display matrix may differ: Matroska holds the angle instead."""
+
+
+def compare_form(before: Film, after: Film, verdict: Verdict) -> None:
+    """Size, depth, colour tags, sample aspect, rotation, lines of two moments."""
+    said = {
+        "picture is {} instead of {}": (f"{film.width}x{film.height}" for film in (after, before)),
+        "depth is {} bits instead of {}": (film.depth for film in (after, before)),
+        "sample aspect is {} instead of {}": (str(film.sample_aspect or 1) for film in (after, before)),
+        "rotation is {} instead of {}": (_turn(film) for film in (after, before)),
+        "lines are {} instead of {}": ("interlaced" if film.interlaced else "progressive" for film in (after, before)),
+    }
+    for text, values in said.items():
+        now, was = values
+        same = _same_turn(before, after) if text.startswith("rotation") else now == was
+        if not same:
+            verdict.differences.append(f"its {text.format(now, was)}")
+    for name, wanted, stated, now in zip(before.tags._fields, before.tags, before.stated, after.stated, strict=True):
+        given = stated not in _UNSPECIFIED[name]
+        rgb = layout(before.pix_fmt).kind == "rgb" and name in {"range", "matrix"}  # it becomes Y, Cb, Cr
+        allowed = {stated} if given and not rgb else _UNSPECIFIED[name] | {wanted}
+        if now not in allowed:
+            verdict.differences.append(f"its colour {name} is {now} instead of {wanted} (as ITU-T H.273 and FFmpeg count)")
+    verdict.facts["picture"] = {
+        "size": [after.width, after.height],
+        "depth": after.depth,
+        "pix_fmt": [before.pix_fmt, after.pix_fmt],
+        "codec": [before.codec, after.codec],
+        "container": [before.container, after.container],
+        "colour": dict(zip(after.stated._fields, after.stated, strict=True)),
+        "assumed": [name for name, value in before.stated._asdict().items() if value in _UNSPECIFIED[name]],
+        "sample_aspect": str(after.sample_aspect or 1),
+        "orientation": after.orientation,
+        "interlaced": after.interlaced,
+    }
+
+
+def compare_chapters(before: list[Any], after: list[Any], verdict: Verdict) -> None:
+    """Chapters, each with its title and times; MP4 and Matroska hold these in units of their own."""
+    verdict.facts["chapters"] = {"input": len(before), "output": len(after)}
+    if len(before) != len(after):
+        verdict.differences.append(f"it has {len(after)} chapters instead of {len(before)}")
+        return
+    for number, (was, now) in enumerate(zip(before, after, strict=True), 1):
+        titles = [chapter["metadata"].get("title", "") for chapter in (was, now)]
+        if titles[0] != titles[1]:
+            verdict.differences.append(f"chapter {number} is called {titles[1]!r} instead of {titles[0]!r}")
+        for edge in ("start", "end"):
+            times = [Fraction(chapter[edge] * chapter["time_base"]) for chapter in (was, now)]
+            if abs(times[0] - times[1]) > HALF_MS:
+                verdict.differences.append(
+                    f"chapter {number} has its {edge} at {float(times[1]):.3f} s instead of {float(times[0]):.3f} s"
+                )
+
+
+def compare_tags(
+    before: Mapping[str, str], after: Mapping[str, str], made: Film, verdict: Verdict, *, of: str, stream: bool = False
+) -> Iterator[str]:
+    """What became of tags such as a title: those that are lost or changed, a sentence each.
+
+    Args:
+        before: The input's.
+        after: The output's, without what bwpipe added.
+        made: The output: what its container has no place for is a remark only.
+        verdict: Gets the remarks.
+        of: What they are called.
+        stream: Whether they are of a stream, not of the file.
+    """
+    now = _named(after)
+    for name, value in _named(kept(before, muxer_of(made))).items():
+        if stream and name in _OF_THE_CONTAINER:
+            continue
+        found = now.get(name)
+        if found is None and not _holds(made, name, stream):
+            verdict.remarks.append(f"{of} {name} is lost: {made.path.suffix} has no place for it")
+        elif found is None:
+            yield f"{of} {name} is lost"
+        elif found != value:
+            yield f"{of} {name} is {found!r} instead of {value!r}"
+
+
+def muxer_of(made: Film) -> str:
+    """What an output was written as, by the name of FFmpeg's muxer."""
+    if "matroska" in made.container:
+        return "webm" if made.path.suffix.lower() == ".webm" else "matroska"
+    if "mov" in made.container:
+        return "mov" if made.brand == "qt" else "mp4"
+    return made.container.partition(",")[0]
+
+
+def _named(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags by names that are the same in all containers: Matroska writes them in capitals, MP4 calls a title a name."""
+    named = {key.lower().replace(" ", "_"): value for key, value in tags.items()}
+    if named.get("creation_time", "").startswith(_NO_DATE):
+        del named["creation_time"]
+    if "name" in named:
+        named.setdefault("title", named.pop("name"))
+    return named
+
+
+def _holds(made: Film, name: str, stream: bool) -> bool:
+    """Whether the output's container has a place for a tag."""
+    if "matroska" in made.container:
+        return True
+    return name == "title" if stream else name in _IN_MP4
+
+
+def _turn(film: Film) -> str:
+    return f"EXIF's {film.orientation} {film.display[:5] if film.display else ''}".strip()
+
+
+def _same_turn(before: Film, after: Film) -> bool:
+    one, other = (film.display[:5] if film.display else _IDENTITY for film in (before, after))
+    return all(abs(a - b) <= _ANGLE for a, b in zip(one, other, strict=True))

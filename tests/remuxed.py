@@ -1,0 +1,107 @@
+"""Makes films with every kind of stream, and copies of films in which one thing is another, for tests."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition, Stream
+
+from bwpipe.film import open_container
+from tests.made_films import MKV, MS, make_film
+
+SUBTITLES = b"1\n00:00:00,100 --> 00:00:00,400\nA hat.\n\n2\n00:00:00,500 --> 00:00:00,900\nA cat.\n\n"
+CHAPTERS = [
+    {"id": 1, "start": 0, "end": 500, "time_base": MS, "metadata": {"title": "One"}},
+    {"id": 2, "start": 500, "end": 1200, "time_base": MS, "metadata": {"title": "Two"}},
+]
+TAGS = {"title": "Grandmother", "date": "1931", "comment": "from the blue box"}
+
+
+def make_rich_film(folder: Path) -> Path:
+    """A Matroska film with sound, two subtitles, an attachment, two chapters and tags."""
+    plain = make_film(folder / "plain.mkv", replace(MKV, sound="aac"))
+    rich = folder / "rich.mkv"
+    with (
+        open_container(plain) as film,
+        av.open(BytesIO(SUBTITLES), "r", format="srt") as subtitles,
+        av.open(str(rich), "w") as output,
+    ):
+        output.metadata.update(TAGS)
+        output.set_chapters(CHAPTERS)  # type: ignore[arg-type]
+        copies = {id(stream): copied(stream, output) for stream in film.streams}
+        texts = []
+        for language in ("eng", "fra"):
+            text = output.add_stream_from_template(subtitles.streams[0])
+            text.metadata["language"] = language
+            texts.append(text)
+        output.add_attachment("font.ttf", "font/ttf", b"letters")
+        for packet in subtitles.demux():
+            for text in texts if packet.size else ():
+                copy = av.Packet(bytes(packet))
+                copy.pts, copy.dts, copy.duration, copy.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+                copy.stream = text
+                output.mux(copy)
+        for packet in film.demux():
+            if packet.size:
+                packet.stream = copies[id(packet.stream)]
+                output.mux(packet)
+    return rich
+
+
+def copied(stream: Stream, output: Any) -> Stream:
+    copy: Stream = output.add_stream_from_template(stream, **({"opaque": True} if stream.type == "video" else {}))
+    copy.metadata.update(stream.metadata)
+    copy.disposition = stream.disposition
+    return copy
+
+
+def remuxed(
+    source: Path,
+    target: Path,
+    *,
+    keep: Callable[[Stream], bool] = lambda stream: True,
+    packet: Callable[[Any, int], Any] = lambda packet, number: packet,
+    tags: Mapping[str, str] = TAGS,
+    chapters: Any = CHAPTERS,
+    dispositions: Mapping[int, Disposition] | None = None,
+    languages: Mapping[int, str] | None = None,
+) -> Path:
+    """A copy of a film.
+
+    Args:
+        source: The film.
+        target: The copy.
+        keep: Which streams.
+        packet: What becomes of a packet of the picture, which has that number; None for nothing.
+        tags: Of the file.
+        chapters: As PyAV wants them.
+        dispositions, languages: Other ones, of the streams with these numbers.
+    """
+    with open_container(source) as film, av.open(str(target), "w") as output:
+        output.metadata.update(tags)
+        output.set_chapters(chapters)
+        copies = {}
+        for stream in film.streams:
+            if not keep(stream):
+                continue
+            if stream.type == "attachment":
+                output.add_attachment(stream.metadata["filename"], stream.metadata["mimetype"], b"letters")
+                continue
+            copy = copies[stream.index] = copied(stream, output)
+            copy.disposition = (dispositions or {}).get(stream.index, copy.disposition)
+            copy.metadata["language"] = (languages or {}).get(stream.index, stream.metadata.get("language", "und"))
+        number = 0
+        for each in film.demux([film.streams[index] for index in copies]):
+            if not each.size:
+                continue
+            made = each
+            if each.stream.type == "video":
+                made = packet(each, number)
+                number += 1
+            if made is not None:
+                made.stream = copies[each.stream_index]
+                output.mux(made)
+    return target

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bwpipe.config import read_graph
+from bwpipe.execution import Run
+from bwpipe.film.read import read_film
+from bwpipe.frame import Unit
+from bwpipe.preview import look
+from bwpipe.templates import template
+from tests.made_films import Kind, make_film, opened
+from tests.made_pictures import make_picture
+from tests.test_cli import bwpipe
+
+
+def sheet_of(path: Path) -> NDArray[np.uint8]:
+    sheet = cv2.imread(str(path))
+    assert sheet is not None
+    return np.asarray(sheet, np.uint8)
+
+
+def test_a_sheet_shows_evenly_spaced_frames_in_grey_and_coloured(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film.mp4", Kind(size=(128, 96)))
+    graph = read_graph(template("pipeline.yaml"), {"read.path": str(film), "write.path": str(tmp_path / "out")})
+
+    looks = look.preview(graph, 5, Run())
+
+    assert [each.label.split()[-1] for each in looks] == ["3", "9", "15", "21", "27"]
+    assert looks[1].label == "0:00.36   frame 9"
+    ninth = next(read_film(Unit(opened(film), start=9, stop=10), warn=print))
+    expected = np.clip((ninth.luma.astype(float) - 16) * 255 / 219, 0, 255)
+    for each in looks:
+        assert each.grey.shape == each.coloured.shape == (96, 128, 3)
+        assert (each.grey == each.grey[..., :1]).all()
+        assert np.ptp(each.coloured.astype(int), axis=2).max() > 3
+    assert np.abs(looks[1].grey[..., 0] - expected).max() <= 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_one_file(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film.mp4", Kind(turn=(-90, False)))
+
+    printed = bwpipe(
+        "preview", str(film), "-o", str(tmp_path / "sheet.png"), "--frames", "3", "--set", "colorize.vividness=0.5"
+    )
+
+    assert printed == f"{tmp_path / 'sheet.png'}\n"
+    assert sheet_of(tmp_path / "sheet.png").shape == (2 * (96 + 20 + 8) + 8, 2 * (128 + 8) + 8, 3)
+    assert {path.name for path in tmp_path.iterdir()} == {"film.mp4", "sheet.png"}
+
+
+def test_a_picture_is_shown_once_and_made_small(tmp_path: Path) -> None:
+    picture = make_picture(tmp_path, "png-grey", width=960, height=480).path
+
+    bwpipe("preview", str(picture), "-o", str(tmp_path / "sheet.png"))
+
+    assert sheet_of(tmp_path / "sheet.png").shape == (240 + 20 + 16, 2 * 480 + 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gone.mp4"], "there is no file gone.mp4"),
+        (["film.mp4", "-o", "sheet.gif"], "a sheet is a .jpg or .png file"),
+        (["photo.png", "-o", "photo.png"], "would be written over the input"),
+        (["film.mp4", "--set", "colorize.bach=4"], "bach"),
+    ],
+)
+def test_a_wrong_command_is_refused(arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_film(tmp_path / "film.mp4", Kind(times=[0]))
+    make_picture(tmp_path, "png-grey").path.rename(tmp_path / "photo.png")
+
+    assert said in bwpipe("preview", *arguments, code=2)
+
+
+def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
+
+    assert "film.mp4: it " in bwpipe("preview", str(tmp_path / "film.mp4"), code=1)

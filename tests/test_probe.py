@@ -1,0 +1,72 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from bwpipe.probe import bytes_in_words, duration
+from tests.made_films import MKV, Kind, make_film
+from tests.made_pictures import make_picture
+from tests.test_cli import bwpipe
+
+
+def probed(folder: Path, **write: object) -> tuple[str, Path]:
+    """What `check --probe` says of a graph that reads a folder."""
+    stages = [{"use": "read", "path": str(folder)}, {"use": "write", "path": str(folder.parent / "out"), **write}]
+    graph = folder.parent / "graph.yaml"
+    graph.write_text(yaml.safe_dump({"stages": stages}))
+    return bwpipe("check", str(graph), "--probe"), folder.parent / "out"
+
+
+def test_each_film_and_folder_is_told_with_what_it_would_take(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    (scans / "album").mkdir(parents=True)
+    film = make_film(scans / "film.mkv", replace(MKV, sound="aac", times=range(0, 8000, 40)))
+    for kind in ("png-grey", "pgm", "jpeg-grey"):
+        make_picture(scans / "album", kind, width=400, height=250)
+
+    said, out = probed(scans, codec="ffv1")
+
+    assert f"{film}: 200 frames of 96x64, 8.0 s, ffv1\n  1 other streams kept: sound track 1 (aac, fra)\n" in said
+    assert "by a trial of its first 50 frames: " in said
+    assert f"{scans / 'album'}: 3 pictures, 0.3 megapixels\n" in said
+    assert "by a trial of 3 of all pictures" in said
+    assert re.search(r"in all: about .*, .* of output; .*B of memory at most\n$", said)
+    assert not out.exists()
+    told = re.search(r"about [\d.]+ s, ([\d.]+) MB of output, by a trial of its first 50", said)
+    assert told
+    bwpipe("run", str(tmp_path / "graph.yaml"), "--quiet")
+    assert 0.8 < float(told[1]) * 1e6 / (out / "film.mkv").stat().st_size < 1.25
+
+
+def test_a_stream_that_would_be_lost_is_named(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    make_film(scans / "film.mp4", Kind(times=range(0, 5 * 512, 512), sound="aac"))
+
+    said, _ = probed(scans, codec="h264")
+
+    assert "  1 other streams kept: sound track 1 (aac, fra)\n" in said
+    assert " lost" not in said
+
+
+def test_nothing_is_probed_where_nothing_is_to_be_done(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    make_picture(tmp_path / "scans", "pgm")
+    probed(tmp_path / "scans")
+    bwpipe("run", str(tmp_path / "graph.yaml"), "--quiet")
+
+    said, _ = probed(tmp_path / "scans")
+
+    assert said.endswith("would read: nothing\ndone already: 1\n")
+
+
+def test_amounts_are_said_in_words() -> None:
+    assert [duration(seconds) for seconds in (0.25, 59.94, 75, 3599.6, 7322)] == [
+        "0.2 s",
+        "59.9 s",
+        "1 min 15 s",
+        "1 h 00 min",
+        "2 h 02 min",
+    ]
+    assert [bytes_in_words(size) for size in (12, 2_340, 5.6e6, 7.89e9)] == ["12 B", "2.34 kB", "5.6 MB", "7.89 GB"]

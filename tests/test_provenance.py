@@ -1,0 +1,149 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from bwpipe import __version__
+from bwpipe.film import open_container
+from bwpipe.picture.history import history, with_history
+from bwpipe.picture.read import read_metadata
+from bwpipe.picture.tags import HISTORY
+from bwpipe.provenance import Provenance, appended, noted, read_note, split
+from bwpipe.session import run
+from tests.made_films import Kind, make_film, opened
+from tests.made_pictures import COMMENT, DATE, DESCRIPTION, make_picture
+from tests.test_picture_write import opened as opened_picture
+from tests.test_picture_write import read
+
+_EXIF, _DATE = 34665, 36867
+MADE = Provenance("0.1.0", ({"stage": "read", "frames": 5}, {"stage": "colorize", "network": "tiny", "weights": "12"}))
+
+
+def coloured(source: Path, out: Path, *stages: dict[str, Any], **write: Any) -> Path:
+    """What a graph makes of a file."""
+    graph = [{"use": "read", "path": str(source)}, *stages, {"use": "write", "path": str(out), **write}]
+    assert run({"stages": graph}).exit_code == 0
+    return next(path for path in out.iterdir() if path.is_file())
+
+
+COLORIZE = {"use": "colorize", "model": "autoencoder", "precision": "float32"}
+
+
+def note(path: Path) -> str:
+    if path.suffix in {".mp4", ".mov", ".mkv"}:
+        with open_container(path) as container:
+            return {key.lower(): value for key, value in container.metadata.items()}["comment"]
+    with Image.open(path) as image:
+        return str(image.info.get("bwpipe") or image.getexif()[HISTORY])
+
+
+def test_a_line_is_read_as_it_was_written() -> None:
+    line = MADE.line()
+
+    assert line.startswith("Colour added by bwpipe 0.1.0, network tiny, weights 12 {")
+    assert split(appended("a note\nof two lines", line)) == ("a note\nof two lines", MADE)
+    assert split(line) == ("", MADE)
+    assert MADE.frames == 5
+
+
+@pytest.mark.parametrize("text", ["", "Colour added by hand", "Colour added by bwpipe 0.1.0 {}", "Written by bwpipe 1 {[}"])
+def test_other_texts_are_left_alone(text: str) -> None:
+    assert split(text) == (text, None)
+
+
+def test_a_comment_that_a_film_has_is_kept_whatever_its_letters() -> None:
+    tags = noted({"COMMENT": "from the blue box", "title": "x"}, MADE.line())
+
+    assert tags.keys() == {"COMMENT", "title"}
+    assert read_note(tags) == ({"COMMENT": "from the blue box", "title": "x"}, MADE)
+
+
+@pytest.mark.parametrize(
+    "kind", ["jpeg-grey", "jpeg-progressive", "png-grey", "png-16-grey", "tiff-grey", "tiff-16-grey", "webp-alpha"]
+)
+def test_a_picture_says_that_colour_was_added_and_keeps_what_it_said(kind: str, tmp_path: Path) -> None:
+    made = make_picture(tmp_path, kind, orientation=6)
+
+    path = coloured(made.path, tmp_path / "out", {"use": "grayscale"}, COLORIZE)
+
+    assert note(path).startswith(f"Colour added by bwpipe {__version__}, network autoencoder, weights ")
+    with Image.open(path) as image:
+        if made.exif:
+            assert image.getexif()[270] == DESCRIPTION
+            assert image.getexif().get_ifd(_EXIF).get(_DATE, DATE) == DATE
+        if kind == "jpeg-grey":
+            assert image.info["comment"] == COMMENT.encode()
+    assert opened_picture(path).orientation == made.orientation
+
+
+def test_a_graph_that_adds_no_colour_does_not_say_so(tmp_path: Path) -> None:
+    picture = make_picture(tmp_path, "png-grey").path
+    film = make_film(tmp_path / "film.mp4", Kind(times=[0, 512]))
+
+    for number, source in enumerate((picture, film)):
+        text = note(coloured(source, tmp_path / str(number), {"use": "grayscale"}))
+        assert text.startswith(f"Written by bwpipe {__version__} {{")
+        assert "olour added" not in text
+
+
+def test_a_picture_that_keeps_its_own_colours_does_not_say_that_they_were_added(tmp_path: Path) -> None:
+    picture = tmp_path / "patches.png"
+    patches = np.random.default_rng(7).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(patches).resize((64, 64), Image.Resampling.NEAREST).save(picture)
+
+    kept = note(coloured(picture, tmp_path / "kept", {"use": "grayscale", "colour": "keep"}, COLORIZE))
+    anew = note(coloured(picture, tmp_path / "anew", {"use": "grayscale"}, COLORIZE))
+
+    assert kept.startswith("Written by bwpipe")
+    assert "autoencoder" not in kept
+    assert anew.startswith("Colour added by bwpipe")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_film_says_that_colour_was_added(suffix: str, tmp_path: Path) -> None:
+    film = make_film(tmp_path / f"film{suffix}", Kind(times=[0, 512, 1024]))
+
+    path = coloured(film, tmp_path / "out", {"use": "grayscale", "restore": True}, COLORIZE)
+
+    _, provenance = read_note(opened(path).metadata[0])
+    assert path.suffix == suffix
+    assert provenance is not None
+    assert provenance.version == __version__
+    assert provenance.luma == ["restore"]
+    assert [stage["stage"] for stage in provenance.stages] == ["read", "grayscale", "colorize", "write"]
+
+
+def test_what_was_made_twice_says_so_twice(tmp_path: Path) -> None:
+    first = coloured(make_picture(tmp_path, "tiff-grey").path, tmp_path / "first", COLORIZE)
+    second = coloured(first, tmp_path / "second", {"use": "grayscale"}, COLORIZE)
+
+    assert note(second).splitlines()[0] == note(first)
+    assert len(note(second).splitlines()) == 2
+
+
+@pytest.mark.parametrize("kind", ["jpeg-grey", "webp-colour", "png-16-grey"])
+def test_a_note_moves_nothing_in_exif(kind: str, tmp_path: Path) -> None:
+    made = make_picture(tmp_path, kind)
+    metadata = read_metadata(opened_picture(made.path), made.path.read_bytes())
+
+    noted_twice = with_history(metadata, MADE.line(), target="webp")
+    assert noted_twice
+    noted_twice = with_history(noted_twice, MADE.line(), target="webp")
+
+    assert noted_twice
+    assert noted_twice.exif[8 : len(metadata.exif)] == metadata.exif[8:]
+    assert history(noted_twice) == MADE
+
+
+def test_exif_that_is_damaged_is_carried_as_it_is_and_not_noted_in(tmp_path: Path) -> None:
+    picture = make_picture(tmp_path, "webp-alpha").path
+    with Image.open(picture) as image:
+        image.save(tmp_path / "damaged.webp", lossless=True, exact=True, exif=b"Exif\0\0II*\0\xff\xff\0\0")
+
+    path = coloured(tmp_path / "damaged.webp", tmp_path / "out", COLORIZE)
+
+    assert read_metadata(opened_picture(path), path.read_bytes()).exif == b"II*\0\xff\xff\0\0"
+    assert_array_equal(read(path).luma, read(picture).luma)

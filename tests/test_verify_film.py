@@ -1,0 +1,355 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from bwpipe.film import ColourTags
+from bwpipe.film.codec import Encoding, chroma_grid
+from bwpipe.film.encode import SegmentWriter
+from bwpipe.film.write import FilmWriter
+from bwpipe.provenance import NETWORK, Provenance
+from bwpipe.verify import Limits, Verdict
+from bwpipe.verify.film import verify_film
+from tests.made_films import FFV1, H264, MKV, UNEVEN, Kind, make_film, opened, read, rewritten, segment
+from tests.remuxed import CHAPTERS, TAGS, make_rich_film, remuxed
+from tests.test_cli import bwpipe
+
+LONG = Kind(times=UNEVEN, sound="aac", sound_start=Fraction(123, 1000))
+OLD = {"title": "Grandmother", "date": "1931"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("films")
+
+
+@pytest.fixture(scope="module")
+def film(folder: Path) -> Path:
+    return make_film(folder / "film.mp4", LONG)
+
+
+@pytest.fixture(scope="module")
+def rich(folder: Path) -> Path:
+    return make_rich_film(folder)
+
+
+def verified(before: Path, after: Path, limits: Limits = Limits()) -> Verdict:  # noqa: B008 (it is frozen)
+    return verify_film(opened(before), opened(after), limits)
+
+
+def written(
+    film: Path, target: Path, encoding: Encoding, change: Callable[[int, Any], Any] = lambda number, luma: luma, line: str = ""
+) -> Path:
+    """The film with made-up chroma; `change` makes other luma of that of a frame, or None to leave it out."""
+    source = opened(film)
+    grid = chroma_grid(source, encoding)
+    chroma = np.full((2, grid.height, grid.width), 100, np.uint8)
+    fragment = target.with_suffix(".part")
+    parts = SegmentWriter(fragment, source, encoding)
+    for frame in read(source):
+        luma = change(frame.index, frame.luma.copy())
+        if luma is not None:
+            assert frame.pts is not None
+            parts.write(luma, chroma, frame.pts, frame.duration)
+    parts.close()
+    writer = FilmWriter(target, source, encoding, line=line, warn=lambda text: None)
+    writer.join([fragment])
+    writer.close()
+    return target
+
+
+@pytest.mark.parametrize("encoding", [H264, FFV1], ids=["h264", "ffv1"])
+def test_a_film_in_which_only_colour_was_added_has_no_differences(film: Path, encoding: Encoding, tmp_path: Path) -> None:
+    verdict = verify_film(opened(film), rewritten(opened(film), tmp_path, encoding), Limits())
+
+    assert verdict.differences == []
+    facts = verdict.facts
+    assert facts["frames"] == {"input": 29, "output": 29, "lost": 0, "extra": 0, "compared": 29}
+    assert facts["times"] == {"exact": 29, "rounded": 0, "moved": 0}
+    assert facts["streams"]["kept"] == facts["streams"]["input"] == 1
+    assert facts["duration"]["input"] == facts["duration"]["output"] > 0
+    assert (facts["luma"]["max"] == 0) == facts["luma"]["lossless"] == (encoding is FFV1)
+
+
+def test_times_that_matroska_rounds_are_equal_and_said(film: Path, tmp_path: Path) -> None:
+    source = make_film(tmp_path / "film.ts", Kind(suffix=".ts", time_base=Fraction(1, 90000), times=range(0, 90000, 3003)))
+
+    verdict = verified(source, rewritten(opened(source), tmp_path, FFV1).path)
+
+    assert verdict.differences == []
+    assert verdict.facts["times"]["rounded"] > 20
+    assert "its times equal the input's after each is rounded to 1 ms, since Matroska counts in these" in verdict.remarks
+
+
+def test_a_frame_that_is_lost_is_found(film: Path, tmp_path: Path) -> None:
+    made = written(film, tmp_path / "made.mp4", FFV1, lambda number, luma: None if number == 7 else luma)
+
+    (difference,) = verified(film, made).differences
+
+    assert difference == "1 of 29 frames are lost, first frame 7 at 0.400313 s"
+
+
+def test_the_last_frame_that_is_lost_is_found(film: Path, tmp_path: Path) -> None:
+    made = written(film, tmp_path / "made.mp4", FFV1, lambda number, luma: None if number == 28 else luma)
+
+    assert any(text.startswith("1 of 29 frames are lost, first frame 28") for text in verified(film, made).differences)
+
+
+@pytest.mark.parametrize(("at", "by"), [(7, 1), (0, -3), (28, 5)])
+def test_a_time_that_is_moved_is_found(at: int, by: int, tmp_path: Path) -> None:
+    source = make_film(tmp_path / "film.mkv", replace(MKV, times=range(40, 1200, 40)))
+
+    def later(packet: Any, number: int) -> Any:
+        if number == at:
+            packet.pts, packet.dts = packet.pts + by, packet.dts + by
+        return packet
+
+    made = remuxed(source, tmp_path / "made.mkv", packet=later, tags={}, chapters=[])
+
+    verdict = verified(source, made)
+
+    moved = [text for text in verdict.differences if "another time" in text]
+    assert moved == [
+        f"1 of 29 frames are shown at another time, first frame {at} at {(40 * at + 40 + by) / 1000:.6f} s"
+        f" instead of {(40 * at + 40) / 1000:.6f} s"
+    ]
+    assert verdict.facts["luma"]["frames"] == 29
+
+
+def test_one_sample_of_lossless_luma_is_found(film: Path, tmp_path: Path) -> None:
+    def change(number: int, luma: Any) -> Any:
+        luma[40, 17] ^= number == 5
+        return luma
+
+    made = written(film, tmp_path / "made.mp4", FFV1, change)
+
+    verdict = verified(film, made)
+
+    (difference,) = verdict.differences
+    assert difference.startswith("the luma of 1 frames differs: first in frame 5 at (17, 40), ")
+    assert verdict.facts["luma"]["max"] == 1
+
+
+@pytest.mark.parametrize("place", [(0, 0), (16, 80), (48, 80)])
+def test_a_block_that_is_moved_by_8_is_found_in_lossy_luma(film: Path, place: tuple[int, int], tmp_path: Path) -> None:
+    down, across = place
+
+    def change(number: int, luma: Any) -> Any:
+        if number == 9:
+            luma[down : down + 16, across : across + 16] += 8
+        return luma
+
+    made = written(film, tmp_path / "made.mp4", H264, change)
+
+    verdict = verified(film, made)
+
+    (difference,) = verdict.differences
+    assert f"worst in frame 9: the one at ({across}, {down}) is " in difference
+    assert 6 < verdict.facts["luma"]["worst_block"]["brighter"] < 10
+    assert verified(film, made, Limits(block=10)).differences == []
+    assert verified(film, made, Limits(block=10, psnr=60)).differences != []
+
+
+def test_lossy_luma_must_not_move_at_all_if_so_asked(film: Path, tmp_path: Path) -> None:
+    made = written(film, tmp_path / "made.mp4", H264)
+
+    assert verified(film, made).differences == []
+    assert "differs: first in frame 0" in verified(film, made, Limits(exact=True)).differences[0]
+
+
+def line(**stage: Any) -> str:
+    return Provenance("0.1.0", ({"stage": "read"}, {"stage": "x", NETWORK: "tiny"}, stage)).line()
+
+
+@pytest.mark.parametrize(("stage", "word"), [({"luma": "restore"}, "restore"), ({"deinterlace": "bwdif"}, "deinterlace")])
+def test_luma_that_was_changed_on_request_is_no_difference(
+    film: Path, stage: dict[str, Any], word: str, tmp_path: Path
+) -> None:
+    changed = written(film, tmp_path / "changed.mp4", FFV1, lambda number, luma: luma // 2, line(stage="s", **stage))
+    unasked = written(film, tmp_path / "unasked.mp4", FFV1, lambda number, luma: luma // 2, line(stage="s", deinterlace="off"))
+
+    assert verified(film, changed).differences == []
+    assert f"luma changed on request ({word})" in verified(film, changed).remarks
+    assert len(verified(film, unasked).differences) == 1
+
+
+def test_of_a_trial_only_the_first_frames_are_compared(film: Path, tmp_path: Path) -> None:
+    told = Provenance("0.1.0", ({"stage": "read", "frames": 12},)).line()
+    source = opened(film)
+    fragment = segment(tmp_path / "part", source, FFV1, np.full((2, 32, 48), 100, np.uint8), stop=12)
+    writer = FilmWriter(tmp_path / "made.mp4", source, FFV1, stop=12, line=told, warn=print)
+    writer.join([fragment])
+    writer.close()
+
+    verdict = verified(film, tmp_path / "made.mp4")
+
+    assert verdict.differences == []
+    assert verdict.facts["frames"]["input"] == 12
+    assert verdict.facts["streams"]["kept"] == 1
+
+
+def test_a_copy_of_all_streams_has_no_differences(rich: Path, tmp_path: Path) -> None:
+    verdict = verified(rich, remuxed(rich, tmp_path / "made.mkv"))
+
+    assert verdict.differences == []
+    assert verdict.facts["streams"]["kept"] == 4
+    assert verdict.facts["chapters"] == {"input": 2, "output": 2}
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "a subtitle": ({"keep": lambda stream: stream.index != 3}, "subtitle track 3 (srt, fra) is lost"),
+    "sound": ({"keep": lambda stream: stream.index != 1}, "sound track 1 (aac, fra) is lost"),
+    "an attachment": ({"keep": lambda stream: stream.type != "attachment"}, "attachment track 4 (font.ttf) is lost"),
+    "a tag": ({"tags": {**TAGS, "title": "Grandma"}}, "its tag title is 'Grandma' instead of 'Grandmother'"),
+    "a lost tag": ({"tags": {"title": "Grandmother", "comment": TAGS["comment"]}}, "its tag date is lost"),
+    "a language": ({"languages": {2: "deu"}}, "subtitle track 2 (srt, eng): its language is deu instead of eng"),
+    "a disposition": (
+        {"dispositions": {1: Disposition.default}},
+        "sound track 1 (aac, fra): its dispositions are default instead of default, dub",
+    ),
+    "a chapter": ({"chapters": CHAPTERS[:1]}, "it has 1 chapters instead of 2"),
+    "a chapter's title": (
+        {"chapters": [CHAPTERS[0], {**CHAPTERS[1], "metadata": {"title": "2"}}]},
+        "chapter 2 is called '2' instead of 'Two'",
+    ),
+    "a chapter's start": (
+        {"chapters": [CHAPTERS[0], {**CHAPTERS[1], "start": 520}]},
+        "chapter 2 has its start at 0.520 s instead of 0.500 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_lost_or_another_is_found(name: str, rich: Path, tmp_path: Path) -> None:
+    change, difference = CHANGES[name]
+
+    made = remuxed(rich, tmp_path / "made.mkv", **change)
+
+    assert verified(rich, made).differences == [difference]
+
+
+def test_sound_of_which_a_packet_is_another_or_later_is_found(film: Path, tmp_path: Path) -> None:
+    def copy(name: str, change: Callable[[bytearray], None]) -> Path:
+        made = remuxed(film, tmp_path / name, tags={}, chapters=[])
+        content = bytearray(made.read_bytes())
+        change(content)
+        made.write_bytes(content)
+        return made
+
+    from bwpipe.film import open_container
+
+    with open_container(film) as container:
+        payload = [bytes(packet) for packet in container.demux(audio=0) if packet.size][9]
+
+    def spoil(content: bytearray) -> None:
+        content[content.index(payload) + 20] ^= 1
+
+    assert verified(film, copy("same.mp4", lambda content: None)).differences == []
+    (difference,) = verified(film, copy("spoilt.mp4", spoil)).differences
+    assert difference.startswith("sound track 1 (aac, fra): its packet 9 of ")
+
+
+@pytest.mark.parametrize(
+    ("given", "made", "count"),
+    [
+        (ColourTags(0, 2, 2, 2), ColourTags(1, 6, 6, 6), 0),
+        (ColourTags(0, 2, 2, 2), ColourTags(0, 2, 2, 2), 0),
+        (ColourTags(0, 2, 2, 2), ColourTags(1, 1, 1, 1), 3),
+        (ColourTags(1, 6, 6, 6), ColourTags(1, 6, 6, 1), 1),
+        (ColourTags(1, 6, 6, 6), ColourTags(0, 2, 2, 2), 4),
+        (ColourTags(2, 5, 5, 6), ColourTags(1, 5, 5, 6), 1),
+    ],
+)
+def test_colour_tags_are_compared_but_for_assumed_ones(given: ColourTags, made: ColourTags, count: int, tmp_path: Path) -> None:
+    one, other = (
+        make_film(tmp_path / f"{name}.mkv", replace(MKV, tags=tags)) for name, tags in (("given", given), ("made", made))
+    )
+
+    assert len([text for text in verified(one, other).differences if "colour" in text]) == count
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"size": (96, 48)}, "its picture is 96x48 instead of 96x64"),
+        ({"aspect": Fraction(16, 11)}, "its sample aspect is 16/11 instead of 1"),
+        ({"turn": (-90, False)}, "its rotation is EXIF's 6 "),
+        ({"pix_fmt": "yuv420p10le"}, "its depth is 10 bits instead of 8"),
+    ],
+    ids=str,
+)
+def test_another_form_is_found(change: dict[str, Any], word: str, tmp_path: Path) -> None:
+    kind = Kind(codec="ffv1" if "pix_fmt" in change else "libx264")
+    one, other = make_film(tmp_path / "one.mp4", kind), make_film(tmp_path / "other.mp4", replace(kind, **change))
+
+    assert any(text.startswith(word) for text in verified(one, other).differences)
+
+
+def test_an_output_that_is_cut_short_is_found(film: Path, tmp_path: Path) -> None:
+    made = written(film, tmp_path / "made.mkv", FFV1)
+    content = made.read_bytes()
+    short = tmp_path / "short.mp4"
+    short.write_bytes(content[: len(content) * 6 // 10])
+
+    assert bwpipe("verify", str(film), str(short), code=2).startswith(f"error: {short}: ")
+
+
+def test_an_input_that_is_cut_short_is_compared_as_far_as_it_goes(tmp_path: Path) -> None:
+    whole = make_film(tmp_path / "whole.mkv", replace(MKV, codec="libx264")).read_bytes()
+    short = tmp_path / "short.mkv"
+    short.write_bytes(whole[: len(whole) * 6 // 10])
+
+    verdict = verify_film(opened(short), rewritten(opened(short), tmp_path, FFV1), Limits())
+
+    assert [text for text in verdict.differences if "ends at" not in text] == []
+    assert any("cut short" in text for text in verdict.remarks)
+
+
+def test_the_command_says_all_in_lines_and_in_json(film: Path, tmp_path: Path) -> None:
+    made = written(film, tmp_path / "made.mp4", H264, line=line(stage="write"))
+
+    lines = bwpipe("verify", str(film), str(made)).splitlines()
+    told = json.loads(bwpipe("verify", str(film), str(made), "--json", "-"))
+
+    assert lines[0].startswith(f"{made}: 29 of 29 frames, 29 times exact, luma difference ")
+    assert lines[0].endswith(", 1 of 1 other streams: only colour was added")
+    assert lines[-1] == "1 with only colour added"
+    (file,) = told["files"]
+    assert file["same"]
+    assert file["frames"]["compared"] == 29
+    assert file["provenance"]["stages"][1] == {"stage": "x", "network": "tiny"}
+
+
+def test_the_command_ends_with_1_and_a_line_for_each_difference(film: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from bwpipe.cli import app
+
+    made = written(film, tmp_path / "made.mp4", FFV1, lambda number, luma: None if number == 7 else luma)
+
+    result = CliRunner().invoke(app, ["verify", str(film), str(made), "--quiet", "--json", str(tmp_path / "told.json")])
+
+    assert result.exit_code == 1
+    assert result.stdout == f"{made}: difference: 1 of 29 frames are lost, first frame 7 at 0.400313 s\n"
+    assert json.loads((tmp_path / "told.json").read_text())["different"] == 1
+
+
+def test_memory_does_not_grow_with_the_film(tmp_path: Path) -> None:
+    import tracemalloc
+
+    peaks = []
+    for count in (60, 600):
+        source = make_film(tmp_path / f"{count}.mkv", replace(MKV, codec="libx264", times=range(0, 40 * count, 40)))
+        films = opened(source), opened(source)
+        tracemalloc.start()
+        verify_film(*films, Limits())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    assert peaks[1] < 1.2 * peaks[0] + 100_000
