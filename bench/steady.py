@@ -121,7 +121,9 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     yield f"{Path(options.film).name}, {len(grey)} frames, shots begin at {seen.cuts}"
     network: dict[str, Any] = {"model": options.model, "workers": 1, "device": "cpu"}
     run_stage("colorize", shown[:8], **network)
+    _, of_loading = timed(lambda: run_stage("colorize", [], **network))
     plain, of_network = timed(lambda: run_stage("colorize", shown, **network))
+    of_network -= of_loading
     steady, of_steady = timed(lambda: run_stage("steady", plain))
     each = 1000 / len(grey)
     yield (
@@ -131,6 +133,7 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     yield from figures(options, seen, plain, steady, "steady")
     if options.every > 1:
         given, of_given = timed(lambda: run_stage("colorize", shown, every=options.every, **network))
+        of_given -= of_loading
         filled, of_filled = timed(lambda: run_stage("steady", given))
         yield (
             f"every {options.every}: colorize is {of_network / of_given:.2f} times as fast, shots to steady "

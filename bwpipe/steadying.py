@@ -28,7 +28,6 @@ class Seat:
 
     Attributes:
         frame: The frame.
-        motion: What `shots` found.
         planes: (h, w, 4) float32: Cb and Cr as they came, or 0; luma in code values; confidence, 0 where there is no chroma.
         vivid: The mean length of the chroma as it came, on the grid it came on; None if it did not.
         back, on: (h, w, 2) the motion to the frame before and after; None where the shot begins or ends.
@@ -37,7 +36,6 @@ class Seat:
     """
 
     frame: Frame
-    motion: Motion
     planes: NDArray[np.float32]
     vivid: float | None
     back: Field | None
@@ -84,7 +82,7 @@ def seat(frame: Frame, motion: Motion, size: tuple[int, int]) -> Seat:
         planes[..., 3] = np.maximum(sure, _LEAST_SURE)
     planes[..., 2] = averaged(motion.seen, tuple(min(pair) for pair in zip(motion.seen.shape, size, strict=True)))
     back, on = (None if field is None else regridded(field, size) for field in (motion.back, motion.on))
-    return Seat(frame, motion, planes, vivid, back, on)
+    return Seat(frame, planes, vivid, back, on)
 
 
 def join(before: Seat, after: Seat) -> None:
@@ -146,14 +144,6 @@ def change(before: Seat, after: Seat) -> Change | None:
     luma = float(np.abs(moved[..., 2] - after.planes[..., 2])[agreed].mean())
     own = None if before.own is None or after.own is None else chroma_change(after.own, moved[..., :2], agreed)
     return Change(luma, own, chroma_change(after.mean, brought(before.mean, after.back), agreed))
-
-
-def changed(before: NDArray[np.float32], after: NDArray[np.float32], later: Seat) -> float | None:
-    """How much chroma (h, w, 2) changes from the frame before `later` to it, in code values; None if a shot begins there."""
-    if later.back is None or later.lost_back is None:
-        return None
-    agreed = later.lost_back < _STRAY
-    return chroma_change(after, brought(before, later.back), agreed) if agreed.any() else None
 
 
 def chroma_change(one: NDArray[np.float32], other: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
