@@ -15,7 +15,7 @@ from bwpipe.steadying import Change, Seat, change, grid, join, mean, seat, vivid
 
 NEAR = 4
 """The strength at a frame follows from what changes between the frames up to so many away."""
-GOAL = 0.4
+GOAL = 0.3
 """At most this share of the network's own change of chroma is left, however little that is, where motion can be followed."""
 MOST = 1.25
 """The most that averaged chroma is made stronger."""
@@ -33,7 +33,7 @@ class Steady(UnitMap):
 
     max_flicker: Annotated[float, Field(ge=0)] = 0.5
     """How much chroma may change from frame to frame along the motion, as a share of luma's change there, both in 8-bit code
-    values. In any case the network's own change is more than halved."""
+    values. In any case no more than a third of the network's own change is aimed at."""
     window: Annotated[int, Field(ge=LONGEST_GAP, le=50)] = 10
     """How many frames before and after a frame its chroma is averaged over, at most; nearer ones weigh more."""
 
