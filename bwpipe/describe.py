@@ -82,7 +82,7 @@ def _options(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _tasks(plan: Plan) -> Iterator[str]:
-    kinds = Counter(unit.media.kind for unit in plan.todo)
+    kinds = Counter(media.kind for media in dict.fromkeys(unit.media for unit in plan.todo))
     yield "would read: " + (", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.items()) or "nothing")
     counts = {"done already": plan.done, "kept, since not bwpipe's": len(plan.kept), "left out, since outputs": plan.own}
     yield from (f"{what}: {count}" for what, count in counts.items() if count)

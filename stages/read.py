@@ -2,6 +2,7 @@
 
 import mimetypes
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from bwpipe import Broken, Count, Frame, MediaError, NoEffect, Run, Source, Unit
 from bwpipe import film as films
 from bwpipe.film import Film
 from bwpipe.film.open import open_film
-from bwpipe.film.read import read_film
+from bwpipe.film.read import Onward, read_film
 from bwpipe.inputs import find_files, leads_outside
 from bwpipe.picture import HEAD, sniff
 from bwpipe.picture.open import open_picture
@@ -37,6 +38,7 @@ class Read(Source):
     """How many pictures are read at a time."""
 
     _run: Run = PrivateAttr()
+    _onward: Onward | None = PrivateAttr(default=None)
     _told: set[Film] = PrivateAttr(default_factory=set)
 
     def setup(self, run: Run) -> None:
@@ -72,9 +74,24 @@ class Read(Source):
                 self._told.add(unit.media)
                 for fault in unit.media.faults:
                     self._run.warn(fault, unit.media, each=True)
-            yield from read_film(unit, context, warn=lambda text: self._run.warn(text, unit.media, each=True))
+            warn = partial(self._run.warn, media=unit.media, each=True)
+            yield from read_film(unit, context, warn=warn, onward=self._decoded_onward(unit.media))
         else:
             yield read_picture(unit)
+
+    def close(self) -> None:
+        """Let go of a decoder."""
+        if self._onward:
+            self._onward.close()
+
+    def _decoded_onward(self, film: Film) -> Onward | None:
+        """Where the frames of a film come from that is decoded from its start in any case."""
+        if len(film.keys) > 1:
+            return None
+        if self._onward is None or self._onward.film is not film:
+            self.close()
+            self._onward = Onward(film)
+        return self._onward
 
     def _looks_like_media(self, name: PurePosixPath) -> bool:
         kind, _ = mimetypes.guess_type(name.name)

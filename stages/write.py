@@ -46,7 +46,7 @@ class Write(Sink):
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     """Of JPEG pictures that were none before. One that was keeps its own quality, or better."""
     codec: str = "h264"
-    """How films are coded: `h264`, `h265`, `ffv1` (lossless), or another encoder of FFmpeg's."""
+    """How films are coded: `h264`, `h265`, `av1`, `ffv1` (lossless), or another encoder of FFmpeg's."""
     crf: Annotated[float, Field(ge=0)] | None = None
     """Constant rate factor of films, lower is better and larger; visually lossless by default."""
     preset: str | None = None

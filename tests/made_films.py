@@ -77,6 +77,10 @@ KINDS: dict[str, Kind] = {
     "RGB, 10 bits": replace(MKV, pix_fmt="gbrp10le"),
     "packed": Kind(suffix=".mov", codec="rawvideo", pix_fmt="uyvy422"),
     "one frame": Kind(times=[0]),
+    "interlaced": Kind(options={"flags": "+ildct+ilme"}),
+    "interlaced, MPEG-2": replace(
+        MKV, codec="mpeg2video", time_base=Fraction(1, 25), times=range(30), options={"flags": "+ildct"}
+    ),
 }
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import av
 from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from bwpipe.film import open_container
-from tests.made_films import MKV, MS, make_film
+from bwpipe.film.pixels import plane
+from tests.made_films import MKV, MS, make_film, opened, read
 
 SUBTITLES = b"1\n00:00:00,100 --> 00:00:00,400\nA hat.\n\n2\n00:00:00,500 --> 00:00:00,900\nA cat.\n\n"
 CHAPTERS = [
@@ -56,6 +59,57 @@ def copied(stream: Stream, output: Any) -> Stream:
     copy.metadata.update(stream.metadata)
     copy.disposition = stream.disposition
     return copy
+
+
+def recoded(
+    source: Path,
+    target: Path,
+    codec: str,
+    change: Callable[[int, Any], Any] = lambda number, luma: luma,
+    *,
+    comment: str = "",
+    count: int | None = None,
+) -> Path:
+    """A film in one colour and with the sound of another, made without any part of bwpipe that writes films.
+
+    Args:
+        source: The other film, in 4:2:0 with 8 bits.
+        target: The film.
+        codec: FFmpeg's name of the encoder.
+        change: Makes other luma of that of a frame, or None to leave it out.
+        comment: Its tag of that name.
+        count: Make only so many frames, and the sound before their end.
+    """
+    film = opened(source)
+    options = {"crf": "17", "preset": "veryfast"} if codec == "libx264" else {}
+    frames = read(film, stop=count)
+    end = (frames[-1].pts or 0) + (frames[-1].duration or 0) if count else None
+    durations = {frame.pts: frame.duration or 0 for frame in frames}
+    with open_container(source) as heard, av.open(str(target), "w", container_options={"fflags": "+bitexact"}) as output:
+        if comment:
+            output.metadata["comment"] = comment
+        picture = output.add_stream(codec, rate=25, options=options, time_base=film.time_base)
+        assert isinstance(picture, VideoStream)
+        picture.width, picture.height, picture.pix_fmt = film.width, film.height, "yuv420p"
+        sounds = {stream.index: copied(stream, output) for stream in heard.streams.audio}
+        for packet in heard.demux([heard.streams[index] for index in sounds]) if sounds else ():
+            if packet.size and (end is None or (packet.dts or 0) * packet.time_base < end * film.time_base):
+                packet.stream = sounds[packet.stream_index]
+                output.mux(packet)
+        for frame in [*frames, None]:
+            luma = None if frame is None else change(frame.index, frame.luma.copy())
+            if frame is not None and luma is None:
+                continue
+            seen = None if frame is None else VideoFrame(film.width, film.height, "yuv420p")
+            if seen is not None and frame is not None:
+                planes: list[Any] = [luma, 100, 100]
+                for index, samples in enumerate(planes):
+                    plane(seen, index, 8, writeable=True)[:] = samples
+                seen.pts, seen.time_base = frame.pts, film.time_base
+            for coded in picture.encode(seen):
+                coded.duration = durations.get(coded.pts, 0)
+                output.mux(coded)
+    return target
 
 
 def remuxed(

@@ -9,6 +9,8 @@ from numpy.testing import assert_array_equal
 from bwpipe.errors import MediaError
 from bwpipe.film import Film, open_container
 from bwpipe.film.pixels import layout, luma_plane, plane
+from bwpipe.film.read import Onward, read_film
+from bwpipe.frame import Unit
 from tests.made_films import AVI, MKV, TS, UNEVEN, Kind, make_corpus, make_film, opened, read, spoil
 
 
@@ -92,6 +94,20 @@ def test_segments_read_alone_are_those_of_the_film_read_in_a_row(name: str, tmp_
         assert [frame.context for frame in alone] == [not start <= frame.index < end for frame in expected]
         for one, other in zip(alone, expected, strict=True):
             assert_array_equal(one.luma, other.luma)
+
+
+@pytest.mark.parametrize("name", ["one key frame", "avi"])
+def test_segments_of_a_film_that_is_decoded_onward_are_those_read_alone(name: str, tmp_path: Path) -> None:
+    film = opened(make_film(tmp_path / f"film{CUTS[name].suffix}", CUTS[name]))
+    onward = Onward(film)
+
+    for start, stop in [(0, 9), (9, 18), (20, 25), (25, 29), (3, 8)]:
+        alone = read(film, start, stop, 3)
+        made = list(read_film(Unit(film, start=start, stop=stop), 3, warn=print, onward=onward))
+        assert [(frame.index, frame.context) for frame in made] == [(frame.index, frame.context) for frame in alone]
+        for one, other in zip(alone, made, strict=True):
+            assert_array_equal(one.luma, other.luma)
+    onward.close()
 
 
 @pytest.mark.parametrize("name", ["mp4", "mkv", "avi"])

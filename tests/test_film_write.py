@@ -58,13 +58,15 @@ def test_a_film_that_is_written_keeps_all_but_its_chroma(
     rounding = MS / 2 if any("milliseconds" in text for text in said) else 0
     assert len(made.times) == len(film.times)
     assert max(abs(a - b) for a, b in zip(moments(film), moments(made), strict=True)) <= rounding
-    assert (made.width, made.height, made.depth, made.levels, made.orientation) == (
+    assert (made.width, made.height, made.depth, made.levels, made.orientation, made.fields) == (
         film.width,
         film.height,
         film.depth,
         film.levels,
         film.orientation,
+        film.fields,
     )
+    assert bool(film.fields) == ("interlaced" in name)
     assert made.stated == film.tags
     assert (made.sample_aspect or 1) == (film.sample_aspect or 1)
     heard, kept = sound_of(film), sound_of(made)
@@ -181,7 +183,9 @@ def test_what_no_container_holds_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "encoding", [H264, FFV1, Encoding(codec="h265", preset="ultrafast")], ids=lambda encoding: encoding.codec
+    "encoding",
+    [H264, FFV1, Encoding(codec="h265", preset="ultrafast"), Encoding(codec="av1", preset="12")],
+    ids=lambda encoding: encoding.codec,
 )
 @pytest.mark.parametrize("name", ["uneven times, late sound", "Matroska"])
 def test_the_same_film_is_written_in_the_same_bytes(

@@ -5,19 +5,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from av.stream import Disposition
 
 from bwpipe.film import ColourTags
-from bwpipe.film.codec import Encoding, chroma_grid
-from bwpipe.film.encode import SegmentWriter
-from bwpipe.film.write import FilmWriter
+from bwpipe.film.codec import Encoding
 from bwpipe.provenance import NETWORK, Provenance
 from bwpipe.verify import Limits, Verdict
 from bwpipe.verify.film import verify_film
-from tests.made_films import FFV1, H264, MKV, UNEVEN, Kind, make_film, opened, read, rewritten, segment
-from tests.remuxed import CHAPTERS, TAGS, make_rich_film, remuxed
+from tests.made_films import FFV1, H264, MKV, UNEVEN, Kind, make_film, opened, rewritten
+from tests.remuxed import CHAPTERS, TAGS, make_rich_film, recoded, remuxed
 from tests.test_cli import bwpipe
 
 LONG = Kind(times=UNEVEN, sound="aac", sound_start=Fraction(123, 1000))
@@ -41,27 +38,6 @@ def rich(folder: Path) -> Path:
 
 def verified(before: Path, after: Path, limits: Limits = Limits()) -> Verdict:  # noqa: B008 (it is frozen)
     return verify_film(opened(before), opened(after), limits)
-
-
-def written(
-    film: Path, target: Path, encoding: Encoding, change: Callable[[int, Any], Any] = lambda number, luma: luma, line: str = ""
-) -> Path:
-    """The film with made-up chroma; `change` makes other luma of that of a frame, or None to leave it out."""
-    source = opened(film)
-    grid = chroma_grid(source, encoding)
-    chroma = np.full((2, grid.height, grid.width), 100, np.uint8)
-    fragment = target.with_suffix(".part")
-    parts = SegmentWriter(fragment, source, encoding)
-    for frame in read(source):
-        luma = change(frame.index, frame.luma.copy())
-        if luma is not None:
-            assert frame.pts is not None
-            parts.write(luma, chroma, frame.pts, frame.duration)
-    parts.close()
-    writer = FilmWriter(target, source, encoding, line=line, warn=lambda text: None)
-    writer.join([fragment])
-    writer.close()
-    return target
 
 
 @pytest.mark.parametrize("encoding", [H264, FFV1], ids=["h264", "ffv1"])
@@ -88,7 +64,7 @@ def test_times_that_matroska_rounds_are_equal_and_said(film: Path, tmp_path: Pat
 
 
 def test_a_frame_that_is_lost_is_found(film: Path, tmp_path: Path) -> None:
-    made = written(film, tmp_path / "made.mp4", FFV1, lambda number, luma: None if number == 7 else luma)
+    made = recoded(film, tmp_path / "made.mp4", "ffv1", lambda number, luma: None if number == 7 else luma)
 
     (difference,) = verified(film, made).differences
 
@@ -96,7 +72,7 @@ def test_a_frame_that_is_lost_is_found(film: Path, tmp_path: Path) -> None:
 
 
 def test_the_last_frame_that_is_lost_is_found(film: Path, tmp_path: Path) -> None:
-    made = written(film, tmp_path / "made.mp4", FFV1, lambda number, luma: None if number == 28 else luma)
+    made = recoded(film, tmp_path / "made.mp4", "ffv1", lambda number, luma: None if number == 28 else luma)
 
     assert any(text.startswith("1 of 29 frames are lost, first frame 28") for text in verified(film, made).differences)
 
@@ -127,7 +103,7 @@ def test_one_sample_of_lossless_luma_is_found(film: Path, tmp_path: Path) -> Non
         luma[40, 17] ^= number == 5
         return luma
 
-    made = written(film, tmp_path / "made.mp4", FFV1, change)
+    made = recoded(film, tmp_path / "made.mp4", "ffv1", change)
 
     verdict = verified(film, made)
 
@@ -145,7 +121,7 @@ def test_a_block_that_is_moved_by_8_is_found_in_lossy_luma(film: Path, place: tu
             luma[down : down + 16, across : across + 16] += 8
         return luma
 
-    made = written(film, tmp_path / "made.mp4", H264, change)
+    made = recoded(film, tmp_path / "made.mp4", "libx264", change)
 
     verdict = verified(film, made)
 
@@ -157,7 +133,7 @@ def test_a_block_that_is_moved_by_8_is_found_in_lossy_luma(film: Path, place: tu
 
 
 def test_lossy_luma_must_not_move_at_all_if_so_asked(film: Path, tmp_path: Path) -> None:
-    made = written(film, tmp_path / "made.mp4", H264)
+    made = recoded(film, tmp_path / "made.mp4", "libx264")
 
     assert verified(film, made).differences == []
     assert "differs: first in frame 0" in verified(film, made, Limits(exact=True)).differences[0]
@@ -171,8 +147,10 @@ def line(**stage: Any) -> str:
 def test_luma_that_was_changed_on_request_is_no_difference(
     film: Path, stage: dict[str, Any], word: str, tmp_path: Path
 ) -> None:
-    changed = written(film, tmp_path / "changed.mp4", FFV1, lambda number, luma: luma // 2, line(stage="s", **stage))
-    unasked = written(film, tmp_path / "unasked.mp4", FFV1, lambda number, luma: luma // 2, line(stage="s", deinterlace="off"))
+    changed = recoded(film, tmp_path / "changed.mp4", "ffv1", lambda number, luma: luma // 2, comment=line(stage="s", **stage))
+    unasked = recoded(
+        film, tmp_path / "unasked.mp4", "ffv1", lambda number, luma: luma // 2, comment=line(stage="s", deinterlace="off")
+    )
 
     assert verified(film, changed).differences == []
     assert f"luma changed on request ({word})" in verified(film, changed).remarks
@@ -181,13 +159,9 @@ def test_luma_that_was_changed_on_request_is_no_difference(
 
 def test_of_a_trial_only_the_first_frames_are_compared(film: Path, tmp_path: Path) -> None:
     told = Provenance("0.1.0", ({"stage": "read", "frames": 12},)).line()
-    source = opened(film)
-    fragment = segment(tmp_path / "part", source, FFV1, np.full((2, 32, 48), 100, np.uint8), stop=12)
-    writer = FilmWriter(tmp_path / "made.mp4", source, FFV1, stop=12, line=told, warn=print)
-    writer.join([fragment])
-    writer.close()
+    made = recoded(film, tmp_path / "made.mp4", "ffv1", comment=told, count=12)
 
-    verdict = verified(film, tmp_path / "made.mp4")
+    verdict = verified(film, made)
 
     assert verdict.differences == []
     assert verdict.facts["frames"]["input"] == 12
@@ -291,13 +265,18 @@ def test_another_form_is_found(change: dict[str, Any], word: str, tmp_path: Path
     assert any(text.startswith(word) for text in verified(one, other).differences)
 
 
-def test_an_output_that_is_cut_short_is_found(film: Path, tmp_path: Path) -> None:
-    made = written(film, tmp_path / "made.mkv", FFV1)
-    content = made.read_bytes()
-    short = tmp_path / "short.mp4"
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_an_output_that_is_cut_short_is_found(film: Path, suffix: str, tmp_path: Path) -> None:
+    content = recoded(film, tmp_path / f"made{suffix}", "ffv1").read_bytes()
+    short = tmp_path / f"short{suffix}"
     short.write_bytes(content[: len(content) * 6 // 10])
 
-    assert bwpipe("verify", str(film), str(short), code=2).startswith(f"error: {short}: ")
+    if suffix == ".mp4":  # its index was at its end
+        assert bwpipe("verify", str(film), str(short), code=2).startswith(f"error: {short}: ")
+    else:
+        differences = verified(film, short).differences
+        assert any("frames are lost, first frame 17" in text for text in differences)
+        assert any(text.startswith("the output: it is cut short") for text in differences)
 
 
 def test_an_input_that_is_cut_short_is_compared_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -312,7 +291,7 @@ def test_an_input_that_is_cut_short_is_compared_as_far_as_it_goes(tmp_path: Path
 
 
 def test_the_command_says_all_in_lines_and_in_json(film: Path, tmp_path: Path) -> None:
-    made = written(film, tmp_path / "made.mp4", H264, line=line(stage="write"))
+    made = recoded(film, tmp_path / "made.mp4", "libx264", comment=line(stage="write"))
 
     lines = bwpipe("verify", str(film), str(made)).splitlines()
     told = json.loads(bwpipe("verify", str(film), str(made), "--json", "-"))
@@ -331,7 +310,7 @@ def test_the_command_ends_with_1_and_a_line_for_each_difference(film: Path, tmp_
 
     from bwpipe.cli import app
 
-    made = written(film, tmp_path / "made.mp4", FFV1, lambda number, luma: None if number == 7 else luma)
+    made = recoded(film, tmp_path / "made.mp4", "ffv1", lambda number, luma: None if number == 7 else luma)
 
     result = CliRunner().invoke(app, ["verify", str(film), str(made), "--quiet", "--json", str(tmp_path / "told.json")])
 

@@ -16,15 +16,15 @@ MS = Fraction(1, 1000)
 def paired(before: Sequence[int], after: Sequence[int], *, undecoded: Sequence[int] = ()) -> tuple[list[Any], Pairing]:
     """Which frames of two films with these times belong together, by their numbers; some of both do not decode."""
     clock = Clock(MS, MS)
-    one, other = (clock.ticks(np.array(times, np.int64), MS) for times in (before, after))
-    pairing = Pairing(clock, one, other)
+    known = [clock.ticks(np.array(times, np.int64), MS) for times in (before, after)]
+    pairing = Pairing(clock, known[0], known[1])
     (frame,) = make_frames(1, height=2, width=2)
 
     def frames(times: Sequence[int]) -> Any:
         return (replace(frame, index=index, pts=time) for index, time in enumerate(times) if time not in undecoded)
 
     pairs: list[tuple[Frame, Frame]] = list(pairing.pairs(frames(before), frames(after)))
-    return [(first.index, second.index) for first, second in pairs], pairing
+    return [(one.index, other.index) for one, other in pairs], pairing
 
 
 @pytest.mark.parametrize(

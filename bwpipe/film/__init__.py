@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
+from bwpipe.film.fields import Fields
 from bwpipe.film.pixels import layout
 from bwpipe.frame import Matrix, Media
 
@@ -106,7 +107,7 @@ class Film(Media):
             where the file has none: the n-th decoded frame is shown at `times[n]`.
         keys: (keys, 3) For each frame that decoding can start at, its place in `times`, its decoding time, both rising, and how
             many bytes it has. None where times are not exact or the film is damaged: it is decoded from its start.
-        interlaced: Whether its lines belong to two moments.
+        fields: Which field comes first in its frames, if their lines belong to two moments.
         place: Which of the file's streams the picture is.
         disposition: What the picture's stream is said to be, such as the default.
         tracks: The file's other streams, but for those that only repeat its chapters or time code.
@@ -131,7 +132,7 @@ class Film(Media):
     last: int | None
     timing: Timing
     keys: NDArray[np.int64]
-    interlaced: bool
+    fields: Fields
     place: int
     disposition: Disposition
     tracks: tuple[Track, ...]

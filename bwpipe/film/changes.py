@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 
 from bwpipe.film import Film
-from bwpipe.film.codec import Encoding, container_for, loses_aspect, pixel_format
+from bwpipe.film.codec import Encoding, container_for, encoder, loses_aspect, pixel_format
 from bwpipe.film.pixels import layout
+
+_WITH_FIELDS = frozenset({"libx264", "ffv1", "mpeg2video", "prores_ks", "dnxhd"})
+"""Encoders that mark frames as interlaced."""
 
 
 def changes(film: Film, encoding: Encoding) -> Iterator[str]:
@@ -23,5 +26,7 @@ def changes(film: Film, encoding: Encoding) -> Iterator[str]:
     finer = layout(pix_fmt).chroma == (0, 0) and layout(film.pix_fmt).chroma != (0, 0)
     if finer and (film.width % 2 or film.height % 2) and not encoding.pix_fmt:
         yield f"it becomes {pix_fmt}, which not every player shows: {encoding.codec} needs that for an odd size"
+    if film.fields and encoder(encoding.codec).name not in _WITH_FIELDS:
+        yield f"its interlaced lines are kept, but {encoding.codec} can't mark frames as such: only the container says so"
     if loses_aspect(film, encoding, container):
         yield f"the shape of its pixels ({film.sample_aspect}) is lost: {suffix} can't hold it with {encoding.codec}"

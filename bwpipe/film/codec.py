@@ -20,10 +20,11 @@ from bwpipe.errors import MediaError, UsageError
 from bwpipe.film import Film
 from bwpipe.film.pixels import layout
 
-_ALIASES = {"h265": "hevc"}
+_ALIASES = {"h265": "hevc", "av1": "libsvtav1"}
 _DEFAULTS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "17", "preset": "medium"},
     "libx265": {"crf": "20", "preset": "medium"},
+    "libsvtav1": {"crf": "23", "preset": "6"},
     "ffv1": {"level": "3", "slicecrc": "1"},
 }
 """Visually lossless for those that are not lossless."""
@@ -152,6 +153,7 @@ def encoder_options(encoding: Encoding) -> dict[str, str]:
     own = {
         # not told, it follows the number of cores, which changes what it writes
         "libx265": f"log-level=none:pools={encoding.threads}:frame-threads={min(encoding.threads, 2)}",
+        "libsvtav1": f"lp={encoding.threads}",
         # with AVX-512 its macroblock tree reads memory that was never written, unless a row has a multiple of 8 macroblocks
         "libx264": "asm=avx2" if cv2.checkHardwareSupport(_AVX512) else "",
     }

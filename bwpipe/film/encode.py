@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 from bwpipe.errors import MediaError
 from bwpipe.film import Film
 from bwpipe.film.codec import Encoding, encoder, encoder_options, pixel_format
+from bwpipe.film.fields import FieldMarker, code_fields
 from bwpipe.film.fragment import FragmentWriter
 from bwpipe.film.pixels import plane
 from bwpipe.frame import Luma
@@ -35,6 +36,7 @@ class SegmentWriter:
         self._film = film
         self._pix_fmt = pixel_format(film, encoding)
         self._durations: dict[int | None, int] = {}
+        self._fields = FieldMarker(film.fields, film.width, film.height, self._pix_fmt, film.time_base)
         self._context = encoder(encoding.codec).create("video")
         configure(self._context, film, encoding)
         try:
@@ -66,6 +68,7 @@ class SegmentWriter:
         shown = duration or max(round(1 / ((self._film.rate or 25) * time_base)), 1)
         self._durations[pts] = shown
         frame.pts, frame.time_base, frame.duration = pts, time_base, shown
+        frame = self._fields.mark(frame)
         frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = self._film.tags
         self._encode(frame)
 
@@ -101,6 +104,7 @@ def configure(context: VideoCodecContext, film: Film, encoding: Encoding) -> Non
     context.flags |= CodecFlags.bitexact.value | CodecFlags.frame_duration.value | CodecFlags.global_header.value
     if film.sample_aspect:
         context.sample_aspect_ratio = film.sample_aspect
+    code_fields(context, film.fields)
     context.options = encoder_options(encoding)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bwpipe.errors import MediaError
 from bwpipe.film import FULL, ColourTags, Film, Track, colour_tags, luma_weights, open_container, picture_stream
 from bwpipe.film.carry import MUXERS, takes
+from bwpipe.film.fields import field_order
 from bwpipe.film.index import Index, read_index
 from bwpipe.film.pixels import layout, luma_plane
 from bwpipe.film.read import packets, pictures
@@ -89,7 +90,7 @@ def open_film(path: Path, name: PurePosixPath, *, max_pixels: int) -> Film:
             last=index.last,
             timing=index.timing,
             keys=index.keys,
-            interlaced=first.interlaced_frame,
+            fields=field_order(first.interlaced_frame, context.field_order, context.name),
             place=stream.index,
             disposition=stream.disposition,
             tracks=tuple(_track(other) for other in container.streams if other is not stream and not _repeats(other)),

@@ -1,6 +1,7 @@
 """The frames of a film."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, dropwhile
 
@@ -21,7 +22,47 @@ Warn = Callable[[str], None]
 """Told of a loss that can't be helped, in a sentence without the file's name."""
 
 
-def read_film(unit: Unit, context: int = 0, *, warn: Warn) -> Iterator[Frame]:
+class Onward:
+    """Decodes a film that can't be entered midway once, for segments that are read in a row.
+
+    Each of them would be decoded from the film's start: what comes of that is the same whoever asked for it. A few frames are
+    kept for the context of the next segment.
+    """
+
+    def __init__(self, film: Film) -> None:
+        """Nothing is opened yet."""
+        self.film = film
+        self._coming = _decode(film, None)
+        self._recent: deque[tuple[int, VideoFrame]] = deque()
+        self._gone = -1
+
+    def frames(self, first: int, keep: int) -> Iterator[tuple[int, VideoFrame]]:
+        """The frames from `first` on; the last `keep` of those that are taken can be asked for again."""
+        if first <= self._gone:
+            self.close()
+            self._coming, self._gone = _decode(self.film, None), -1
+            self._recent.clear()
+        yield from [placed for placed in self._recent if placed[0] >= first]
+        while placed := self._next():
+            self._recent.append(placed)
+            while len(self._recent) > keep:
+                self._gone, _ = self._recent.popleft()
+            if placed[0] >= first:
+                yield placed
+
+    def close(self) -> None:
+        """Let go of the decoder."""
+        self._coming.close()
+
+    def _next(self) -> tuple[int, VideoFrame] | None:
+        try:
+            return next(self._coming, None)
+        except BaseException:
+            self._gone = len(self.film.times)  # the next segment begins anew, rather than with nothing
+            raise
+
+
+def read_film(unit: Unit, context: int = 0, *, warn: Warn, onward: Onward | None = None) -> Iterator[Frame]:
     """The frames of a unit in the order they are shown, and up to `context` marked ones before and after it.
 
     Segments read alone give the same frames as the film read in a row. Times and durations are those of the file, in its time
@@ -31,6 +72,7 @@ def read_film(unit: Unit, context: int = 0, *, warn: Warn) -> Iterator[Frame]:
         unit: A film, or a part of it.
         context: How many frames to give on either side of the unit.
         warn: Told of each loss.
+        onward: Where to take the frames from, if the film is being decoded already.
 
     Raises:
         MediaError: No frame of the film can be decoded, or its depth, range or kind of colour changes midway.
@@ -41,7 +83,8 @@ def read_film(unit: Unit, context: int = 0, *, warn: Warn) -> Iterator[Frame]:
     total = len(film.times)
     start, stop = unit.start, total if unit.stop is None else min(unit.stop, total)
     decoded = damaged = scaled = 0
-    for index, picture in _from(film, max(start - context, 0)):
+    first = max(start - context, 0)
+    for index, picture in onward.frames(first, 2 * context + 1) if onward else _from(film, first):
         if index >= min(stop + context, total):
             break
         inside = start <= index < stop
@@ -113,7 +156,7 @@ def _keys_before(film: Film, first: int) -> Iterator[int | None]:
     yield None
 
 
-def _decode(film: Film, key: int | None) -> Iterator[tuple[int, VideoFrame]]:
+def _decode(film: Film, key: int | None) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decode from a key frame on; each frame comes with its place in the film, rising."""
     with open_container(film.path) as container:
         stream = picture_stream(container)
@@ -164,7 +207,7 @@ def _fitted(picture: VideoFrame, film: Film, index: int) -> Luma:
         return luma
     larger = luma.shape[0] * luma.shape[1] > film.height * film.width
     way = cv2.INTER_AREA if larger else cv2.INTER_CUBIC
-    scaled: Luma = cv2.resize(luma, (film.width, film.height), interpolation=way).astype(luma.dtype, copy=False)
+    scaled: Luma = np.asarray(cv2.resize(luma, (film.width, film.height), interpolation=way), luma.dtype)  # type: ignore[assignment]
     scaled.flags.writeable = False
     return scaled
 

@@ -173,12 +173,13 @@ class FilmWriter:
         if self._whole or stop is None:
             return chapters
         end = int(self._film.times[stop]) * self._film.time_base
-        kept_ones = []
+        begun = []
         for chapter in chapters:
             ticks = chapter["time_base"] or Fraction(1)
             if chapter["start"] * ticks < end:
-                kept_ones.append({**chapter, "end": min(chapter["end"], int(end / ticks))})
-        return kept_ones
+                chapter["end"] = min(chapter["end"], int(end / ticks))
+                begun.append(chapter)
+        return begun
 
     def _add_picture(self, encoding: Encoding) -> VideoStream:
         film = self._film

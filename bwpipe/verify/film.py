@@ -1,11 +1,11 @@
 """Compares a film with the one that was made of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 
 from av.codec.codec import Codec
 
-from bwpipe.film import Film, open_container, picture_stream
+from bwpipe.film import Film
 from bwpipe.film.read import read_film
 from bwpipe.frame import Unit
 from bwpipe.provenance import read_note
@@ -34,12 +34,12 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     asked = provenance.frames if provenance else None
     unit = Unit(before, stop=min(asked or len(before.times), len(before.times)))
     trial = unit.stop != len(before.times)
-    verdict.remarks += before.faults
     if trial:
         verdict.remarks.append(f"only the first {asked} frames were asked for, so only these are compared")
     compare_form(before, after, verdict)
     _frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
     streams = read_streams(before), read_streams(after)
+    _duration(unit, before, after, streams[1].end, verdict)
     compare_streams(*streams, after, tolerance(before, after), verdict, trial=trial)
     if not trial:
         compare_chapters(streams[0].chapters, streams[1].chapters, verdict)
@@ -66,11 +66,8 @@ def _frames(
     )
     tally = LumaTally(before.depth, limits)
     comparable = (before.width, before.height, before.depth) == (after.width, after.height, after.depth)
-    wrong: list[str] = []
-    pairs = pairing.pairs(
-        read_film(unit, warn=lambda text: verdict.remarks.append(f"the input: {text}")),
-        read_film(Unit(after), warn=wrong.append),
-    )
+    known, wrong = list(before.faults), list(after.faults)
+    pairs = pairing.pairs(read_film(unit, warn=known.append), read_film(Unit(after), warn=wrong.append))
     for one, other in pairs:
         if comparable:
             tally.take(one.index, one.luma, other.luma)
@@ -86,8 +83,8 @@ def _frames(
     if off and pairing.rounded:
         verdict.remarks.append("its times equal the input's after each is rounded to 1 ms, since Matroska counts in these")
     verdict.differences += pairing.complaints()
-    verdict.differences += [f"the output: {text}" for text in wrong]
-    _duration(unit, before, after, off, verdict)
+    verdict.remarks += [f"the input: {text}" for text in dict.fromkeys(known)]
+    verdict.differences += [f"the output: {text}" for text in dict.fromkeys(wrong)]
     codec = Codec(after.codec, "r")
     lossless = codec.lossless and not codec.lossy
     verdict.facts["luma"] = {**tally.plain(), "lossless": lossless}
@@ -101,11 +98,16 @@ def _frames(
         verdict.differences.append("its luma can't be compared, since size or depth are others")
 
 
-def _duration(unit: Unit, before: Film, after: Film, off: Fraction, verdict: Verdict) -> None:
-    """How long the film is: until its last frame is over."""
+def _duration(unit: Unit, before: Film, after: Film, stated: Fraction | None, verdict: Verdict) -> None:
+    """How long the film is: until its last frame is over.
+
+    What MP4 has as a frame's duration is the time to the next one that is decoded, so where frames are reordered, that of the
+    last one shown says little; then the end that the file states, its edit list's, may be the right one.
+    """
+    off = tolerance(before, after)
     was, now = _end(before, (unit.stop or 0) - 1), _end(after, len(after.times) - 1)
-    if was is not None and now is not None:
-        now = min((now, *_end_of_track(after)), key=lambda end: abs(was - end))
+    if was is not None and stated is not None and abs(was - stated) <= 2 * off:
+        now = stated
     first = [int(film.times[0]) * film.time_base for film in (before, after)]
     seconds = [None if end is None else float(end - start) for end, start in zip((was, now), first, strict=True)]
     verdict.facts["duration"] = {"input": seconds[0], "output": seconds[1]}
@@ -121,16 +123,3 @@ def _end(film: Film, last: int) -> Fraction | None:
     """When a frame is over, in seconds; None where the film does not say."""
     shown = film.duration(last)
     return None if shown is None else (int(film.times[last]) + shown) * film.time_base
-
-
-def _end_of_track(film: Film) -> Iterator[Fraction]:
-    """Where an MP4 or QuickTime file says that its picture ends, in seconds.
-
-    It keeps no time that a frame is shown, only times of decoding. Where other frames are coded after the one that is shown
-    last, these do not tell how long that one is, and only the length of the track does.
-    """
-    if "mov" in film.container:
-        with open_container(film.path) as container:
-            stream = picture_stream(container)
-            if stream and stream.duration is not None:
-                yield ((stream.start_time or 0) + stream.duration) * film.time_base

@@ -96,11 +96,13 @@ class Streams:
         copies: Its other streams.
         disposition: Of the picture.
         chapters: As PyAV gives them.
+        end: When the picture ends, in seconds, by what the file states; None where it does not.
     """
 
     copies: list[Copy]
     disposition: Disposition
     chapters: list[Any]
+    end: Fraction | None
 
 
 def read_streams(film: Film) -> Streams:
@@ -110,6 +112,9 @@ def read_streams(film: Film) -> Streams:
         if picture is None:
             raise MediaError("it has changed since it was opened")
         chapters = list(container.chapters())
+        end = None
+        if picture.start_time is not None and picture.duration is not None and picture.time_base:
+            end = (picture.start_time + picture.duration) * picture.time_base
         copies: dict[int, Copy] = {}
         for track in film.tracks:
             stream = container.streams[track.index]
@@ -125,7 +130,7 @@ def read_streams(film: Film) -> Streams:
                 if packet.size:
                     copies[packet.stream_index].take(packet)
         kept = [copy for copy in copies.values() if not _is_of_chapters(copy, len(chapters))]
-        return Streams(kept, picture.disposition, chapters)
+        return Streams(kept, picture.disposition, chapters, end)
 
 
 def _is_of_chapters(copy: Copy, chapters: int) -> bool:

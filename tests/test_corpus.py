@@ -1,0 +1,142 @@
+"""A corpus of small films of every sort, all through one run: frames, luma, times, tags, sound and streams are kept."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from numpy.testing import assert_array_equal
+
+from bwpipe.film import ColourTags
+from bwpipe.session import Outcome, run
+from tests.made_films import (
+    AVI,
+    KINDS,
+    MKV,
+    MS,
+    RICH,
+    UNEVEN,
+    Kind,
+    Rich,
+    contents,
+    make_film,
+    make_rich_film,
+    moments,
+    opened,
+    read,
+    sound_of,
+    spoil,
+)
+
+pytestmark = pytest.mark.timeout(600)  # its films are made, and run, before the first test
+MPEG = replace(AVI, codec="mpeg4")
+SOUND: Mapping[str, Kind] = {
+    "all streams, MP4": RICH["MP4"],
+    "all streams, QuickTime": RICH["QuickTime"],
+    "all streams, Matroska": RICH["Matroska"],
+    "unusual tags": RICH["MP4, unusual tags"],
+}
+CORPUS: Mapping[str, Kind] = {
+    **KINDS,
+    **SOUND,
+    "12 bits, 4:4:4": replace(MKV, pix_fmt="yuv444p12le"),
+    "12 bits, grey": replace(MKV, pix_fmt="gray12le"),
+    "16 bits, grey": replace(MKV, pix_fmt="gray16le"),
+    "4:1:1": replace(MKV, pix_fmt="yuv411p"),
+    "4:1:0": replace(MKV, pix_fmt="yuv410p"),
+    "4:4:0": replace(MKV, pix_fmt="yuv440p"),
+    "RGB with alpha": replace(MKV, pix_fmt="bgra"),
+    "ProRes": Kind(suffix=".mov", codec="prores_ks", pix_fmt="yuv422p10le"),
+    "Motion JPEG": replace(AVI, codec="mjpeg", pix_fmt="yuvj420p"),
+    "H.265": Kind(codec="libx265", options={"x265-params": "log-level=none", "preset": "ultrafast"}),
+    "H.263": replace(AVI, codec="h263", size=(176, 144)),
+    "MPEG-1": replace(AVI, suffix=".mpg", codec="mpeg1video"),
+    "MPEG-2 in a transport stream": replace(AVI, suffix=".ts", codec="mpeg2video"),
+    "Windows Media": Kind(suffix=".wmv", codec="wmv2", time_base=MS, times=range(0, 1200, 40)),
+    "Flash": Kind(suffix=".flv", codec="flv", time_base=MS, times=range(0, 1200, 40)),
+    "WebM": replace(MKV, suffix=".webm", codec="libvpx", options={"deadline": "realtime"}),
+    "NUT": Kind(suffix=".nut", codec="ffv1", times=UNEVEN, time_base=Fraction(1, 12800)),
+    "negative start": replace(MKV, times=range(-80, 1120, 40)),
+    "29.97 frames a second": Kind(time_base=Fraction(1, 30000), times=range(0, 30030, 1001)),
+    "open groups": Kind(options={"g": "8", "x264-params": "open-gop=1:bframes=3:b-adapt=0"}),
+    "BT.2020": Kind(pix_fmt="yuv420p10le", tags=ColourTags(1, 9, 9, 16)),
+    "fast": Kind(times=range(0, 30 * 128, 128)),
+}
+
+
+class Ran(NamedTuple):
+    sources: dict[str, Path]
+    out: Path
+    outcome: Outcome
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    folder = tmp_path_factory.mktemp("corpus")
+    made = {}
+    for number, (name, kind) in enumerate(CORPUS.items()):
+        path = folder / "in" / f"{number}" / f"film{kind.suffix}"
+        path.parent.mkdir(parents=True)
+        made[name] = make_rich_film(path, kind) if isinstance(kind, Rich) else make_film(path, kind)
+        for other in path.parent.iterdir():
+            if other != path:
+                other.unlink()
+    stages = [{"use": "read", "path": str(folder / "in")}, {"use": "write", "path": str(folder / "out"), "codec": "ffv1"}]
+    return Ran(made, folder / "out", run({"segment": 13, "stages": stages}))
+
+
+def test_the_corpus_is_large_and_all_of_it_is_written(ran: Ran) -> None:
+    assert len(CORPUS) >= 40
+    assert ran.outcome.failed == {}
+    assert ran.outcome.done == len(CORPUS)
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_all_but_chroma_is_kept(ran: Ran, name: str) -> None:
+    source = ran.sources[name]
+    (path,) = (ran.out / source.parent.name).iterdir()
+    film, made = opened(source), opened(path)
+
+    assert made.faults == ()
+    exact = "matroska" in film.container or "matroska" not in made.container
+    rounding = 0 if exact else MS / 2
+    assert max(abs(a - b) for a, b in zip(moments(film), moments(made), strict=True)) <= rounding
+    assert (made.width, made.height, made.depth, made.levels) == (film.width, film.height, film.depth, film.levels)
+    assert (made.stated, made.orientation, made.fields) == (film.tags, film.orientation, film.fields)
+    assert [packet[2] for packet in sound_of(made)] == [packet[2] for packet in sound_of(film)]
+    for before, after in zip(read(film), read(made), strict=True):
+        assert_array_equal(before.luma, after.luma)
+    if name in SOUND:
+        assert contents(path) == contents(source)
+
+
+def test_what_is_left_of_damaged_films_is_written_and_what_is_lost_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    lost = {
+        "short.mkv": cut(make_film(folder / "short.mkv", replace(MKV, times=range(0, 2400, 40)))),
+        "less.avi": cut(make_film(folder / "less.avi", replace(MPEG, times=range(60)))),
+        "cut.mp4": cut(make_film(folder / "cut.mp4", Kind(times=range(0, 60 * 512, 512)), {"movflags": "faststart"})),
+        "spoilt.mkv": spoil(make_film(folder / "spoilt.mkv", replace(MKV, codec="mjpeg", pix_fmt="yuvj420p")), slice(12, 14)),
+        "torn.avi": spoil(make_film(folder / "torn.avi", MPEG), slice(12, 14)),
+    }
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "headless.mp4").write_bytes(lost["cut.mp4"].read_bytes()[:1000])
+    stages = [{"use": "read", "path": str(folder)}, {"use": "write", "path": str(tmp_path / "out"), "preset": "ultrafast"}]
+
+    outcome = run({"segment": 13, "stages": stages})
+
+    assert {path.name for path in outcome.failed} == {"empty.mp4", "headless.mp4"}
+    assert outcome.done == len(lost)
+    written = {path.stem for path in (tmp_path / "out").iterdir() if path.is_file()}
+    assert written == {Path(name).stem for name in lost}
+    report = (tmp_path / "out" / ".bwpipe" / "report.jsonl").read_text()
+    for name in lost:
+        assert name in "\n".join(line for line in report.splitlines() if '"warning"' in line)
+
+
+def cut(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    return path
