@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bwpipe.draft import Draft
 from bwpipe.execution import Run
 from bwpipe.frame import Broken, Unit
-from bwpipe.ports import Ports, item_of
+from bwpipe.ports import Needs, Ports, item_of
 from bwpipe.registry import Registry
 from bwpipe.segments import fragment_path
 from bwpipe.stamp import Stamp
@@ -40,6 +40,13 @@ class Stage(BaseModel):
     """Raise it when the same input and options give another output than before: what it made is then done again."""
     works_in: ClassVar[str] = "stream"
     """The method whose type hints are the ports."""
+    provides: ClassVar[frozenset[str]] = frozenset()
+    """What it does to frames that other stages count on, in a word or a few each, such as "motion"."""
+
+    @property
+    def needs(self) -> Needs:
+        """What other stages on the way of its items have to provide: a graph in which they do not is refused."""
+        return Needs()
 
     def setup(self, run: Run) -> None:
         """Open what lasts: weights, devices. Raises UsageError for what the user can mend; nothing has been written yet."""
@@ -57,8 +64,7 @@ class Stage(BaseModel):
     def recipe(self) -> dict[str, Any]:
         """What its results depend on, as JSON can hold it: name, revision, and every option not marked `NoEffect`."""
         harmless = {name for name, field in type(self).model_fields.items() if _NO_EFFECT in field.metadata}
-        options = self.model_dump(mode="json", exclude=harmless)
-        return {"stage": self.registered, "revision": self.revision, **options}
+        return {"stage": self.registered, "revision": self.revision, **self.model_dump(mode="json", exclude=harmless)}
 
     def provenance(self) -> dict[str, Any]:
         """What outputs say of it: its recipe; a stage that adds colour or changes luma adds a word, see `bwpipe.provenance`."""
@@ -68,8 +74,7 @@ class Stage(BaseModel):
     def ports(cls) -> Ports:
         """The types of its items, read from the hints of its method. Raises TypeError where these are missing."""
         hints = get_type_hints(getattr(cls, cls.works_in))
-        gives = hints.pop("return", None)
-        takes = next(iter(hints.values()), None)
+        gives, takes = hints.pop("return", None), next(iter(hints.values()), None)
         if takes is None or gives is None:
             raise TypeError(f"{cls.__name__}.{cls.works_in} needs type hints for what it takes and gives: they are the ports")
         return Ports(item_of(takes), item_of(gives))
@@ -151,8 +156,7 @@ class UnitMap(Stage):
 class Gather(Stage):
     """Makes one thing of all items of all units.
 
-    Where that takes long, let `gather` keep what it made under a name that follows from what `ready` was asked, and let
-    `ready` look there: then a second run reads nothing.
+    Where that takes long, `gather` keeps what it made under a name that follows from what `ready` is asked, which looks there.
     """
 
     works_in = "gather"
@@ -164,10 +168,8 @@ class Gather(Stage):
         the stages that only feed this one are not started.
 
         Args:
-            units: All that would be read, in order, each with the size and the time of last change that its file had when
-                its header was read; None if the file was gone by then.
-            recipe: What `Stage.recipe` says of each stage from the source to this one: with the units, all that the result
-                depends on.
+            units: All that would be read, in order, each with its file's stamp from before; None if that was gone by then.
+            recipe: What `Stage.recipe` says of each stage from the source to this one: with the units, all it depends on.
 
         Raises:
             UsageError: The inputs or options are wrong.
@@ -217,10 +219,7 @@ class Sink(Stage):
         """The unit failed or the run ends: remove what there is of it, if anything."""
 
     def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
-        """Join what was committed of the film's segments, in order: hand the file over under its temporary name.
-
-        Optional. Raises MediaError.
-        """
+        """Optional: join what was committed of a film's segments, in order, and hand the file over. Raises MediaError."""
         raise TypeError(f"stage {self.registered!r} has no method 'assemble'")
 
     @property

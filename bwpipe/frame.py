@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from bwpipe.motion import Motion
 
 Luma: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 Chroma: TypeAlias = NDArray[np.float16]
@@ -117,7 +120,7 @@ class Frame:
     chroma: Chroma | None = None
     guide: NDArray[np.uint8] | None = None
     confidence: NDArray[np.float16] | None = None
-    motion: Any = None
+    motion: "Motion | None" = None
     alpha: Luma | None = None
     context: bool = False
     notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

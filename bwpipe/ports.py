@@ -1,7 +1,7 @@
-"""Ports: the types of the items that a stage takes and gives."""
+"""Ports: the types of the items that a stage takes and gives, and what stages count on beyond that."""
 
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from bwpipe.frame import End
 
@@ -12,6 +12,13 @@ class Ports:
 
     takes: type | None
     gives: type | None
+
+
+class Needs(NamedTuple):
+    """What a stage counts on, in the words of `Stage.provides`: of stages above it, and below it on every way to a sink."""
+
+    above: frozenset[str] = frozenset()
+    below: frozenset[str] = frozenset()
 
 
 def item_of(hint: Any) -> type | None:

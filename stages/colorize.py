@@ -15,8 +15,10 @@ from pydantic import Field, PrivateAttr
 from bwpipe import BatchMap, Count, Frame, NoEffect, Run, stage
 from bwpipe.device import cores, find_device
 from bwpipe.guessing import guess, kept
+from bwpipe.motion import LONGEST_GAP
 from bwpipe.network import Guess, Network, Quality, check_quality, describe, load, locate
 from bwpipe.orientation import stored, upright
+from bwpipe.ports import Needs
 from bwpipe.provenance import KEPT, NETWORK
 from bwpipe.stamp import digest
 from bwpipe.view import view
@@ -43,6 +45,8 @@ class Colorize(BatchMap):
     """How large a copy of each frame the network sees, if it can see more than one size: the larger, the longer it takes."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's numbers; `auto` is 16 bits on a GPU, and on a CPU whose bfloat16 turns out to be clearly faster."""
+    every: Annotated[int, Field(ge=1, le=LONGEST_GAP)] = 1
+    """Of a film, guess every so-manieth frame of each shot only; `steady` fills in the others along the motion."""
     device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
     """Where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a list of these, which take turns."""
     batch: NoEffect[Count] = Field(default_factory=lambda: ON_A_CPU if find_device("auto").type == "cpu" else ON_A_GPU)
@@ -52,6 +56,11 @@ class Colorize(BatchMap):
 
     _networks: list[Network] = PrivateAttr(default_factory=list)
     _turns: Iterator[Network] = PrivateAttr()
+
+    @property
+    def needs(self) -> Needs:
+        """If frames are passed over: where shots begin, and a stage that fills in."""
+        return Needs() if self.every == 1 else Needs(frozenset({"motion"}), frozenset({"chroma of every frame"}))
 
     def setup(self, run: Run) -> None:
         """Load the weights onto each device. Raises UsageError."""
@@ -78,7 +87,7 @@ class Colorize(BatchMap):
 
     def key(self, frame: Frame) -> tuple[int, int] | None:
         """The size at which the network sees the frame; None where it need not."""
-        if frame.chroma is not None:
+        if frame.chroma is not None or (frame.motion is not None and frame.motion.since % self.every):
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
         return self._networks[0].input_size(height, width, self.quality)
@@ -87,7 +96,9 @@ class Colorize(BatchMap):
         """Guess the chroma (2, h, w) and the confidence (h, w) of frames of one key."""
         size = self.key(frames[0])
         if size is None:
-            return [replace(frame, notes={**frame.notes, KEPT: True}) for frame in frames]
+            return [
+                replace(frame, notes={**frame.notes, KEPT: True}) if frame.chroma is not None else frame for frame in frames
+            ]
         guessed = self._guess(np.stack([view(frame, *size) for frame in frames]))
         chroma = [_kept(planes, frame) for planes, frame in zip(guessed.chroma.numpy(), frames, strict=True)]
         if guessed.confidence is None:

@@ -15,6 +15,7 @@ from bwpipe.base import stages
 from bwpipe.network import Checkpoint, Guess, Network, Quality, network, networks, save
 from bwpipe.orientation import stored, upright
 from bwpipe.testing import coloured, make_frames, run_stage
+from tests.made_scenes import film_of, scene
 
 plugins.load()
 
@@ -197,6 +198,21 @@ def test_less_memory_than_a_batch_needs_halves_the_batch(tmp_path: Path) -> None
     ]
 
 
+def test_every_fourth_frame_of_each_shot_is_guessed(model: str) -> None:
+    frames = run_stage("shots", film_of(scene(9, 1) + scene(7, 2)))
+
+    made = guessed(frames, model, every=4)
+
+    assert [frame.index for frame in made] == list(range(16))
+    assert [frame.index for frame in made if frame.chroma is not None] == [0, 4, 8, 9, 13]
+    everything = guessed(frames, model)
+    assert all(frame.chroma is None or (frame.chroma == everything[frame.index].chroma).all() for frame in made)
+
+
+def test_every_picture_is_guessed_whatever_is_passed_over_in_films(model: str) -> None:
+    assert all(frame.chroma is not None for frame in guessed(make_frames(3), model, every=4))
+
+
 def test_vividness_makes_colours_stronger(model: str) -> None:
     frames = make_frames(1)
 
@@ -253,4 +269,5 @@ def test_the_recipe_follows_the_weights_and_not_their_place(model: str, tmp_path
     assert cls(model=str(tmp_path / "copy.safetensors"), batch=3, workers=5, device="cpu").recipe() == recipe
     assert cls(model=written(tmp_path, seed=1)).recipe() != recipe
     assert cls(model=model, vividness=0.5).recipe() != recipe
+    assert cls(model=model, every=2).recipe() != recipe
     assert cls(model=model, precision="float32").recipe() != recipe

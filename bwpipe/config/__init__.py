@@ -193,7 +193,8 @@ def _stage(document: Document, at: Loc, data: Any) -> tuple[Place, Stage | None]
         return Place(name if isinstance(name, str) else f"stages[{at[1]}]"), None
     cls = _class(document, at, entry.use)
     options = {key: value for key, value in data.items() if key not in WORDS}
-    return Place(entry.id or entry.use, cls, entry.from_), _built(document, at, cls, options, repr(entry.use)) if cls else None
+    stage = _built(document, at, cls, options, repr(entry.use)) if cls else None
+    return Place(entry.id or entry.use, cls, entry.from_, stage), stage
 
 
 def _class(document: Document, at: Loc, name: str) -> type[Stage] | None:

@@ -1,9 +1,9 @@
 """Whether stages can stand where they stand: names, one source, ports that fit, nothing lost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bwpipe.base import BatchMap, Map, Source, Stage, UnitMap
+from bwpipe.base import BatchMap, Map, Source, Stage, UnitMap, stages
 from bwpipe.config.document import Document
 from bwpipe.registry import hint
 
@@ -16,11 +16,13 @@ class Place:
         id: What it is called.
         cls: The stage; None if there is none of that name.
         follows: The stage that its `from` names; None for the one right above.
+        stage: It with its options, if these are right.
     """
 
     id: str
     cls: type[Stage] | None = None
     follows: str | None = None
+    stage: Stage | None = None
 
 
 def check_places(document: Document, places: Sequence[Place]) -> None:
@@ -30,6 +32,8 @@ def check_places(document: Document, places: Sequence[Place]) -> None:
         for text, *key in _complaints(place, places[:i], places[i + 1 :]):
             document.complain(text, "stages", i, *key)
             complete = False
+    for i, text in _unmet(places) if complete and all(place.stage for place in places) else ():
+        document.complain(text, "stages", i)
     for i in _unfinished(places) if complete else ():  # else it may be followed once the rest is mended
         text = f"nothing takes what {places[i].id!r} gives, so it would be lost; add a stage that writes it"
         document.complain(text, "stages", i)
@@ -90,6 +94,40 @@ def _unfinished(places: Sequence[Place]) -> Iterator[int]:
     for i, place in enumerate(places):
         if place not in taken and place.cls and issubclass(place.cls, Source | Map | BatchMap | UnitMap):
             yield i
+
+
+def _unmet(places: Sequence[Place]) -> Iterator[tuple[int, str]]:
+    """What places need that no other stage on the way of their items provides, with the numbers of those places."""
+    before = [upstream(place, places[:i]) for i, place in enumerate(places)]
+    for i, place in enumerate(places):
+        assert place.stage
+        above = _way(i, before, places)
+        for need in sorted(place.stage.needs.above - _provided(above)):
+            yield i, f"{place.id!r} needs {need}, which no stage above it provides; {_remedy(need, 'above it')}"
+        ends = [j for j, other in enumerate(places) if place in _way(j, before, places) and other not in before]
+        for need in sorted(place.stage.needs.below):
+            ways = [[other for other in (*_way(j, before, places), places[j]) if places.index(other) > i] for j in ends]
+            if not ways or any(need not in _provided(way) for way in ways):
+                yield i, f"with these options {place.id!r} leaves {need} to a stage below it; {_remedy(need, 'below it')}"
+
+
+def _way(i: int, before: Sequence[Place | None], places: Sequence[Place]) -> list[Place]:
+    """The places from the source to the one above a place."""
+    way: list[Place] = []
+    other = before[i]
+    while other is not None:
+        way.insert(0, other)
+        other = before[places.index(other)]
+    return way
+
+
+def _provided(way: Iterable[Place]) -> frozenset[str]:
+    return frozenset().union(*(place.stage.provides for place in way if place.stage))
+
+
+def _remedy(need: str, where: str) -> str:
+    names = [repr(name) for name in stages if need in stages[name].provides]
+    return f"add {' or '.join(names)} {where}" if names else "no stage that is known does so; name its plug-in folder"
 
 
 def _is_source(place: Place) -> bool:

@@ -1,0 +1,194 @@
+"""What `shots` and `steady` do to a film's flicker, what they cost, and what it looks like.
+
+    python -m bench.steady FILM [--frames 300] [--model NAME] [--every 1] [--sheet SHEET.png --at 70 240]
+
+Flicker is judged with another flow method (Farnebäck's) than the one used inside, on luma with a short side of 256. Costs are
+CPU seconds of one thread, as shares of `colorize` in the same process. FILM may be in colour: its luma is coloured anew, and
+its own colours are the truth.
+"""
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.color import deltaE_ciede2000, rgb2lab
+
+from bwpipe import Frame
+from bwpipe.color import to_rgb
+from bwpipe.enlarge import enlarge
+from bwpipe.motion import agree, brought
+from bwpipe.scoring.colourfulness import colourfulness
+from bwpipe.shrink import averaged, sides
+from bwpipe.testing import run_stage
+from bwpipe.tones import full_range
+
+SHORT = 256
+SAMPLE = 10
+"""One of so many frames is compared as a picture."""
+REAL_COLOUR = 5.0
+"""Colourfulness above which a film's own colours are taken for the truth."""
+
+
+@dataclass
+class Seen:
+    """A film's small luma planes (h, w), uint8, the flows between neighbours, and where shots begin."""
+
+    luma: list[NDArray[np.uint8]]
+    back: list[NDArray[np.float32]]
+    agreed: list[NDArray[np.bool_]]
+    cuts: list[int]
+
+
+def look(frames: Sequence[Frame]) -> Seen:
+    """Bring frames to a small size, and find their motion by Farnebäck's method (2003)."""
+    planes = [full_range(averaged(frame.luma, sides(frame.luma.shape, SHORT)), frame.unit.media.levels) for frame in frames]
+    back, agreed = [], []
+    for before, after in itertools.pairwise(planes):
+        here, there = _farneback(after, before), _farneback(before, after)
+        back.append(here)
+        agreed.append(agree(here, there))
+    return Seen(planes, back, agreed, [frame.index for frame in frames if frame.motion and frame.motion.cut])
+
+
+def _farneback(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
+    start: Any = np.zeros((*here.shape, 2), np.float32)
+    return np.asarray(cv2.calcOpticalFlowFarneback(here, there, start, 0.5, 4, 15, 3, 5, 1.1, 0), np.float32)
+
+
+def changes(seen: Seen, planes: Sequence[NDArray[np.float32]]) -> float:
+    """The mean change along the motion of planes (C, h, w) in code values, from frame to frame within shots."""
+    total = []
+    large = [cv2.resize(each.transpose(1, 2, 0), seen.luma[0].shape[::-1]).reshape(*seen.luma[0].shape, -1) for each in planes]
+    for i, (back, agreed) in enumerate(zip(seen.back, seen.agreed, strict=True), start=1):
+        if i not in seen.cuts and agreed.any():
+            moved = brought(large[i - 1], back).reshape(large[i].shape)
+            total.append(float(np.linalg.norm(large[i] - moved, axis=2)[agreed].mean()))
+    return float(np.mean(total))
+
+
+def chroma_of(frame: Frame) -> NDArray[np.float32]:
+    assert frame.chroma is not None
+    return frame.chroma.astype(np.float32)
+
+
+def picture(frame: Frame, luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB of a frame in the size of its small luma."""
+    rgb: Any = to_rgb(luma, enlarge(chroma_of(frame), luma, (0, 255), "bt601", luma.shape))
+    return np.asarray(rgb)
+
+
+def truths(path: str, size: tuple[int, ...], count: int) -> list[NDArray[np.uint8]]:
+    """The film's own colours, of every `SAMPLE`th frame."""
+    with av.open(path) as container:
+        decoded = (frame for _, frame in zip(range(count), container.decode(video=0), strict=False))
+        sample: list[Any] = [frame.to_ndarray(format="rgb24") for i, frame in enumerate(decoded) if i % SAMPLE == 0]
+    return [averaged(rgb, size) for rgb in sample]
+
+
+def apart(one: Sequence[NDArray[np.uint8]], other: Sequence[NDArray[np.uint8]]) -> float:
+    """CIEDE2000, the mean over pixels and pictures."""
+    pairs = zip(one, other, strict=True)
+    return float(np.mean([deltaE_ciede2000(rgb2lab(a), rgb2lab(b)).mean() for a, b in pairs]))  # type: ignore[no-untyped-call]
+
+
+def timed(call: Callable[[], list[Frame]]) -> tuple[list[Frame], float]:
+    """What a call makes, and the CPU seconds that took."""
+    start = time.process_time()
+    return call(), time.process_time() - start
+
+
+def owned(frame: Frame) -> Frame:
+    """The frame with luma of its own, so that the decoder's buffers are free."""
+    luma = frame.luma.copy()
+    luma.flags.writeable = False
+    return replace(frame, luma=luma)
+
+
+def lines(options: argparse.Namespace) -> Iterator[str]:
+    """The report, line by line as it is found."""
+    grey = [owned(frame) for frame in run_stage("grayscale", run_stage("read", path=options.film, frames=options.frames))]
+    shown, of_shots = timed(lambda: run_stage("shots", grey))
+    seen = look(shown)
+    yield f"{Path(options.film).name}, {len(grey)} frames, shots begin at {seen.cuts}"
+    network: dict[str, Any] = {"model": options.model, "workers": 1, "device": "cpu"}
+    run_stage("colorize", shown[:8], **network)
+    _, of_loading = timed(lambda: run_stage("colorize", [], **network))
+    plain, of_network = timed(lambda: run_stage("colorize", shown, **network))
+    of_network -= of_loading
+    steady, of_steady = timed(lambda: run_stage("steady", plain))
+    each = 1000 / len(grey)
+    yield (
+        f"CPU ms a frame: colorize {each * of_network:.1f}, shots {each * of_shots:.1f}, steady {each * of_steady:.1f}; "
+        f"the two over the network {(of_shots + of_steady) / of_network:.2f}"
+    )
+    yield from figures(options, seen, plain, steady, "steady")
+    if options.every > 1:
+        given, of_given = timed(lambda: run_stage("colorize", shown, every=options.every, **network))
+        of_given -= of_loading
+        filled, of_filled = timed(lambda: run_stage("steady", given))
+        yield (
+            f"every {options.every}: colorize is {of_network / of_given:.2f} times as fast, shots to steady "
+            f"{(of_shots + of_network + of_steady) / (of_shots + of_given + of_filled):.2f} times"
+        )
+        yield from figures(options, seen, plain, filled, f"every {options.every}")
+        sample = range(0, len(grey), SAMPLE)
+        both = ([picture(frames[i], seen.luma[i]) for i in sample] for frames in (steady, filled))
+        yield f"every {options.every}: CIEDE2000 to the result of every frame {apart(*both):.2f}"
+    if options.sheet:
+        draw(options, seen, plain, steady)
+
+
+def figures(
+    options: argparse.Namespace, seen: Seen, before: Sequence[Frame], after: Sequence[Frame], name: str
+) -> Iterator[str]:
+    """How chroma with `steady` compares with that without."""
+    luma = changes(seen, [plane[None].astype(np.float32) for plane in seen.luma])
+    one, other = (changes(seen, [255 * chroma_of(frame) for frame in frames]) for frames in (before, after))
+    yield (
+        f"{name}: chroma change along the motion {one:.3f} -> {other:.3f}, {other / one:.2f} of it; luma {luma:.3f}, "
+        f"flicker {one / luma:.2f} -> {other / luma:.2f}"
+    )
+    sample = range(0, len(before), SAMPLE)
+    old, new = ([picture(frames[i], seen.luma[i]) for i in sample] for frames in (before, after))
+    colours = [float(np.mean([colourfulness(rgb) for rgb in some])) for some in (old, new)]
+    yield f"{name}: colourfulness {colours[0]:.2f} -> {colours[1]:.2f}, {colours[1] / colours[0] - 1:+.1%}"
+    true = truths(options.film, seen.luma[0].shape, len(before))
+    if len(true) == len(old) and np.mean([colourfulness(rgb) for rgb in true]) > REAL_COLOUR:
+        yield f"{name}: CIEDE2000 to the truth {apart(old, true):.2f} -> {apart(new, true):.2f}"
+
+
+def draw(options: argparse.Namespace, seen: Seen, before: Sequence[Frame], after: Sequence[Frame]) -> None:
+    """Write a sheet: four frames around each place, without `steady` above, with it below."""
+    rows = []
+    for place in options.at:
+        indices = range(max(0, place - 2), min(len(before), place + 2))
+        rows += [np.hstack([picture(frames[i], seen.luma[i]) for i in indices]) for frames in (before, after)]
+    cv2.imwrite(options.sheet, np.vstack(rows)[..., ::-1])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("film")
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--model", default="autoencoder")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--sheet")
+    parser.add_argument("--at", type=int, nargs="*", default=[])
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    for line in lines(parser.parse_args()):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""How what is seen moves from frame to frame, on small guides."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bwpipe.frame import Frame
+from bwpipe.shrink import averaged, sides
+from bwpipe.tones import full_range
+
+Field = NDArray[np.float32]
+"""(h, w, 2), an x and a y offset in cells for each cell of a grid: where what is seen there lies in another frame."""
+
+SHORT = 128
+"""Cells of the short side of the grid on which motion is looked for."""
+LONGEST_GAP = 8
+"""A network may be shown every frame of a film, or down to one of so many; those between are filled in along the motion."""
+_SHARE, _CELLS = 0.01, 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """What the stage `shots` found out of a film's frame.
+
+    Attributes:
+        seen: (h, w) uint8, full range, read-only: the guide on a grid whose short side has at most `SHORT` cells.
+        cut: Whether a shot begins with this frame: after a cut, amid a dissolve, at the end of a fade, or with the film.
+        since: How many frames before this one the later of two frames is: the shot's first, and the unit's first delivered one.
+        back: (h, w, 2) float16, where each cell of this frame lies in the frame before: an x and a y offset, in cells.
+            None where the shot begins.
+        on: The same for the frame after; None where the shot ends. Both are None where there is no such frame.
+    """
+
+    seen: NDArray[np.uint8]
+    cut: bool
+    since: int
+    back: NDArray[np.float16] | None
+    on: NDArray[np.float16] | None
+
+
+def seen(frame: Frame) -> NDArray[np.uint8]:
+    """A frame's guide, or its luma where it has none, on the grid of motion."""
+    if frame.guide is not None:
+        return averaged(frame.guide, sides(frame.guide.shape, SHORT))
+    return full_range(averaged(frame.luma, sides(frame.luma.shape, SHORT)), frame.unit.media.levels)
+
+
+class Flow:
+    """Finds dense motion: Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search" (arXiv:1603.03590), as in OpenCV.
+
+    Not for several threads at a time. The bytes do not depend on how many threads OpenCV has.
+    """
+
+    def __init__(self) -> None:
+        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+    def __call__(self, here: NDArray[np.uint8], there: NDArray[np.uint8]) -> Field:
+        """Where each cell of one plane (h, w) lies in another."""
+        if min(here.shape) < _LEAST:
+            return still(here.shape)
+        return np.asarray(self._search.calc(here, there, None))  # type: ignore[call-overload]  # OpenCV's stub wants a flow
+
+
+_LEAST = 16
+"""Cells that a side needs for motion to be looked for; the search takes patches of 8."""
+
+
+def still(shape: tuple[int, ...]) -> Field:
+    """A field without motion on a grid (h, w)."""
+    return np.zeros((*shape, 2), np.float32)
+
+
+def brought(plane: NDArray[Any], field: Field) -> NDArray[np.float32]:
+    """What a plane (h, w) or (h, w, C) shows where a field points: bring it here; beyond its edges it goes on as they are."""
+    places = _places(*field.shape[:2]) + field
+    moved = cv2.remap(plane.astype(np.float32, copy=False), places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return np.asarray(moved)
+
+
+def strayed(there: Field, back: Field) -> NDArray[np.float32]:
+    """By how much a way there and back misses its start: the squared distance in cells, (h, w).
+
+    Args:
+        there: Where each cell lies in another frame.
+        back: Where each cell of that frame lies in this one.
+    """
+    miss = there + brought(back, there)
+    return np.asarray(np.einsum("hwc,hwc->hw", miss, miss))
+
+
+def agree(there: Field, back: Field) -> NDArray[np.bool_]:
+    """Where a way there and back ends about where it began, (h, w).
+
+    By the rule of Sundaram, Brox and Keutzer 2010, "Dense Point Trajectories by GPU-Accelerated Large Displacement
+    Optical Flow".
+    """
+    returned = brought(back, there)
+    length = np.einsum("hwc,hwc->hw", there, there) + np.einsum("hwc,hwc->hw", returned, returned)
+    return np.asarray(strayed(there, back) < _SHARE * length + _CELLS)
+
+
+def regridded(field: NDArray[Any], size: tuple[int, int]) -> Field:
+    """A field on a grid of another size, in the cells of that."""
+    height, width = field.shape[:2]
+    smaller = size[0] <= height and size[1] <= width
+    moved = cv2.resize(field.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    return np.asarray(moved * np.array([size[1] / width, size[0] / height], np.float32))
+
+
+@lru_cache(maxsize=8)
+def _places(height: int, width: int) -> Field:
+    """The x and the y of each cell."""
+    down, across = np.mgrid[:height, :width].astype(np.float32)
+    return np.stack([across, down], axis=2)

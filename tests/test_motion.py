@@ -1,0 +1,57 @@
+"""Motion on small grids: what is brought where, and when two ways agree."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.testing import assert_allclose, assert_array_equal
+
+from bwpipe.motion import SHORT, Flow, agree, brought, regridded, seen, still, strayed
+from bwpipe.testing import make_frames
+from tests.made_scenes import scene
+
+
+def test_what_a_field_points_at_is_brought_here() -> None:
+    plane = np.arange(12, dtype=np.float32).reshape(3, 4)
+    field = still((3, 4))
+    field[..., 0], field[..., 1] = 1, 0.5
+
+    moved = brought(plane, field)
+
+    assert_allclose(moved[:2, :3], plane[:2, 1:] + 2)
+    assert_allclose(moved[:2, 3], plane[:2, 3] + 2)  # beyond the edge
+
+
+def test_a_way_back_that_leads_elsewhere_does_not_agree() -> None:
+    there, back = still((8, 9)) + np.float32(2), still((8, 9)) - np.float32(2)
+    back[:, 6:] += 3
+
+    assert_array_equal(agree(there, back)[:, :4], True)
+    assert_array_equal(agree(there, back)[:, 5:], False)
+    assert_allclose(strayed(there, back)[:, :4], 0)
+    assert_allclose(strayed(there, back)[:, 5:], 18)
+
+
+def test_a_field_on_another_grid_counts_in_the_cells_of_that() -> None:
+    field = still((40, 60)) + np.array([6, -4], np.float32)
+
+    assert_allclose(regridded(field, (20, 20)), still((20, 20)) + np.array([2, -2], np.float32))
+    assert_allclose(regridded(field, (80, 90)), still((80, 90)) + np.array([9, -8], np.float32))
+
+
+def test_motion_is_looked_for_on_the_guide_or_else_on_full_range_luma() -> None:
+    frame = make_frames(1, height=300, width=400, levels=(16, 235), film=True)[0]
+    guide = np.full((256, 341), 7, np.uint8)
+
+    assert_array_equal(seen(replace(frame, guide=guide)), np.full((SHORT, 170), 7))
+    assert seen(frame).shape == (SHORT, 171)
+    assert_allclose(seen(frame).mean(), (frame.luma.mean() - 16) / 219 * 255, atol=1)
+
+
+def test_the_search_gives_the_same_whatever_it_searched_before() -> None:
+    one, two, three = (plane.clip(0, 255).astype(np.uint8) for plane in scene(3, 0))
+    flow = Flow()
+
+    first = flow(one, two)
+    flow(two, three)
+
+    assert_array_equal(flow(one, two), first)

@@ -1,0 +1,222 @@
+"""The `steady` stage, and graphs in which frames are passed over."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from bwpipe import Frame, MediaError, RunAborted
+from bwpipe.base import stages
+from bwpipe.config import read_graph
+from bwpipe.config.yamlmarks import ConfigError
+from bwpipe.motion import Motion
+from bwpipe.session import run
+from bwpipe.testing import coloured, make_frames, run_stage
+from tests.made_films import Kind, make_film
+from tests.made_scenes import HEIGHT, WIDTH, film_of, scene
+
+GRID = (48, 64)
+Paint = Callable[[Frame], NDArray[np.float32]]
+
+
+def motion(frame: Frame) -> Motion:
+    assert frame.motion is not None
+    return frame.motion
+
+
+def chroma(frame: Frame) -> NDArray[np.float32]:
+    assert frame.chroma is not None
+    return frame.chroma.astype(np.float32)
+
+
+def painted(frames: Sequence[Frame], paint: Paint, every: int = 1) -> list[Frame]:
+    """Frames as `shots` and a network would leave them."""
+    seen = run_stage("shots", frames)
+    return [frame if motion(frame).since % every else replace(frame, chroma=paint(frame).astype(np.float16)) for frame in seen]
+
+
+def restless(frame: Frame) -> NDArray[np.float32]:
+    """Chroma that follows luma, with another tint in each frame."""
+    rng = np.random.default_rng(frame.index)
+    light = cv2.resize(frame.luma.astype(np.float32), GRID[::-1], interpolation=cv2.INTER_AREA) / 255 - 0.5
+    return np.stack([0.3 * light + rng.normal(0, 0.02), -0.2 * light + 0.1 + rng.normal(0, 0.02)])
+
+
+def restlessness(frames: Sequence[Frame], step: tuple[int, int]) -> float:
+    """The mean change of chroma of a scene that glides by `step` cells of chroma in a frame, in code values."""
+    down, across = step
+    height, width = GRID
+    changes = []
+    for before, after in itertools.pairwise(frames):
+        old = chroma(before)[:, max(0, down) : height + min(0, down), max(0, across) : width + min(0, across)]
+        new = chroma(after)[:, max(0, -down) : height + min(0, -down), max(0, -across) : width + min(0, -across)]
+        changes.append(255 * np.hypot(*(old - new)).mean())
+    return float(np.mean(changes))
+
+
+def vividness(frames: Sequence[Frame]) -> float:
+    return float(np.mean([np.hypot(*chroma(frame)).mean() for frame in frames]))
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_chroma_changes_less_than_half_as_much_and_is_as_vivid(every: int) -> None:
+    frames = film_of(scene(40, 1, speed=(0, 2)))
+    full, given = painted(frames, restless), painted(frames, restless, every)
+
+    made = run_stage("steady", given)
+
+    assert restlessness(made, (0, 1)) < 0.4 * restlessness(full, (0, 1))
+    assert abs(vividness(made) / vividness([frame for frame in given if frame.chroma is not None]) - 1) < 0.03
+    for before, after in zip(frames, made, strict=True):
+        assert after.luma is before.luma
+        assert (after.index, after.pts, after.unit) == (before.index, before.pts, before.unit)
+        assert after.chroma is not None
+        assert after.chroma.shape == (2, *GRID)
+        assert after.chroma.dtype == np.float16
+        assert not after.chroma.flags.writeable
+
+
+def test_a_budget_that_is_met_already_takes_no_more_than_the_half() -> None:
+    frames = painted(film_of(scene(30, 1, speed=(0, 2), grain=8)), restless)
+    change = restlessness(frames, (0, 1))
+
+    shares = [restlessness(run_stage("steady", frames, max_flicker=most), (0, 1)) / change for most in (100, 0)]
+
+    assert 0.15 < shares[0] < 0.4
+    assert shares[1] < 0.6 * shares[0]
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_no_chroma_crosses_a_cut(every: int) -> None:
+    frames = film_of(scene(14, 1) + scene(14, 2))
+
+    def two_tones(frame: Frame) -> NDArray[np.float32]:
+        return np.full((2, *GRID), 0.2 if frame.index < 14 else -0.2)
+
+    made = run_stage("steady", painted(frames, two_tones, every))
+
+    for frame in made:
+        assert np.abs(chroma(frame) - (0.2 if frame.index < 14 else -0.2)).max() < 1e-3, frame.index
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_what_moves_does_not_bleed_over_what_it_hides_and_shows(every: int) -> None:
+    planes = scene(24, 3, speed=(0, 0), grain=1)
+    inside = np.zeros((24, HEIGHT, WIDTH), bool)
+    for i, plane in enumerate(planes):
+        inside[i, 30:66, 4 + 4 * i : 28 + 4 * i] = True
+        plane[inside[i]] = 235 - 30 * ((np.arange(36)[:, None] // 6 + np.arange(24) // 6) % 2).ravel()
+
+    def two_tones(frame: Frame) -> NDArray[np.float32]:
+        share = cv2.resize(inside[frame.index].astype(np.float32), GRID[::-1], interpolation=cv2.INTER_AREA)
+        return np.stack([0.2 - 0.4 * share, 0.4 * share - 0.2])
+
+    made = run_stage("steady", painted(film_of(planes), two_tones, every))
+
+    miss = [255 * np.hypot(*(chroma(frame) - two_tones(frame))).mean() for frame in made]
+    assert max(miss) < (2 if every == 1 else 5)
+
+
+def test_a_part_alone_is_the_same_as_within_the_film() -> None:
+    frames = film_of(scene(40, 1) + scene(38, 2))
+    whole = run_stage("steady", painted(frames, restless))
+    unit = replace(frames[0].unit, start=35, stop=50)
+    cls: list[Any] = [stages["shots"], stages["steady"]]
+    context = sum(each().context for each in cls)
+    part = [
+        replace(frame, unit=unit, context=not 35 <= frame.index < 50) for frame in frames[max(0, 35 - context) : 50 + context]
+    ]
+
+    alone = [frame for frame in run_stage("steady", painted(part, restless)) if not frame.context]
+
+    assert [frame.index for frame in alone] == list(range(35, 50))
+    for frame in alone:
+        assert_array_equal(frame.chroma, whole[frame.index].chroma)
+
+
+def test_pictures_pass_as_they_are() -> None:
+    frames = [coloured(frame) for frame in make_frames(3)]
+
+    assert all(made is frame for made, frame in zip(run_stage("steady", frames), frames, strict=True))
+
+
+def test_a_film_without_motion_or_chroma_is_told() -> None:
+    frames = make_frames(3, film=True)
+
+    with pytest.raises(MediaError, match="put the stage `shots` above"):
+        run_stage("steady", [coloured(frame) for frame in frames])
+    with pytest.raises(MediaError, match="put the stage `colorize` between"):
+        run_stage("steady", run_stage("shots", frames))
+
+
+def graph(*names: str, **options: Any) -> dict[str, Any]:
+    return {"stages": [{"use": name, **options.get(name, {})} for name in names]}
+
+
+def test_a_graph_is_refused_where_frames_are_passed_over_and_not_filled_in() -> None:
+    options = {"read": {"path": "."}, "write": {"path": "out"}, "colorize": {"every": 4}}
+
+    read_graph(graph("read", "shots", "colorize", "steady", "write", **options))
+    with pytest.raises(ConfigError, match="leaves chroma of every frame to a stage below it; add 'steady' below it"):
+        read_graph(graph("read", "shots", "colorize", "write", **options))
+    with pytest.raises(ConfigError, match="'colorize' needs motion, which no stage above it provides; add 'shots' above it"):
+        read_graph(graph("read", "colorize", "steady", "write", **options))
+    with pytest.raises(ConfigError, match="'steady' needs motion"):
+        read_graph(graph("read", "colorize", "steady", "shots", "write", **(options | {"colorize": {}})))
+
+
+TRIP = '''
+"""A stage over which a run stumbles."""
+
+from bwpipe import Frame, Map, NoEffect, RunAborted, stage
+
+
+@stage("stumble")
+class Stumble(Map):
+    """Ends the run at a frame."""
+
+    at: NoEffect[int] = -1
+
+    def apply(self, frame: Frame) -> Frame:
+        if frame.index == self.at and not frame.context:
+            raise RunAborted("the plug was pulled")
+        return frame
+'''
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("stumbling")
+    (folder / "stumble.py").write_text(TRIP)
+    return str(folder)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_segments_that_are_done_in_two_runs_are_those_of_one_run(tmp_path: Path, plugin: str, every: int) -> None:
+    film = make_film(tmp_path / "film.mkv", Kind(suffix=".mkv", times=range(0, 1600, 40), time_base=Kind().time_base))
+
+    def colour(folder: str, at: int) -> Any:
+        stages = [
+            {"use": "read", "path": str(film)},
+            {"use": "grayscale"},
+            {"use": "shots"},
+            {"use": "colorize", "model": "autoencoder", "every": every, "precision": "float32", "device": "cpu", "batch": 2},
+            {"use": "steady", "window": 8},
+            {"use": "stumble", "at": at},
+            {"use": "write", "path": str(tmp_path / folder), "codec": "ffv1"},
+        ]
+        return run({"plugins": [plugin], "segment": 16, "stages": stages})
+
+    assert colour("one", -1).exit_code == 0
+    with pytest.raises(RunAborted):
+        colour("two", 20)
+    assert colour("two", -1).exit_code == 0
+
+    assert (tmp_path / "one" / "film.mkv").read_bytes() == (tmp_path / "two" / "film.mkv").read_bytes()
