@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from bwpipe.config import read_graph
+from bwpipe.describe import describe_graph
 from bwpipe.errors import RunAborted, UsageError
 from bwpipe.film import open_container
 from bwpipe.frame import Media, Unit
@@ -303,6 +305,10 @@ def test_a_folder_of_fragments_that_is_a_link_is_refused(film: Path, tmp_path: P
 
     with pytest.raises(UsageError, match="is, or lies behind, a link"):
         coloured(film, tmp_path / "out")
+
+
+def test_a_check_counts_films_and_not_segments(film: Path, tmp_path: Path) -> None:
+    assert "would read: 1 film" in list(describe_graph(read_graph(graph(film, tmp_path / "out"))))
 
 
 def test_a_trial_is_cut_too(film: Path, tmp_path: Path) -> None:
