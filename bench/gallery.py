@@ -110,14 +110,15 @@ def _page(folder: str, names: Sequence[str], found: dict[str, Any]) -> Iterator[
         "",
     )
     for name in names:
-        yield from (f"![{name}: {columns}]({folder}/{name}.jpg)", "")
+        yield f"- `{folder}/{name}.jpg`"
     steps = ", ".join(map(str, VIVID))
     yield from (
+        "",
         "## Vividness",
         "",
         f"From the safe average colour to the lively likely one: `--set colorize.vividness=` {steps}.",
         "",
-        f"![{SHOWN_VIVID} at vividness {steps}]({folder}/vividness.jpg)",
+        f"- `{folder}/vividness.jpg`",
         "",
         "## Figures",
         "",

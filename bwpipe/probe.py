@@ -90,8 +90,9 @@ class Probe:
         frames = len(film.times)
         shown = float((int(film.times[-1]) + (film.last or 0) - int(film.times[0])) * film.time_base)
         yield f"{film.path}: {frames} frames of {film.width}x{film.height}, {duration(shown)}, {film.codec}"
-        if isinstance(segment := getattr(graph, "segment", None), int):
-            yield f"  {-(-frames // segment)} segments of {segment} frames; joining them takes twice the output for a while"
+        if isinstance(graph.segment, int) and frames > graph.segment:
+            count = -(-frames // graph.segment)
+            yield f"  {count} segments of {graph.segment} frames; joining them takes twice the output for a while"
         with TemporaryDirectory(prefix="bwpipe-") as folder:
             with redirect_stderr(StringIO()):  # what it warns of, the trial says again
                 fixed, _ = self._trial(graph, str(film.path), Path(folder, "warm"), _WARM)
@@ -151,7 +152,7 @@ def _streams(film: Film, path: Path) -> Iterator[str]:
     compare_streams(read_streams(film), read_streams(made), made, tolerance(film, made), verdict, trial=True)
     each = verdict.facts["streams"]["each"]
     kept, lost = ([told["stream"] for told in each if told["kept"] == so] for so in (True, False))
-    yield f"  {len(kept)} other streams kept{': ' if kept else ''}{', '.join(kept)}"
+    yield f"  {len(kept)} other stream{'' if len(kept) == 1 else 's'} kept{': ' if kept else ''}{', '.join(kept)}"
     if lost:
         yield f"  {len(lost)} lost: {', '.join(lost)}"
 

@@ -26,6 +26,7 @@ from bwpipe.film.pixels import layout, plane
 from bwpipe.film.read import read_film
 from bwpipe.film.write import FilmWriter
 from bwpipe.frame import Frame, Luma, Unit
+from bwpipe.provenance import read_note
 
 MS = Fraction(1, 1000)
 UNTAGGED = ColourTags(0, 2, 2, 2)
@@ -207,7 +208,7 @@ def contents(path: Path) -> dict[str, Any]:
         ]
         whole = {
             "streams": described,
-            "tags": kept(container.metadata, "mp4"),
+            "tags": read_note(kept(container.metadata, "mp4"))[0],
             "chapters": [
                 (
                     chapter["start"] * (chapter["time_base"] or 1),

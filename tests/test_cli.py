@@ -90,7 +90,7 @@ def test_check_says_what_a_run_would_do_and_does_nothing(samples: Path, tmp_path
 
     said = bwpipe("check", str(ROOT / "pipeline.yaml"), *changes)
 
-    assert "colorize: Frame -> Frame, after grayscale" in said
+    assert "colorize: Frame -> Frame, after shots" in said
     assert said.endswith("would read: 5 pictures, 1 film\n")
     assert not (tmp_path / "out").exists()
 

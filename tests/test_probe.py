@@ -27,7 +27,7 @@ def test_each_film_and_folder_is_told_with_what_it_would_take(tmp_path: Path) ->
 
     said, out = probed(scans, codec="ffv1")
 
-    assert f"{film}: 200 frames of 96x64, 8.0 s, ffv1\n  1 other streams kept: sound track 1 (aac, fra)\n" in said
+    assert f"{film}: 200 frames of 96x64, 8.0 s, ffv1\n  1 other stream kept: sound track 1 (aac, fra)\n" in said
     assert "by a trial of its first 50 frames: " in said
     assert f"{scans / 'album'}: 3 pictures, 0.3 megapixels\n" in said
     assert "by a trial of 3 of all pictures" in said
@@ -47,7 +47,7 @@ def test_a_stream_that_would_be_lost_is_named(tmp_path: Path) -> None:
 
     said, _ = probed(scans, codec="h264")
 
-    assert "  1 other streams kept: sound track 1 (aac, fra)\n" in said
+    assert "  1 other stream kept: sound track 1 (aac, fra)\n" in said
     assert " lost" not in said
 
 

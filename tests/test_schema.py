@@ -44,7 +44,7 @@ def test_an_editor_finds_names_options_and_what_they_are_for() -> None:
 
     assert entry["properties"]["use"]["examples"] == list(stages)
     assert colorize["description"].startswith("Guesses the chroma")
-    assert colorize["properties"]["batch"]["description"] == "How many frames are shown to the network together."
+    assert colorize["properties"]["batch"]["description"].startswith("How many frames are shown to the network together")
     assert colorize["properties"]["batch"]["minimum"] == 1
     assert all(value.get("description") for value in found["properties"].values())
 

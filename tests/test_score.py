@@ -277,7 +277,7 @@ def test_a_networks_figures_are_those_of_what_a_run_writes(folders: tuple[Path, 
             "stages": [
                 {"use": "read", "path": str(folders[1])},
                 {"use": "grayscale", "levels": "off", "denoise": "off"},
-                {"use": "colorize", "precision": "float32", "device": "cpu"},
+                {"use": "colorize", "model": "autoencoder", "precision": "float32", "device": "cpu"},
                 {"use": "write", "path": str(tmp_path / "made")},
             ]
         }

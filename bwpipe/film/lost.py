@@ -7,6 +7,7 @@ from av.stream import Discard, Disposition, Stream
 
 from bwpipe.film import Film, open_container
 from bwpipe.film.carry import kept
+from bwpipe.provenance import read_note
 
 _MOST = 8
 """So many tags are named."""
@@ -30,7 +31,7 @@ def lost_tags(film: Film, path: Path, muxer: str, streams: Sequence[int]) -> Ite
     tags: list[str] = []
     said: list[str] = []
     with open_container(film.path) as source, open_container(path) as made:
-        tags += _missing(kept(source.metadata, muxer), kept(made.metadata, muxer), "")
+        tags += _missing(kept(source.metadata, muxer), kept(read_note(made.metadata)[0], muxer), "")
         for one, other in zip((source.streams[index] for index in streams), filter(_is_copy, made.streams), strict=False):
             tags += _missing(kept(one.metadata, muxer), kept(other.metadata, muxer), f" of {_name(film, one)}")
             if unheld := one.disposition & ~other.disposition:
