@@ -133,10 +133,12 @@ _CHAPTERS = [(0, 500, "One"), (500, 1100, "Two")]
 def make_rich_film(path: Path, kind: Rich) -> Path:
     """Write a film with a second picture, two sounds, a subtitle, chapters, tags, a cover and an attachment."""
     plain = make_film(path.with_name(f"plain{path.suffix}"), replace(kind, subtitle="", cover=False))
+    ntsc = replace(kind, subtitle="", cover=False, time_base=Fraction(1, 30000), times=range(0, 20 * 1001, 1001))
+    other = make_film(path.with_name(f"other{path.suffix}"), ntsc)
     still = make_film(path.with_name("still.mkv"), replace(MKV, codec="mjpeg", pix_fmt="yuvj420p", times=[0]))
     tags = {"title": "Homecoming", "artist": "Nobody", "comment": "found in an attic", "date": "1922"}
     options = {"movflags": "use_metadata_tags"} if kind.extra else {}
-    with av.open(str(plain)) as one, av.open(str(plain)) as two, av.open(str(path), "w", container_options=options) as output:
+    with av.open(str(other)) as one, av.open(str(plain)) as two, av.open(str(path), "w", container_options=options) as output:
         output.metadata.update(tags | dict.fromkeys(kind.extra, "x"))
         copies = {}
         for number, source in enumerate((one, two)):

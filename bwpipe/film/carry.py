@@ -128,7 +128,9 @@ def takes(muxer: str, stream: Stream) -> bool:
 
 def add_copy(output: OutputContainer, stream: Stream) -> Stream:
     """A stream of an output for the packets of an input's stream. Raises ValueError."""
-    return output.add_stream_from_template(stream, opaque=stream.codec_context is not None)
+    copy = output.add_stream_from_template(stream, opaque=stream.codec_context is not None)
+    copy.time_base = stream.time_base
+    return copy
 
 
 def kept(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:

@@ -201,4 +201,6 @@ class FilmWriter:
         unusual = set(kept(self._film.metadata[0], self._container.muxer)) - _KNOWN
         if unusual and not any(track.cover for track in self._film.tracks):
             same["movflags"] = "use_metadata_tags"
-        return {**same, "video_track_timescale": str(ticks), "movie_timescale": str(common if common <= _FINEST else ticks)}
+        if not any(track.kind == "video" and not track.cover for track in self._film.tracks):
+            same["video_track_timescale"] = str(ticks)  # it holds of all pictures: a second one would lose its own times
+        return {**same, "movie_timescale": str(common if common <= _FINEST else ticks)}
