@@ -49,7 +49,8 @@ def test_luma_of_other_pixel_formats_is_theirs(pix_fmt: str, color_range: int) -
     luma = np.random.default_rng(7).integers(0, 1 << form.depth, (18, 34))
     plane(picture, 0, form.depth, writeable=True)[:] = luma
 
-    assert_array_equal(luma_plane(picture.reformat(format=pix_fmt), "bt601"), luma)
+    # with more threads swscale writes over a few samples of another slice, about once in 70 times
+    assert_array_equal(luma_plane(picture.reformat(format=pix_fmt, threads=1), "bt601"), luma)
 
 
 @pytest.mark.parametrize("pix_fmt", ["rgb24", "bgra", "gbrp", "gbrp12le", "rgb48le"])
@@ -60,7 +61,7 @@ def test_luma_of_rgb_is_weighted_in_full_range(pix_fmt: str) -> None:
     for index, samples in enumerate((green, blue, red)):
         plane(picture, index, depth, writeable=True)[:] = samples
 
-    luma = luma_plane(picture.reformat(format=pix_fmt), "bt709")
+    luma = luma_plane(picture.reformat(format=pix_fmt, threads=1), "bt709")
 
     assert np.abs(luma - (0.2126 * red + 0.7152 * green + 0.0722 * blue)).max() < 0.51
 
