@@ -21,6 +21,8 @@ check: $(VENV)/dev.installed
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m bench.run_graph
+	$(BIN)/python -m bench.network_speed
+	$(BIN)/python -m bench.film_cost
 	$(BIN)/python -m bench.train_graph
 
 gallery: $(VENV)/dev.installed
