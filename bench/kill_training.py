@@ -81,6 +81,8 @@ def main() -> None:
                 sys.exit(f"the training in {folder} failed")
         equal = all((killed / file).read_bytes() == (calm / file).read_bytes() for file in ("made.safetensors", "made.md"))
     print(f"{kills} kills, after which the kept states were those of step {', '.join(map(str, steps))}")
+    if not any(steps):
+        sys.exit("no kill came after a step was kept, so nothing was resumed and nothing is shown; run on an idle machine")
     print("weights and card are the same, byte for byte" if equal else "they differ")
     sys.exit(0 if equal else 1)
 
