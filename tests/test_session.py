@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -372,8 +374,7 @@ def test_a_picture_too_large_for_the_memory_fails_and_the_rest_goes_on(place: Pl
 
 def test_an_output_folder_that_is_removed_ends_the_run_and_is_not_made_again(place: Place) -> None:
     process = started(place, 0.5)
-    while not place.out.exists() or not place.made():
-        assert process.poll() is None, process.communicate()
+    wait_for(process, place.made)
     shutil.rmtree(place.out)
 
     _, err = process.communicate(timeout=20)
@@ -385,8 +386,7 @@ def test_an_output_folder_that_is_removed_ends_the_run_and_is_not_made_again(pla
 
 def test_an_input_that_changes_while_it_is_worked_on_fails_and_is_done_by_the_next_run(place: Place) -> None:
     process = started(place, 0.5)
-    while not place.out.exists() or not place.made():
-        assert process.poll() is None, process.communicate()
+    wait_for(process, place.made)
     (place.inputs / "deep" / "4.txt").write_text("99")
 
     _, err = process.communicate(timeout=20)
@@ -431,8 +431,7 @@ def test_two_sinks_that_would_write_the_same_files_are_refused(place: Place) -> 
 
 def test_a_stage_that_does_not_end_is_left_behind_soon_after_a_signal(place: Place) -> None:
     process = started(place, 60)
-    while not (place.out / ".bwpipe").exists():
-        assert process.poll() is None, process.communicate()
+    wait_for(process, (place.out / ".bwpipe").exists)
     process.send_signal(signal.SIGTERM)
 
     process.communicate(timeout=12)
@@ -474,11 +473,17 @@ def started(place: Place, wait: float) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+def wait_for(process: "subprocess.Popen[str]", condition: Callable[[], object]) -> None:
+    """Wait until the condition holds while the process runs; asleep in between, or the test may keep it from running."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        sleep(0.02)
+
+
 def disturbed(place: Place, number: signal.Signals) -> int:
     """Send a signal to a run as soon as it has written a file, and give its exit code."""
     process = started(place, 0.5)
-    while not place.out.exists() or not place.made():
-        assert process.poll() is None, process.communicate()
+    wait_for(process, place.made)
     process.send_signal(number)
     process.communicate(timeout=10)
     return process.returncode
@@ -499,8 +504,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_files(place: Place, number: 
 
 def test_a_second_run_into_the_same_folder_is_refused(place: Place) -> None:
     process = started(place, 0.5)
-    while not place.out.exists() or not place.made():
-        assert process.poll() is None, process.communicate()
+    wait_for(process, place.made)
 
     with pytest.raises(UsageError, match="another run is writing into it"):
         place.run()
