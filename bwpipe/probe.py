@@ -18,7 +18,7 @@ from bwpipe.errors import MediaError, UsageError
 from bwpipe.film import Film
 from bwpipe.film.open import open_film
 from bwpipe.frame import Unit
-from bwpipe.ledger import open_ledgers
+from bwpipe.ledgers import open_ledgers
 from bwpipe.plan import make_plan
 from bwpipe.session import run_graph
 from bwpipe.verify import Verdict

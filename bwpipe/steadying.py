@@ -33,6 +33,7 @@ class Seat:
         back, on: (h, w, 2) the motion to the frame before and after; None where the shot begins or ends.
         lost_back, lost_on: (h, w) squared cells by which these ways and the ones back miss their start.
         mean: (h, w, 2) the chroma averaged over the shot's frames nearby.
+        made: (h, w, 2) the chroma that it leaves with.
     """
 
     frame: Frame
@@ -43,6 +44,7 @@ class Seat:
     lost_back: NDArray[np.float32] | None = None
     lost_on: NDArray[np.float32] | None = None
     mean: NDArray[np.float32] | None = None
+    made: NDArray[np.float32] | None = None
 
     @property
     def own(self) -> NDArray[np.float32] | None:
@@ -144,6 +146,14 @@ def change(before: Seat, after: Seat) -> Change | None:
     luma = float(np.abs(moved[..., 2] - after.planes[..., 2])[agreed].mean())
     own = None if before.own is None or after.own is None else chroma_change(after.own, moved[..., :2], agreed)
     return Change(luma, own, chroma_change(after.mean, brought(before.mean, after.back), agreed))
+
+
+def left(before: Seat, after: Seat) -> float | None:
+    """How much the chroma with which two frames in a row leave changes; None where `change` knows none."""
+    if before.made is None or after.made is None or after.back is None or after.lost_back is None:
+        return None
+    agreed = after.lost_back < _STRAY
+    return chroma_change(after.made, brought(before.made, after.back), agreed) if agreed.any() else None
 
 
 def chroma_change(one: NDArray[np.float32], other: NDArray[np.float32], where: NDArray[np.bool_]) -> float:

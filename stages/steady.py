@@ -11,7 +11,8 @@ from pydantic import Field
 from bwpipe import Frame, MediaError, UnitMap, stage
 from bwpipe.motion import LONGEST_GAP
 from bwpipe.ports import Needs
-from bwpipe.steadying import Change, Seat, change, grid, join, mean, seat, vividness
+from bwpipe.shotlist import FLICKER, Step
+from bwpipe.steadying import Change, Seat, change, grid, join, left, mean, seat, vividness
 
 NEAR = 4
 """The strength at a frame follows from what changes between the frames up to so many away."""
@@ -94,7 +95,11 @@ class Steady(UnitMap):
         if here.own is not None:
             strength = self._strength(changes[first + 1 : last + 1])
             chroma = here.own + np.float32(strength) * (chroma - here.own)
-        return replace(here.frame, chroma=_kept(chroma))
+        here.made = chroma
+        notes = dict(here.frame.notes)
+        if at and (moved := changes[at]) and (after := left(row[at - 1], here)) is not None:
+            notes[FLICKER] = Step(moved.luma, moved.own, after, self.max_flicker)
+        return replace(here.frame, chroma=_kept(chroma), notes=notes)
 
     def _strength(self, changes: Sequence[Change | None]) -> float:
         """How much of the average to take, 0..1.
