@@ -29,10 +29,11 @@ class Seat:
     Attributes:
         frame: The frame.
         planes: (h, w, 4) float32: Cb and Cr as they came, or 0; luma in code values; confidence, 0 where there is no chroma.
-        vivid: The mean length of the chroma as it came, on the grid it came on; None if it did not.
+        vivid: The vividness of the chroma as it came, on the grid it came on; None if it did not.
         back, on: (h, w, 2) the motion to the frame before and after; None where the shot begins or ends.
         lost_back, lost_on: (h, w) squared cells by which these ways and the ones back miss their start.
         mean: (h, w, 2) the chroma averaged over the shot's frames nearby.
+        usual: How vivid these came, on average; 0 where none of them has chroma.
         made: (h, w, 2) the chroma that it leaves with.
     """
 
@@ -44,6 +45,7 @@ class Seat:
     lost_back: NDArray[np.float32] | None = None
     lost_on: NDArray[np.float32] | None = None
     mean: NDArray[np.float32] | None = None
+    usual: float = 0.0
     made: NDArray[np.float32] | None = None
 
     @property
@@ -114,6 +116,24 @@ def mean(row: Sequence[Seat], at: int, window: int) -> NDArray[np.float32]:
     return np.asarray(total / np.maximum(weight, np.finfo(np.float32).tiny)[..., None])
 
 
+def usual(row: Sequence[Seat], at: int, window: int) -> float:
+    """How vivid the chroma came that `mean` averages, weighted by how near it is.
+
+    Not how vivid that of the frame itself came: this changes from frame to frame, and what follows it flickers.
+    """
+    total = weight = 0.0
+    for step in (-1, 1):
+        place = at
+        while abs(place - at) <= window:
+            vivid, share = row[place].vivid, 1 - abs(place - at) / (window + 1)
+            if vivid is not None:
+                total, weight = total + share * vivid, weight + share
+            if (row[place].back if step < 0 else row[place].on) is None or not 0 <= place + step < len(row):
+                break
+            place += step
+    return total / weight if weight else 0.0
+
+
 def _neighbours(row: Sequence[Seat], at: int, window: int) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
     """For each frame with chroma: how far away it is, its planes brought here, and how much the way to it is to be trusted."""
     for step in (-1, 1):
@@ -163,5 +183,10 @@ def chroma_change(one: NDArray[np.float32], other: NDArray[np.float32], where: N
 
 
 def vividness(chroma: NDArray[np.float32]) -> float:
-    """The mean length of chroma (h, w, 2)."""
-    return float(np.hypot(chroma[..., 0], chroma[..., 1]).mean(dtype=np.float64))
+    """How vivid chroma (h, w, 2) is: how far it spreads, and 0.3 of the length of its mean.
+
+    As Hasler and Suesstrunk 2003 have it for red - green and yellow - blue. By its mean length, an average of patches that
+    came and went would be made too vivid: 3 % more colourful than the network on a film of 1922.
+    """
+    cb, cr = chroma[..., 0].astype(np.float64), chroma[..., 1].astype(np.float64)
+    return float(np.hypot(cb.std(), cr.std()) + 0.3 * np.hypot(cb.mean(), cr.mean()))

@@ -94,6 +94,21 @@ def test_a_budget_that_is_met_already_takes_no_more_than_the_half() -> None:
     assert shares[1] < 0.6 * shares[0]
 
 
+def test_vividness_that_comes_and_goes_is_not_passed_on() -> None:
+    def pulsing(frame: Frame) -> NDArray[np.float32]:
+        rng = np.random.default_rng(frame.index)
+        light = cv2.resize(frame.luma.astype(np.float32), GRID[::-1], interpolation=cv2.INTER_AREA) / 255 - 0.5
+        return np.asarray(np.stack([0.3 * light, 0.1 - 0.2 * light]) * rng.uniform(0.7, 1.3), np.float32)
+
+    given = painted(film_of(scene(40, 1, speed=(0, 2))), pulsing)
+
+    made = run_stage("steady", given, max_flicker=0)
+
+    came, left = (np.array([vividness([frame]) for frame in frames]) for frames in (given, made))
+    assert np.abs(np.diff(left)).mean() < 0.055 * np.abs(np.diff(came)).mean()
+    assert 0.95 < left.mean() / came.mean() < 1.01
+
+
 @pytest.mark.parametrize("every", [1, 4])
 def test_no_chroma_crosses_a_cut(every: int) -> None:
     frames = film_of(scene(14, 1) + scene(14, 2))
