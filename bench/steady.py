@@ -1,6 +1,10 @@
 """What `shots` and `steady` do to a film's flicker, what they cost, and what it looks like.
 
-    python -m bench.steady FILM [--frames 300] [--model NAME] [--every 1] [--sheet SHEET.png --at 70 240]
+    python -m bench.steady FILM [--frames 300] [--model NAME] [--every 1] [--film BOTH.mp4] [--sheet SHEET.png --at 70 240]
+
+`--film` writes both results side by side, before | after; `--sheet` the frames around some places, before above after. Places
+to look at are printed: where shots begin, and where motion is fastest.
+
 
 Flicker is judged with another flow method (Farnebäck's) than the one used inside, on luma with a short side of 256. Costs are
 CPU seconds of one thread, as shares of `colorize` in the same process. FILM may be in colour: its luma is coloured anew, and
@@ -119,7 +123,7 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     grey = [owned(frame) for frame in run_stage("grayscale", run_stage("read", path=options.film, frames=options.frames))]
     shown, of_shots = timed(lambda: run_stage("shots", grey))
     seen = look(shown)
-    yield f"{Path(options.film).name}, {len(grey)} frames, shots begin at {seen.cuts}"
+    yield f"{Path(options.film).name}, {len(grey)} frames, shots begin at {seen.cuts}, motion is fastest at {fastest(seen)}"
     network: dict[str, Any] = {"model": options.model, "workers": 1, "device": "cpu"}
     run_stage("colorize", shown[:8], **network)
     _, of_loading = timed(lambda: run_stage("colorize", [], **network))
@@ -136,9 +140,10 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
         given, of_given = timed(lambda: run_stage("colorize", shown, every=options.every, **network))
         of_given -= of_loading
         filled, of_filled = timed(lambda: run_stage("steady", given))
+        whole, share = of_shots + of_network + of_steady, of_shots + of_given + of_filled
         yield (
-            f"every {options.every}: colorize is {of_network / of_given:.2f} times as fast, shots to steady "
-            f"{(of_shots + of_network + of_steady) / (of_shots + of_given + of_filled):.2f} times"
+            f"every {options.every}: colorize is {of_network / of_given:.2f} times as fast, with all of `steady` for its fill "
+            f"{of_network / (of_given + of_filled):.2f} times, shots to steady {whole / share:.2f} times"
         )
         yield from figures(options, seen, plain, filled, f"every {options.every}")
         sample = range(0, len(grey), SAMPLE)
@@ -146,6 +151,8 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
         yield f"every {options.every}: CIEDE2000 to the result of every frame {apart(*both).mean():.2f}"
     if options.sheet:
         draw(options, seen, plain, steady)
+    if options.film_out:
+        render(options.film_out, seen, plain, steady)
 
 
 def figures(
@@ -181,6 +188,28 @@ def draw(options: argparse.Namespace, seen: Seen, before: Sequence[Frame], after
     cv2.imwrite(options.sheet, np.vstack(rows)[..., ::-1])
 
 
+def render(path: str, seen: Seen, before: Sequence[Frame], after: Sequence[Frame]) -> None:
+    """Write a film: without `steady` on the left, with it on the right."""
+    height, width = (side - side % 2 for side in seen.luma[0].shape)
+    with av.open(path, "w") as output:
+        stream: Any = output.add_stream("libx264", rate=25, options={"crf": "16"})
+        stream.width, stream.height, stream.pix_fmt = 2 * width, height, "yuv420p"
+        for luma, *both in zip(seen.luma, before, after, strict=True):
+            rgb: Any = np.hstack([picture(frame, luma)[:height, :width] for frame in both])
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        output.mux(stream.encode(None))
+
+
+def fastest(seen: Seen, count: int = 3, apart: int = 12) -> list[int]:
+    """Some places inside shots where what is seen moves most."""
+    speeds = {i: float(np.linalg.norm(back, axis=2).mean()) for i, back in enumerate(seen.back, start=1) if i not in seen.cuts}
+    found: list[int] = []
+    for place in sorted(speeds, key=lambda place: -speeds[place]):
+        if len(found) < count and all(abs(place - other) >= apart for other in found):
+            found.append(place)
+    return found
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -188,6 +217,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--model", default="autoencoder")
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--film", dest="film_out", metavar="FILE")
     parser.add_argument("--sheet")
     parser.add_argument("--at", type=int, nargs="*", default=[])
     torch.set_num_threads(1)

@@ -31,9 +31,11 @@ class Seat:
         planes: (h, w, 4) float32: Cb and Cr as they came, or 0; luma in code values; confidence, 0 where there is no chroma.
         vivid: The vividness of the chroma as it came, on the grid it came on; None if it did not.
         back, on: (h, w, 2) the motion to the frame before and after; None where the shot begins or ends.
-        lost_back, lost_on: (h, w) squared cells by which these ways and the ones back miss their start.
+        way_back, way_on: (h, w, 3) these, and the squared cells by which the way there and the one back miss their start; None
+            until the neighbour is known.
         mean: (h, w, 2) the chroma averaged over the shot's frames nearby.
         usual: How vivid these came, on average; 0 where none of them has chroma.
+        left: How vivid `mean` is.
         made: (h, w, 2) the chroma that it leaves with.
     """
 
@@ -42,10 +44,11 @@ class Seat:
     vivid: float | None
     back: Field | None
     on: Field | None
-    lost_back: NDArray[np.float32] | None = None
-    lost_on: NDArray[np.float32] | None = None
+    way_back: NDArray[np.float32] | None = None
+    way_on: NDArray[np.float32] | None = None
     mean: NDArray[np.float32] | None = None
     usual: float = 0.0
+    left: float = 0.0
     made: NDArray[np.float32] | None = None
 
     @property
@@ -92,7 +95,8 @@ def seat(frame: Frame, motion: Motion, size: tuple[int, int]) -> Seat:
 def join(before: Seat, after: Seat) -> None:
     """Compare the ways between two frames in a row, if they are of one shot."""
     if before.on is not None and after.back is not None:
-        before.lost_on, after.lost_back = strayed(before.on, after.back), strayed(after.back, before.on)
+        before.way_on = np.dstack([before.on, strayed(before.on, after.back)])
+        after.way_back = np.dstack([after.back, strayed(after.back, before.on)])
 
 
 def mean(row: Sequence[Seat], at: int, window: int) -> NDArray[np.float32]:
@@ -137,29 +141,23 @@ def usual(row: Sequence[Seat], at: int, window: int) -> float:
 def _neighbours(row: Sequence[Seat], at: int, window: int) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
     """For each frame with chroma: how far away it is, its planes brought here, and how much the way to it is to be trusted."""
     for step in (-1, 1):
-        way: Field | None = None
-        lost: NDArray[np.float32] | None = None
+        way: NDArray[np.float32] | None = None
         place = at
         while 0 <= place + step < len(row) and abs(place + step - at) <= window:
-            seat = row[place]
-            field, miss = (seat.back, seat.lost_back) if step < 0 else (seat.on, seat.lost_on)
-            if field is None or miss is None:
+            further = row[place].way_back if step < 0 else row[place].way_on
+            if further is None:
                 break
-            if way is None or lost is None:
-                way, lost = field, miss
-            else:
-                further = brought(np.dstack([field, miss]), way)
-                way, lost = way + further[..., :2], lost + further[..., 2]
+            way = further if way is None else way + brought(further, way[..., :2])
             place += step
             if row[place].frame.chroma is not None:
-                yield abs(place - at), brought(row[place].planes, way), np.exp(-lost / _STRAY)
+                yield abs(place - at), brought(row[place].planes, way[..., :2]), np.exp(way[..., 2] / -_STRAY)
 
 
 def change(before: Seat, after: Seat) -> Change | None:
     """How much changes between two frames in a row that have their means; None if a shot begins in between."""
-    if after.back is None or after.lost_back is None or before.mean is None or after.mean is None:
+    if after.back is None or after.way_back is None or before.mean is None or after.mean is None:
         return None
-    agreed = after.lost_back < _STRAY
+    agreed = after.way_back[..., 2] < _STRAY
     if not agreed.any():
         return None
     moved = brought(before.planes[..., :3], after.back)
@@ -170,9 +168,9 @@ def change(before: Seat, after: Seat) -> Change | None:
 
 def left(before: Seat, after: Seat) -> float | None:
     """How much the chroma with which two frames in a row leave changes; None where `change` knows none."""
-    if before.made is None or after.made is None or after.back is None or after.lost_back is None:
+    if before.made is None or after.made is None or after.back is None or after.way_back is None:
         return None
-    agreed = after.lost_back < _STRAY
+    agreed = after.way_back[..., 2] < _STRAY
     return chroma_change(after.made, brought(before.made, after.back), agreed) if agreed.any() else None
 
 

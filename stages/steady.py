@@ -87,7 +87,9 @@ class Steady(UnitMap):
 
     def _average(self, row: Sequence[Seat], changes: list[Change | None], at: int) -> int:
         """Average the chroma of the frame at a place, and give the next place."""
-        row[at].mean, row[at].usual = mean(row, at, self.window), usual(row, at, self.window)
+        here = row[at]
+        here.mean, here.usual = mean(row, at, self.window), usual(row, at, self.window)
+        here.left = vividness(here.mean)
         changes.append(change(row[at - 1], row[at]) if at else None)
         return at + 1
 
@@ -133,7 +135,7 @@ def _shot(row: Sequence[Seat], at: int) -> tuple[int, int]:
 
 def _gain(seats: Sequence[Seat]) -> float:
     """What makes averaged chroma as vivid as what it was made of: to average unlike hues makes them paler."""
-    both = [(each.usual, vividness(each.mean)) for each in seats if each.usual and each.mean is not None]
+    both = [(each.usual, each.left) for each in seats if each.usual]
     own, averaged = (sum(values) for values in zip(*both, strict=True)) if both else (0.0, 0.0)
     return min(MOST, max(1.0, VIVID * own / averaged)) if averaged else 1.0
 
