@@ -5,8 +5,7 @@
 `--film` writes both results side by side, before | after; `--sheet` the frames around some places, before above after. Places
 to look at are printed: where shots begin, and where motion is fastest.
 
-
-Flicker is judged with another flow method (Farnebäck's) than the one used inside, on luma with a short side of 256. Costs are
+Flicker is judged as `bwpipe score` does: by another flow method (Farnebäck's) than the one used inside. Costs are
 CPU seconds of one thread, as shares of `colorize` in the same process. FILM may be in colour: its luma is coloured anew, and
 its own colours are the truth.
 """
@@ -29,13 +28,13 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from bwpipe import Frame
 from bwpipe.color import to_rgb
 from bwpipe.enlarge import enlarge
-from bwpipe.motion import agree, brought
+from bwpipe.motion import brought
 from bwpipe.scoring.colourfulness import colourfulness
+from bwpipe.scoring.steadiness import SHORT, Way, way
 from bwpipe.shrink import averaged, sides
 from bwpipe.testing import run_stage
 from bwpipe.tones import full_range
 
-SHORT = 256
 SAMPLE = 2
 """One of so many frames is compared as a picture. One of ten is too few: with six pictures the difference to the truth moved by
 0.04 with which ones they were, and averaging moves it by less."""
@@ -45,38 +44,29 @@ REAL_COLOUR = 5.0
 
 @dataclass
 class Seen:
-    """A film's small luma planes (h, w), uint8, the flows between neighbours, and where shots begin."""
+    """A film's small luma planes (h, w), uint8, the ways between neighbours, None at cuts, and where shots begin."""
 
     luma: list[NDArray[np.uint8]]
-    back: list[NDArray[np.float32]]
-    agreed: list[NDArray[np.bool_]]
+    ways: list[Way | None]
     cuts: list[int]
 
 
 def look(frames: Sequence[Frame]) -> Seen:
-    """Bring frames to a small size, and find their motion by Farnebäck's method (2003)."""
+    """Bring frames to a small size, and find their motion as `bwpipe score` does."""
     planes = [full_range(averaged(frame.luma, sides(frame.luma.shape, SHORT)), frame.unit.media.levels) for frame in frames]
-    back, agreed = [], []
-    for before, after in itertools.pairwise(planes):
-        here, there = _farneback(after, before), _farneback(before, after)
-        back.append(here)
-        agreed.append(agree(here, there))
-    return Seen(planes, back, agreed, [frame.index for frame in frames if frame.motion and frame.motion.cut])
-
-
-def _farneback(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
-    start: Any = np.zeros((*here.shape, 2), np.float32)
-    return np.asarray(cv2.calcOpticalFlowFarneback(here, there, start, 0.5, 4, 15, 3, 5, 1.1, 0), np.float32)
+    cuts = [frame.index for frame in frames if frame.motion and frame.motion.cut]
+    pairs = enumerate(itertools.pairwise(planes), start=1)
+    return Seen(planes, [None if place in cuts else way(*pair) for place, pair in pairs], cuts)
 
 
 def changes(seen: Seen, planes: Sequence[NDArray[np.float32]]) -> float:
     """The mean change along the motion of planes (C, h, w) in code values, from frame to frame within shots."""
     total = []
     large = [cv2.resize(each.transpose(1, 2, 0), seen.luma[0].shape[::-1]).reshape(*seen.luma[0].shape, -1) for each in planes]
-    for i, (back, agreed) in enumerate(zip(seen.back, seen.agreed, strict=True), start=1):
-        if i not in seen.cuts and agreed.any():
-            moved = brought(large[i - 1], back).reshape(large[i].shape)
-            total.append(float(np.linalg.norm(large[i] - moved, axis=2)[agreed].mean()))
+    for i, moves in enumerate(seen.ways, start=1):
+        if moves:
+            moved = brought(large[i - 1], moves.back).reshape(large[i].shape)
+            total.append(float(np.linalg.norm(large[i] - moved, axis=2)[moves.agreed].mean()))
     return float(np.mean(total))
 
 
@@ -202,7 +192,7 @@ def render(path: str, seen: Seen, before: Sequence[Frame], after: Sequence[Frame
 
 def fastest(seen: Seen, count: int = 3, apart: int = 12) -> list[int]:
     """Some places inside shots where what is seen moves most."""
-    speeds = {i: float(np.linalg.norm(back, axis=2).mean()) for i, back in enumerate(seen.back, start=1) if i not in seen.cuts}
+    speeds = {i: float(np.linalg.norm(moves.back, axis=2).mean()) for i, moves in enumerate(seen.ways, start=1) if moves}
     found: list[int] = []
     for place in sorted(speeds, key=lambda place: -speeds[place]):
         if len(found) < count and all(abs(place - other) >= apart for other in found):
