@@ -38,9 +38,13 @@ class Provenance:
 
     @property
     def luma(self) -> list[str]:
-        """Why the luma is another than the input's, in a word each: what was asked for; none where it is the input's."""
-        reasons = [str(stage[LUMA]) for stage in self.stages if stage.get(LUMA)]
-        return [*reasons, *("deinterlace" for stage in self.stages if stage.get("deinterlace", "off") not in ("off", False))]
+        """Why the luma is another than what was read, in a word each: what was asked for; none where it is the same."""
+        return [str(stage[LUMA]) for stage in self.stages if stage.get(LUMA)]
+
+    @property
+    def deinterlaced(self) -> bool:
+        """Whether the frames of an interlaced film were made frames of one moment, which `read` does to the same luma again."""
+        return any(stage.get("deinterlace", "off") not in ("off", False) for stage in self.stages)
 
     @property
     def frames(self) -> int | None:

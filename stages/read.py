@@ -4,13 +4,14 @@ import mimetypes
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, Run, Source, Unit, stage
 from bwpipe import film as films
 from bwpipe.film import Film
+from bwpipe.film.deinterlace import of_one_moment
 from bwpipe.film.open import open_film
 from bwpipe.film.read import Onward, read_film
 from bwpipe.inputs import find_files, leads_outside
@@ -32,6 +33,9 @@ class Read(Source):
     """A file, a folder, or a pattern such as `scans/**/*.tif`; from the current folder."""
     frames: Count | None = None
     """Read this many frames of each film only, for a trial."""
+    deinterlace: Literal["off", "bwdif"] = "off"
+    """What becomes of films whose frames have lines of two moments: `off` keeps them so, and marked so; `bwdif` makes each
+    frame one of a single moment, by FFmpeg's filter, which changes its luma. Networks are shown one moment in any case."""
     max_pixels: NoEffect[Count] = 250_000_000
     """Pictures and films with more pixels than this are refused by their header: a small file can hold a huge picture."""
     workers: NoEffect[Count] = 2
@@ -58,7 +62,8 @@ class Read(Source):
                 if sniff(head):
                     yield Unit(open_picture(path, name, max_pixels=self.max_pixels))
                 elif films.sniff(path):
-                    yield Unit(open_film(path, name, max_pixels=self.max_pixels), stop=self.frames)
+                    film = open_film(path, name, max_pixels=self.max_pixels)
+                    yield Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
                 elif alone or self._looks_like_media(name):
                     yield Broken(path, name, "it is no picture or film of a kind that can be read; convert it first")
             except MediaError as error:

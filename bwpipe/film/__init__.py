@@ -108,6 +108,8 @@ class Film(Media):
         keys: (keys, 3) For each frame that decoding can start at, its place in `times`, its decoding time, both rising, and how
             many bytes it has. None where times are not exact or the film is damaged: it is decoded from its start.
         fields: Which field comes first in its frames, if their lines belong to two moments.
+        deinterlaced: Which field comes first in the file's frames, where reading makes them frames of one moment: `fields` is
+            none then.
         place: Which of the file's streams the picture is.
         disposition: What the picture's stream is said to be, such as the default.
         tracks: The file's other streams, but for those that only repeat its chapters or time code.
@@ -139,6 +141,7 @@ class Film(Media):
     chapters: int
     metadata: tuple[Mapping[str, str], Mapping[str, str]]
     faults: tuple[str, ...]
+    deinterlaced: Fields = ""
 
     def duration(self, index: int) -> int | None:
         """How long a frame is shown, in units of `time_base`: until the next one is."""

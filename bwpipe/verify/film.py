@@ -6,6 +6,7 @@ from fractions import Fraction
 from av.codec.codec import Codec
 
 from bwpipe.film import Film
+from bwpipe.film.deinterlace import of_one_moment
 from bwpipe.film.read import read_film
 from bwpipe.frame import Unit
 from bwpipe.provenance import read_note
@@ -31,6 +32,8 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     """
     verdict = Verdict(before.path, after.path, "film")
     told, provenance = read_note(after.metadata[0])
+    if provenance and provenance.deinterlaced:
+        before = of_one_moment(before)
     asked = provenance.frames if provenance else None
     unit = Unit(before, stop=min(asked or len(before.times), len(before.times)))
     trial = unit.stop != len(before.times)
@@ -89,11 +92,14 @@ def _frames(
     lossless = codec.lossless and not codec.lossy
     verdict.facts["luma"] = {**tally.plain(), "lossless": lossless}
     found = tally.complaints(lossless=lossless)
+    if before.deinterlaced:  # the same is done to the input, so that what is left to be compared still is
+        verdict.remarks.append("luma changed on request (deinterlace): compared with the input's after the same")
     if on_request:
         verdict.remarks.append(f"luma changed on request ({', '.join(on_request)})")
-        verdict.facts["luma"]["on_request"] = on_request
     else:
         verdict.differences += found
+    if asked := [*on_request, *(["deinterlace"] if before.deinterlaced else [])]:
+        verdict.facts["luma"]["on_request"] = asked
     if not comparable:
         verdict.differences.append("its luma can't be compared, since size or depth are others")
 
