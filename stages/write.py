@@ -134,15 +134,22 @@ class Write(Sink):
         self._tell_changes(film)
         draft = Draft(self.target(unit), self.folder)
         try:
-            line = self._made_by.line() if self._made_by else ""
-            writer = FilmWriter(draft.path, film, self.encoding, stop=unit.stop, line=line, warn=self._warner(film))
+            writer = FilmWriter(
+                draft.path,
+                film,
+                self.encoding,
+                stop=unit.stop,
+                line=self._made_by.line() if self._made_by else "",
+                warn=self._warner(film),
+                tick=self._run.raise_if_stopped,
+            )
             try:
                 writer.join(fragments)
                 writer.close()
             finally:
                 writer.abandon()
             if self.verify:
-                check_output(film, draft.path)
+                check_output(film, draft.path, tick=self._run.raise_if_stopped)
         except BaseException:
             draft.discard()
             raise

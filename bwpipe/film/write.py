@@ -1,7 +1,7 @@
 """Writes a film: its fragments joined, every time and tag, and its sound unchanged."""
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from fractions import Fraction
 from math import lcm
@@ -47,7 +47,15 @@ class FilmWriter:
     """
 
     def __init__(
-        self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, line: str = "", warn: Warn
+        self,
+        path: Path,
+        film: Film,
+        encoding: Encoding,
+        *,
+        stop: int | None = None,
+        line: str = "",
+        warn: Warn,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the file and write its header.
 
@@ -58,6 +66,7 @@ class FilmWriter:
             stop: The unit's: where the frames end before the film does, its sound ends with them.
             line: What its metadata are to say of how it was made; nothing if empty.
             warn: Told of each thing that can't be kept.
+            tick: Called before each packet; what it raises ends the work.
 
         Raises:
             MediaError: The film can't be coded like this.
@@ -66,6 +75,7 @@ class FilmWriter:
         self._path = path
         self._film = film
         self._warn = warn
+        self._tick = tick
         self._whole = stop is None or stop >= len(film.times)
         self._container = container_for(film, encoding)
         self._file = path.open("wb")
@@ -141,7 +151,9 @@ class FilmWriter:
             with closing(Fragment(path)) as fragment:
                 if fragment.setup != setup:
                     raise MediaError("its segments were coded by encoders that differ: run with --restart")
-                shown.extend(packet.pts for packet in fragment.packets())
+                for packet in fragment.packets():
+                    self._tick()
+                    shown.append(packet.pts)
         if not shown:
             raise MediaError("none of its frames came to be written")
         return decoding_times(np.array(shown, np.int64))
@@ -149,6 +161,7 @@ class FilmWriter:
     def _mux(self, packets: Iterable["Packet[Stream]"]) -> None:
         try:
             for packet in packets:
+                self._tick()
                 self._output.mux_one(packet)
         except av.error.FFmpegError as error:
             raise MediaError(f"{self._container.suffix} can't hold it ({error.strerror})") from error
