@@ -164,6 +164,7 @@ class _Session:
             ledger.keep_facts(self._run.facts)
             self._journals.append(Journal(folder / WORK_FOLDER / "report.jsonl"))
             self._stack.callback(self._journals[-1].close)
+        self._plan.scans.store()
         for node in self._graph.nodes:
             if isinstance(node.stage, Sink):
                 folder = node.stage.folder

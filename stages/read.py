@@ -18,6 +18,7 @@ from bwpipe.inputs import find_files, leads_outside
 from bwpipe.picture import HEAD, sniff
 from bwpipe.picture.open import open_picture
 from bwpipe.picture.read import read_picture
+from bwpipe.scans import Scans
 
 
 @stage("read")
@@ -42,12 +43,17 @@ class Read(Source):
     """How many pictures are read at a time."""
 
     _run: Run = PrivateAttr()
+    _scans: Scans | None = PrivateAttr(default=None)
     _onward: Onward | None = PrivateAttr(default=None)
     _told: set[Film] = PrivateAttr(default_factory=set)
 
     def setup(self, run: Run) -> None:
         """Remember whom to tell of losses."""
         self._run = run
+
+    def remember(self, scans: Scans) -> None:
+        """Where the index of a film is kept."""
+        self._scans = scans
 
     def units(self) -> Iterator[Unit | Broken]:
         """Every picture and film; what only has the name of one is broken, and other files are none of our business."""
@@ -62,7 +68,7 @@ class Read(Source):
                 if sniff(head):
                     yield Unit(open_picture(path, name, max_pixels=self.max_pixels))
                 elif films.sniff(path):
-                    film = open_film(path, name, max_pixels=self.max_pixels)
+                    film = open_film(path, name, max_pixels=self.max_pixels, scans=self._scans)
                     yield Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
                 elif alone or self._looks_like_media(name):
                     yield Broken(path, name, "it is no picture or film of a kind that can be read; convert it first")

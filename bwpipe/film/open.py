@@ -19,10 +19,11 @@ from bwpipe.errors import MediaError
 from bwpipe.film import FULL, ColourTags, Film, Track, colour_tags, luma_weights, open_container, picture_stream
 from bwpipe.film.carry import MUXERS, takes
 from bwpipe.film.fields import field_order
-from bwpipe.film.index import Index, read_index
+from bwpipe.film.index import WAY, Index, read_index
 from bwpipe.film.pixels import layout, luma_plane
 from bwpipe.film.read import packets, pictures
 from bwpipe.frame import Matrix
+from bwpipe.scans import Scans
 
 _LOOKS, _RUN = 32, 128
 """How many frames are looked at, and how many are decoded for that where there are few key frames."""
@@ -41,19 +42,24 @@ _ORIENTATIONS = {
 """EXIF's numbers for the signs of a display matrix's a, b, c, d, where (x, y) is shown at (ax + cy, bx + dy)."""
 
 
-def open_film(path: Path, name: PurePosixPath, *, max_pixels: int) -> Film:
+def open_film(path: Path, name: PurePosixPath, *, max_pixels: int, scans: Scans | None = None) -> Film:
     """What is known of a film before its frames are read. Reads all of its packets, decodes about 32 frames.
 
     Args:
         path: The file, absolute.
         name: Its place below the folder that is read.
         max_pixels: Refuse larger frames before any is decoded.
+        scans: Knows of packets that were read before, so that it need not be done again.
 
     Raises:
         MediaError: It can't be opened, is too large, or holds no picture that can be decoded and has luma.
     """
-    with open_container(path) as container:
-        index = read_index(container, _picture(container, max_pixels))
+
+    def read_through() -> bytes:
+        with open_container(path) as container:
+            return read_index(container, _picture(container, max_pixels)).packed()
+
+    index = Index.unpacked((scans or Scans()).find(path, WAY, read_through))
     with open_container(path) as container:
         stream = _picture(container, max_pixels)
         looks = _look(container, stream, index)
