@@ -15,7 +15,8 @@ from bwpipe.draft import Draft
 from bwpipe.enlarge import enlarge
 from bwpipe.film import Film
 from bwpipe.film.changes import changes
-from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, container_for
+from bwpipe.film.codec import Encoding, check_encoding, chroma_grid
+from bwpipe.film.containers import container_for
 from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.write import FilmWriter
 from bwpipe.picture import Picture

@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 from bwpipe.film import ColourTags, Film, open_container, picture_stream
 from bwpipe.film.carry import kept
 from bwpipe.film.changes import changes
-from bwpipe.film.codec import Encoding, chroma_grid, container_for
+from bwpipe.film.codec import Encoding, chroma_grid
+from bwpipe.film.containers import container_for
 from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.open import open_film
 from bwpipe.film.pixels import layout, plane

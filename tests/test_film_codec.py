@@ -5,7 +5,8 @@ import pytest
 
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.film import Film
-from bwpipe.film.codec import Container, Encoding, check_encoding, chroma_grid, container_for
+from bwpipe.film.codec import Encoding, check_encoding, chroma_grid
+from bwpipe.film.containers import Container, container_for
 from bwpipe.film.write import FilmWriter
 from tests.made_films import FFV1, H264, MKV, make_corpus, make_film, opened
 

@@ -191,6 +191,10 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         {"dispositions": {1: Disposition.default}},
         "sound track 1 (aac, fra): its dispositions are default instead of default, dub",
     ),
+    "how long a subtitle is shown": (
+        {"longer": {3: 40}},
+        "subtitle track 3 (srt, fra): 2 of 2 packets last longer or shorter, first packet 0 0.340000 s instead of 0.300000 s",
+    ),
     "a chapter": ({"chapters": CHAPTERS[:1]}, "it has 1 chapters instead of 2"),
     "a chapter's title": (
         {"chapters": [CHAPTERS[0], {**CHAPTERS[1], "metadata": {"title": "2"}}]},
@@ -250,6 +254,60 @@ def test_colour_tags_are_compared_but_for_assumed_ones(given: ColourTags, made: 
     )
 
     assert len([text for text in verified(one, other).differences if "colour" in text]) == count
+
+
+SCREEN = "mastering-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+
+
+def hdr(path: Path, params: str, **kind: Any) -> Path:
+    return make_film(path, Kind(pix_fmt="yuv420p10le", times=range(0, 5 * 512, 512), options={"x264-params": params}, **kind))
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
+def test_hdr_metadata_are_kept_and_compared(codec: str, tmp_path: Path) -> None:
+    source = hdr(tmp_path / "hdr.mp4", f"{SCREEN}:cll=1000,400")
+    encoding = Encoding(codec=codec, preset={"av1": "12"}.get(codec, "ultrafast"))
+
+    verdict = verify_film(opened(source), rewritten(opened(source), tmp_path, encoding), Limits())
+
+    assert verdict.differences == []
+    assert verdict.facts["light"]["content"] == [[1000, 400], [1000, 400]]
+    assert verdict.facts["light"]["luminance"][0] == [0.0001, 1000]
+    assert verdict.facts["light"]["primaries"][0][:2] == [0.68, 0.32]
+
+
+@pytest.mark.parametrize(
+    ("params", "differences"),
+    [
+        (f"{SCREEN}:cll=1000,300", ["its content light level is 1000, 300 instead of 1000, 400"]),
+        (SCREEN, ["its content light level is lost"]),
+        (f"{SCREEN.replace('34500', '34502')}:cll=1000,400", ["the chromaticity of its mastering display is "]),
+        (
+            f"{SCREEN.replace(',1)', ',50)')}:cll=1000,400",
+            ["the luminance of its mastering display is 0.005, 1000 instead of 0"],
+        ),
+    ],
+)
+def test_other_hdr_metadata_are_found(params: str, differences: list[str], tmp_path: Path) -> None:
+    source, made = (hdr(tmp_path / name, text) for name, text in (("one.mp4", f"{SCREEN}:cll=1000,400"), ("other.mp4", params)))
+
+    found = verified(source, made).differences
+
+    assert [text[: len(wanted)] for text, wanted in zip(found, differences, strict=True)] == differences
+
+
+def test_hdr_metadata_that_the_output_has_no_place_for_are_said(tmp_path: Path) -> None:
+    source = hdr(tmp_path / "hdr.mp4", f"{SCREEN}:cll=1000,400")
+    said: list[str] = []
+
+    verdict = verify_film(opened(source), rewritten(opened(source), tmp_path, FFV1, warn=said.append), Limits())
+
+    assert verdict.differences == []
+    assert "its content light level is lost: ffv1 has no place for it" in verdict.remarks
+    assert said == [
+        "what it says of its mastering display is lost: ffv1 can't be told of it",
+        "its content light level is lost: ffv1 can't be told of it",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
 from bwpipe.film.fields import Fields
+from bwpipe.film.light import Light
 from bwpipe.film.pixels import layout
 from bwpipe.frame import Matrix, Media
 
@@ -115,6 +116,7 @@ class Film(Media):
         tracks: The file's other streams, but for those that only repeat its chapters or time code.
         chapters: How many chapters it has.
         metadata: Title, date and the like, of the file and of the picture's stream.
+        light: What it says of its brightness, if it is in HDR.
         faults: What the index pass found wrong with the file, in sentences without its name.
     """
 
@@ -141,6 +143,7 @@ class Film(Media):
     chapters: int
     metadata: tuple[Mapping[str, str], Mapping[str, str]]
     faults: tuple[str, ...]
+    light: Light
     deinterlaced: Fields = ""
 
     def duration(self, index: int) -> int | None:

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from bwpipe.film import Film
-from bwpipe.film.codec import Encoding, container_for, encoder, loses_aspect, pixel_format
+from bwpipe.film.codec import Encoding, encoder, pixel_format
+from bwpipe.film.containers import container_for, loses_aspect
+from bwpipe.film.light import CODERS, Light
 from bwpipe.film.pixels import layout
 
 _WITH_FIELDS = frozenset({"libx264", "ffv1", "mpeg2video", "prores_ks", "dnxhd"})
@@ -30,3 +32,13 @@ def changes(film: Film, encoding: Encoding) -> Iterator[str]:
         yield f"its interlaced lines are kept, but {encoding.codec} can't mark frames as such: only the container says so"
     if loses_aspect(film, encoding, container):
         yield f"the shape of its pixels ({film.sample_aspect}) is lost: {suffix} can't hold it with {encoding.codec}"
+    for word, lost in _unsaid(film.light, encoder(encoding.codec).name):
+        if lost:
+            yield f"{word} is lost: {encoding.codec} can't be told of it"
+
+
+def _unsaid(light: Light, codec: str) -> Iterator[tuple[str, bool]]:
+    """What it says of its brightness, and whether the output won't."""
+    screen, able = light.primaries and light.luminance, codec in CODERS
+    yield "what it says of its mastering display", bool(light.primaries or light.luminance) and not (able and screen)
+    yield "its content light level", bool(light.content) and not able

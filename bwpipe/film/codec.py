@@ -1,11 +1,9 @@
-"""How a film is coded when it is written: encoder, pixel format, container. All known before its frames are read."""
+"""How a film is coded when it is written: encoder and pixel format. Both are known before its frames are read."""
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from fractions import Fraction
 from functools import cache
 from operator import itemgetter
 from types import MappingProxyType
@@ -18,6 +16,7 @@ from av.codec.codec import Codec, UnknownCodecError, codecs_available
 
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.film import Film
+from bwpipe.film.light import UNKNOWN, Light, light_options
 from bwpipe.film.pixels import layout
 
 _ALIASES = {"h265": "hevc", "av1": "libsvtav1"}
@@ -30,8 +29,6 @@ _DEFAULTS: dict[str, dict[str, str]] = {
 """Visually lossless for those that are not lossless."""
 _EVEN = frozenset({"libx264", "libx265"})
 """Encoders that refuse subsampled chroma where it does not divide the size."""
-_WITH_ASPECT = frozenset({"libx264", "libx265", "mpeg4", "mpeg2video"})
-"""Encoders whose coded picture tells how wide a pixel is."""
 _DEVICES = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
 """How encoders are called that need a device."""
 _AVX512 = 256
@@ -67,13 +64,6 @@ class Encoding:
     pix_fmt: str | None = None
     threads: int = 4
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-
-class Container(NamedTuple):
-    """What a film is written into: FFmpeg's name of the muxer, and the file name's suffix."""
-
-    muxer: str
-    suffix: str
 
 
 class ChromaGrid(NamedTuple):
@@ -141,8 +131,8 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close!r}?" if nearness > 0.6 else ""
 
 
-def encoder_options(encoding: Encoding) -> dict[str, str]:
-    """The options that an encoder is opened with."""
+def encoder_options(encoding: Encoding, light: Light = UNKNOWN) -> dict[str, str]:
+    """The options that an encoder is opened with, for a film of which so much is known."""
     name = encoder(encoding.codec).name
     options = dict(_DEFAULTS.get(name, {}))
     if encoding.crf is not None:
@@ -157,9 +147,10 @@ def encoder_options(encoding: Encoding) -> dict[str, str]:
         # with AVX-512 its macroblock tree reads memory that was never written, unless a row has a multiple of 8 macroblocks
         "libx264": "asm=avx2" if cv2.checkHardwareSupport(_AVX512) else "",
     }
-    if own.get(name):
-        key = f"{name.removeprefix('lib')}-params"
-        options[key] = ":".join(filter(None, (own[name], encoding.options.get(key))))
+    key = f"{name.removeprefix('lib')}-params"
+    told = (f"{option}={value}" for option, value in light_options(light, name).items())
+    if words := [word for word in (own.get(name), *told, encoding.options.get(key)) if word]:
+        options[key] = ":".join(words)
     return options
 
 
@@ -187,54 +178,3 @@ def chroma_grid(film: Film, encoding: Encoding) -> ChromaGrid:
     across, down = layout(pixel_format(film, encoding)).chroma
     step = 1 << down, 1 << across
     return ChromaGrid(-(-film.height >> down), -(-film.width >> across), step, ((step[0] - 1) / 2, 0.0))
-
-
-def container_for(film: Film, encoding: Encoding) -> Container:
-    """What a film is written into: a container of the kind it came in where that can hold all of it, else Matroska.
-
-    Where none can hold all, it is the one in which least is lost, sound last. Raises MediaError where none holds the picture.
-    """
-    picture = encoder(encoding.codec).name
-    able = [container for container in _containers(film) if _holds(container.muxer, picture)]
-    if not able:
-        raise MediaError(f"no container here can hold {picture}: choose another `codec`")
-
-    def lost(container: Container) -> tuple[int, int]:
-        tracks = [track for track in film.tracks if container.muxer not in track.fits]
-        return sum(track.kind == "audio" for track in tracks) + loses_aspect(film, encoding, container), len(tracks)
-
-    return min(able, key=lost)
-
-
-def loses_aspect(film: Film, encoding: Encoding, container: Container) -> bool:
-    """Whether the shape of a pixel is lost: PyAV can tell MP4 of it, Matroska has it from the coded picture only."""
-    wide = film.sample_aspect not in {None, 1} and encoder(encoding.codec).name not in _WITH_ASPECT
-    return wide and container.muxer in {"matroska", "webm"}
-
-
-def _containers(film: Film) -> Iterator[Container]:
-    """Those that a film may be written into, best first. AVI, MPEG and the like are not: they lose times, tags or aspect."""
-    suffix = film.name.suffix.lower()
-    mp4 = Container("mp4", suffix if suffix in {".mp4", ".m4v"} else ".mp4")
-    mov = Container("mov", suffix if suffix in {".mov", ".qt"} else ".mov")
-    if "mov" in film.container:
-        yield from (mov, mp4) if mov.suffix == suffix or (mp4.suffix != suffix and film.brand == "qt") else (mp4, mov)
-    if "matroska" in film.container and suffix == ".webm":
-        yield Container("webm", suffix)
-    yield Container("matroska", ".mkv")
-    if "mov" not in film.container:
-        yield from (mp4, mov)
-
-
-@cache
-def _holds(muxer: str, picture: str) -> bool:
-    """Whether a container can hold a picture of that encoder: some name codecs that their muxer refuses then."""
-    try:
-        with av.open(io.BytesIO(), "w", format=muxer) as output:
-            output.add_mux_stream(picture, rate=25, width=64, height=64, time_base=Fraction(1, 25))
-            output.start_encoding()
-    except av.error.FFmpegError as error:
-        return not isinstance(error, av.error.PatchWelcomeError)
-    except ValueError:
-        return False
-    return True

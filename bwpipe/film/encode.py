@@ -105,7 +105,7 @@ def configure(context: VideoCodecContext, film: Film, encoding: Encoding) -> Non
     if film.sample_aspect:
         context.sample_aspect_ratio = film.sample_aspect
     code_fields(context, film.fields)
-    context.options = encoder_options(encoding)
+    context.options = encoder_options(encoding, film.light)
 
 
 def refused(encoding: Encoding, error: av.error.FFmpegError) -> MediaError:

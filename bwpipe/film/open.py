@@ -20,6 +20,7 @@ from bwpipe.film import FULL, ColourTags, Film, Track, colour_tags, luma_weights
 from bwpipe.film.carry import MUXERS, takes
 from bwpipe.film.fields import field_order
 from bwpipe.film.index import WAY, Index, read_index
+from bwpipe.film.light import light_of
 from bwpipe.film.pixels import layout, luma_plane
 from bwpipe.film.read import packets, pictures
 from bwpipe.frame import Matrix
@@ -103,6 +104,7 @@ def open_film(path: Path, name: PurePosixPath, *, max_pixels: int, scans: Scans 
             chapters=len(container.chapters()),
             metadata=(dict(container.metadata), dict(stream.metadata)),
             faults=index.faults,
+            light=light_of(first),
         )
 
 

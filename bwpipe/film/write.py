@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from bwpipe.errors import MediaError
 from bwpipe.film import Film, open_container
 from bwpipe.film.carry import Carried, kept
-from bwpipe.film.codec import Encoding, container_for, encoder
+from bwpipe.film.codec import Encoding, encoder
+from bwpipe.film.containers import container_for
 from bwpipe.film.decoding import decoding_times
 from bwpipe.film.encode import configure, refused
 from bwpipe.film.fragment import Fragment
@@ -110,19 +111,24 @@ class FilmWriter:
             MediaError: They don't fit together or are damaged, or the container refuses them.
             OSError: A file can't be read or written.
         """
-        decoded = iter(self._decoding_times(paths))
-        end = Fraction(0)
+        decoded = self._decoding_times(paths)
+        number, start, end = 0, int(self._film.times[-1]), 0
         for path in paths:
             with closing(Fragment(path)) as fragment:
                 for coded in fragment.packets():
                     packet = Packet(fragment.data(coded))
                     packet.stream, packet.time_base = self._picture, self._film.time_base
-                    packet.pts, packet.dts, packet.duration = coded.pts, int(next(decoded)), coded.duration
+                    packet.pts, packet.dts, packet.duration = coded.pts, int(decoded[number]), coded.duration
                     packet.is_keyframe = coded.key
+                    number, start, end = number + 1, min(start, coded.pts), max(end, coded.pts + coded.duration)
+                    if number == len(decoded) and self._container.muxer in {"mp4", "mov"}:
+                        # who reads it takes the sum of the distances of decoding times for the length of the film: so it
+                        # should be also where another packet is shown last, and not as long as the others
+                        missing = end - start - int(decoded[-1] - decoded[0])
+                        packet.duration = max(coded.duration, min(missing, end - coded.pts))
                     self._mux(self._carried.until(packet.dts * packet.time_base))
                     self._mux([packet])
-                    end = max(end, (coded.pts + coded.duration) * self._film.time_base)
-        self._mux(self._carried.until(None if self._whole else end))
+        self._mux(self._carried.until(None if self._whole else end * self._film.time_base))
 
     def close(self) -> None:
         """Finish the file. Raises MediaError, OSError."""

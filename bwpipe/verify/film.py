@@ -11,6 +11,7 @@ from bwpipe.film.read import read_film
 from bwpipe.frame import Unit
 from bwpipe.provenance import read_note
 from bwpipe.verify import Limits, Verdict
+from bwpipe.verify.light import compare_light
 from bwpipe.verify.luma import LumaTally
 from bwpipe.verify.streams import compare_streams
 from bwpipe.verify.tags import compare_chapters, compare_form, compare_tags
@@ -40,6 +41,7 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     if trial:
         verdict.remarks.append(f"only the first {asked} frames were asked for, so only these are compared")
     compare_form(before, after, verdict)
+    compare_light(before, after, verdict)
     _frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
     streams = read_streams(before), read_streams(after)
     _duration(unit, before, after, streams[1].end, verdict)

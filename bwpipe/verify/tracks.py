@@ -34,7 +34,7 @@ class Copy:
         whole: Of all payloads in a row: some containers cut plain samples into packets of another size.
         each: A short hash of each packet's payload.
         times: When each packet is shown.
-        last: How long the last one is.
+        lasting: How long, in the same units; 0 where the file does not say.
         rising: Whether the times of decoding rise, as they should.
     """
 
@@ -45,7 +45,7 @@ class Copy:
     whole: Any = field(default_factory=lambda: blake2b(digest_size=16))
     each: bytearray = field(default_factory=bytearray)
     times: "array[int]" = field(default_factory=lambda: array("q"))
-    last: int = 0
+    lasting: "array[int]" = field(default_factory=lambda: array("q"))
     rising: bool = True
     _decoded: int = -(2**63)
 
@@ -74,7 +74,7 @@ class Copy:
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None:
             self.times.append(time)
-            self.last = packet.duration or 0
+            self.lasting.append(packet.duration or 0)
         if packet.dts is not None:
             self.rising = self.rising and packet.dts > self._decoded
             self._decoded = packet.dts
