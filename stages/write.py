@@ -15,7 +15,7 @@ from bwpipe.draft import Draft
 from bwpipe.enlarge import enlarge
 from bwpipe.film import Film
 from bwpipe.film.changes import changes
-from bwpipe.film.codec import Encoding, check_encoding, chroma_grid
+from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, coded_depth
 from bwpipe.film.containers import container_for
 from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.write import FilmWriter
@@ -47,9 +47,11 @@ class Write(Sink):
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     """Of JPEG pictures that were none before. One that was keeps its own quality, or better."""
     codec: str = "h264"
-    """How films are coded: `h264`, `h265`, `av1`, `ffv1` (lossless), or another encoder of FFmpeg's."""
+    """How films are coded: `h264`, `h265`, `av1`, `prores`, `ffv1` (lossless), `h264_nvenc`, `hevc_nvenc` and `av1_nvenc` on
+    NVIDIA's chips, or another encoder of FFmpeg's."""
     crf: Annotated[float, Field(ge=0)] | None = None
-    """Constant rate factor of films, lower is better and larger; visually lossless by default."""
+    """Constant rate factor of films, or what the encoder has for it (`cq` of NVENC); lower is better and larger; visually
+    lossless by default."""
     preset: str | None = None
     """The encoder's own word for how much time it takes; `medium` by default."""
     pix_fmt: str | None = None
@@ -203,12 +205,13 @@ class _FilmTarget:
 
     def __init__(self, writer: SegmentWriter, film: Film, encoding: Encoding) -> None:
         self._writer, self._film = writer, film
-        self._grid = chroma_grid(film, encoding)
+        self._grid, self._depth = chroma_grid(film, encoding), coded_depth(film, encoding)
         self.close, self.abandon = writer.close, writer.abandon
 
     def write(self, frame: Frame) -> None:
         film = self._film
-        chroma = codes(_enlarged(frame, (self._grid.height, self._grid.width)), film.matrix, film.depth, film.levels)
+        black, white = (level << (self._depth - film.depth) for level in film.levels)
+        chroma = codes(_enlarged(frame, (self._grid.height, self._grid.width)), film.matrix, self._depth, (black, white))
         if frame.pts is None:
             raise MediaError(f"frame {frame.index} has no time")
         self._writer.write(frame.luma, chroma, frame.pts, frame.duration)

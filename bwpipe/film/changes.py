@@ -28,6 +28,8 @@ def changes(film: Film, encoding: Encoding) -> Iterator[str]:
     finer = layout(pix_fmt).chroma == (0, 0) and layout(film.pix_fmt).chroma != (0, 0)
     if finer and (film.width % 2 or film.height % 2) and not encoding.pix_fmt:
         yield f"it becomes {pix_fmt}, which not every player shows: {encoding.codec} needs that for an odd size"
+    if (depth := layout(pix_fmt).depth) > film.depth:
+        yield f"its samples of {film.depth} bits are held in {depth}, each with zeros below"
     if film.fields and encoder(encoding.codec).name not in _WITH_FIELDS:
         yield f"its interlaced lines are kept, but {encoding.codec} can't mark frames as such: only the container says so"
     if loses_aspect(film, encoding, container):

@@ -15,24 +15,34 @@ import cv2
 from av.codec.codec import Codec, UnknownCodecError, codecs_available
 
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.film import Film
+from bwpipe.film import FULL, LIMITED, Film
 from bwpipe.film.light import UNKNOWN, Light, light_options
 from bwpipe.film.pixels import layout
 
-_ALIASES = {"h265": "hevc", "av1": "libsvtav1"}
+_ALIASES = {"h265": "hevc", "av1": "libsvtav1", "prores": "prores_ks"}
 _DEFAULTS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "17", "preset": "medium"},
     "libx265": {"crf": "20", "preset": "medium"},
     "libsvtav1": {"crf": "23", "preset": "6"},
     "ffv1": {"level": "3", "slicecrc": "1"},
+    "prores_ks": {"vendor": "apl0"},  # Apple's programs want to read their own name; the profile follows the pixel format
+    "h264_nvenc": {"preset": "p5", "tune": "hq", "rc": "vbr", "cq": "18"},
+    "hevc_nvenc": {"preset": "p5", "tune": "hq", "rc": "vbr", "cq": "20"},
+    "av1_nvenc": {"preset": "p5", "rc": "vbr", "cq": "24"},
 }
-"""Visually lossless for those that are not lossless."""
+"""Visually lossless for those that are not lossless; of NVIDIA's chips nothing was measured."""
+_QUALITIES = {"_nvenc": "cq"}
+"""What encoders whose names end so have instead of a constant rate factor."""
 _EVEN = frozenset({"libx264", "libx265"})
 """Encoders that refuse subsampled chroma where it does not divide the size."""
+_OF_422 = frozenset({"prores_ks"})
+"""Encoders without 4:2:0 that are for 4:2:2: 4:4:4 makes another, far larger kind of file."""
 _DEVICES = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
 """How encoders are called that need a device."""
 _AVX512 = 256
 """OpenCV's number for AVX-512 as of Skylake."""
+_DEPTHS = (10, 12, 16)
+"""Bits of a sample that an encoder may have."""
 _GRIDS: dict[tuple[int, int], tuple[str, ...]] = {
     (0, 0): ("yuv444p", "yuv422p", "yuv420p"),
     (0, 1): ("yuv440p", "yuv444p", "yuv422p", "yuv420p"),
@@ -49,8 +59,8 @@ class Encoding:
     """How films are to be coded.
 
     Attributes:
-        codec: "h264", "h265", "ffv1" (lossless) or any encoder that PyAV has.
-        crf: Constant rate factor, lower is better and larger; None for visually lossless.
+        codec: "h264", "h265", "av1", "prores", "ffv1" (lossless) or any encoder that PyAV has.
+        crf: Constant rate factor, or what the encoder has for it; lower is better and larger; None for visually lossless.
         preset: The encoder's own word for its pace; None for "medium".
         pix_fmt: FFmpeg's name of the pixel format; None for the source's chroma grid and depth, 4:2:0 where it has no chroma.
         threads: Of the encoder. They change what x264 writes, so the number does not follow that of the cores; with 4, files
@@ -90,7 +100,7 @@ def check_encoding(encoding: Encoding) -> None:
     names = sorted({option.name for option in (*known.generic, *known.private)})
     asked = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
     for name in (*asked, *encoding.options):
-        if name not in names:
+        if (_quality(codec.name) if name == "crf" else name) not in names:
             raise UsageError(f"the encoder {codec.name} has no option {name!r}{_near(name, names)}")
     formats = [form.name for form in codec.video_formats or ()]
     if encoding.pix_fmt is not None and formats and encoding.pix_fmt not in formats:
@@ -103,6 +113,11 @@ def check_encoding(encoding: Encoding) -> None:
         except av.error.FFmpegError as error:
             reason = "needs a device that is not here" if codec.name.endswith(_DEVICES) else "does not take these options"
             raise UsageError(f"the encoder {codec.name} {reason}; change `codec` or its options") from error
+
+
+def _quality(codec: str) -> str:
+    """What an encoder calls its constant rate factor."""
+    return next((option for end, option in _QUALITIES.items() if codec.endswith(end)), "crf")
 
 
 @cache
@@ -136,7 +151,7 @@ def encoder_options(encoding: Encoding, light: Light = UNKNOWN) -> dict[str, str
     name = encoder(encoding.codec).name
     options = dict(_DEFAULTS.get(name, {}))
     if encoding.crf is not None:
-        options["crf"] = f"{encoding.crf:g}"
+        options[_quality(name)] = f"{encoding.crf:g}"
     if encoding.preset is not None:
         options["preset"] = encoding.preset
     options.update(encoding.options)
@@ -155,22 +170,32 @@ def encoder_options(encoding: Encoding, light: Light = UNKNOWN) -> dict[str, str
 
 
 def pixel_format(film: Film, encoding: Encoding) -> str:
-    """The pixel format that a film is written in: on its own chroma grid where the encoder can, never of another depth.
+    """The pixel format that a film is written in: on its own chroma grid and of its own depth where the encoder can.
 
-    Raises MediaError where there is none.
+    Where the encoder has no such depth it may be a greater one, of a film in limited range: its codes are the film's, shifted,
+    and nothing is lost. Raises MediaError where there is none.
     """
     codec = encoder(encoding.codec)
     formats = [form.name for form in codec.video_formats or ()]
-    suffix = f"{film.depth}le" if film.depth > 8 else ""
-    wanted = [encoding.pix_fmt] if encoding.pix_fmt else [f"{name}{suffix}" for name in _GRIDS[layout(film.pix_fmt).chroma]]
-    for name in wanted:
+    names = _GRIDS[layout(film.pix_fmt).chroma]
+    if codec.name in _OF_422:
+        names = tuple(sorted(names, key=lambda name: name == "yuv444p")) if names[0] != "yuv444p" else names
+    deeper = [depth for depth in _DEPTHS if depth > film.depth and film.tags.range == LIMITED]
+    wanted = [f"{name}{f'{depth}le' * (depth > 8)}" for depth in (film.depth, *deeper) for name in names]
+    for name in [encoding.pix_fmt] if encoding.pix_fmt else wanted:
         form = layout(name)
-        holds = form.kind == "yuv" and form.plain == name and form.depth == film.depth and (not formats or name in formats)
+        holds = form.kind == "yuv" and form.plain == name and (not formats or name in formats)
         odd = film.width % (1 << form.chroma[0]) or film.height % (1 << form.chroma[1])
-        if holds and not (odd and codec.name in _EVEN):
+        if holds and form.depth in (film.depth, *deeper) and not (odd and codec.name in _EVEN):
             return name
-    size = f"{film.width}x{film.height} with {film.depth} bits"
-    raise MediaError(f"{codec.name} can't hold frames of {size} as {' or '.join(wanted)}: choose another `codec`, such as ffv1")
+    size = f"{film.width}x{film.height} with {film.depth} bits{' in full range' * (film.tags.range == FULL)}"
+    tried = " or ".join([encoding.pix_fmt] if encoding.pix_fmt else wanted[: len(names)])
+    raise MediaError(f"{codec.name} can't hold frames of {size} as {tried}: choose another `codec`, such as ffv1")
+
+
+def coded_depth(film: Film, encoding: Encoding) -> int:
+    """Bits of a sample in the output: as many as the film has, or more. Raises MediaError."""
+    return layout(pixel_format(film, encoding)).depth
 
 
 def chroma_grid(film: Film, encoding: Encoding) -> ChromaGrid:

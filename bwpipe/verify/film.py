@@ -7,6 +7,7 @@ from av.codec.codec import Codec
 
 from bwpipe.film import Film
 from bwpipe.film.deinterlace import of_one_moment
+from bwpipe.film.pixels import deepened
 from bwpipe.film.read import read_film
 from bwpipe.frame import Unit
 from bwpipe.provenance import read_note
@@ -14,7 +15,7 @@ from bwpipe.verify import Limits, Verdict
 from bwpipe.verify.light import compare_light
 from bwpipe.verify.luma import LumaTally
 from bwpipe.verify.streams import compare_streams
-from bwpipe.verify.tags import compare_chapters, compare_form, compare_tags
+from bwpipe.verify.tags import compare_chapters, compare_form, compare_tags, holds_shifted
 from bwpipe.verify.times import Clock, Pairing, tolerance
 from bwpipe.verify.tracks import read_streams
 
@@ -69,13 +70,14 @@ def _frames(
     pairing = Pairing(
         clock, clock.ticks(before.times[: unit.stop], before.time_base), clock.ticks(after.times, after.time_base)
     )
-    tally = LumaTally(before.depth, limits)
-    comparable = (before.width, before.height, before.depth) == (after.width, after.height, after.depth)
+    tally = LumaTally(after.depth, limits)
+    alike = before.depth == after.depth or holds_shifted(before, after)
+    comparable = alike and (before.width, before.height) == (after.width, after.height)
     known, wrong = list(before.faults), list(after.faults)
     pairs = pairing.pairs(read_film(unit, warn=known.append), read_film(Unit(after), warn=wrong.append))
     for one, other in pairs:
         if comparable:
-            tally.take(one.index, one.luma, other.luma)
+            tally.take(one.index, deepened(one.luma, before.depth, after.depth), other.luma)
         tick()
     verdict.facts["frames"] = {
         "input": pairing.before,

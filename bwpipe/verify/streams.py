@@ -29,7 +29,12 @@ _BOTH = (
     | Disposition.descriptions
     | Disposition.attached_pic
 )
-_IN_MATROSKA, _IN_MP4 = _BOTH | Disposition.original, _BOTH | Disposition.captions
+_PLACES = {
+    "matroska": _BOTH | Disposition.original,
+    "webm": _BOTH | Disposition.original,
+    "mp4": _BOTH | Disposition.captions,
+    "mov": Disposition.default | Disposition.attached_pic,
+}
 """The dispositions that a container has a place for."""
 
 
@@ -163,7 +168,7 @@ def _language(copy: Copy) -> str:
 def _of_disposition(what: str, was: Disposition, now: Disposition, made: Film, verdict: Verdict) -> Iterator[str]:
     """What became of a stream's dispositions; those that the output's container has no place for are a remark."""
     lost = was & ~now
-    no_place = lost & ~(_IN_MATROSKA if "matroska" in made.container else _IN_MP4)
+    no_place = lost & ~_PLACES.get(_muxer(made), _BOTH)
     if no_place:
         verdict.remarks.append(
             f"{what} dispositions {dispositions(no_place)} are lost: {made.path.suffix} has no place for them"
