@@ -147,7 +147,7 @@ def _streams(film: Film, path: Path) -> Iterator[str]:
     """What became of a film's other streams in a trial."""
     if not film.tracks:
         return
-    made = open_film(path, PurePosixPath(path.name), max_pixels=sys.maxsize)
+    made = open_film(path, PurePosixPath(path.name), max_pixels=sys.maxsize, picture=film.picture)
     verdict = Verdict(film.path, path, "film")
     compare_streams(read_streams(film), read_streams(made), made, tolerance(film, made), verdict, trial=True)
     each = verdict.facts["streams"]["each"]

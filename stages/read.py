@@ -34,6 +34,9 @@ class Read(Source):
     """A file, a folder, or a pattern such as `scans/**/*.tif`; from the current folder."""
     frames: Count | None = None
     """Read this many frames of each film only, for a trial."""
+    picture: Count | None = None
+    """Which picture of a film with several is coloured, counted from 1; the others are copied. By default it is the first of
+    those that are marked as default, if any is. To colour another one too, run a graph with this option over the output."""
     deinterlace: Literal["off", "bwdif"] = "off"
     """What becomes of films whose frames have lines of two moments: `off` keeps them so, and marked so; `bwdif` makes each
     frame one of a single moment, by FFmpeg's filter, which changes its luma. Networks are shown one moment in any case."""
@@ -68,7 +71,7 @@ class Read(Source):
                 if sniff(head):
                     yield Unit(open_picture(path, name, max_pixels=self.max_pixels))
                 elif films.sniff(path):
-                    film = open_film(path, name, max_pixels=self.max_pixels, scans=self._scans)
+                    film = open_film(path, name, max_pixels=self.max_pixels, picture=self.picture, scans=self._scans)
                     yield Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
                 elif alone or self._looks_like_media(name):
                     yield Broken(path, name, "it is no picture or film of a kind that can be read; convert it first")

@@ -43,13 +43,16 @@ _ORIENTATIONS = {
 """EXIF's numbers for the signs of a display matrix's a, b, c, d, where (x, y) is shown at (ax + cy, bx + dy)."""
 
 
-def open_film(path: Path, name: PurePosixPath, *, max_pixels: int, scans: Scans | None = None) -> Film:
+def open_film(
+    path: Path, name: PurePosixPath, *, max_pixels: int, picture: int | None = None, scans: Scans | None = None
+) -> Film:
     """What is known of a film before its frames are read. Reads all of its packets, decodes about 32 frames.
 
     Args:
         path: The file, absolute.
         name: Its place below the folder that is read.
         max_pixels: Refuse larger frames before any is decoded.
+        picture: Which of its moving pictures, counted from 1; None for the first that is marked as default, else the first.
         scans: Knows of packets that were read before, so that it need not be done again.
 
     Raises:
@@ -58,11 +61,11 @@ def open_film(path: Path, name: PurePosixPath, *, max_pixels: int, scans: Scans 
 
     def read_through() -> bytes:
         with open_container(path) as container:
-            return read_index(container, _picture(container, max_pixels)).packed()
+            return read_index(container, _picture(container, max_pixels, picture)).packed()
 
-    index = Index.unpacked((scans or Scans()).find(path, WAY, read_through))
+    index = Index.unpacked((scans or Scans()).find(path, f"{WAY}, picture {picture or 'as marked'}", read_through))
     with open_container(path) as container:
-        stream = _picture(container, max_pixels)
+        stream = _picture(container, max_pixels, picture)
         looks = _look(container, stream, index)
         first = next(looks, None)
         if first is None or stream.time_base is None:
@@ -108,8 +111,10 @@ def open_film(path: Path, name: PurePosixPath, *, max_pixels: int, scans: Scans 
         )
 
 
-def _picture(container: InputContainer, max_pixels: int) -> VideoStream:
-    stream = picture_stream(container)
+def _picture(container: InputContainer, max_pixels: int, number: int | None) -> VideoStream:
+    stream = picture_stream(container, number)
+    if stream is None and number:
+        raise MediaError(f"it holds no moving picture number {number}; set `picture` to a lower one, or leave it out")
     if stream is None:
         raise MediaError("it holds no moving picture")
     if stream.codec_context is None:

@@ -176,7 +176,7 @@ def _keys_before(film: Film, first: int) -> Iterator[int | None]:
 def _decode(film: Film, key: int | None) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decode from a key frame on; each frame comes with its place in the film, rising."""
     with open_container(film.path) as container:
-        stream = picture_stream(container)
+        stream = picture_stream(container, film.picture)
         if stream is None:
             raise MediaError("it has changed since it was opened")
         coded = packets(container, stream, key)

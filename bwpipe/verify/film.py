@@ -1,5 +1,6 @@
 """Compares a film with the one that was made of it."""
 
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -7,6 +8,7 @@ from av.codec.codec import Codec
 
 from bwpipe.film import Film
 from bwpipe.film.deinterlace import of_one_moment
+from bwpipe.film.open import open_film
 from bwpipe.film.pixels import deepened
 from bwpipe.film.read import read_film
 from bwpipe.frame import Unit
@@ -34,6 +36,8 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     """
     verdict = Verdict(before.path, after.path, "film")
     told, provenance = read_note(after.metadata[0])
+    if provenance and provenance.picture:
+        before, after = (_with_picture(film, provenance.picture) for film in (before, after))
     if provenance and provenance.deinterlaced:
         before = of_one_moment(before)
     asked = provenance.frames if provenance else None
@@ -59,6 +63,13 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     if provenance:
         verdict.facts["provenance"] = {"version": provenance.version, "stages": list(provenance.stages)}
     return verdict
+
+
+def _with_picture(film: Film, number: int) -> Film:
+    """The film, of which another picture may have been opened, with the one of that number, counted from 1."""
+    if film.picture == number:
+        return film
+    return open_film(film.path, film.name, max_pixels=sys.maxsize, picture=number)
 
 
 def _frames(

@@ -108,7 +108,7 @@ class Streams:
 def read_streams(film: Film) -> Streams:
     """Read all packets of a film's other streams, one after another. Raises MediaError."""
     with open_container(film.path) as container:
-        picture = picture_stream(container)
+        picture = picture_stream(container, film.picture)
         if picture is None:
             raise MediaError("it has changed since it was opened")
         chapters = list(container.chapters())
