@@ -7,6 +7,7 @@ from typing import Any
 from bwpipe.network import Checkpoint, networks
 from bwpipe.scoring.names import FIGURES
 from bwpipe.training import goals
+from bwpipe.training.options import TrainingOptions
 
 _PARTS = {"data", "history", "figures", "grey", "by_folder", "protocol", "hues"}
 """What a training says that has a place of its own in the card."""
@@ -48,7 +49,7 @@ This card is written from what the checkpoint says of itself.
 
 ## Epochs
 
-Measured on pictures that were not trained on, in the size that was trained at; they chose the best epoch.
+Measured on pictures that were not trained on, in the size that was trained at. {_chosen(told)}
 
 {_table({key: [epoch.get(key, "") for epoch in history] for key in history[0]})}
 
@@ -71,6 +72,13 @@ def _figures(told: Mapping[str, Any]) -> str:
         }
     )
     return f"{protocol}\n\n{table}"
+
+
+def _chosen(told: Mapping[str, Any]) -> str:
+    """Which epoch's weights these are, and why."""
+    goal = told["options"].get("goal", TrainingOptions().goal)
+    why = "the last" if goal == "epoch" else f"the best by `{goal}`"
+    return f"The weights are those of epoch {told['best_epoch']}, {why}."
 
 
 def _list(told: Mapping[str, Any]) -> str:
