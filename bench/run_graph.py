@@ -175,12 +175,12 @@ def lines(frames: int, repeat: int) -> Iterator[str]:
         yield f"{'default graph':18} {walls['default']:7.2f} s       {frames / walls['default']:6.1f} frames/s"
         yield f"{'without steadying':18} {walls['run']:7.2f} s       {frames / walls['run']:6.1f} frames/s"
         yield f"{'one loop':18} {walls['loop']:7.2f} s       {frames / walls['loop']:6.1f} frames/s"
-        yield f"without steadying, over CPU seconds of its stages / cores   {walls['run'] / bound:5.2f}   (at most 1.25)"
-        yield f"one loop over that                                          {walls['loop'] / walls['run']:5.2f}   (at least 1.4)"
+        yield f"without steadying, over its stages / cores       {walls['run'] / bound:5.2f}   (at most 1.25)"
+        yield f"one loop over that                               {walls['loop'] / walls['run']:5.2f}   (at least 1.4)"
         make_film(long_film, 10 * frames)
         short, long = peak_memory(film), peak_memory(long_film)
         yield f"peak memory of {frames} and {10 * frames} frames, default graph   {short:.0f} and {long:.0f} MiB"
-        yield f"peak memory, ten times as long over short                   {long / short:5.2f}   (at most 1.05)"
+        yield f"peak memory, ten times as long over short        {long / short:5.2f}   (at most 1.05)"
 
 
 def main() -> None:
