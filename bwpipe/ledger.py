@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +128,9 @@ class Ledger:
             return now is not None and self._digest(unit.path, now) == entry.digest
         return False
 
-    def keep(self, unit: Unit, draft: Draft, recipe: str, source: Stamp | None) -> None:
+    def keep(
+        self, unit: Unit, draft: Draft, recipe: str, source: Stamp | None, tick: Callable[[], None] = lambda: None
+    ) -> None:
         """Give a finished file its final name, and remember it.
 
         It is remembered first, with what its stamp will be: a run that is killed in between leaves an entry whose file is
@@ -139,6 +141,7 @@ class Ledger:
             draft: The file.
             recipe: How it was made.
             source: The input's stamp before it was read.
+            tick: Called while the input is read once more, for its digest; what it raises ends the work.
 
         Raises:
             MediaError: The input is not what it was then.
@@ -148,7 +151,7 @@ class Ledger:
         if source is None or stamp(unit.path) != source:
             raise MediaError("it changed while it was read; run again")
         status = draft.settle()
-        entry = _Entry(recipe, source, self._digest(unit.path, source), Stamp(status.st_size, status.st_mtime_ns))
+        entry = _Entry(recipe, source, self._digest(unit.path, source, tick), Stamp(status.st_size, status.st_mtime_ns))
         key = self._key(unit, draft.target)
         with self._opened() as file:
             self._entries[key] = entry
@@ -174,10 +177,10 @@ class Ledger:
             if os.fsencode(path.relative_to(self.folder)) not in self._names:
                 path.unlink()
 
-    def _digest(self, path: Path, now: Stamp) -> str:
+    def _digest(self, path: Path, now: Stamp, tick: Callable[[], None] = lambda: None) -> str:
         """The digest of an input whose stamp is known: read once, however many segments it has. Raises OSError."""
         if (path, now) not in self._digests:
-            self._digests[path, now] = digest(path)
+            self._digests[path, now] = digest(path, tick)
         return self._digests[path, now]
 
     def keep_failure(self, path: Path, error: str) -> None:

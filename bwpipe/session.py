@@ -196,7 +196,7 @@ class _Session:
     def _keep(self, node: Node, unit: Unit, draft: Draft) -> None:
         assert isinstance(node.stage, Sink)
         ledger, recipe = self._ledgers[node.stage.folder], self._plan.recipes[node.id][unit]
-        ledger.keep(unit, draft, recipe, self._plan.stamps[unit])
+        ledger.keep(unit, draft, recipe, self._plan.stamps[unit], self._run.raise_if_stopped)
         target = node.stage.target(unit)
         if draft.target != target:
             self._tell("segment", path=str(unit.path), part=unit.part, output=str(target))

@@ -36,7 +36,7 @@ def _pattern(text: str) -> str:
 class Write(Sink):
     """Writes pictures and films in colour: luma and all else of the file kept, in a tree that mirrors the input's."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     path: NoEffect[Path]
     """The folder for the output; created if missing."""

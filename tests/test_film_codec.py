@@ -42,7 +42,15 @@ def test_an_encoding_that_does_not_exist_is_refused_with_the_nearest(text: str) 
 
 
 @pytest.mark.parametrize(
-    "encoding", [Encoding(), Encoding(codec="h265", crf=20, preset="fast"), FFV1, Encoding(codec="libvpx-vp9", crf=30)]
+    "encoding",
+    [
+        Encoding(),
+        Encoding(codec="h265", crf=20, preset="fast"),
+        Encoding(codec="av1", crf=30, preset="10"),
+        FFV1,
+        PRORES,
+        Encoding(codec="libvpx-vp9", crf=30),
+    ],
 )
 def test_an_encoding_that_exists_is_not_refused(encoding: Encoding) -> None:
     check_encoding(encoding)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from fractions import Fraction
 from functools import cache
 from operator import itemgetter
 from types import MappingProxyType
@@ -107,6 +108,7 @@ def check_encoding(encoding: Encoding) -> None:
         raise UsageError(f"the encoder {codec.name} has no pixel format {encoding.pix_fmt!r}{_near(encoding.pix_fmt, formats)}")
     if asked or encoding.options or codec.name.endswith(_DEVICES):
         context.width, context.height, context.pix_fmt = 352, 288, encoding.pix_fmt or next(iter(formats), "yuv420p")
+        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # SVT-AV1 refuses anything without
         context.options = encoder_options(encoding)
         try:
             context.open()
