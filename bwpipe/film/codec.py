@@ -179,9 +179,10 @@ def pixel_format(film: Film, encoding: Encoding) -> str:
     """
     codec = encoder(encoding.codec)
     formats = [form.name for form in codec.video_formats or ()]
-    names = _GRIDS[layout(film.pix_fmt).chroma]
-    if codec.name in _OF_422:
-        names = tuple(sorted(names, key=lambda name: name == "yuv444p")) if names[0] != "yuv444p" else names
+    grid = layout(film.pix_fmt).chroma
+    names = _GRIDS[grid]
+    if codec.name in _OF_422 and grid != (0, 0):
+        names = tuple(sorted(names, key=lambda name: name == "yuv444p"))
     deeper = [depth for depth in _DEPTHS if depth > film.depth and film.tags.range == LIMITED]
     wanted = [f"{name}{f'{depth}le' * (depth > 8)}" for depth in (film.depth, *deeper) for name in names]
     for name in [encoding.pix_fmt] if encoding.pix_fmt else wanted:
