@@ -9,7 +9,7 @@ from bwpipe.scoring.names import FIGURES
 from bwpipe.training import goals
 from bwpipe.training.options import TrainingOptions
 
-_PARTS = {"data", "history", "scores"}
+_PARTS = {"data", "history", "scores", "figures", "grey", "by_folder", "protocol", "hues"}
 """What a training says that has a place of its own in the card."""
 _EACH = ("rgb_mse", "ciede2000", "chroma_correlation", "colourfulness", "colourfulness_truth")
 """The figures that the card has of each folder, too."""
@@ -61,7 +61,7 @@ Measured on pictures that were not trained on, in the size that was trained at. 
 
 def _figures(told: Mapping[str, Any]) -> str:
     """What each `score` measured, and what its figures are."""
-    scores = told.get("scores", [])
+    scores = told.get("scores", [told] if "figures" in told else [])  # once there was one at most, not in a list
     if not scores:
         return "Not scored."
     used = {name for score in scores for name in score["figures"]}
@@ -81,7 +81,8 @@ def _score(score: Mapping[str, Any]) -> str:
     parts = [f"### {_cell(score['protocol']['set'])}", _table(whole)]
     if len(rows) > 1:
         each = {name: [row["figures"].get(name, "") for row in rows.values()] for name in _EACH}
-        parts.append(_table({"folder": list(rows), "pictures": [row["pictures"] for row in rows.values()], **each}))
+        counts = [score["protocol"]["pictures"], *(row["pictures"] for row in score["by_folder"].values())]
+        parts.append(_table({"folder": list(rows), "pictures": counts, **each}))
     return "\n\n".join([*parts, _list(score["protocol"])])
 
 
