@@ -12,6 +12,7 @@ from bwpipe.execution import Run
 from bwpipe.frame import Broken, Unit
 from bwpipe.ports import Needs, Ports, item_of
 from bwpipe.registry import Registry
+from bwpipe.scans import Scans
 from bwpipe.segments import fragment_path
 from bwpipe.stamp import Stamp
 
@@ -88,6 +89,9 @@ class Source(Stage):
     workers: NoEffect[Count] = 1
     """How many pictures are read at a time; a film is read by one."""
 
+    def remember(self, scans: Scans) -> None:
+        """Called before `units`: where what takes long to be found in an input can be kept for the next start."""
+
     @abstractmethod
     def units(self) -> Iterator[Unit | Broken]:
         """All there is to read, in a lasting order, from the files' headers alone. Raises UsageError."""
@@ -129,8 +133,7 @@ class BatchMap(Stage):
     def apply(self, items: Any) -> Any:
         """Make a list of as many items, in the same order.
 
-        When it raises, the items are tried one by one, and what a single one raises fails its unit; upon MemoryError the
-        batch is halved; RunAborted ends the run.
+        If it raises, items are tried singly: one's error fails its unit. MemoryError halves the batch; RunAborted ends the run.
         """
 
     def key(self, item: Any) -> Any:
@@ -164,15 +167,12 @@ class Gather(Stage):
     def ready(self, units: Mapping[Unit, Stamp | None], recipe: Sequence[Mapping[str, Any]]) -> Any:
         """What `gather` would make, if it is known already; None, as here, if it is to be gathered.
 
-        Asked once in a run, after `setup` and before anything is read. Where it gives a thing, `gather` is not called, and
-        the stages that only feed this one are not started.
+        Asked once in a run, after `setup` and before anything is read; raises UsageError. Where it gives a thing, `gather` is
+        not called, and the stages that only feed this one are not started.
 
         Args:
             units: All that would be read, in order, each with its file's stamp from before; None if that was gone by then.
             recipe: What `Stage.recipe` says of each stage from the source to this one: with the units, all it depends on.
-
-        Raises:
-            UsageError: The inputs or options are wrong.
         """
         return None
 

@@ -7,9 +7,12 @@ from typing import Any
 from bwpipe.network import Checkpoint, networks
 from bwpipe.scoring.names import FIGURES
 from bwpipe.training import goals
+from bwpipe.training.options import TrainingOptions
 
-_PARTS = {"data", "history", "figures", "grey", "by_folder", "protocol", "hues"}
+_PARTS = {"data", "history", "scores", "figures", "grey", "by_folder", "protocol", "hues"}
 """What a training says that has a place of its own in the card."""
+_EACH = ("rgb_mse", "ciede2000", "chroma_correlation", "colourfulness", "colourfulness_truth")
+"""The figures that the card has of each folder, too."""
 
 
 def card(name: str, checkpoint: Checkpoint) -> str:
@@ -48,7 +51,7 @@ This card is written from what the checkpoint says of itself.
 
 ## Epochs
 
-Measured on pictures that were not trained on, in the size that was trained at; they chose the best epoch.
+Measured on pictures that were not trained on, in the size that was trained at. {_chosen(told)}
 
 {_table({key: [epoch.get(key, "") for epoch in history] for key in history[0]})}
 
@@ -57,20 +60,37 @@ Measured on pictures that were not trained on, in the size that was trained at; 
 
 
 def _figures(told: Mapping[str, Any]) -> str:
-    """What `score` measured."""
-    if "figures" not in told:
+    """What each `score` measured, and what its figures are."""
+    scores = told.get("scores", [told] if "figures" in told else [])  # once there was one at most, not in a list
+    if not scores:
         return "Not scored."
-    figures, grey = told["figures"], told["grey"]
-    protocol = _list(told["protocol"])
-    table = _table(
-        {
-            "figure": list(figures),
-            "guess": list(figures.values()),
-            "grey": [grey.get(key, "") for key in figures],
-            "what it is": [FIGURES.get(key, "") for key in figures],
-        }
-    )
-    return f"{protocol}\n\n{table}"
+    used = {name for score in scores for name in score["figures"]}
+    said = {name: text for name, text in FIGURES.items() if name in used}
+    return "\n\n".join([*map(_score, scores), "What the figures are:", _list(said)])
+
+
+def _score(score: Mapping[str, Any]) -> str:
+    """The protocol of a score, its figures beside grey's, and those of each folder."""
+    grey = score["grey"]
+    rows = {"all": score, **(score["by_folder"] if len(score["by_folder"]) > 1 else {})}
+    whole = {
+        "figure": list(score["figures"]),
+        "guess": list(score["figures"].values()),
+        "grey": [grey.get(name, "") for name in score["figures"]],
+    }
+    parts = [f"### {_cell(score['protocol']['set'])}", _table(whole)]
+    if len(rows) > 1:
+        each = {name: [row["figures"].get(name, "") for row in rows.values()] for name in _EACH}
+        counts = [score["protocol"]["pictures"], *(row["pictures"] for row in score["by_folder"].values())]
+        parts.append(_table({"folder": list(rows), "pictures": counts, **each}))
+    return "\n\n".join([*parts, _list(score["protocol"])])
+
+
+def _chosen(told: Mapping[str, Any]) -> str:
+    """Which epoch's weights these are, and why."""
+    goal = told["options"].get("goal", TrainingOptions().goal)
+    why = "the last" if goal == "epoch" else f"the best by `{goal}`"
+    return f"The weights are those of epoch {told['best_epoch']}, {why}."
 
 
 def _list(told: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 PACKAGES = (
     "bwpipe", "torch", "torchvision", "av", "opencv-python", "pillow", "tifffile", "numpy", "pydantic", "safetensors", "typer"
 )  # fmt: skip
-ENCODERS = ("libx264", "libx265", "ffv1", "libsvtav1", "prores_ks", "h264_nvenc", "hevc_nvenc")
+ENCODERS = ("libx264", "libx265", "ffv1", "libsvtav1", "prores_ks", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
 
 
 def diagnose() -> dict[str, str]:

@@ -97,7 +97,8 @@ class Frame:
     """One image on its way through a graph. Never changed: use `dataclasses.replace`.
 
     Attributes:
-        luma: (H, W) uint8 or uint16, as the file has it, read-only; its levels and depth are the media's.
+        luma: (H, W) uint8 or uint16, as the file has it (but see `read.deinterlace`), read-only; its levels and depth are the
+            media's.
         unit: The unit it belongs to, which names the media.
         index: Its place in the media, from 0.
         pts: When it is shown, in the media's time base; None for a picture.

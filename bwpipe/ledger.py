@@ -2,17 +2,17 @@
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
+from bwpipe.database import explained, read_only
 from bwpipe.draft import WORK_FOLDER, Draft, clear
-from bwpipe.errors import MediaError, RunAborted, UsageError
+from bwpipe.errors import MediaError, UsageError
 from bwpipe.frame import Unit
 from bwpipe.segments import FRAGMENTS
 from bwpipe.stamp import Stamp, digest, stamp
@@ -48,6 +48,7 @@ class Ledger:
 
     Attributes:
         folder: The output folder.
+        path: Its file.
         facts: What executions into this folder found out, see `Run.fact`.
     """
 
@@ -59,30 +60,27 @@ class Ledger:
         self._names: set[bytes] = set()
         self._digests: dict[tuple[Path, Stamp], str] = {}
         self._lock = Lock()
-        self._path = folder / WORK_FOLDER / "ledger.sqlite"
+        self.path = folder / WORK_FOLDER / "ledger.sqlite"
         self._file: sqlite3.Connection | None = None
-        self._folder_lock = FileLock(self._path.with_name("lock"))
-        if self._path.exists():
-            with (
-                self._explained(),
-                closing(sqlite3.connect(f"file:{quote(os.fsencode(self._path))}?mode=ro", uri=True)) as file,
-            ):
+        self._folder_lock = FileLock(self.path.with_name("lock"))
+        if self.path.exists():
+            with explained(self.path), closing(read_only(self.path)) as file:
                 self._read(file)
 
     @property
     def exists(self) -> bool:
         """Whether an earlier execution left anything in the folder."""
-        return self._path.parent.is_dir()
+        return self.path.parent.is_dir()
 
     def open(self) -> None:
         """Create the ledger's file, or read it again, and keep other runs out until `close`. Raises UsageError, RunAborted."""
         if self._file:
             return
-        for path in (self._path.parent, self._path, self._path.with_name(FRAGMENTS)):
+        for path in (self.path.parent, self.path, self.path.with_name(FRAGMENTS)):
             if path.is_symlink():
                 raise UsageError(f"{path} is, or lies behind, a link; remove that, or choose another folder")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder_lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(
@@ -91,9 +89,9 @@ class Ledger:
         except OSError as error:
             raise UsageError(f"{self.folder}: can't write into it ({error.strerror}); choose another folder") from error
         try:
-            with self._explained():
+            with explained(self.path):
                 clear(self.folder)
-                self._file = sqlite3.connect(self._path, check_same_thread=False)
+                self._file = sqlite3.connect(self.path, check_same_thread=False)
                 self._file.executescript(_TABLES)
                 self._read(self._file)
                 self._clear_fragments()
@@ -104,7 +102,7 @@ class Ledger:
     def _read(self, file: sqlite3.Connection) -> None:
         (version,) = file.execute("PRAGMA user_version").fetchone()
         if version != _VERSION:
-            raise UsageError(f"{self._path} was written by another version of bwpipe; remove it to start over")
+            raise UsageError(f"{self.path} was written by another version of bwpipe; remove it to start over")
         for target, part, recipe, size, mtime_ns, digest_, made_size, made_mtime_ns in file.execute(_UNITS):
             self._entries[target, part] = _Entry(recipe, Stamp(size, mtime_ns), digest_, Stamp(made_size, made_mtime_ns))
         self.facts |= dict(file.execute("SELECT key, value FROM facts"))
@@ -131,7 +129,9 @@ class Ledger:
             return now is not None and self._digest(unit.path, now) == entry.digest
         return False
 
-    def keep(self, unit: Unit, draft: Draft, recipe: str, source: Stamp | None) -> None:
+    def keep(
+        self, unit: Unit, draft: Draft, recipe: str, source: Stamp | None, tick: Callable[[], None] = lambda: None
+    ) -> None:
         """Give a finished file its final name, and remember it.
 
         It is remembered first, with what its stamp will be: a run that is killed in between leaves an entry whose file is
@@ -142,6 +142,7 @@ class Ledger:
             draft: The file, and the notes that are to be kept beside it.
             recipe: How it was made.
             source: The input's stamp before it was read.
+            tick: Called while the input is read once more, for its digest; what it raises ends the work.
 
         Raises:
             MediaError: The input is not what it was then.
@@ -151,14 +152,14 @@ class Ledger:
         if source is None or stamp(unit.path) != source:
             raise MediaError("it changed while it was read; run again")
         status = draft.settle()
-        entry = _Entry(recipe, source, self._digest(unit.path, source), Stamp(status.st_size, status.st_mtime_ns))
+        entry = _Entry(recipe, source, self._digest(unit.path, source, tick), Stamp(status.st_size, status.st_mtime_ns))
         key = self._key(unit, draft.target)
         with self._opened() as file:
             self._entries[key] = entry
             values = (*key, recipe, *source, entry.digest, *entry.made)
             file.execute("REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
             file.execute("REPLACE INTO notes VALUES (?, ?, ?)", (*key, draft.notes))
-            if draft.target.parent != self._path.with_name(FRAGMENTS):
+            if draft.target.parent != self.path.with_name(FRAGMENTS):
                 file.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
         draft.publish()
 
@@ -181,14 +182,14 @@ class Ledger:
 
     def _clear_fragments(self) -> None:
         """Remove fragments that are not known: a run that forgot them was killed before it had removed them."""
-        for path in self._path.with_name(FRAGMENTS).glob("*"):
+        for path in self.path.with_name(FRAGMENTS).glob("*"):
             if os.fsencode(path.relative_to(self.folder)) not in self._names:
                 path.unlink()
 
-    def _digest(self, path: Path, now: Stamp) -> str:
+    def _digest(self, path: Path, now: Stamp, tick: Callable[[], None] = lambda: None) -> str:
         """The digest of an input whose stamp is known: read once, however many segments it has. Raises OSError."""
         if (path, now) not in self._digests:
-            self._digests[path, now] = digest(path)
+            self._digests[path, now] = digest(path, tick)
         return self._digests[path, now]
 
     def keep_failure(self, path: Path, error: str) -> None:
@@ -218,21 +219,11 @@ class Ledger:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """The open file, for one thread at a time; what is done to it inside is committed at the end."""
-        with self._lock, self._explained():
+        with self._lock, explained(self.path):
             if self._file is None:
                 raise RuntimeError("the ledger is not open")
             with self._file:
                 yield self._file
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say what the database raises in our words."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-                raise UsageError(f"{self._path}: {error}; remove it to start over") from error
-            raise RunAborted(f"{self._path}: {error}; make room or choose another folder, and run again") from error
 
     def _key(self, unit: Unit, target: Path) -> tuple[bytes, int]:
         return os.fsencode(target.relative_to(self.folder)), unit.part

@@ -14,6 +14,7 @@ from bwpipe.config import Graph, Node
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.frame import Broken, Unit
 from bwpipe.ledger import Ledger
+from bwpipe.scans import Scans
 from bwpipe.segments import Assembly, cut, span
 from bwpipe.stamp import Stamp, stamp
 
@@ -33,6 +34,7 @@ class Plan:
         kept: Files that stand where an output would go and that bwpipe did not write: they are left as they are.
         own: How many files were left out of the inputs since they are outputs.
         stamps: What the inputs were like when their headers were read.
+        scans: What was found in them, to be kept for the next start.
     """
 
     todo: list[Unit] = field(default_factory=list)
@@ -45,6 +47,7 @@ class Plan:
     kept: list[Path] = field(default_factory=list)
     own: int = 0
     stamps: dict[Unit, Stamp | None] = field(default_factory=dict)
+    scans: Scans = field(default_factory=Scans)
 
     @property
     def idle(self) -> bool:
@@ -72,7 +75,9 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         recipes={name: {} for name in sinks},
         assemblies={name: [] for name in sinks},
         whole={name: [] for name in sinks},
+        scans=Scans(ledgers.values()),
     )
+    source.remember(plan.scans)
     units: list[Unit] = []
     with graph.nodes[0].blamed():
         for found in source.units():

@@ -16,6 +16,7 @@ from bwpipe.base import Sink
 from bwpipe.config import Graph, read_graph
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.film import Film
+from bwpipe.film.excerpt import write_excerpt
 from bwpipe.film.open import open_film
 from bwpipe.frame import Unit
 from bwpipe.ledgers import open_ledgers
@@ -24,7 +25,7 @@ from bwpipe.session import run_graph
 from bwpipe.verify import Verdict
 from bwpipe.verify.streams import compare_streams
 from bwpipe.verify.times import tolerance
-from bwpipe.verify.tracks import read_streams
+from bwpipe.verify.tracks import Streams, read_streams
 
 FRAMES, PICTURES = 50, 10
 """How many frames of a film, and how many pictures of all, a trial works on."""
@@ -93,19 +94,25 @@ class Probe:
         if isinstance(graph.segment, int) and frames > graph.segment:
             count = -(-frames // graph.segment)
             yield f"  {count} segments of {graph.segment} frames; joining them takes twice the output for a while"
-        with TemporaryDirectory(prefix="bwpipe-") as folder:
-            with redirect_stderr(StringIO()):  # what it warns of, the trial says again
-                fixed, _ = self._trial(graph, str(film.path), Path(folder, "warm"), _WARM)
-            seconds, made = self._trial(graph, str(film.path), Path(folder, "trial"), FRAMES)
-            size = sum(path.stat().st_size for path in made)
-            for path in made:
-                yield from _streams(film, path)
         count = min(FRAMES, frames)
+        with TemporaryDirectory(prefix="bwpipe-") as folder:
+            start, made = self._trial(graph, str(film.path), Path(folder, "start"), _WARM)
+            others = read_streams(film)
+            for path in made:
+                yield from _streams(film, others, path)
+            some = Path(folder, "some.mkv")
+            spread = frames > count and write_excerpt(film, some, count)
+            with redirect_stderr(StringIO()):  # what there is to be said has been
+                tried = str(some if spread else film.path)
+                fixed, _ = self._trial(graph, tried, Path(folder, "warm"), _WARM, alone=spread)
+                seconds, made = self._trial(graph, tried, Path(folder, "trial"), FRAMES, alone=spread)
+            size = sum(path.stat().st_size for path in made)
         each = max(seconds - fixed, 0) / max(count - _WARM, 1)
-        cost = Cost(fixed + each * max(frames - _WARM, 0), size / count * frames)
+        copied = sum(copy.size for copy in others.copies) if spread else 0  # else they are in what the trial made
+        cost = Cost(start + each * max(frames - _WARM, 0), size / count * frames + copied)
         self._add(cost)
         rate = f"{1 / each:.1f} frames/s" if each else "faster than can be told"
-        yield f"  {cost}, by a trial of its first {count} frames: {rate}"
+        yield f"  {cost}, by a trial of {count} frames {'from all over it' if spread else 'at its start'}: {rate}"
 
     def _pictures(self, graph: Graph, units: list[Unit]) -> Iterator[str]:
         """Pictures, folder by folder, by a trial of some that are evenly spaced over all."""
@@ -127,12 +134,19 @@ class Probe:
             yield f"{place}: {len(here)} picture{'s' * (len(here) > 1)}, {_pixels(here) / 1e6:.1f} megapixels"
             yield f"  {cost}, by a trial of {count} of all pictures"
 
-    def _trial(self, graph: Graph, source: str, folder: Path, frames: int | None) -> tuple[float, list[Path]]:
-        """Run the graph on a file or a folder: how many seconds it took, and what came of it. Raises MediaError, UsageError."""
+    def _trial(
+        self, graph: Graph, source: str, folder: Path, frames: int | None, *, alone: bool = False
+    ) -> tuple[float, list[Path]]:
+        """Run the graph on a file or a folder: how many seconds it took, and what came of it.
+
+        `alone` says that the file has the one picture only that is to be coloured. Raises MediaError, UsageError.
+        """
         sinks = [node.id for node in graph.nodes if isinstance(node.stage, Sink)]
         changes = [f"{graph.nodes[0].id}.path={json.dumps(source)}"]
         changes += [f"{name}.path={json.dumps(str(folder / name))}" for name in sinks]
         changes += [f"{graph.nodes[0].id}.frames={frames}"] if frames else []
+        if alone and "picture" in type(graph.nodes[0].stage).model_fields:
+            changes.append(f"{graph.nodes[0].id}.picture=1")
         outcome = run_graph(read_graph(self.graph, [*self.options, *changes]), quiet=True)
         if outcome.failed:
             raise MediaError("; ".join(f"{path}: {why}" for path, why in outcome.failed.items()))
@@ -143,13 +157,13 @@ class Probe:
         self.total.size += cost.size
 
 
-def _streams(film: Film, path: Path) -> Iterator[str]:
+def _streams(film: Film, streams: Streams, path: Path) -> Iterator[str]:
     """What became of a film's other streams in a trial."""
     if not film.tracks:
         return
-    made = open_film(path, PurePosixPath(path.name), max_pixels=sys.maxsize)
+    made = open_film(path, PurePosixPath(path.name), max_pixels=sys.maxsize, picture=film.picture)
     verdict = Verdict(film.path, path, "film")
-    compare_streams(read_streams(film), read_streams(made), made, tolerance(film, made), verdict, trial=True)
+    compare_streams(streams, read_streams(made), made, tolerance(film, made), verdict, trial=True)
     each = verdict.facts["streams"]["each"]
     kept, lost = ([told["stream"] for told in each if told["kept"] == so] for so in (True, False))
     yield f"  {len(kept)} other stream{'' if len(kept) == 1 else 's'} kept{': ' if kept else ''}{', '.join(kept)}"

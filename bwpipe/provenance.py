@@ -38,15 +38,28 @@ class Provenance:
 
     @property
     def luma(self) -> list[str]:
-        """Why the luma is another than the input's, in a word each: what was asked for; none where it is the input's."""
-        reasons = [str(stage[LUMA]) for stage in self.stages if stage.get(LUMA)]
-        return [*reasons, *("deinterlace" for stage in self.stages if stage.get("deinterlace", "off") not in ("off", False))]
+        """Why the luma is another than what was read, in a word each: what was asked for; none where it is the same."""
+        return [str(stage[LUMA]) for stage in self.stages if stage.get(LUMA)]
+
+    @property
+    def deinterlaced(self) -> bool:
+        """Whether the frames of an interlaced film were made frames of one moment, which `read` does to the same luma again."""
+        return any(stage.get("deinterlace", "off") not in ("off", False) for stage in self.stages)
 
     @property
     def frames(self) -> int | None:
         """How many frames of a film were asked for; None for all."""
-        counts = [stage.get("frames") for stage in self.stages if stage.get("stage") == "read"]
-        return next((count for count in counts if isinstance(count, int) and count > 0), None)
+        return self._asked("frames")
+
+    @property
+    def picture(self) -> int | None:
+        """Which picture of a film with several was asked for, counted from 1; None for the one that is marked so."""
+        return self._asked("picture")
+
+    def _asked(self, option: str) -> int | None:
+        """A number of 1 or more that an option of `read` had."""
+        numbers = [stage.get(option) for stage in self.stages if stage.get("stage") == "read"]
+        return next((number for number in numbers if isinstance(number, int) and number > 0), None)
 
     def line(self, *, coloured: bool = True) -> str:
         """The line, in ASCII; `coloured` is False for a picture that kept its own colours."""

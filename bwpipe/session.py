@@ -128,6 +128,7 @@ class _Session:
             ledger.keep_facts(self._run.facts)
             self._journals.append(Journal(folder / WORK_FOLDER / "report.jsonl"))
             self._stack.callback(self._journals[-1].close)
+        self._plan.scans.store()
         for node in self._graph.nodes:
             if isinstance(node.stage, Sink):
                 folder = node.stage.folder
@@ -159,7 +160,7 @@ class _Session:
     def _keep(self, node: Node, unit: Unit, draft: Draft) -> None:
         assert isinstance(node.stage, Sink)
         ledger, recipe = self._ledgers[node.stage.folder], self._plan.recipes[node.id][unit]
-        ledger.keep(unit, draft, recipe, self._plan.stamps[unit])
+        ledger.keep(unit, draft, recipe, self._plan.stamps[unit], self._run.raise_if_stopped)
         target = node.stage.target(unit)
         if draft.target != target:
             self._tell("segment", path=str(unit.path), part=unit.part, output=str(target))

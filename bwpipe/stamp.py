@@ -1,5 +1,6 @@
 """What tells whether a file has changed."""
 
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +22,14 @@ def stamp(path: Path) -> Stamp | None:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
-def digest(path: Path) -> str:
-    """A hash (BLAKE2b, 128 bits, hexadecimal) of a file's bytes. Raises OSError."""
+def digest(path: Path, tick: Callable[[], None] = lambda: None) -> str:
+    """A hash (BLAKE2b, 128 bits, hexadecimal) of a file's bytes. Raises OSError.
+
+    `tick` is called before each megabyte; what it raises ends the work.
+    """
     with path.open("rb") as file:
         total = blake2b(digest_size=16)
         while block := file.read(1 << 20):
+            tick()
             total.update(block)
         return total.hexdigest()

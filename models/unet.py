@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
-import timm
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -60,6 +59,8 @@ class Unet(Network):
 
     def __init__(self, options: UnetOptions) -> None:
         """Build it with random weights; `prime` loads those that a training starts from."""
+        import timm  # takes two seconds, which nobody else should wait for
+
         super().__init__(options)
         self.register_buffer("bins", bin_centres(STEP))
         encoder: Any = timm.create_model(f"tf_efficientnet_{options.encoder}", features_only=True, in_chans=1)

@@ -55,6 +55,7 @@ class Colorize(BatchMap):
     """How many batches are worked on at a time; by default as many as there are cores."""
 
     _networks: list[Network] = PrivateAttr(default_factory=list)
+    _chosen: dict[str, Any] = PrivateAttr(default_factory=dict)
     _turns: Iterator[Network] = PrivateAttr()
 
     @property
@@ -76,14 +77,15 @@ class Colorize(BatchMap):
         for device in devices:
             self._networks.append(_prepared(net, device, getattr(torch, precision)))
         self._turns = cycle(self._networks)
+        self._chosen = {"precision": precision, "device": ", ".join(dict.fromkeys(map(str, devices)))}
 
     def recipe(self) -> dict[str, Any]:
         """The options, and a hash of the weights."""
         return {**super().recipe(), "weights": digest(locate(self.model))}
 
     def provenance(self) -> dict[str, Any]:
-        """The recipe, and the name of the network."""
-        return {**super().provenance(), NETWORK: describe(locate(self.model)).network}
+        """The recipe, the name of the network, and with which precision and where it computes: once set up, not "auto"."""
+        return {**super().provenance(), **self._chosen, NETWORK: describe(locate(self.model)).network}
 
     def key(self, frame: Frame) -> tuple[int, int] | None:
         """The size at which the network sees the frame; None where it need not."""

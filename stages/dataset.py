@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -30,9 +31,9 @@ class Gathered(Gather):
     seed: Annotated[int, Field(ge=0)] = 42
     """Another seed sets other files aside."""
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field({})
-    """How often the pictures of a folder below `read.path` are shown in an epoch, such as `people: 3` or `people/old: 0.5`; of
-    nested folders the inner one counts. All others are shown once. Those of weight 0 are only validated on, with the share
-    that is set aside."""
+    """How often the pictures of a folder below `read.path` are shown in an epoch, such as `people: 3` or `people/old: 0.5`, or
+    those whose names match a pattern, such as `people/faces-*: 2`; where several fit, the longest counts. All others are shown
+    once. Those of weight 0 are only validated on, with the share that is set aside."""
     cache: NoEffect[Path] = Path("build/dataset")
     """The folder that keeps the pairs; from the current folder."""
 
@@ -68,17 +69,18 @@ class Gathered(Gather):
         return data
 
     def _check_weights(self, units: Iterable[Unit]) -> None:
-        folders = {str(folder) for unit in units for folder in unit.name.parents} - {"."}
-        for name in self.weights:
-            if str(PurePosixPath(name)) not in folders:
-                known = hint(name, sorted(folders)) if folders else "all pictures lie in the one that is read"
-                raise UsageError(f"dataset.weights: no picture is in a folder {name!r}; {known}")
+        names = [unit.name for unit in units]
+        folders = {str(folder) for name in names for folder in name.parents} - {"."}
+        for given in self.weights:
+            if not any(_fits(name, given) for name in names):
+                known = hint(given, sorted(folders)) if folders else "all pictures lie in the one that is read"
+                raise UsageError(f"dataset.weights: no picture is in a folder or has a name like {given!r}; {known}")
 
     def _weigh(self, names: Iterable[str]) -> NDArray[np.float32]:
-        """How often each picture is shown in an epoch: of the folders it lies in, the innermost that has a weight decides."""
-        given = {PurePosixPath(folder): weight for folder, weight in self.weights.items()}
-        nearest = ([given[folder] for folder in PurePosixPath(name).parents if folder in given] for name in names)
-        return np.array([[*weights, 1][0] for weights in nearest], np.float32)
+        """How often each picture is shown in an epoch."""
+        ranked = sorted(self.weights, key=len, reverse=True)
+        fitting = ([self.weights[given] for given in ranked if _fits(PurePosixPath(name), given)] for name in names)
+        return np.array([[*weights, 1][0] for weights in fitting], np.float32)
 
     def _dataset(self, kept: Kept, wish: Wish) -> Dataset:
         """The pairs with what is to be done with them. What came of files that were not read this time is told again."""
@@ -109,3 +111,8 @@ class Gathered(Gather):
         for line in summary(data, story.colourfulness, len(story.failed)):
             self._run.note(f"dataset: {line}")
         return data
+
+
+def _fits(name: PurePosixPath, given: str) -> bool:
+    """Whether a picture is in a folder, or has a name that matches a pattern."""
+    return PurePosixPath(given) in name.parents or fnmatchcase(str(name), given)

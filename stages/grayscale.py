@@ -1,13 +1,16 @@
 """The `grayscale` stage."""
 
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from bwpipe import Frame, Map, Run, stage
 from bwpipe.color import WEIGHTS, Weights, reweighed
+from bwpipe.film import Film
+from bwpipe.film.deinterlace import first_field
+from bwpipe.frame import Luma, Media
 from bwpipe.provenance import LUMA
 from bwpipe.shrink import averaged, sides
 from bwpipe.tones import denoised, evened, full_range, stretched, tones
@@ -30,8 +33,11 @@ _WEIGHTS: dict[str, Weights] = {
 class Grayscale(Map):
     """Drops the tone or colour that pictures have, and makes the guide: a small, evened copy of the luma, for networks.
 
-    The luma itself stays as it is in the file, unless `weights` or `restore` say otherwise.
+    The guide of an interlaced film is of one moment. The luma itself stays as it is in the file, unless `weights` or `restore`
+    say otherwise.
     """
+
+    revision: ClassVar[int] = 2
 
     weights: Literal["source", "bt601", "bt709", "bt2020", "mean", "red", "green", "blue"] = "source"
     """How luma is made of red, green and blue where tone or colour is dropped. `source` leaves it as it is; `red`, for
@@ -60,13 +66,13 @@ class Grayscale(Map):
         """Make the guide (h, w) of the luma (H, W), with a short side of at most 512; drop the chroma or keep it."""
         frame = self._in_grey(frame)
         media = frame.unit.media
-        small = _small(frame.luma)
+        small = _small(frame.luma, media)
         points = evened(media.tones or tones(small), media.levels) if self.levels == "auto" else media.levels
         if not self.restore:
             return replace(frame, guide=_frozen(self._denoised(full_range(small, points), (0, 255))))
         luma = stretched(frame.luma, points, media.levels) if self.levels == "auto" else frame.luma
         luma = self._denoised(luma, media.levels)
-        return replace(frame, luma=_frozen(luma), guide=_frozen(full_range(_small(luma), media.levels)))
+        return replace(frame, luma=_frozen(luma), guide=_frozen(full_range(_small(luma, media), media.levels)))
 
     def _in_grey(self, frame: Frame) -> Frame:
         """The frame without its chroma, but for real colour that is kept."""
@@ -90,7 +96,10 @@ class Grayscale(Map):
         return denoised(luma, levels) if self.denoise == "light" else luma
 
 
-def _small(luma: A) -> A:
+def _small(luma: Luma, media: Media) -> Luma:
+    """Luma on the guide's grid; where its lines belong to two moments, of the first: networks know no combs."""
+    if isinstance(media, Film) and media.fields:
+        luma = first_field(luma, media.fields)
     return averaged(luma, sides(luma.shape, GUIDE))
 
 

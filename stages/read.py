@@ -4,19 +4,21 @@ import mimetypes
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, Run, Source, Unit, stage
 from bwpipe import film as films
 from bwpipe.film import Film
+from bwpipe.film.deinterlace import of_one_moment
 from bwpipe.film.open import open_film
 from bwpipe.film.read import Onward, read_film
 from bwpipe.inputs import find_files, leads_outside
 from bwpipe.picture import HEAD, sniff
 from bwpipe.picture.open import open_picture
 from bwpipe.picture.read import read_picture
+from bwpipe.scans import Scans
 
 
 @stage("read")
@@ -32,18 +34,29 @@ class Read(Source):
     """A file, a folder, or a pattern such as `scans/**/*.tif`; from the current folder."""
     frames: Count | None = None
     """Read this many frames of each film only, for a trial."""
+    picture: Count | None = None
+    """Which picture of a film with several is coloured, counted from 1; the others are copied. By default it is the first of
+    those that are marked as default, if any is. To colour another one too, run a graph with this option over the output."""
+    deinterlace: Literal["off", "bwdif"] = "off"
+    """What becomes of films whose frames have lines of two moments: `off` keeps them so, and marked so; `bwdif` makes each
+    frame one of a single moment, by FFmpeg's filter, which changes its luma. Networks are shown one moment in any case."""
     max_pixels: NoEffect[Count] = 250_000_000
     """Pictures and films with more pixels than this are refused by their header: a small file can hold a huge picture."""
     workers: NoEffect[Count] = 2
     """How many pictures are read at a time."""
 
     _run: Run = PrivateAttr()
+    _scans: Scans | None = PrivateAttr(default=None)
     _onward: Onward | None = PrivateAttr(default=None)
     _told: set[Film] = PrivateAttr(default_factory=set)
 
     def setup(self, run: Run) -> None:
         """Remember whom to tell of losses."""
         self._run = run
+
+    def remember(self, scans: Scans) -> None:
+        """Where the index of a film is kept."""
+        self._scans = scans
 
     def units(self) -> Iterator[Unit | Broken]:
         """Every picture and film; what only has the name of one is broken, and other files are none of our business."""
@@ -58,7 +71,8 @@ class Read(Source):
                 if sniff(head):
                     yield Unit(open_picture(path, name, max_pixels=self.max_pixels))
                 elif films.sniff(path):
-                    yield Unit(open_film(path, name, max_pixels=self.max_pixels), stop=self.frames)
+                    film = open_film(path, name, max_pixels=self.max_pixels, picture=self.picture, scans=self._scans)
+                    yield Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
                 elif alone or self._looks_like_media(name):
                     yield Broken(path, name, "it is no picture or film of a kind that can be read; convert it first")
             except MediaError as error:

@@ -17,7 +17,10 @@ from bwpipe.training import Fitted
 
 @stage("score")
 class Score(Stage):
-    """Measures how good a fitted network's colours are on photographs that it has not seen, beside grey's own figures."""
+    """Measures how good a fitted network's colours are on photographs that it has not seen, beside grey's own figures.
+
+    A graph may have several, one after another: the checkpoint and its model card have the figures of each.
+    """
 
     on: str | None = None
     """Photographs: a file, a folder, or a pattern; by default those of the dataset that were not trained on. Figures are
@@ -68,7 +71,5 @@ class Score(Stage):
         if self._html:
             report.write(self._html, sheet.page(scores, truths, guesses, run))
         told = scores.plain()
-        whole = {key: told["all"][key] for key in ("figures", "grey", "hues")}
-        return replace(
-            fitted, training={**fitted.training, **whole, "by_folder": told["by_folder"], "protocol": told["protocol"]}
-        )
+        added = {"protocol": told["protocol"], **told["all"], "by_folder": told["by_folder"]}
+        return replace(fitted, training={**fitted.training, "scores": [*fitted.training.get("scores", []), added]})

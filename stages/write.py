@@ -15,7 +15,8 @@ from bwpipe.draft import Draft
 from bwpipe.enlarge import enlarge
 from bwpipe.film import Film
 from bwpipe.film.changes import changes
-from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, container_for
+from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, coded_depth
+from bwpipe.film.containers import container_for
 from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.write import FilmWriter
 from bwpipe.picture import Picture
@@ -35,7 +36,7 @@ def _pattern(text: str) -> str:
 class Write(Sink):
     """Writes pictures and films in colour: luma and all else of the file kept, in a tree that mirrors the input's."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     path: NoEffect[Path]
     """The folder for the output; created if missing."""
@@ -46,9 +47,11 @@ class Write(Sink):
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     """Of JPEG pictures that were none before. One that was keeps its own quality, or better."""
     codec: str = "h264"
-    """How films are coded: `h264`, `h265`, `av1`, `ffv1` (lossless), or another encoder of FFmpeg's."""
+    """How films are coded: `h264`, `h265`, `av1`, `prores`, `ffv1` (lossless), `h264_nvenc`, `hevc_nvenc` and `av1_nvenc` on
+    NVIDIA's chips, or another encoder of FFmpeg's."""
     crf: Annotated[float, Field(ge=0)] | None = None
-    """Constant rate factor of films, lower is better and larger; visually lossless by default."""
+    """Constant rate factor of films, or what the encoder has for it (`cq` of NVENC); lower is better and larger; visually
+    lossless by default."""
     preset: str | None = None
     """The encoder's own word for how much time it takes; `medium` by default."""
     pix_fmt: str | None = None
@@ -134,15 +137,22 @@ class Write(Sink):
         self._tell_changes(film)
         draft = Draft(self.target(unit), self.folder)
         try:
-            line = self._made_by.line() if self._made_by else ""
-            writer = FilmWriter(draft.path, film, self.encoding, stop=unit.stop, line=line, warn=self._warner(film))
+            writer = FilmWriter(
+                draft.path,
+                film,
+                self.encoding,
+                stop=unit.stop,
+                line=self._made_by.line() if self._made_by else "",
+                warn=self._warner(film),
+                tick=self._run.raise_if_stopped,
+            )
             try:
                 writer.join(fragments)
                 writer.close()
             finally:
                 writer.abandon()
             if self.verify:
-                check_output(film, draft.path)
+                check_output(film, draft.path, tick=self._run.raise_if_stopped)
         except BaseException:
             draft.discard()
             raise
@@ -195,12 +205,13 @@ class _FilmTarget:
 
     def __init__(self, writer: SegmentWriter, film: Film, encoding: Encoding) -> None:
         self._writer, self._film = writer, film
-        self._grid = chroma_grid(film, encoding)
+        self._grid, self._depth = chroma_grid(film, encoding), coded_depth(film, encoding)
         self.close, self.abandon = writer.close, writer.abandon
 
     def write(self, frame: Frame) -> None:
         film = self._film
-        chroma = codes(_enlarged(frame, (self._grid.height, self._grid.width)), film.matrix, film.depth, film.levels)
+        black, white = (level << (self._depth - film.depth) for level in film.levels)
+        chroma = codes(_enlarged(frame, (self._grid.height, self._grid.width)), film.matrix, self._depth, (black, white))
         if frame.pts is None:
             raise MediaError(f"frame {frame.index} has no time")
         self._writer.write(frame.luma, chroma, frame.pts, frame.duration)

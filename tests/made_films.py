@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 from bwpipe.film import ColourTags, Film, open_container, picture_stream
 from bwpipe.film.carry import kept
 from bwpipe.film.changes import changes
-from bwpipe.film.codec import Encoding, chroma_grid, container_for
+from bwpipe.film.codec import Encoding, chroma_grid, coded_depth
+from bwpipe.film.containers import container_for
 from bwpipe.film.encode import SegmentWriter
 from bwpipe.film.open import open_film
 from bwpipe.film.pixels import layout, plane
@@ -268,7 +269,8 @@ def rewritten(
     """The film with made-up chroma, written and opened again."""
     path = folder / f"written{container_for(film, encoding).suffix}"
     grid = chroma_grid(film, encoding)
-    chroma = np.full((2, grid.height, grid.width), 100 << (film.depth - 8), np.uint8 if film.depth == 8 else np.uint16)
+    depth = coded_depth(film, encoding)
+    chroma = np.full((2, grid.height, grid.width), 100 << (depth - 8), np.uint8 if depth == 8 else np.uint16)
     for text in changes(film, encoding):
         warn(text)
     joined(path, film, encoding, [segment(folder / "fragment", film, encoding, chroma, stop=stop)], warn=warn, stop=stop)

@@ -118,6 +118,7 @@ def remuxed(
     *,
     keep: Callable[[Stream], bool] = lambda stream: True,
     packet: Callable[[Any, int], Any] = lambda packet, number: packet,
+    longer: Mapping[int, int] | None = None,
     tags: Mapping[str, str] = TAGS,
     chapters: Any = CHAPTERS,
     dispositions: Mapping[int, Disposition] | None = None,
@@ -130,6 +131,7 @@ def remuxed(
         target: The copy.
         keep: Which streams.
         packet: What becomes of a packet of the picture, which has that number; None for nothing.
+        longer: By how much packets of the streams with these numbers last longer.
         tags: Of the file.
         chapters: As PyAV wants them.
         dispositions, languages: Other ones, of the streams with these numbers.
@@ -156,6 +158,7 @@ def remuxed(
                 made = packet(each, number)
                 number += 1
             if made is not None:
+                made.duration = (made.duration or 0) + (longer or {}).get(each.stream_index, 0)
                 made.stream = copies[each.stream_index]
                 output.mux(made)
     return target

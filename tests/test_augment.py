@@ -23,6 +23,8 @@ ALL: dict[str, Any] = {
     "saturation": [1, 1.5],
     "exposure": [0.8, 1.2],
 }
+CROP = "an integer of at least 1, a list that is not empty, each item an integer of at least 1 or nothing"
+"""What a crop may be, as it is said to those who give another."""
 SPANS = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted)
 
 
@@ -67,6 +69,19 @@ def test_the_whole_picture_is_brought_to_the_crop(crop: int) -> None:
 
     assert_close(shown, resize(grey, [crop, crop], antialias=True), check_stride=False)
     assert_close(truth, resize(rgb.contiguous(), [crop, crop], antialias=True), check_stride=False)
+
+
+def test_of_several_crops_each_batch_gets_one_as_often_as_another() -> None:
+    grey, rgb = batch(2)
+    made, chances = augment(crop=[8, 12, 16]), np.random.default_rng(0)
+
+    pairs = [made(grey, rgb, chances) for _ in range(300)]
+
+    sides = [shown.shape[-1] for shown, _ in pairs]
+    assert all(truth.shape[-2:] == shown.shape[-2:] for shown, truth in pairs)
+    assert [70 < sides.count(side) < 130 for side in (8, 12, 16)] == [True] * 3
+    drawn = made.draw(2, 16, np.random.default_rng(5))
+    assert drawn[:1].side == drawn.side in (8, 12, 16)
 
 
 def test_a_piece_as_large_as_the_crop_is_cut_out_as_it_is() -> None:
@@ -172,7 +187,9 @@ def test_pieces_have_the_area_and_the_aspect_that_were_asked_for() -> None:
         ({"scale": [0, 1]}, "scale[0]: expected a number above 0 and of at most 1, not 0"),
         ({"aspect": [-1, 1]}, "aspect[0]: expected a number above 0, not -1"),
         ({"aspect": 1.33}, "aspect: expected a list of 2: a number above 0, a number above 0, not 1.33; write [1.33]"),
-        ({"crop": 0}, "crop: expected an integer of at least 1, not 0"),
+        ({"crop": 0}, f"crop: expected {CROP}, not 0"),
+        ({"crop": []}, f"crop: expected {CROP}, not []"),
+        ({"crop": [8, 0]}, f"crop: expected {CROP}, not [8, 0]"),
         ({"flips": True}, "unknown option 'flips' of augment; did you mean 'flip'?"),
     ],
 )

@@ -11,6 +11,8 @@ from numpy.testing import assert_array_equal
 
 from bwpipe.film import ColourTags
 from bwpipe.session import Outcome, run
+from bwpipe.verify import Limits
+from bwpipe.verify.files import Pairs, Report, verify
 from tests.made_films import (
     AVI,
     KINDS,
@@ -70,6 +72,7 @@ class Ran(NamedTuple):
     sources: dict[str, Path]
     out: Path
     outcome: Outcome
+    report: Report
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +87,25 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
             if other != path:
                 other.unlink()
     stages = [{"use": "read", "path": str(folder / "in")}, {"use": "write", "path": str(folder / "out"), "codec": "ffv1"}]
-    return Ran(made, folder / "out", run({"segment": 13, "stages": stages}))
+    outcome = run({"segment": 13, "stages": stages})
+    pairs = Pairs(str(folder / "in"), folder / "out")
+    report = verify(pairs, Limits(), tell=lambda path, what: None, tick=lambda: None)
+    return Ran(made, folder / "out", outcome, report)
 
 
 def test_the_corpus_is_large_and_all_of_it_is_written(ran: Ran) -> None:
     assert len(CORPUS) >= 40
     assert ran.outcome.failed == {}
     assert ran.outcome.done == len(CORPUS)
+
+
+def test_verify_finds_that_only_colour_was_added_to_each(ran: Ran) -> None:
+    found = {str(verdict.input): verdict.differences for verdict in ran.report.verdicts}
+
+    assert found == {str(source): [] for source in ran.sources.values()}
+    assert ran.report.exit_code == 0
+    for verdict in ran.report.verdicts:
+        assert verdict.facts["frames"]["compared"] == verdict.facts["frames"]["input"] > 0
 
 
 @pytest.mark.parametrize("name", CORPUS)

@@ -405,11 +405,25 @@ def test_each_picture_is_shown_as_often_as_the_weight_of_its_folder_says(place: 
     assert {data.names[i].rpartition("/")[0] for i in place.dataset(dataset__split=0.9).validation} >= {"people/old"}
 
 
+def test_a_weight_may_be_that_of_all_names_like_a_pattern(place: Place) -> None:
+    data = place.dataset(dataset__weights={"people": 3, "people/[12].*": 2, "places/*1*": 0})
+
+    weights = dict(zip(data.names, data.weights.tolist(), strict=True))
+    assert {name: weights[name] for name in ("people/0.png", "people/1.png", "people/2.png", "places/0.png")} == {
+        "people/0.png": 3,
+        "people/1.png": 2,
+        "people/2.png": 2,
+        "places/0.png": 1,
+    }
+    assert {weight for name, weight in weights.items() if "places" in name and "1" in name} == {0}
+
+
 @pytest.mark.parametrize(
     ("weights", "complaint"),
     [
-        ({"peple": 3}, "no picture is in a folder 'peple'; did you mean 'people'?"),
-        ({"old": 3}, "no picture is in a folder 'old'; known: people, people/old, places"),
+        ({"people/x*": 3}, "no picture is in a folder or has a name like 'people/x*';"),
+        ({"peple": 3}, "no picture is in a folder or has a name like 'peple'; did you mean 'people'?"),
+        ({"old": 3}, "no picture is in a folder or has a name like 'old'; known: people, people/old, places"),
         ({"people": -1}, "expected a number of at least 0, not -1"),
         ({"people": 0, "places": 0}, "no picture is left to train on, since all have weight 0"),
     ],

@@ -2,12 +2,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from av.codec.codec import codecs_available
+from numpy.testing import assert_array_equal
 
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.film import Film
-from bwpipe.film.codec import Container, Encoding, check_encoding, chroma_grid, container_for
+from bwpipe.film import FULL, Film
+from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, encoder, encoder_options
+from bwpipe.film.containers import Container, container_for
 from bwpipe.film.write import FilmWriter
-from tests.made_films import FFV1, H264, MKV, make_corpus, make_film, opened
+from bwpipe.verify import Limits
+from bwpipe.verify.film import verify_film
+from tests.made_films import FFV1, H264, MKV, make_corpus, make_film, opened, read, rewritten
+
+PRORES = Encoding(codec="prores")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,15 @@ def test_an_encoding_that_does_not_exist_is_refused_with_the_nearest(text: str) 
 
 
 @pytest.mark.parametrize(
-    "encoding", [Encoding(), Encoding(codec="h265", crf=20, preset="fast"), FFV1, Encoding(codec="libvpx-vp9", crf=30)]
+    "encoding",
+    [
+        Encoding(),
+        Encoding(codec="h265", crf=20, preset="fast"),
+        Encoding(codec="av1", crf=30, preset="10"),
+        FFV1,
+        PRORES,
+        Encoding(codec="libvpx-vp9", crf=30),
+    ],
 )
 def test_an_encoding_that_exists_is_not_refused(encoding: Encoding) -> None:
     check_encoding(encoding)
@@ -55,6 +70,55 @@ def test_more_bits_than_the_encoder_holds_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(MediaError, match=r"libx264 can't hold frames of 96x64 with 12 bits .* such as ffv1"):
         FilmWriter(tmp_path / "made.mkv", film, H264, warn=print)
+
+
+@pytest.mark.parametrize("name", ["uneven times, late sound", "Matroska", "interlaced", "10 bits", "grey"])
+def test_prores_holds_8_bits_in_10(name: str, corpus: dict[str, Film], tmp_path: Path) -> None:
+    film = corpus[name]
+    if film.tags.range == FULL:
+        with pytest.raises(
+            MediaError, match=r"with 8 bits in full range as yuv420p or .*: choose another `codec`, such as ffv1"
+        ):
+            chroma_grid(film, PRORES)
+        return
+    assert chroma_grid(film, PRORES).step == (1, 2)
+    said: list[str] = []
+
+    made = rewritten(film, tmp_path, PRORES, warn=said.append)
+
+    assert (made.depth, made.fields) == (10, film.fields)
+    assert ("its samples of 8 bits are held in 10, each with zeros below" in said) == (film.depth == 8)
+    assert verify_film(film, made, Limits()).differences == []
+
+
+def test_more_bits_on_request_are_the_same_shifted(corpus: dict[str, Film], tmp_path: Path) -> None:
+    film = corpus["Matroska"]
+
+    made = rewritten(film, tmp_path, Encoding(codec="ffv1", pix_fmt="yuv422p12le"))
+
+    assert made.pix_fmt == "yuv422p12le"
+    for before, after in zip(read(film), read(made), strict=True):
+        assert_array_equal(before.luma.astype(int) * 16, after.luma)
+
+
+NVENC = [name for name in ("h264_nvenc", "hevc_nvenc", "av1_nvenc") if name in codecs_available]
+
+
+@pytest.mark.parametrize("codec", NVENC)
+def test_what_needs_a_chip_that_is_not_here_is_refused_in_a_sentence(codec: str) -> None:
+    try:
+        check_encoding(Encoding(codec=codec, crf=20))
+    except UsageError as error:
+        assert str(error) == f"the encoder {codec} needs a device that is not here; change `codec` or its options"  # noqa: PT017
+
+
+@pytest.mark.parametrize("codec", NVENC)
+def test_nvenc_has_options_of_its_own_for_quality(codec: str) -> None:
+    assert encoder_options(Encoding(codec=codec))["rc"] == "vbr"
+    options = encoder_options(Encoding(codec=codec, crf=21.5, preset="p7"))
+    known = {option.name for option in encoder(codec).create("video").supported_options.private}
+    assert (options["cq"], options["preset"]) == ("21.5", "p7")
+    assert options.keys() <= known
 
 
 def test_chroma_lies_on_the_grid_of_the_source_and_on_all_of_it_for_odd_sizes(corpus: dict[str, Film]) -> None:

@@ -86,6 +86,15 @@ def test_the_last_frame_is_shown_as_long_as_before(corpus: dict[str, Film], tmp_
     assert made.last == film.last is not None
 
 
+def test_the_last_frame_is_shown_as_long_as_before_where_frames_are_reordered(tmp_path: Path) -> None:
+    film = opened(make_film(tmp_path / "film.mp4", Kind(times=range(0, 30 * 128, 128))))
+    assert film.last == 512
+
+    with open_container(rewritten(film, tmp_path, H264).path) as container:
+        stream = container.streams.video[0]
+        assert (stream.start_time, stream.duration) == (0, 29 * 128 + 512)
+
+
 def test_language_and_disposition_of_sound_are_kept(corpus: dict[str, Film], tmp_path: Path) -> None:
     film = corpus["uneven times, late sound"]
     with open_container(film.path) as before, open_container(rewritten(film, tmp_path, H264).path) as after:

@@ -166,3 +166,19 @@ def test_a_ledger_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None
 
     with pytest.raises(UsageError, match=r"ledger\.sqlite: .*; remove it to start over"):
         Ledger(tmp_path)
+
+
+def test_what_takes_long_to_be_kept_can_be_ended(tmp_path: Path, unit: Unit) -> None:
+    ledger = Ledger(tmp_path / "out")
+    ledger.open()
+    draft = Draft(tmp_path / "out" / "a.png", tmp_path / "out")
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.keep(unit, draft, "r1", stamp(unit.path), stop)
+    ledger.close()
+
+    assert not draft.target.exists()
+    assert not is_done(unit, draft.target)

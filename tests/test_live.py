@@ -189,7 +189,7 @@ def test_a_long_training_has_a_small_page(tmp_path: Path) -> None:
     assert len(events(tmp_path).Scalars("training/loss")) == 3000
 
 
-@pytest.mark.parametrize(("goal", "best"), [("loss", 3), ("chroma_ratio", 2), ("chroma_correlation", 1)])
+@pytest.mark.parametrize(("goal", "best"), [("loss", 3), ("chroma_ratio", 2), ("chroma_correlation", 1), ("epoch", 3)])
 def test_the_best_validation_is_best_by_what_the_training_aims_at(tmp_path: Path, goal: str, best: int) -> None:
     rows = zip((0.3, 0.2, 0.1), (0.5, 1.1, 1.4), (0.9, 0.8, 0.7), strict=True)
     history = [

@@ -2,12 +2,23 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
 
+from bwpipe.film.excerpt import write_excerpt
 from bwpipe.probe import bytes_in_words, duration
-from tests.made_films import MKV, Kind, make_film
+from tests.made_films import AVI, MKV, TS, Kind, make_film, opened, read
 from tests.made_pictures import make_picture
+from tests.remuxed import recoded
 from tests.test_cli import bwpipe
+
+EXCERPTS = {
+    "H.264 with B-frames": Kind(times=range(0, 180 * 512, 512), options={"g": "20"}),
+    "MPEG-4": Kind(codec="mpeg4", times=range(0, 180 * 512, 512)),
+    "transport stream": replace(TS, times=range(0, 180 * 3600, 3600), options={"g": "20"}),
+    "FFV1": replace(MKV, times=range(0, 180 * 40, 40)),
+    "AVI": replace(AVI, times=range(180)),
+}
 
 
 def probed(folder: Path, **write: object) -> tuple[str, Path]:
@@ -28,16 +39,56 @@ def test_each_film_and_folder_is_told_with_what_it_would_take(tmp_path: Path) ->
     said, out = probed(scans, codec="ffv1")
 
     assert f"{film}: 200 frames of 96x64, 8.0 s, ffv1\n  1 other stream kept: sound track 1 (aac, fra)\n" in said
-    assert "by a trial of its first 50 frames: " in said
+    assert "by a trial of 50 frames from all over it: " in said
     assert f"{scans / 'album'}: 3 pictures, 0.3 megapixels\n" in said
     assert "by a trial of 3 of all pictures" in said
     assert re.search(r"in all: about .*, .* of output; .*B of memory at most\n$", said)
     assert not out.exists()
-    told = re.search(r"([\d.]+) ([kM])B of output, by a trial of its first 50", said)
+    told = re.search(r"([\d.]+) ([kM])B of output, by a trial of 50 frames", said)
     assert told
     size = float(told[1]) * {"k": 1e3, "M": 1e6}[told[2]]
     bwpipe("run", str(tmp_path / "graph.yaml"), "--quiet")
     assert 0.8 < size / (out / "film.mkv").stat().st_size < 1.25
+
+
+def test_a_film_that_begins_with_a_still_is_judged_by_the_whole_of_it(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    noise = make_film(tmp_path / "noise.mkv", replace(MKV, codec="libx264", times=range(0, 12000, 40)))
+    film = recoded(noise, scans / "film.mkv", "ffv1", lambda number, luma: luma * (number >= 60))
+
+    said, out = probed(scans, codec="ffv1")
+    bwpipe("run", str(tmp_path / "graph.yaml"), "--quiet")
+
+    told = re.search(r"([\d.]+) ([kM])B of output, by a trial of 50 frames from all over it", said)
+    assert told
+    size = float(told[1]) * {"k": 1e3, "M": 1e6}[told[2]]
+    assert 0.6 < size / (out / film.name).stat().st_size < 1.4
+
+
+def test_a_film_with_one_key_frame_is_judged_by_its_start(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    make_film(scans / "film.mkv", replace(MKV, codec="libx264", times=range(0, 4000, 40)))
+
+    assert "by a trial of 50 frames at its start: " in probed(scans, codec="ffv1")[0]
+
+
+@pytest.mark.parametrize("name", ["H.264 with B-frames", "MPEG-4", "transport stream", "FFV1", "AVI"])
+def test_an_excerpt_holds_the_very_frames_of_a_film(name: str, tmp_path: Path) -> None:
+    film = opened(make_film(tmp_path / f"film{EXCERPTS[name].suffix}", EXCERPTS[name]))
+
+    wrote = write_excerpt(film, tmp_path / "some.mkv", 30)
+
+    assert wrote == (name != "AVI")  # where frames have no times of their own, decoding can't start midway
+    if wrote:
+        some = opened(tmp_path / "some.mkv")
+        assert len(some.times) == 30
+        assert some.faults == ()
+        known = [frame.luma.tobytes() for frame in read(film)]
+        places = [known.index(frame.luma.tobytes()) for frame in read(some)]
+        assert places == sorted(set(places))
+        assert places[0] < 60 <= places[10] < 120 <= places[20] < 180
 
 
 def test_a_stream_that_would_be_lost_is_named(tmp_path: Path) -> None:

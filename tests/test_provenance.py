@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,16 @@ def test_a_film_says_that_colour_was_added(suffix: str, tmp_path: Path) -> None:
     assert provenance.version == __version__
     assert provenance.luma == ["restore"]
     assert [stage["stage"] for stage in provenance.stages] == ["read", "grayscale", "colorize", "write"]
+
+
+def test_the_precision_and_the_device_are_told_that_were_chosen(tmp_path: Path) -> None:
+    picture = make_picture(tmp_path, "png-grey").path
+
+    path = coloured(picture, tmp_path / "out", {"use": "colorize", "model": "autoencoder", "device": ["cpu", "cpu"]})
+
+    stage = json.loads(note(path)[note(path).index("{") :])["stages"][1]
+    assert stage["precision"] in {"float32", "bfloat16"}
+    assert stage["device"] == "cpu"
 
 
 def test_what_was_made_twice_says_so_twice(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from bwpipe import Run, UsageError, plugins
+from bwpipe.card import card
 from bwpipe.channel import ChannelAborted
 from bwpipe.dataset import Dataset
-from bwpipe.network import load, locate
+from bwpipe.network import Checkpoint, load, locate
 from bwpipe.testing import run_stage
 from bwpipe.training import Fitted
 
@@ -38,7 +39,8 @@ def test_it_adds_figures_to_how_the_network_was_made(fitted: Fitted) -> None:
 
     told = json.loads(json.dumps(made.training))
     assert told == made.training
-    assert set(told) == {"seed", "figures", "grey", "hues", "by_folder", "protocol"}
+    assert set(told) == {"seed", "scores"}
+    (told,) = told["scores"]
     assert told["figures"]["rgb_mse"] > 0
     assert told["grey"]["chroma_ratio"] == 0
     assert {name: standing["pictures"] for name, standing in told["by_folder"].items()} == {"people": 2, "scenes": 1}
@@ -58,8 +60,32 @@ def test_photographs_in_a_folder_get_the_same_figures_as_the_same_ones_of_the_da
 
     (of_data,), (of_files,) = (run_stage("score", [fitted], on=on) for on in (None, str(tmp_path)))
 
-    assert of_files.training["figures"] == pytest.approx(of_data.training["figures"], rel=1e-3)
-    assert of_files.training["protocol"]["set"] == str(tmp_path)
+    ours, theirs = (made.training["scores"][0] for made in (of_files, of_data))
+    assert ours["figures"] == pytest.approx(theirs["figures"], rel=1e-3)
+    assert ours["protocol"]["set"] == str(tmp_path)
+
+
+def test_each_score_of_a_graph_adds_its_own(fitted: Fitted) -> None:
+    (once,) = run_stage("score", [fitted])
+    (twice,) = run_stage("score", [once], size=16)
+
+    first, second = twice.training["scores"]
+    assert first == once.training["scores"][0]
+    assert second["protocol"]["size"] == "squashed to 16 x 16 pixels"
+
+
+def test_the_model_card_has_each_score_with_its_folders_and_its_protocol(fitted: Fitted) -> None:
+    (once,) = run_stage("score", [fitted])
+    (made,) = run_stage("score", [once], size=16)
+    told = {"data": "Made up.", "options": {}, "best_epoch": 1, "history": [{"epoch": 1, "loss": 0.5}], **made.training}
+
+    text = card("made", Checkpoint(network="autoencoder", version="1", licence="CC0", training=told))
+
+    assert text.count("### the pictures of the dataset that were not trained on\n") == 2
+    for score in made.training["scores"]:
+        assert f"| ciede2000 | {score['figures']['ciede2000']:.4g} | {score['grey']['ciede2000']:.4g} |" in text
+        assert f"| people | 2 | {score['by_folder']['people']['figures']['rgb_mse']:.4g} |" in text
+        assert f"- size: {score['protocol']['size']}" in text
 
 
 def test_figures_do_not_depend_on_how_many_pictures_are_worked_on_at_a_time(fitted: Fitted) -> None:
@@ -72,7 +98,7 @@ def test_the_table_is_shown_and_the_page_is_written(fitted: Fitted, tmp_path: Pa
     said: list[str] = []
     (made,) = run_stage("score", [fitted], run=Run(say=said.append), html=tmp_path / "made.html")
 
-    for value in ("people", "scenes", f"{made.training['figures']['ciede2000']:.2f}"):
+    for value in ("people", "scenes", f"{made.training['scores'][0]['figures']['ciede2000']:.2f}"):
         assert any(value in line for line in said)
         assert value in (tmp_path / "made.html").read_text(encoding="utf-8")
 

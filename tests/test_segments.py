@@ -39,12 +39,16 @@ TRIP = '''
 import os
 import signal
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from time import sleep
 
 import numpy as np
 
-from bwpipe import Frame, Map, MediaError, NoEffect, UnitMap, stage
+from bwpipe import Frame, Map, MediaError, NoEffect, Unit, UnitMap, stage
+from bwpipe.base import stages
+from bwpipe.draft import Draft
 from bwpipe.errors import RunAborted
 
 
@@ -63,6 +67,19 @@ class Trip(Map):
                 {"abort": "the plug was pulled", "fail": "it is torn"}[self.how]
             )
         return frame
+
+
+@stage("wired")
+class Wired(stages["write"]):
+    """Gets a signal as soon as a film is to be joined, and goes on when the engine has seen it."""
+
+    signalled: NoEffect[bool] = False
+
+    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
+        if self.signalled:
+            os.kill(os.getpid(), signal.SIGTERM)
+            sleep(0.5)
+        return super().assemble(unit, fragments)
 
 
 @stage("lightest")
@@ -225,6 +242,21 @@ def test_a_run_that_was_killed_goes_on_to_the_same_file(film: Path, whole: bytes
     assert 0 < events(out).count("segment") < 5
     assert (out / "film.mp4").read_bytes() == whole
     assert left(out) == []
+
+
+def test_a_signal_ends_a_join_which_the_next_run_does_again(film: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "out", tmp_path / "graph.json"
+    file.write_text(json.dumps(graph(film, out, use="wired", signalled=True)))
+    ended = subprocess.run([sys.executable, "-m", "bwpipe", "run", str(file)], check=False, capture_output=True, timeout=60)
+
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert [name.partition("/")[0] for name in left(out)] == ["fragments"] * 5
+    assert not (out / "film.mp4").exists()
+
+    assert coloured(film, out, use="wired").done == 1
+    assert events(out).count("segment") == 0
+    coloured(film, tmp_path / "undisturbed", use="wired")
+    assert (out / "film.mp4").read_bytes() == (tmp_path / "undisturbed" / "film.mp4").read_bytes()
 
 
 def test_a_segment_that_fails_does_not_lose_the_others(film: Path, whole: bytes, tmp_path: Path, capfd: Any) -> None:

@@ -105,6 +105,15 @@ def test_the_best_weights_are_those_that_are_saved(tmp_path: Path) -> None:
     assert told.training["best_epoch"] == 1 + losses.index(min(losses)) < 6
     for name, weights in best.state_dict().items():
         torch.testing.assert_close(net.state_dict()[name], weights.half().float())
+    assert f"of epoch {told.training['best_epoch']}, the best by `loss`" in (tmp_path / "made.md").read_text()
+
+
+def test_the_last_weights_can_be_had_though_others_were_better(tmp_path: Path) -> None:
+    train(tmp_path, write_photos(tmp_path / "photos", 20), epochs=6, rate=0.5, goal="epoch")
+
+    losses = [figures["loss"] for figures in history(tmp_path)]
+    assert load(tmp_path / "made.safetensors")[1].training["best_epoch"] == 6 > 1 + losses.index(min(losses))
+    assert "of epoch 6, the last." in (tmp_path / "made.md").read_text()
 
 
 def start(folder: Path, photos: Path) -> subprocess.Popen[bytes]:

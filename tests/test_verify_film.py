@@ -143,18 +143,22 @@ def line(**stage: Any) -> str:
     return Provenance("0.1.0", ({"stage": "read"}, {"stage": "x", NETWORK: "tiny"}, stage)).line()
 
 
-@pytest.mark.parametrize(("stage", "word"), [({"luma": "restore"}, "restore"), ({"deinterlace": "bwdif"}, "deinterlace")])
-def test_luma_that_was_changed_on_request_is_no_difference(
-    film: Path, stage: dict[str, Any], word: str, tmp_path: Path
-) -> None:
-    changed = recoded(film, tmp_path / "changed.mp4", "ffv1", lambda number, luma: luma // 2, comment=line(stage="s", **stage))
-    unasked = recoded(
-        film, tmp_path / "unasked.mp4", "ffv1", lambda number, luma: luma // 2, comment=line(stage="s", deinterlace="off")
+def test_luma_that_was_changed_on_request_is_no_difference(film: Path, tmp_path: Path) -> None:
+    changed = recoded(
+        film, tmp_path / "changed.mp4", "ffv1", lambda number, luma: luma // 2, comment=line(stage="s", luma="restore")
     )
+    unasked = recoded(film, tmp_path / "unasked.mp4", "ffv1", lambda number, luma: luma // 2, comment=line(stage="s"))
 
     assert verified(film, changed).differences == []
-    assert f"luma changed on request ({word})" in verified(film, changed).remarks
+    assert "luma changed on request (restore)" in verified(film, changed).remarks
     assert len(verified(film, unasked).differences) == 1
+
+
+def test_to_deinterlace_a_film_that_is_not_interlaced_excuses_nothing(film: Path, tmp_path: Path) -> None:
+    comment = line(stage="read", deinterlace="bwdif")
+    made = recoded(film, tmp_path / "changed.mp4", "ffv1", lambda number, luma: luma // 2, comment=comment)
+
+    assert len(verified(film, made).differences) == 1
 
 
 def test_of_a_trial_only_the_first_frames_are_compared(film: Path, tmp_path: Path) -> None:
@@ -186,6 +190,10 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "a disposition": (
         {"dispositions": {1: Disposition.default}},
         "sound track 1 (aac, fra): its dispositions are default instead of default, dub",
+    ),
+    "how long a subtitle is shown": (
+        {"longer": {3: 40}},
+        "subtitle track 3 (srt, fra): 2 of 2 packets last longer or shorter, first packet 0 0.340000 s instead of 0.300000 s",
     ),
     "a chapter": ({"chapters": CHAPTERS[:1]}, "it has 1 chapters instead of 2"),
     "a chapter's title": (
@@ -248,21 +256,89 @@ def test_colour_tags_are_compared_but_for_assumed_ones(given: ColourTags, made: 
     assert len([text for text in verified(one, other).differences if "colour" in text]) == count
 
 
+SCREEN = "mastering-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+
+
+def hdr(path: Path, params: str, **kind: Any) -> Path:
+    return make_film(path, Kind(pix_fmt="yuv420p10le", times=range(0, 5 * 512, 512), options={"x264-params": params}, **kind))
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
+def test_hdr_metadata_are_kept_and_compared(codec: str, tmp_path: Path) -> None:
+    source = hdr(tmp_path / "hdr.mp4", f"{SCREEN}:cll=1000,400")
+    encoding = Encoding(codec=codec, preset={"av1": "12"}.get(codec, "ultrafast"))
+
+    verdict = verify_film(opened(source), rewritten(opened(source), tmp_path, encoding), Limits())
+
+    assert verdict.differences == []
+    assert verdict.facts["light"]["content"] == [[1000, 400], [1000, 400]]
+    assert verdict.facts["light"]["luminance"][0] == [0.0001, 1000]
+    assert verdict.facts["light"]["primaries"][0][:2] == [0.68, 0.32]
+
+
+@pytest.mark.parametrize(
+    ("params", "differences"),
+    [
+        (f"{SCREEN}:cll=1000,300", ["its content light level is 1000, 300 instead of 1000, 400"]),
+        (SCREEN, ["its content light level is lost"]),
+        (f"{SCREEN.replace('34500', '34502')}:cll=1000,400", ["the chromaticity of its mastering display is "]),
+        (
+            f"{SCREEN.replace(',1)', ',50)')}:cll=1000,400",
+            ["the luminance of its mastering display is 0.005, 1000 instead of 0"],
+        ),
+    ],
+)
+def test_other_hdr_metadata_are_found(params: str, differences: list[str], tmp_path: Path) -> None:
+    source, made = (hdr(tmp_path / name, text) for name, text in (("one.mp4", f"{SCREEN}:cll=1000,400"), ("other.mp4", params)))
+
+    found = verified(source, made).differences
+
+    assert [text[: len(wanted)] for text, wanted in zip(found, differences, strict=True)] == differences
+
+
+def test_hdr_metadata_that_the_output_has_no_place_for_are_said(tmp_path: Path) -> None:
+    source = hdr(tmp_path / "hdr.mp4", f"{SCREEN}:cll=1000,400")
+    said: list[str] = []
+
+    verdict = verify_film(opened(source), rewritten(opened(source), tmp_path, FFV1, warn=said.append), Limits())
+
+    assert verdict.differences == []
+    assert "its content light level is lost: ffv1 has no place for it" in verdict.remarks
+    assert said == [
+        "what it says of its mastering display is lost: ffv1 can't be told of it",
+        "its content light level is lost: ffv1 can't be told of it",
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         ({"size": (96, 48)}, "its picture is 96x48 instead of 96x64"),
         ({"aspect": Fraction(16, 11)}, "its sample aspect is 16/11 instead of 1"),
         ({"turn": (-90, False)}, "its rotation is EXIF's 6 "),
-        ({"pix_fmt": "yuv420p10le"}, "its depth is 10 bits instead of 8"),
     ],
     ids=str,
 )
 def test_another_form_is_found(change: dict[str, Any], word: str, tmp_path: Path) -> None:
-    kind = Kind(codec="ffv1" if "pix_fmt" in change else "libx264")
+    kind = Kind()
     one, other = make_film(tmp_path / "one.mp4", kind), make_film(tmp_path / "other.mp4", replace(kind, **change))
 
     assert any(text.startswith(word) for text in verified(one, other).differences)
+
+
+def test_fewer_bits_are_found_and_so_are_more_that_are_not_the_same_shifted(tmp_path: Path) -> None:
+    limited = ColourTags(1, 6, 6, 6)
+    one, ten, full = (
+        make_film(tmp_path / f"{form}.{tags.range}.mkv", replace(MKV, pix_fmt=form, tags=tags))
+        for form, tags in (("yuv420p", limited), ("yuv420p10le", limited), ("yuv420p10le", ColourTags(2, 6, 6, 6)))
+    )
+
+    assert verified(one, ten).differences == []
+    assert "its samples of 8 bits are held in 10, each with zeros below" in verified(one, ten).remarks
+    assert "its depth is 8 bits instead of 10" in verified(ten, one).differences
+    assert "its depth is 10 bits instead of 8" in verified(one, full).differences
+    changed = recoded(one, tmp_path / "changed.mkv", "ffv1", lambda number, luma: luma + (number == 3))
+    assert verified(changed, ten).differences[0].startswith("the luma of 1 frames differs: first in frame 3 at (0, 0), ")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

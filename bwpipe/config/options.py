@@ -63,7 +63,7 @@ def build(model: type[M], options: Mapping[str, Any], *, of: str, words: tuple[s
     try:
         return model.model_validate_json(to_json(options), strict=True)
     except ValidationError as error:
-        return list(_complaints(model, options, error, of, words))
+        return list(dict.fromkeys(_complaints(model, options, error, of, words)))  # one may break each kind that it may be
     except UsageError as error:
         return [Complaint((), str(error))]
 

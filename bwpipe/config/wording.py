@@ -44,7 +44,8 @@ def remedy(schema: Schema, value: Any) -> str:
         words = [word for branch in branches for word in _fixed(branch) if isinstance(word, str)]
         if close := get_close_matches(value, words, n=1):
             return f"; did you mean {close[0]!r}?"
-    if "array" in kinds and isinstance(value, str | int | float):
+    own = {"string"} if isinstance(value, str) else {"integer", "number"}
+    if "array" in kinds and isinstance(value, str | int | float) and not kinds & own:
         return f"; write [{value}]"
     if "string" in kinds and isinstance(value, int | float):
         return "; put it into quotes"

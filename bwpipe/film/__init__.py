@@ -12,12 +12,13 @@ import av.error
 import numpy as np
 from av.codec.context import ThreadType
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
 from bwpipe.film.fields import Fields
+from bwpipe.film.light import Light
 from bwpipe.film.pixels import layout
 from bwpipe.frame import Matrix, Media
 
@@ -108,11 +109,14 @@ class Film(Media):
         keys: (keys, 3) For each frame that decoding can start at, its place in `times`, its decoding time, both rising, and how
             many bytes it has. None where times are not exact or the film is damaged: it is decoded from its start.
         fields: Which field comes first in its frames, if their lines belong to two moments.
+        deinterlaced: Which field comes first in the file's frames, where reading makes them frames of one moment: `fields` is
+            none then.
         place: Which of the file's streams the picture is.
         disposition: What the picture's stream is said to be, such as the default.
         tracks: The file's other streams, but for those that only repeat its chapters or time code.
         chapters: How many chapters it has.
         metadata: Title, date and the like, of the file and of the picture's stream.
+        light: What it says of its brightness, if it is in HDR.
         faults: What the index pass found wrong with the file, in sentences without its name.
     """
 
@@ -139,6 +143,14 @@ class Film(Media):
     chapters: int
     metadata: tuple[Mapping[str, str], Mapping[str, str]]
     faults: tuple[str, ...]
+    light: Light
+    deinterlaced: Fields = ""
+
+    @property
+    def picture(self) -> int:
+        """Which of the file's moving pictures it is, counted from 1."""
+        others = (track.index for track in self.tracks if track.kind == "video" and not track.cover)
+        return 1 + sum(index < self.place for index in others)
 
     def duration(self, index: int) -> int | None:
         """How long a frame is shown, in units of `time_base`: until the next one is."""
@@ -173,15 +185,19 @@ def open_container(path: Path) -> InputContainer:
         raise MediaError(f"it can't be opened as a film: it is damaged or of an unknown kind ({error.strerror})") from error
 
 
-def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The stream of a file that is coloured: its first moving picture, of those marked as default if any is.
+def picture_stream(container: InputContainer, number: int | None = None) -> VideoStream | None:
+    """The stream of a file that is coloured: its first moving picture, of those marked as default if any is; or that number.
 
     It is set to decode with one thread: what a damaged frame becomes then does not depend on the moment, nor memory on the
     number of cores, and two threads took 1.5 times the processor time for a tenth less waiting (H.264, 720p, two cores).
     """
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    moving = [
+        stream
+        for stream in container.streams.video
+        if not (stream.disposition & Disposition.attached_pic or stream.discard == Discard.all)
+    ]
     default = [stream for stream in moving if stream.disposition & Disposition.default]
-    for stream in default or moving:
+    for stream in moving[number - 1 : number] if number else default or moving:
         if stream.codec_context is not None:
             stream.thread_type, stream.thread_count = ThreadType.NONE, 1
         return stream

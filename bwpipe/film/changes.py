@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from bwpipe.film import Film
-from bwpipe.film.codec import Encoding, container_for, encoder, loses_aspect, pixel_format
+from bwpipe.film.codec import Encoding, encoder, pixel_format
+from bwpipe.film.containers import container_for, loses_aspect
+from bwpipe.film.light import CODERS, Light
 from bwpipe.film.pixels import layout
 
 _WITH_FIELDS = frozenset({"libx264", "ffv1", "mpeg2video", "prores_ks", "dnxhd"})
@@ -26,7 +28,19 @@ def changes(film: Film, encoding: Encoding) -> Iterator[str]:
     finer = layout(pix_fmt).chroma == (0, 0) and layout(film.pix_fmt).chroma != (0, 0)
     if finer and (film.width % 2 or film.height % 2) and not encoding.pix_fmt:
         yield f"it becomes {pix_fmt}, which not every player shows: {encoding.codec} needs that for an odd size"
+    if (depth := layout(pix_fmt).depth) > film.depth:
+        yield f"its samples of {film.depth} bits are held in {depth}, each with zeros below"
     if film.fields and encoder(encoding.codec).name not in _WITH_FIELDS:
         yield f"its interlaced lines are kept, but {encoding.codec} can't mark frames as such: only the container says so"
     if loses_aspect(film, encoding, container):
         yield f"the shape of its pixels ({film.sample_aspect}) is lost: {suffix} can't hold it with {encoding.codec}"
+    for word, lost in _unsaid(film.light, encoder(encoding.codec).name):
+        if lost:
+            yield f"{word} is lost: {encoding.codec} can't be told of it"
+
+
+def _unsaid(light: Light, codec: str) -> Iterator[tuple[str, bool]]:
+    """What it says of its brightness, and whether the output won't."""
+    screen, able = light.primaries and light.luminance, codec in CODERS
+    yield "what it says of its mastering display", bool(light.primaries or light.luminance) and not (able and screen)
+    yield "its content light level", bool(light.content) and not able

@@ -1,6 +1,5 @@
-"""How a film is coded when it is written: encoder, pixel format, container. All known before its frames are read."""
+"""How a film is coded when it is written: encoder and pixel format. Both are known before its frames are read."""
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,25 +16,34 @@ import cv2
 from av.codec.codec import Codec, UnknownCodecError, codecs_available
 
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.film import Film
+from bwpipe.film import FULL, LIMITED, Film
+from bwpipe.film.light import UNKNOWN, Light, light_options
 from bwpipe.film.pixels import layout
 
-_ALIASES = {"h265": "hevc", "av1": "libsvtav1"}
+_ALIASES = {"h265": "hevc", "av1": "libsvtav1", "prores": "prores_ks"}
 _DEFAULTS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "17", "preset": "medium"},
     "libx265": {"crf": "20", "preset": "medium"},
     "libsvtav1": {"crf": "23", "preset": "6"},
     "ffv1": {"level": "3", "slicecrc": "1"},
+    "prores_ks": {"vendor": "apl0"},  # Apple's programs want to read their own name; the profile follows the pixel format
+    "h264_nvenc": {"preset": "p5", "tune": "hq", "rc": "vbr", "cq": "18"},
+    "hevc_nvenc": {"preset": "p5", "tune": "hq", "rc": "vbr", "cq": "20"},
+    "av1_nvenc": {"preset": "p5", "rc": "vbr", "cq": "24"},
 }
-"""Visually lossless for those that are not lossless."""
+"""Visually lossless for those that are not lossless; of NVIDIA's chips nothing was measured."""
+_QUALITIES = {"_nvenc": "cq"}
+"""What encoders whose names end so have instead of a constant rate factor."""
 _EVEN = frozenset({"libx264", "libx265"})
 """Encoders that refuse subsampled chroma where it does not divide the size."""
-_WITH_ASPECT = frozenset({"libx264", "libx265", "mpeg4", "mpeg2video"})
-"""Encoders whose coded picture tells how wide a pixel is."""
+_OF_422 = frozenset({"prores_ks"})
+"""Encoders without 4:2:0 that are for 4:2:2: 4:4:4 makes another, far larger kind of file."""
 _DEVICES = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
 """How encoders are called that need a device."""
 _AVX512 = 256
 """OpenCV's number for AVX-512 as of Skylake."""
+_DEPTHS = (10, 12, 16)
+"""Bits of a sample that an encoder may have."""
 _GRIDS: dict[tuple[int, int], tuple[str, ...]] = {
     (0, 0): ("yuv444p", "yuv422p", "yuv420p"),
     (0, 1): ("yuv440p", "yuv444p", "yuv422p", "yuv420p"),
@@ -52,8 +60,8 @@ class Encoding:
     """How films are to be coded.
 
     Attributes:
-        codec: "h264", "h265", "ffv1" (lossless) or any encoder that PyAV has.
-        crf: Constant rate factor, lower is better and larger; None for visually lossless.
+        codec: "h264", "h265", "av1", "prores", "ffv1" (lossless) or any encoder that PyAV has.
+        crf: Constant rate factor, or what the encoder has for it; lower is better and larger; None for visually lossless.
         preset: The encoder's own word for its pace; None for "medium".
         pix_fmt: FFmpeg's name of the pixel format; None for the source's chroma grid and depth, 4:2:0 where it has no chroma.
         threads: Of the encoder. They change what x264 writes, so the number does not follow that of the cores; with 4, files
@@ -67,13 +75,6 @@ class Encoding:
     pix_fmt: str | None = None
     threads: int = 4
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-
-class Container(NamedTuple):
-    """What a film is written into: FFmpeg's name of the muxer, and the file name's suffix."""
-
-    muxer: str
-    suffix: str
 
 
 class ChromaGrid(NamedTuple):
@@ -100,19 +101,25 @@ def check_encoding(encoding: Encoding) -> None:
     names = sorted({option.name for option in (*known.generic, *known.private)})
     asked = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
     for name in (*asked, *encoding.options):
-        if name not in names:
+        if (_quality(codec.name) if name == "crf" else name) not in names:
             raise UsageError(f"the encoder {codec.name} has no option {name!r}{_near(name, names)}")
     formats = [form.name for form in codec.video_formats or ()]
     if encoding.pix_fmt is not None and formats and encoding.pix_fmt not in formats:
         raise UsageError(f"the encoder {codec.name} has no pixel format {encoding.pix_fmt!r}{_near(encoding.pix_fmt, formats)}")
     if asked or encoding.options or codec.name.endswith(_DEVICES):
         context.width, context.height, context.pix_fmt = 352, 288, encoding.pix_fmt or next(iter(formats), "yuv420p")
+        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # SVT-AV1 refuses anything without
         context.options = encoder_options(encoding)
         try:
             context.open()
         except av.error.FFmpegError as error:
             reason = "needs a device that is not here" if codec.name.endswith(_DEVICES) else "does not take these options"
             raise UsageError(f"the encoder {codec.name} {reason}; change `codec` or its options") from error
+
+
+def _quality(codec: str) -> str:
+    """What an encoder calls its constant rate factor."""
+    return next((option for end, option in _QUALITIES.items() if codec.endswith(end)), "crf")
 
 
 @cache
@@ -141,12 +148,12 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close!r}?" if nearness > 0.6 else ""
 
 
-def encoder_options(encoding: Encoding) -> dict[str, str]:
-    """The options that an encoder is opened with."""
+def encoder_options(encoding: Encoding, light: Light = UNKNOWN) -> dict[str, str]:
+    """The options that an encoder is opened with, for a film of which so much is known."""
     name = encoder(encoding.codec).name
     options = dict(_DEFAULTS.get(name, {}))
     if encoding.crf is not None:
-        options["crf"] = f"{encoding.crf:g}"
+        options[_quality(name)] = f"{encoding.crf:g}"
     if encoding.preset is not None:
         options["preset"] = encoding.preset
     options.update(encoding.options)
@@ -157,29 +164,41 @@ def encoder_options(encoding: Encoding) -> dict[str, str]:
         # with AVX-512 its macroblock tree reads memory that was never written, unless a row has a multiple of 8 macroblocks
         "libx264": "asm=avx2" if cv2.checkHardwareSupport(_AVX512) else "",
     }
-    if own.get(name):
-        key = f"{name.removeprefix('lib')}-params"
-        options[key] = ":".join(filter(None, (own[name], encoding.options.get(key))))
+    key = f"{name.removeprefix('lib')}-params"
+    told = (f"{option}={value}" for option, value in light_options(light, name).items())
+    if words := [word for word in (own.get(name), *told, encoding.options.get(key)) if word]:
+        options[key] = ":".join(words)
     return options
 
 
 def pixel_format(film: Film, encoding: Encoding) -> str:
-    """The pixel format that a film is written in: on its own chroma grid where the encoder can, never of another depth.
+    """The pixel format that a film is written in: on its own chroma grid and of its own depth where the encoder can.
 
-    Raises MediaError where there is none.
+    Where the encoder has no such depth it may be a greater one, of a film in limited range: its codes are the film's, shifted,
+    and nothing is lost. Raises MediaError where there is none.
     """
     codec = encoder(encoding.codec)
     formats = [form.name for form in codec.video_formats or ()]
-    suffix = f"{film.depth}le" if film.depth > 8 else ""
-    wanted = [encoding.pix_fmt] if encoding.pix_fmt else [f"{name}{suffix}" for name in _GRIDS[layout(film.pix_fmt).chroma]]
-    for name in wanted:
+    grid = layout(film.pix_fmt).chroma
+    names = _GRIDS[grid]
+    if codec.name in _OF_422 and grid != (0, 0):
+        names = tuple(sorted(names, key=lambda name: name == "yuv444p"))
+    deeper = [depth for depth in _DEPTHS if depth > film.depth and film.tags.range == LIMITED]
+    wanted = [f"{name}{f'{depth}le' * (depth > 8)}" for depth in (film.depth, *deeper) for name in names]
+    for name in [encoding.pix_fmt] if encoding.pix_fmt else wanted:
         form = layout(name)
-        holds = form.kind == "yuv" and form.plain == name and form.depth == film.depth and (not formats or name in formats)
+        holds = form.kind == "yuv" and form.plain == name and (not formats or name in formats)
         odd = film.width % (1 << form.chroma[0]) or film.height % (1 << form.chroma[1])
-        if holds and not (odd and codec.name in _EVEN):
+        if holds and form.depth in (film.depth, *deeper) and not (odd and codec.name in _EVEN):
             return name
-    size = f"{film.width}x{film.height} with {film.depth} bits"
-    raise MediaError(f"{codec.name} can't hold frames of {size} as {' or '.join(wanted)}: choose another `codec`, such as ffv1")
+    size = f"{film.width}x{film.height} with {film.depth} bits{' in full range' * (film.tags.range == FULL)}"
+    tried = " or ".join([encoding.pix_fmt] if encoding.pix_fmt else wanted[: len(names)])
+    raise MediaError(f"{codec.name} can't hold frames of {size} as {tried}: choose another `codec`, such as ffv1")
+
+
+def coded_depth(film: Film, encoding: Encoding) -> int:
+    """Bits of a sample in the output: as many as the film has, or more. Raises MediaError."""
+    return layout(pixel_format(film, encoding)).depth
 
 
 def chroma_grid(film: Film, encoding: Encoding) -> ChromaGrid:
@@ -187,54 +206,3 @@ def chroma_grid(film: Film, encoding: Encoding) -> ChromaGrid:
     across, down = layout(pixel_format(film, encoding)).chroma
     step = 1 << down, 1 << across
     return ChromaGrid(-(-film.height >> down), -(-film.width >> across), step, ((step[0] - 1) / 2, 0.0))
-
-
-def container_for(film: Film, encoding: Encoding) -> Container:
-    """What a film is written into: a container of the kind it came in where that can hold all of it, else Matroska.
-
-    Where none can hold all, it is the one in which least is lost, sound last. Raises MediaError where none holds the picture.
-    """
-    picture = encoder(encoding.codec).name
-    able = [container for container in _containers(film) if _holds(container.muxer, picture)]
-    if not able:
-        raise MediaError(f"no container here can hold {picture}: choose another `codec`")
-
-    def lost(container: Container) -> tuple[int, int]:
-        tracks = [track for track in film.tracks if container.muxer not in track.fits]
-        return sum(track.kind == "audio" for track in tracks) + loses_aspect(film, encoding, container), len(tracks)
-
-    return min(able, key=lost)
-
-
-def loses_aspect(film: Film, encoding: Encoding, container: Container) -> bool:
-    """Whether the shape of a pixel is lost: PyAV can tell MP4 of it, Matroska has it from the coded picture only."""
-    wide = film.sample_aspect not in {None, 1} and encoder(encoding.codec).name not in _WITH_ASPECT
-    return wide and container.muxer in {"matroska", "webm"}
-
-
-def _containers(film: Film) -> Iterator[Container]:
-    """Those that a film may be written into, best first. AVI, MPEG and the like are not: they lose times, tags or aspect."""
-    suffix = film.name.suffix.lower()
-    mp4 = Container("mp4", suffix if suffix in {".mp4", ".m4v"} else ".mp4")
-    mov = Container("mov", suffix if suffix in {".mov", ".qt"} else ".mov")
-    if "mov" in film.container:
-        yield from (mov, mp4) if mov.suffix == suffix or (mp4.suffix != suffix and film.brand == "qt") else (mp4, mov)
-    if "matroska" in film.container and suffix == ".webm":
-        yield Container("webm", suffix)
-    yield Container("matroska", ".mkv")
-    if "mov" not in film.container:
-        yield from (mp4, mov)
-
-
-@cache
-def _holds(muxer: str, picture: str) -> bool:
-    """Whether a container can hold a picture of that encoder: some name codecs that their muxer refuses then."""
-    try:
-        with av.open(io.BytesIO(), "w", format=muxer) as output:
-            output.add_mux_stream(picture, rate=25, width=64, height=64, time_base=Fraction(1, 25))
-            output.start_encoding()
-    except av.error.FFmpegError as error:
-        return not isinstance(error, av.error.PatchWelcomeError)
-    except ValueError:
-        return False
-    return True

@@ -11,10 +11,10 @@ from av.video.frame import VideoFrame
 
 from bwpipe.errors import MediaError
 from bwpipe.film import Film
-from bwpipe.film.codec import Encoding, encoder, encoder_options, pixel_format
+from bwpipe.film.codec import Encoding, coded_depth, encoder, encoder_options, pixel_format
 from bwpipe.film.fields import FieldMarker, code_fields
 from bwpipe.film.fragment import FragmentWriter
-from bwpipe.film.pixels import plane
+from bwpipe.film.pixels import deepened, plane
 from bwpipe.frame import Luma
 
 
@@ -34,7 +34,7 @@ class SegmentWriter:
             OSError: The file can't be written.
         """
         self._film = film
-        self._pix_fmt = pixel_format(film, encoding)
+        self._pix_fmt, self._depth = pixel_format(film, encoding), coded_depth(film, encoding)
         self._durations: dict[int | None, int] = {}
         self._fields = FieldMarker(film.fields, film.width, film.height, self._pix_fmt, film.time_base)
         self._context = encoder(encoding.codec).create("video")
@@ -49,8 +49,9 @@ class SegmentWriter:
         """Add a frame.
 
         Args:
-            luma: (H, W) in the film's depth, copied as it is.
-            chroma: (2, h, w) codes of Cb and Cr in the film's depth and range, on `chroma_grid(film, encoding)`.
+            luma: (H, W) in the film's depth, copied as it is, or shifted where the output is deeper.
+            chroma: (2, h, w) codes of Cb and Cr in `coded_depth(film, encoding)` and the film's range, on
+                `chroma_grid(film, encoding)`.
             pts: When it is shown, in the film's time base; later than the frame before it.
             duration: How long, in the same units; None for the film's usual time.
 
@@ -59,8 +60,8 @@ class SegmentWriter:
             OSError: The file can't be written.
         """
         frame = VideoFrame(self._film.width, self._film.height, self._pix_fmt)
-        for index, samples in enumerate((luma, *chroma)):
-            target = plane(frame, index, self._film.depth, writeable=True)
+        for index, samples in enumerate((deepened(luma, self._film.depth, self._depth), *chroma)):
+            target = plane(frame, index, self._depth, writeable=True)
             if samples.shape != target.shape or samples.dtype != target.dtype:
                 raise ValueError(f"plane {index} is {samples.dtype} {samples.shape}, not {target.dtype} {target.shape}")
             target[:] = samples
@@ -105,7 +106,7 @@ def configure(context: VideoCodecContext, film: Film, encoding: Encoding) -> Non
     if film.sample_aspect:
         context.sample_aspect_ratio = film.sample_aspect
     code_fields(context, film.fields)
-    context.options = encoder_options(encoding)
+    context.options = encoder_options(encoding, film.light)
 
 
 def refused(encoding: Encoding, error: av.error.FFmpegError) -> MediaError:

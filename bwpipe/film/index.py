@@ -1,8 +1,11 @@
 """The index pass: when each frame of a film is shown, and where decoding can start, without decoding anything."""
 
+import json
 from array import array
 from dataclasses import dataclass, field
+from io import BytesIO
 
+import av
 import av.error
 import numpy as np
 from av.container import InputContainer
@@ -13,6 +16,8 @@ from numpy.typing import NDArray
 
 from bwpipe.film import Timing
 
+WAY = "index 1, libavformat {}.{}.{}".format(*av.library_versions["libavformat"])
+"""What `read_index` finds and how; raise the number when that changes."""
 _SHORTFALL = 0.5
 """Seconds by which a file may end before its header says: that is rarely exact."""
 
@@ -26,6 +31,20 @@ class Index:
     timing: Timing
     keys: NDArray[np.int64]
     faults: tuple[str, ...]
+
+    def packed(self) -> bytes:
+        """It as bytes, a few for each frame."""
+        rest = json.dumps({"last": self.last, "timing": self.timing, "faults": self.faults})
+        file = BytesIO()
+        np.savez_compressed(file, steps=np.diff(self.times, prepend=0), keys=self.keys, rest=np.array(rest))
+        return file.getvalue()
+
+    @staticmethod
+    def unpacked(packed: bytes) -> "Index":
+        """What was packed."""
+        with np.load(BytesIO(packed), allow_pickle=False) as file:
+            rest = json.loads(str(file["rest"]))
+            return Index(np.cumsum(file["steps"]), rest["last"], rest["timing"], file["keys"], tuple(rest["faults"]))
 
 
 def read_index(container: InputContainer, stream: VideoStream) -> Index:

@@ -19,10 +19,12 @@ from bwpipe.errors import MediaError
 from bwpipe.film import FULL, ColourTags, Film, Track, colour_tags, luma_weights, open_container, picture_stream
 from bwpipe.film.carry import MUXERS, takes
 from bwpipe.film.fields import field_order
-from bwpipe.film.index import Index, read_index
+from bwpipe.film.index import WAY, Index, read_index
+from bwpipe.film.light import light_of
 from bwpipe.film.pixels import layout, luma_plane
 from bwpipe.film.read import packets, pictures
 from bwpipe.frame import Matrix
+from bwpipe.scans import Scans
 
 _LOOKS, _RUN = 32, 128
 """How many frames are looked at, and how many are decoded for that where there are few key frames."""
@@ -41,21 +43,29 @@ _ORIENTATIONS = {
 """EXIF's numbers for the signs of a display matrix's a, b, c, d, where (x, y) is shown at (ax + cy, bx + dy)."""
 
 
-def open_film(path: Path, name: PurePosixPath, *, max_pixels: int) -> Film:
+def open_film(
+    path: Path, name: PurePosixPath, *, max_pixels: int, picture: int | None = None, scans: Scans | None = None
+) -> Film:
     """What is known of a film before its frames are read. Reads all of its packets, decodes about 32 frames.
 
     Args:
         path: The file, absolute.
         name: Its place below the folder that is read.
         max_pixels: Refuse larger frames before any is decoded.
+        picture: Which of its moving pictures, counted from 1; None for the first that is marked as default, else the first.
+        scans: Knows of packets that were read before, so that it need not be done again.
 
     Raises:
         MediaError: It can't be opened, is too large, or holds no picture that can be decoded and has luma.
     """
+
+    def read_through() -> bytes:
+        with open_container(path) as container:
+            return read_index(container, _picture(container, max_pixels, picture)).packed()
+
+    index = Index.unpacked((scans or Scans()).find(path, f"{WAY}, picture {picture or 'as marked'}", read_through))
     with open_container(path) as container:
-        index = read_index(container, _picture(container, max_pixels))
-    with open_container(path) as container:
-        stream = _picture(container, max_pixels)
+        stream = _picture(container, max_pixels, picture)
         looks = _look(container, stream, index)
         first = next(looks, None)
         if first is None or stream.time_base is None:
@@ -97,11 +107,14 @@ def open_film(path: Path, name: PurePosixPath, *, max_pixels: int) -> Film:
             chapters=len(container.chapters()),
             metadata=(dict(container.metadata), dict(stream.metadata)),
             faults=index.faults,
+            light=light_of(first),
         )
 
 
-def _picture(container: InputContainer, max_pixels: int) -> VideoStream:
-    stream = picture_stream(container)
+def _picture(container: InputContainer, max_pixels: int, number: int | None) -> VideoStream:
+    stream = picture_stream(container, number)
+    if stream is None and number:
+        raise MediaError(f"it holds no moving picture number {number}; set `picture` to a lower one, or leave it out")
     if stream is None:
         raise MediaError("it holds no moving picture")
     if stream.codec_context is None:

@@ -85,3 +85,8 @@ def plane(picture: VideoFrame, index: int, depth: int, *, writeable: bool = Fals
     memory = memoryview(samples) if writeable else memoryview(samples).toreadonly()
     rows = np.frombuffer(memory, np.uint8 if depth == 8 else "<u2").reshape(samples.height, -1)
     return rows[:: 1 if samples.line_size > 0 else -1, : samples.width]
+
+
+def deepened(luma: Luma, depth: int, other: int) -> Luma:
+    """Luma (H, W) of a depth in another one, not smaller, in limited range: each code has its bits, and zeros below these."""
+    return luma if depth == other else np.left_shift(luma, other - depth, dtype=np.uint16)

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from bwpipe.errors import MediaError
 from bwpipe.film import Film, open_container, picture_stream
+from bwpipe.film.deinterlace import NEIGHBOURS, deinterlaced
 from bwpipe.film.pixels import layout, luma_plane
 from bwpipe.frame import Frame, Luma, Unit
 
@@ -80,8 +81,24 @@ def read_film(unit: Unit, context: int = 0, *, warn: Warn, onward: Onward | None
     film = unit.media
     if not isinstance(film, Film):
         raise TypeError(f"{film.name} is no film")
+    if not film.deinterlaced:
+        yield from _as_stored(unit, film, context, warn=warn, onward=onward)
+        return
+    start, stop = _ends(unit, film)
+    for frame in deinterlaced(_as_stored(unit, film, context + NEIGHBOURS, warn=warn, onward=onward), film):
+        if start - context <= frame.index < stop + context:
+            yield frame
+
+
+def _ends(unit: Unit, film: Film) -> tuple[int, int]:
+    """The first frame of a unit, and the one after its last."""
     total = len(film.times)
-    start, stop = unit.start, total if unit.stop is None else min(unit.stop, total)
+    return unit.start, total if unit.stop is None else min(unit.stop, total)
+
+
+def _as_stored(unit: Unit, film: Film, context: int, *, warn: Warn, onward: Onward | None) -> Iterator[Frame]:
+    """The frames as the file has them; see `read_film`."""
+    total, (start, stop) = len(film.times), _ends(unit, film)
     decoded = damaged = scaled = 0
     first = max(start - context, 0)
     for index, picture in onward.frames(first, 2 * context + 1) if onward else _from(film, first):
@@ -159,7 +176,7 @@ def _keys_before(film: Film, first: int) -> Iterator[int | None]:
 def _decode(film: Film, key: int | None) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decode from a key frame on; each frame comes with its place in the film, rising."""
     with open_container(film.path) as container:
-        stream = picture_stream(container)
+        stream = picture_stream(container, film.picture)
         if stream is None:
             raise MediaError("it has changed since it was opened")
         coded = packets(container, stream, key)

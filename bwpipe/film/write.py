@@ -1,7 +1,7 @@
 """Writes a film: its fragments joined, every time and tag, and its sound unchanged."""
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from fractions import Fraction
 from math import lcm
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from bwpipe.errors import MediaError
 from bwpipe.film import Film, open_container
 from bwpipe.film.carry import Carried, kept
-from bwpipe.film.codec import Encoding, container_for, encoder
+from bwpipe.film.codec import Encoding, encoder
+from bwpipe.film.containers import container_for
 from bwpipe.film.decoding import decoding_times
 from bwpipe.film.encode import configure, refused
 from bwpipe.film.fragment import Fragment
@@ -47,7 +48,15 @@ class FilmWriter:
     """
 
     def __init__(
-        self, path: Path, film: Film, encoding: Encoding, *, stop: int | None = None, line: str = "", warn: Warn
+        self,
+        path: Path,
+        film: Film,
+        encoding: Encoding,
+        *,
+        stop: int | None = None,
+        line: str = "",
+        warn: Warn,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the file and write its header.
 
@@ -58,6 +67,7 @@ class FilmWriter:
             stop: The unit's: where the frames end before the film does, its sound ends with them.
             line: What its metadata are to say of how it was made; nothing if empty.
             warn: Told of each thing that can't be kept.
+            tick: Called before each packet; what it raises ends the work.
 
         Raises:
             MediaError: The film can't be coded like this.
@@ -66,6 +76,7 @@ class FilmWriter:
         self._path = path
         self._film = film
         self._warn = warn
+        self._tick = tick
         self._whole = stop is None or stop >= len(film.times)
         self._container = container_for(film, encoding)
         self._file = path.open("wb")
@@ -100,19 +111,24 @@ class FilmWriter:
             MediaError: They don't fit together or are damaged, or the container refuses them.
             OSError: A file can't be read or written.
         """
-        decoded = iter(self._decoding_times(paths))
-        end = Fraction(0)
+        decoded = self._decoding_times(paths)
+        number, start, end = 0, int(self._film.times[-1]), 0
         for path in paths:
             with closing(Fragment(path)) as fragment:
                 for coded in fragment.packets():
                     packet = Packet(fragment.data(coded))
                     packet.stream, packet.time_base = self._picture, self._film.time_base
-                    packet.pts, packet.dts, packet.duration = coded.pts, int(next(decoded)), coded.duration
+                    packet.pts, packet.dts, packet.duration = coded.pts, int(decoded[number]), coded.duration
                     packet.is_keyframe = coded.key
+                    number, start, end = number + 1, min(start, coded.pts), max(end, coded.pts + coded.duration)
+                    if number == len(decoded) and self._container.muxer in {"mp4", "mov"}:
+                        # who reads it takes the sum of the distances of decoding times for the length of the film: so it
+                        # should be also where another packet is shown last, and not as long as the others
+                        missing = end - start - int(decoded[-1] - decoded[0])
+                        packet.duration = max(coded.duration, min(missing, end - coded.pts))
                     self._mux(self._carried.until(packet.dts * packet.time_base))
                     self._mux([packet])
-                    end = max(end, (coded.pts + coded.duration) * self._film.time_base)
-        self._mux(self._carried.until(None if self._whole else end))
+        self._mux(self._carried.until(None if self._whole else end * self._film.time_base))
 
     def close(self) -> None:
         """Finish the file. Raises MediaError, OSError."""
@@ -141,7 +157,9 @@ class FilmWriter:
             with closing(Fragment(path)) as fragment:
                 if fragment.setup != setup:
                     raise MediaError("its segments were coded by encoders that differ: run with --restart")
-                shown.extend(packet.pts for packet in fragment.packets())
+                for packet in fragment.packets():
+                    self._tick()
+                    shown.append(packet.pts)
         if not shown:
             raise MediaError("none of its frames came to be written")
         return decoding_times(np.array(shown, np.int64))
@@ -149,6 +167,7 @@ class FilmWriter:
     def _mux(self, packets: Iterable["Packet[Stream]"]) -> None:
         try:
             for packet in packets:
+                self._tick()
                 self._output.mux_one(packet)
         except av.error.FFmpegError as error:
             raise MediaError(f"{self._container.suffix} can't hold it ({error.strerror})") from error

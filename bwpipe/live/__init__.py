@@ -46,7 +46,7 @@ class LiveView:
             graph: The text of the graph file.
             step: How many steps were made.
             history: The figures of the validations so far, each with its "step" and "epoch".
-            goal: The figure that says which validation is the best, one of `validation.GOALS`.
+            goal: The figure that says which validation is the best, one of `goals.GOALS`.
             steps: How many steps there are to be, if that is known.
             epochs: How many epochs there are to be, if that is known.
 

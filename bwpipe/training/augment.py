@@ -27,18 +27,20 @@ class Drawn:
         flipped: (B,) whether it is mirrored left to right.
         saturation: (B,) factor of the truth's chroma.
         exposure: (B,) factor of the code values of grey and truth.
+        side: Height and width, in pixels, that all pieces are brought to.
     """
 
     boxes: NDArray[np.int64]
     flipped: NDArray[np.bool_]
     saturation: NDArray[np.float32]
     exposure: NDArray[np.float32]
+    side: int
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, part: slice) -> "Drawn":
-        return Drawn(self.boxes[part], self.flipped[part], self.saturation[part], self.exposure[part])
+        return Drawn(self.boxes[part], self.flipped[part], self.saturation[part], self.exposure[part], self.side)
 
 
 class Augment(BaseModel):
@@ -51,8 +53,9 @@ class Augment(BaseModel):
 
     flip: bool = False
     """Mirror half of them left to right."""
-    crop: Count | None = None
-    """Height and width, in pixels, that the piece of a picture is brought to; the dataset's size by default."""
+    crop: Count | Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Height and width, in pixels, that the piece of a picture is brought to; the dataset's size by default. Of several, such
+    as [128, 192, 256], each step takes one, by chance, so that a network learns to see things small and large."""
     scale: Annotated[tuple[_Part, _Part], ASCENDING] = _NONE
     """The share of a picture's area that the piece has, such as [0.35, 1]."""
     aspect: FactorSpan = _NONE
@@ -78,13 +81,21 @@ class Augment(BaseModel):
         saturation, exposure = (_between(span, chances.random(count)) for span in (self.saturation, self.exposure))
         side, stretch = size * np.sqrt(_between(self.scale, area)), np.exp(_between(np.log(self.aspect), shape) / 2)
         height, width = (np.clip(np.rint(pixels), 1, size) for pixels in (side / stretch, side * stretch))
+        place = int(chances.random() * len(self.sides(size)))
         top, left = np.floor(down * (size - height + 1)), np.floor(right * (size - width + 1))
         return Drawn(
             np.stack([top, left, height, width], axis=1).astype(np.int64),
             flipped & self.flip,
             saturation.astype(np.float32),
             exposure.astype(np.float32),
+            self.sides(size)[place],
         )
+
+    def sides(self, size: int) -> tuple[int, ...]:
+        """All sizes that pieces of pictures of `size` x `size` pixels may be brought to."""
+        if self.crop is None:
+            return (size,)
+        return self.crop if isinstance(self.crop, tuple) else (self.crop,)
 
     def apply(self, grey: Tensor, rgb: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """Show pictures as was drawn.
@@ -95,10 +106,9 @@ class Augment(BaseModel):
             drawn: Of B pictures.
 
         Returns:
-            Both at `crop` x `crop`, channels last; resizing is bilinear and antialiased.
+            Both at `drawn.side` x `drawn.side`, channels last; resizing is bilinear and antialiased.
         """
-        side = self.crop or grey.shape[-1]
-        grey, rgb = _pieces(grey, drawn, side), _pieces(rgb, drawn, side)
+        grey, rgb = _pieces(grey, drawn), _pieces(rgb, drawn)
         if (self.saturation, self.exposure) != (_NONE, _NONE):
             saturation, exposure = (_factors(each, grey.device) for each in (drawn.saturation, drawn.exposure))
             grey, rgb = (grey * exposure).clamp_(max=1), _lit(rgb, saturation, exposure)
@@ -123,10 +133,11 @@ def _lit(rgb: Tensor, saturation: Tensor, exposure: Tensor) -> Tensor:
     return offset.mul_(room.clamp_(max=1)).add_(luma).clamp_(0, 1)
 
 
-def _pieces(pictures: Tensor, drawn: Drawn, side: int) -> Tensor:
-    """The pieces (B, C, side, side) of pictures (B, C, S, S), mirrored where they are to be."""
+def _pieces(pictures: Tensor, drawn: Drawn) -> Tensor:
+    """The pieces (B, C, `drawn.side`, `drawn.side`) of pictures (B, C, S, S), mirrored where they are to be."""
     from torchvision.transforms.v2.functional import crop, horizontal_flip, resize  # slow to import, and only training needs it
 
+    side = drawn.side
     made = torch.empty((*pictures.shape[:2], side, side), device=pictures.device)  # channels first: resizing is faster so
     for out, picture, box, flipped in zip(made, pictures, drawn.boxes.tolist(), drawn.flipped.tolist(), strict=True):
         piece = crop(picture, *box).contiguous()

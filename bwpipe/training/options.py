@@ -60,7 +60,7 @@ class TrainingOptions(BaseModel):
     """By up to how many pixels a second look is moved, where a loss compares two."""
 
     goal: str = "loss"
-    """The figure of validation that chooses the best weights."""
+    """The figure of validation that chooses the best weights; `epoch` takes the last ones."""
     patience: Count | None = None
     """End after so many epochs in a row without a better figure."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42

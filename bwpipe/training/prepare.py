@@ -60,16 +60,15 @@ def build(options: TrainingOptions) -> Network:
 
 def check_sizes(net: Network, data: Dataset, options: TrainingOptions) -> None:
     """Refuse pictures of a size that the network can't see. Raises UsageError."""
-    for size, remedy in ((data.size, "pairs.size"), (options.augment.crop or data.size, "fit.augment.crop")):
+    shown = options.augment.sides(data.size)
+    for size, remedy in ((data.size, "pairs.size"), *((side, "fit.augment.crop") for side in shown)):
         if not net.takes(size, size):
             height, width = net.input_size(size, size)
             raise UsageError(
                 f"{options.model} sees pictures of {height} x {width} pixels, not of {size}; set `{remedy}` to fit it"
             )
-    if options.augment.crop and options.augment.crop > data.size:
-        raise UsageError(
-            f"fit.augment.crop: {options.augment.crop} is more than the pictures' size, {data.size} (`pairs.size`)"
-        )
+    if max(shown) > data.size:
+        raise UsageError(f"fit.augment.crop: {max(shown)} is more than the pictures' size, {data.size} (`pairs.size`)")
 
 
 def make_optimiser(net: Network, options: TrainingOptions) -> Optimizer:

@@ -1,18 +1,23 @@
 """Compares a film with the one that was made of it."""
 
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 
 from av.codec.codec import Codec
 
 from bwpipe.film import Film
+from bwpipe.film.deinterlace import of_one_moment
+from bwpipe.film.open import open_film
+from bwpipe.film.pixels import deepened
 from bwpipe.film.read import read_film
 from bwpipe.frame import Unit
 from bwpipe.provenance import read_note
 from bwpipe.verify import Limits, Verdict
+from bwpipe.verify.light import compare_light
 from bwpipe.verify.luma import LumaTally
 from bwpipe.verify.streams import compare_streams
-from bwpipe.verify.tags import compare_chapters, compare_form, compare_tags
+from bwpipe.verify.tags import compare_chapters, compare_form, compare_tags, holds_shifted
 from bwpipe.verify.times import Clock, Pairing, tolerance
 from bwpipe.verify.tracks import read_streams
 
@@ -31,12 +36,17 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     """
     verdict = Verdict(before.path, after.path, "film")
     told, provenance = read_note(after.metadata[0])
+    if provenance and provenance.picture:
+        before, after = (_with_picture(film, provenance.picture) for film in (before, after))
+    if provenance and provenance.deinterlaced:
+        before = of_one_moment(before)
     asked = provenance.frames if provenance else None
     unit = Unit(before, stop=min(asked or len(before.times), len(before.times)))
     trial = unit.stop != len(before.times)
     if trial:
         verdict.remarks.append(f"only the first {asked} frames were asked for, so only these are compared")
     compare_form(before, after, verdict)
+    compare_light(before, after, verdict)
     _frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
     streams = read_streams(before), read_streams(after)
     _duration(unit, before, after, streams[1].end, verdict)
@@ -55,6 +65,13 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     return verdict
 
 
+def _with_picture(film: Film, number: int) -> Film:
+    """The film, of which another picture may have been opened, with the one of that number, counted from 1."""
+    if film.picture == number:
+        return film
+    return open_film(film.path, film.name, max_pixels=sys.maxsize, picture=number)
+
+
 def _frames(
     unit: Unit, before: Film, after: Film, verdict: Verdict, *, limits: Limits, on_request: list[str], tick: Callable[[], None]
 ) -> None:
@@ -64,13 +81,14 @@ def _frames(
     pairing = Pairing(
         clock, clock.ticks(before.times[: unit.stop], before.time_base), clock.ticks(after.times, after.time_base)
     )
-    tally = LumaTally(before.depth, limits)
-    comparable = (before.width, before.height, before.depth) == (after.width, after.height, after.depth)
+    tally = LumaTally(after.depth, limits)
+    alike = before.depth == after.depth or holds_shifted(before, after)
+    comparable = alike and (before.width, before.height) == (after.width, after.height)
     known, wrong = list(before.faults), list(after.faults)
     pairs = pairing.pairs(read_film(unit, warn=known.append), read_film(Unit(after), warn=wrong.append))
     for one, other in pairs:
         if comparable:
-            tally.take(one.index, one.luma, other.luma)
+            tally.take(one.index, deepened(one.luma, before.depth, after.depth), other.luma)
         tick()
     verdict.facts["frames"] = {
         "input": pairing.before,
@@ -89,11 +107,14 @@ def _frames(
     lossless = codec.lossless and not codec.lossy
     verdict.facts["luma"] = {**tally.plain(), "lossless": lossless}
     found = tally.complaints(lossless=lossless)
+    if before.deinterlaced:  # the same is done to the input, so that what is left to be compared still is
+        verdict.remarks.append("luma changed on request (deinterlace): compared with the input's after the same")
     if on_request:
         verdict.remarks.append(f"luma changed on request ({', '.join(on_request)})")
-        verdict.facts["luma"]["on_request"] = on_request
     else:
         verdict.differences += found
+    if asked := [*on_request, *(["deinterlace"] if before.deinterlaced else [])]:
+        verdict.facts["luma"]["on_request"] = asked
     if not comparable:
         verdict.differences.append("its luma can't be compared, since size or depth are others")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from bwpipe.film import Film
+from bwpipe.film import LIMITED, Film
 from bwpipe.film.pixels import layout
 from bwpipe.verify import Verdict
 from bwpipe.verify.times import HALF_MS
@@ -57,6 +57,9 @@ def compare_form(before: Film, after: Film, verdict: Verdict) -> None:
     for text, values in said.items():
         now, was = values
         same = _same_turn(before, after) if text.startswith("rotation") else now == was
+        if text.startswith("depth") and holds_shifted(before, after):
+            verdict.remarks.append(f"its samples of {was} bits are held in {now}, each with zeros below")
+            continue
         if not same:
             verdict.differences.append(f"its {text.format(now, was)}")
     for name, wanted, stated, now in zip(before.tags._fields, before.tags, before.stated, after.stated, strict=True):
@@ -77,6 +80,11 @@ def compare_form(before: Film, after: Film, verdict: Verdict) -> None:
         "orientation": after.orientation,
         "lines": _LINES[after.fields],
     }
+
+
+def holds_shifted(before: Film, after: Film) -> bool:
+    """Whether an output has more bits a sample than its input and both limited range: codes are then the same, shifted."""
+    return after.depth > before.depth and before.tags.range == after.tags.range == LIMITED
 
 
 def compare_chapters(before: list[Any], after: list[Any], verdict: Verdict) -> None:

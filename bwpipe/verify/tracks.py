@@ -34,7 +34,8 @@ class Copy:
         whole: Of all payloads in a row: some containers cut plain samples into packets of another size.
         each: A short hash of each packet's payload.
         times: When each packet is shown.
-        last: How long the last one is.
+        lasting: How long, in the same units; 0 where the file does not say.
+        size: Bytes of all payloads.
         rising: Whether the times of decoding rise, as they should.
     """
 
@@ -45,7 +46,8 @@ class Copy:
     whole: Any = field(default_factory=lambda: blake2b(digest_size=16))
     each: bytearray = field(default_factory=bytearray)
     times: "array[int]" = field(default_factory=lambda: array("q"))
-    last: int = 0
+    lasting: "array[int]" = field(default_factory=lambda: array("q"))
+    size: int = 0
     rising: bool = True
     _decoded: int = -(2**63)
 
@@ -70,11 +72,12 @@ class Copy:
         if self.track.kind == "subtitle" and len(payload) <= 2 and not any(payload):
             return  # MP4's way to say that nothing is shown
         self.whole.update(payload)
+        self.size += len(payload)
         self.each += blake2b(payload, digest_size=_HASH).digest()
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None:
             self.times.append(time)
-            self.last = packet.duration or 0
+            self.lasting.append(packet.duration or 0)
         if packet.dts is not None:
             self.rising = self.rising and packet.dts > self._decoded
             self._decoded = packet.dts
@@ -108,7 +111,7 @@ class Streams:
 def read_streams(film: Film) -> Streams:
     """Read all packets of a film's other streams, one after another. Raises MediaError."""
     with open_container(film.path) as container:
-        picture = picture_stream(container)
+        picture = picture_stream(container, film.picture)
         if picture is None:
             raise MediaError("it has changed since it was opened")
         chapters = list(container.chapters())
@@ -121,7 +124,9 @@ def read_streams(film: Film) -> Streams:
             time_base = stream.time_base or Fraction(1)
             copies[track.index] = Copy(track, dict(stream.metadata), stream.disposition, time_base)
             if track.kind == "attachment":
-                copies[track.index].whole.update(bytes(getattr(stream, "data", None) or b""))
+                data = bytes(getattr(stream, "data", None) or b"")
+                copies[track.index].whole.update(data)
+                copies[track.index].size = len(data)
         moving = [container.streams[index] for index, copy in copies.items() if copy.track.kind != "attachment"]
         for stream in container.streams:
             stream.discard = Discard.default if stream in moving else Discard.all

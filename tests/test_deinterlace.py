@@ -1,0 +1,177 @@
+"""Interlaced films: what the network is shown, and what becomes of luma on request."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from bwpipe import Frame
+from bwpipe.film.deinterlace import deinterlaced, first_field, of_one_moment
+from bwpipe.film.pixels import plane
+from bwpipe.frame import Luma
+from bwpipe.provenance import Provenance, read_note
+from bwpipe.session import run
+from bwpipe.testing import run_stage
+from bwpipe.verify import Limits
+from bwpipe.verify.film import verify_film
+from tests.made_films import KINDS, Kind, make_film, moments, opened, read
+from tests.remuxed import recoded
+from tests.test_cli import bwpipe
+
+INTERLACED = {
+    "H.264 with B-frames": replace(KINDS["interlaced"], options={"flags": "+ildct+ilme", "g": "8", "bf": "2"}),
+    "MPEG-2": KINDS["interlaced, MPEG-2"],
+    "10 bits": replace(KINDS["interlaced"], pix_fmt="yuv420p10le"),
+}
+
+
+def moving_bar(number: int) -> NDArray[np.uint8]:
+    """A bar, in the fields of a frame: the lower field is of a later moment, when it has moved on."""
+    luma = np.full((64, 96), 40, np.uint8)
+    luma[0::2, 10 + 4 * number : 18 + 4 * number] = 200
+    luma[1::2, 12 + 4 * number : 20 + 4 * number] = 200
+    return luma
+
+
+@pytest.fixture(scope="module")
+def bar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of the bar, top field first."""
+    path = tmp_path_factory.mktemp("bar") / "bar.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25, options={"flags": "+ildct+ilme", "qp": "0"})
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(12):
+            frame = VideoFrame(96, 64, "yuv420p")
+            planes: list[Any] = [moving_bar(number), 128, 128]
+            for index, samples in enumerate(planes):
+                plane(frame, index, 8, writeable=True)[:] = samples
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def written(source: Path, out: Path, segment: int | str = 7, **options: Any) -> Path:
+    """What a graph that deinterlaces makes of a film."""
+    stages = [
+        {"use": "read", "path": str(source), "deinterlace": "bwdif", **options},
+        {"use": "grayscale"},
+        {"use": "write", "path": str(out), "codec": "ffv1", "verify": True},
+    ]
+    assert run({"segment": segment, "stages": stages}).exit_code == 0
+    return next(path for path in out.iterdir() if path.is_file())
+
+
+def test_a_network_is_shown_one_moment_and_the_luma_is_kept(bar: Path) -> None:
+    frame = read(opened(bar))[3]
+
+    (made,) = run_stage("grayscale", [frame], levels="off", denoise="off")
+
+    assert opened(bar).fields == "tff"
+    assert made.luma is frame.luma
+    lines = {tuple(line) for line in made.guide}
+    assert len(lines) == 1
+    assert len({tuple(line) for line in frame.luma}) == 2
+
+
+@pytest.mark.parametrize(("fields", "kept"), [("tff", 0), ("bff", 1)])
+@pytest.mark.parametrize("height", [1, 2, 7, 8])
+def test_a_field_alone_is_filled_up_with_means(fields: Any, kept: int, height: int) -> None:
+    luma: Luma = np.random.default_rng(7).integers(0, 1024, (height, 5)).astype(np.uint16)
+
+    made = first_field(luma, fields)
+
+    assert_array_equal(made[kept::2], luma[kept::2])
+    if height == 8:
+        assert_array_equal(made[3 + kept], (luma[2 + kept].astype(int) + luma[4 + kept] + 1) // 2)
+        edge = 7 if fields == "tff" else 0
+        assert_array_equal(made[edge], luma[abs(edge - 1)])
+
+
+@pytest.mark.parametrize("name", INTERLACED)
+def test_a_film_is_deinterlaced_to_the_same_frames_in_segments_of_any_size(name: str, tmp_path: Path) -> None:
+    source = make_film(tmp_path / f"film{INTERLACED[name].suffix}", INTERLACED[name])
+    film = opened(source)
+    assert film.fields
+
+    whole = opened(written(source, tmp_path / "whole", "off"))
+    parts = opened(written(source, tmp_path / "parts", 7))
+
+    assert (whole.fields, parts.fields) == ("", "")
+    assert moments(whole) == moments(parts) == moments(film)
+    kept = 0 if film.fields == "tff" else 1
+    changed = 0
+    for before, one, other in zip(read(film), read(whole), read(parts), strict=True):
+        assert_array_equal(one.luma, other.luma)
+        assert_array_equal(one.luma[kept::2], before.luma[kept::2])
+        changed += bool((one.luma != before.luma).any())
+    assert changed == len(film.times)
+
+
+def test_what_was_deinterlaced_is_compared_with_the_same_of_the_input(bar: Path, tmp_path: Path) -> None:
+    made = written(bar, tmp_path)
+
+    said = bwpipe("verify", str(bar), str(made))
+
+    assert "only colour was added" in said
+    assert "note: luma changed on request (deinterlace)" in said
+    provenance = read_note(opened(made).metadata[0])[1]
+    assert provenance is not None
+    assert provenance.stages[0]["deinterlace"] == "bwdif"
+
+
+def test_a_sample_that_is_another_than_the_filter_makes_it_is_found(bar: Path, tmp_path: Path) -> None:
+    def change(number: int, luma: Any) -> Any:
+        luma[41, 17] ^= number == 5
+        return luma
+
+    comment = Provenance("0.1.0", ({"stage": "read", "deinterlace": "bwdif"},)).line()
+    made = recoded(written(bar, tmp_path), tmp_path / "made.mkv", "ffv1", change, comment=comment)
+
+    (difference,) = verify_film(opened(bar), opened(made), Limits()).differences
+
+    assert difference.startswith("the luma of 1 frames differs: first in frame 5 at (17, 41)")
+
+
+def test_luma_that_was_deinterlaced_unasked_is_found(bar: Path, tmp_path: Path) -> None:
+    comment = Provenance("0.1.0", ({"stage": "read", "deinterlace": "off"},)).line()
+    made = recoded(written(bar, tmp_path), tmp_path / "made.mkv", "ffv1", comment=comment)
+
+    lines, luma = verify_film(opened(bar), opened(made), Limits()).differences
+
+    assert lines == "its lines are progressive instead of interlaced, top field first"
+    assert luma.startswith("the luma of 12 frames differs")
+
+
+def test_other_films_stay_as_they_are(tmp_path: Path) -> None:
+    source = make_film(tmp_path / "film.mp4", Kind(times=range(0, 5 * 512, 512)))
+
+    made = written(source, tmp_path / "out")
+
+    for before, after in zip(read(opened(source)), read(opened(made)), strict=True):
+        assert_array_equal(before.luma, after.luma)
+    assert "on request" not in bwpipe("verify", str(source), str(made))
+
+
+def test_a_frame_follows_from_those_right_beside_it_only(bar: Path) -> None:
+    film = of_one_moment(opened(bar))
+    frames = read(opened(bar))
+
+    def made(*numbers: int) -> dict[int, Frame]:
+        return {frame.index: frame for frame in deinterlaced(iter([frames[number] for number in numbers]), film)}
+
+    whole, torn = made(*range(12)), made(0, 1, 2, 3, 5, 6, 7, 8)
+    assert sorted(torn) == [0, 1, 2, 3, 5, 6, 7, 8]
+    for number in (0, 1, 2, 6, 7):
+        assert_array_equal(torn[number].luma, whole[number].luma)
+    assert_array_equal(torn[3].luma, made(2, 3)[3].luma)
+    assert_array_equal(torn[5].luma, made(5, 6)[5].luma)
