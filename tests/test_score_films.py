@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from bwpipe import plugins
 from bwpipe.cli import app
 from bwpipe.scoring.steadiness import Steadiness, way
+from tests.made_films import KINDS, make_film
 from tests.made_scenes import HEIGHT, WIDTH, Planes, scene
 
 plugins.load()
@@ -79,6 +81,17 @@ def test_a_film_is_as_steady_as_itself(folder: Path) -> None:
     assert film["guess"] == film["truth"]
     assert set(film["ratio"].values()) == {1}
     assert film["truth"]["flicker"] == pytest.approx(0.2 * 2**0.5, rel=0.1)  # as chroma was made of luma
+
+
+@pytest.mark.parametrize("kind", ["10 bits, full range", "RGB", "RGB, 10 bits", "packed", "turned", "odd size"])
+def test_films_of_every_kind_are_read_in_their_colours(kind: str, tmp_path: Path) -> None:
+    film = make_film(tmp_path / f"film{KINDS[kind].suffix}", replace(KINDS[kind], times=KINDS[kind].times[:6]))
+
+    found, _ = score("--guess", film, "--truth", film)
+
+    figures = found["films"][film.name]
+    assert (figures["frames"], figures["guess"]) == (6, figures["truth"])
+    assert figures["guess"]["chroma_change"] > 0
 
 
 def test_a_tint_that_changes_from_frame_to_frame_is_measured(folder: Path) -> None:
