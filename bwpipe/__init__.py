@@ -7,7 +7,8 @@ from bwpipe.config import Graph, read_graph
 from bwpipe.errors import BwpipeError, MediaError, RunAborted, TooManyErrors, UsageError
 from bwpipe.execution import Run
 from bwpipe.frame import Broken, End, Frame, Media, Unit
-from bwpipe.session import Outcome, run
+from bwpipe.outcome import Outcome
+from bwpipe.session import run
 
 __version__ = "0.1.0"
 

@@ -10,7 +10,7 @@ from bwpipe.base import Sink, Stage
 from bwpipe.config import Graph
 from bwpipe.config.options import in_order, options_of
 from bwpipe.config.wording import shown
-from bwpipe.ledger import open_ledgers
+from bwpipe.ledgers import open_ledgers
 from bwpipe.losses import Loss
 from bwpipe.network import Network
 from bwpipe.plan import Plan, make_plan

@@ -17,11 +17,13 @@ class Draft:
     Attributes:
         path: Where to write.
         target: Its final name.
+        notes: What the ledger is to keep beside it, as text.
     """
 
     def __init__(self, target: Path, folder: Path) -> None:
         """`folder` is the output folder, which exists, `target` a file somewhere in it. Raises OSError."""
         self.target = target
+        self.notes = ""
         self._folder = folder
         parts = folder / WORK_FOLDER
         parts.mkdir(exist_ok=True)

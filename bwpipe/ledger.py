@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS units (
     made_size INTEGER, made_mtime_ns INTEGER, PRIMARY KEY (target, part)
 );
 CREATE TABLE IF NOT EXISTS failures (path BLOB PRIMARY KEY, error TEXT);
+CREATE TABLE IF NOT EXISTS notes (target BLOB, part INTEGER, text TEXT, PRIMARY KEY (target, part));
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value);
 PRAGMA user_version = {_VERSION};
 """
@@ -138,7 +139,7 @@ class Ledger:
 
         Args:
             unit: What it was made of.
-            draft: The file.
+            draft: The file, and the notes that are to be kept beside it.
             recipe: How it was made.
             source: The input's stamp before it was read.
             tick: Called while the input is read once more, for its digest; what it raises ends the work.
@@ -157,6 +158,7 @@ class Ledger:
             self._entries[key] = entry
             values = (*key, recipe, *source, entry.digest, *entry.made)
             file.execute("REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            file.execute("REPLACE INTO notes VALUES (?, ?, ?)", (*key, draft.notes))
             if draft.target.parent != self.path.with_name(FRAGMENTS):
                 file.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
         draft.publish()
@@ -165,11 +167,18 @@ class Ledger:
         """Remove files that were kept and are needed no more, such as the fragments of a finished film. Raises RunAborted."""
         gone = [(os.fsencode(path.relative_to(self.folder)), path) for path in paths]
         with self._opened() as file:
-            file.executemany("DELETE FROM units WHERE target = ?", [(key,) for key, _ in gone])
+            for table in ("units", "notes"):
+                file.executemany(f"DELETE FROM {table} WHERE target = ?", [(key,) for key, _ in gone])
         keys = {key for key, _ in gone}
         self._entries = {key: entry for key, entry in self._entries.items() if key[0] not in keys}
         for _, path in gone:
             path.unlink(missing_ok=True)
+
+    def notes(self, unit: Unit, target: Path) -> str:
+        """What was kept beside the file of that name when it was written for this unit; empty if nothing was."""
+        with self._opened() as file:
+            row = file.execute("SELECT text FROM notes WHERE target = ? AND part = ?", self._key(unit, target)).fetchone()
+        return row[0] if row else ""
 
     def _clear_fragments(self) -> None:
         """Remove fragments that are not known: a run that forgot them was killed before it had removed them."""
@@ -218,21 +227,3 @@ class Ledger:
 
     def _key(self, unit: Unit, target: Path) -> tuple[bytes, int]:
         return os.fsencode(target.relative_to(self.folder)), unit.part
-
-
-@contextmanager
-def open_ledgers(folders: Iterable[Path], *, lock: bool) -> Iterator[dict[Path, Ledger]]:
-    """The ledgers of some output folders, closed at the end. Raises UsageError.
-
-    Args:
-        folders: The output folders.
-        lock: Keep other runs out of those in which there was a run before.
-    """
-    with ExitStack() as stack:
-        ledgers = {}
-        for folder in dict.fromkeys(folders):
-            ledgers[folder] = Ledger(folder)
-            stack.callback(ledgers[folder].close)
-            if lock and ledgers[folder].exists:
-                ledgers[folder].open()
-        yield ledgers

@@ -19,7 +19,7 @@ from bwpipe.film import Film
 from bwpipe.film.excerpt import write_excerpt
 from bwpipe.film.open import open_film
 from bwpipe.frame import Unit
-from bwpipe.ledger import open_ledgers
+from bwpipe.ledgers import open_ledgers
 from bwpipe.plan import make_plan
 from bwpipe.session import run_graph
 from bwpipe.verify import Verdict

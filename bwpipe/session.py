@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -14,53 +13,18 @@ from bwpipe.draft import WORK_FOLDER, Draft
 from bwpipe.errors import BwpipeError, MediaError, RunAborted
 from bwpipe.execution import Run, sentence
 from bwpipe.frame import Unit
-from bwpipe.ledger import Ledger, open_ledgers
+from bwpipe.ledger import Ledger
+from bwpipe.ledgers import open_ledgers
 from bwpipe.meter import Meter
+from bwpipe.outcome import Outcome
 from bwpipe.plan import Plan, make_plan, recipes, total_frames
 from bwpipe.provenance import made_by
-from bwpipe.report import Journal, Progress, table
+from bwpipe.report import Journal, Progress
 from bwpipe.runner import idle, run_stages
 from bwpipe.segments import waiting
+from bwpipe.shotlist import ShotList
 
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a run.
-
-    Attributes:
-        done: How many files were finished by it.
-        already: How many were done before.
-        kept: Files that bwpipe did not write and left as they are.
-        failed: Each file that failed, and why.
-        left_out: How many files were left out on purpose, by reason.
-        seconds: How long it took.
-        meters: The work of each stage, by its id in the graph.
-        remarks: What was warned of, and of how many files or frames it holds.
-    """
-
-    done: int = 0
-    already: int = 0
-    kept: list[Path] = field(default_factory=list)
-    failed: dict[Path, str] = field(default_factory=dict)
-    left_out: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    meters: dict[str, Meter] = field(default_factory=dict)
-    remarks: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def exit_code(self) -> int:
-        """0 if everything is done, 1 if a file failed."""
-        return 1 if self.failed else 0
-
-    def __str__(self) -> str:
-        """The closing table, what was left out, what was warned of more than once, and a line of counts."""
-        counts = {"done": self.done, "done already": self.already, "kept": len(self.kept), "failed": len(self.failed)}
-        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "done")
-        often = [f"{count} times: {text}" for text, count in self.remarks.items() if count > 1]
-        tables = [table(self.meters)] if any(meter.items for meter in self.meters.values()) else []
-        dropped = ", ".join(f"{count} {why}" for why, count in self.left_out.items())
-        left_out = [f"left out: {dropped}"] if dropped else []
-        return "\n".join([*tables, *left_out, *often, f"{said} in {self.seconds:.1f} s"])
+__all__ = ["Outcome", "run", "run_graph"]
 
 
 def run(
@@ -201,11 +165,23 @@ class _Session:
         if draft.target != target:
             self._tell("segment", path=str(unit.path), part=unit.part, output=str(target))
             return
+        film = next((film for film in self._plan.assemblies[node.id] if film.whole is unit), None)
+        parts = [ledger.notes(part, node.stage.fragment(part)) for part in film.segments] if film else [draft.notes]
+        self._tell_shots(unit, target, ShotList(parts))
         if node.stage.assembles:
             ledger.forget(waiting(ledger.folder, [target]))
         with self._lock:
             self._outcome.done += 1
         self._tell("done", path=str(unit.path), part=unit.part, output=str(target))
+
+    def _tell_shots(self, unit: Unit, target: Path, found: ShotList) -> None:
+        """Say how much the shots of a finished film flicker, and which are doubtful."""
+        for shot in found.shots:
+            self._tell("shot", path=str(unit.path), output=str(target), **shot.plain())
+        if complaint := found.complaint():
+            self._run.warn(complaint, unit.media, each=True)
+        if found.shots:
+            self._outcome.shots.append(f"{unit.name}: {'; '.join(found.told())}")
 
     def _show(self) -> None:
         self._progress.show(self._outcome.meters[self._last].items)

@@ -29,10 +29,14 @@ class Seat:
     Attributes:
         frame: The frame.
         planes: (h, w, 4) float32: Cb and Cr as they came, or 0; luma in code values; confidence, 0 where there is no chroma.
-        vivid: The mean length of the chroma as it came, on the grid it came on; None if it did not.
+        vivid: The vividness of the chroma as it came, on the grid it came on; None if it did not.
         back, on: (h, w, 2) the motion to the frame before and after; None where the shot begins or ends.
-        lost_back, lost_on: (h, w) squared cells by which these ways and the ones back miss their start.
+        way_back, way_on: (h, w, 3) these, and the squared cells by which the way there and the one back miss their start; None
+            until the neighbour is known.
         mean: (h, w, 2) the chroma averaged over the shot's frames nearby.
+        usual: How vivid these came, on average; 0 where none of them has chroma.
+        left: How vivid `mean` is.
+        made: (h, w, 2) the chroma that it leaves with.
     """
 
     frame: Frame
@@ -40,9 +44,12 @@ class Seat:
     vivid: float | None
     back: Field | None
     on: Field | None
-    lost_back: NDArray[np.float32] | None = None
-    lost_on: NDArray[np.float32] | None = None
+    way_back: NDArray[np.float32] | None = None
+    way_on: NDArray[np.float32] | None = None
     mean: NDArray[np.float32] | None = None
+    usual: float = 0.0
+    left: float = 0.0
+    made: NDArray[np.float32] | None = None
 
     @property
     def own(self) -> NDArray[np.float32] | None:
@@ -88,7 +95,8 @@ def seat(frame: Frame, motion: Motion, size: tuple[int, int]) -> Seat:
 def join(before: Seat, after: Seat) -> None:
     """Compare the ways between two frames in a row, if they are of one shot."""
     if before.on is not None and after.back is not None:
-        before.lost_on, after.lost_back = strayed(before.on, after.back), strayed(after.back, before.on)
+        before.way_on = np.dstack([before.on, strayed(before.on, after.back)])
+        after.way_back = np.dstack([after.back, strayed(after.back, before.on)])
 
 
 def mean(row: Sequence[Seat], at: int, window: int) -> NDArray[np.float32]:
@@ -112,38 +120,58 @@ def mean(row: Sequence[Seat], at: int, window: int) -> NDArray[np.float32]:
     return np.asarray(total / np.maximum(weight, np.finfo(np.float32).tiny)[..., None])
 
 
+def usual(row: Sequence[Seat], at: int, window: int) -> float:
+    """How vivid the chroma came that `mean` averages, weighted by how near it is.
+
+    Not how vivid that of the frame itself came: this changes from frame to frame, and what follows it flickers.
+    """
+    total = weight = 0.0
+    for step in (-1, 1):
+        place = at
+        while abs(place - at) <= window:
+            vivid, share = row[place].vivid, 1 - abs(place - at) / (window + 1)
+            if vivid is not None:
+                total, weight = total + share * vivid, weight + share
+            if (row[place].back if step < 0 else row[place].on) is None or not 0 <= place + step < len(row):
+                break
+            place += step
+    return total / weight if weight else 0.0
+
+
 def _neighbours(row: Sequence[Seat], at: int, window: int) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
     """For each frame with chroma: how far away it is, its planes brought here, and how much the way to it is to be trusted."""
     for step in (-1, 1):
-        way: Field | None = None
-        lost: NDArray[np.float32] | None = None
+        way: NDArray[np.float32] | None = None
         place = at
         while 0 <= place + step < len(row) and abs(place + step - at) <= window:
-            seat = row[place]
-            field, miss = (seat.back, seat.lost_back) if step < 0 else (seat.on, seat.lost_on)
-            if field is None or miss is None:
+            further = row[place].way_back if step < 0 else row[place].way_on
+            if further is None:
                 break
-            if way is None or lost is None:
-                way, lost = field, miss
-            else:
-                further = brought(np.dstack([field, miss]), way)
-                way, lost = way + further[..., :2], lost + further[..., 2]
+            way = further if way is None else way + brought(further, way[..., :2])
             place += step
             if row[place].frame.chroma is not None:
-                yield abs(place - at), brought(row[place].planes, way), np.exp(-lost / _STRAY)
+                yield abs(place - at), brought(row[place].planes, way[..., :2]), np.exp(way[..., 2] / -_STRAY)
 
 
 def change(before: Seat, after: Seat) -> Change | None:
     """How much changes between two frames in a row that have their means; None if a shot begins in between."""
-    if after.back is None or after.lost_back is None or before.mean is None or after.mean is None:
+    if after.back is None or after.way_back is None or before.mean is None or after.mean is None:
         return None
-    agreed = after.lost_back < _STRAY
+    agreed = after.way_back[..., 2] < _STRAY
     if not agreed.any():
         return None
     moved = brought(before.planes[..., :3], after.back)
     luma = float(np.abs(moved[..., 2] - after.planes[..., 2])[agreed].mean())
     own = None if before.own is None or after.own is None else chroma_change(after.own, moved[..., :2], agreed)
     return Change(luma, own, chroma_change(after.mean, brought(before.mean, after.back), agreed))
+
+
+def left(before: Seat, after: Seat) -> float | None:
+    """How much the chroma with which two frames in a row leave changes; None where `change` knows none."""
+    if before.made is None or after.made is None or after.back is None or after.way_back is None:
+        return None
+    agreed = after.way_back[..., 2] < _STRAY
+    return chroma_change(after.made, brought(before.made, after.back), agreed) if agreed.any() else None
 
 
 def chroma_change(one: NDArray[np.float32], other: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
@@ -153,5 +181,10 @@ def chroma_change(one: NDArray[np.float32], other: NDArray[np.float32], where: N
 
 
 def vividness(chroma: NDArray[np.float32]) -> float:
-    """The mean length of chroma (h, w, 2)."""
-    return float(np.hypot(chroma[..., 0], chroma[..., 1]).mean(dtype=np.float64))
+    """How vivid chroma (h, w, 2) is: how far it spreads, and 0.3 of the length of its mean.
+
+    As Hasler and Suesstrunk 2003 have it for red - green and yellow - blue. By its mean length, an average of patches that
+    came and went would be made too vivid: 3 % more colourful than the network on a film of 1922.
+    """
+    cb, cr = chroma[..., 0].astype(np.float64), chroma[..., 1].astype(np.float64)
+    return float(np.hypot(cb.std(), cr.std()) + 0.3 * np.hypot(cb.mean(), cr.mean()))

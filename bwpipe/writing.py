@@ -13,6 +13,7 @@ from bwpipe.execution import Run
 from bwpipe.frame import End, Unit
 from bwpipe.meter import Meter
 from bwpipe.segments import Assembly
+from bwpipe.shotlist import ShotList
 from bwpipe.workers import ordered
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EROFS: "the disk is read-only"}
@@ -72,6 +73,7 @@ class _Writer:
         """Write a unit's items up to its End."""
         stage, run = self._stage, self._run
         opened = False
+        shots = ShotList()
         try:
             for item in items:
                 if run.failure(unit) or (isinstance(item, End) and item.error):
@@ -90,10 +92,12 @@ class _Writer:
                         stage.open(unit)
                     if isinstance(item, End):
                         draft = stage.commit(unit)
+                        draft.notes = shots.text
                         opened = False
                         self._publish(unit, draft)
                     else:
                         stage.write(item)
+                        shots.see(item)
                         self._meter.items += 1
         except Exception as error:
             self._blame(unit, error)

@@ -11,12 +11,16 @@ from pydantic import Field
 from bwpipe import Frame, MediaError, UnitMap, stage
 from bwpipe.motion import LONGEST_GAP
 from bwpipe.ports import Needs
-from bwpipe.steadying import Change, Seat, change, grid, join, mean, seat, vividness
+from bwpipe.shotlist import FLICKER, Step
+from bwpipe.steadying import Change, Seat, change, grid, join, left, mean, seat, usual, vividness
 
 NEAR = 4
 """The strength at a frame follows from what changes between the frames up to so many away."""
 GOAL = 0.3
 """At most this share of the network's own change of chroma is left, however little that is, where motion can be followed."""
+VIVID = 0.98
+"""How vivid averaged chroma is to be, as a share of what it was made of. What averages away was mostly wrong: made up for in
+full, colours are further from the truth than with this share, by 0.02 and 0.07 of CIEDE2000 on two films."""
 MOST = 1.25
 """The most that averaged chroma is made stronger."""
 
@@ -29,6 +33,7 @@ class Steady(UnitMap):
     touched. Nothing crosses a cut; what other frames hide keeps the network's own chroma. Pictures pass as they are.
     """
 
+    revision: ClassVar[int] = 2
     provides: ClassVar[frozenset[str]] = frozenset({"chroma of every frame"})
 
     max_flicker: Annotated[float, Field(ge=0)] = 0.5
@@ -82,7 +87,9 @@ class Steady(UnitMap):
 
     def _average(self, row: Sequence[Seat], changes: list[Change | None], at: int) -> int:
         """Average the chroma of the frame at a place, and give the next place."""
-        row[at].mean = mean(row, at, self.window)
+        here = row[at]
+        here.mean, here.usual = mean(row, at, self.window), usual(row, at, self.window)
+        here.left = vividness(here.mean)
         changes.append(change(row[at - 1], row[at]) if at else None)
         return at + 1
 
@@ -94,7 +101,11 @@ class Steady(UnitMap):
         if here.own is not None:
             strength = self._strength(changes[first + 1 : last + 1])
             chroma = here.own + np.float32(strength) * (chroma - here.own)
-        return replace(here.frame, chroma=_kept(chroma))
+        here.made = chroma
+        notes = dict(here.frame.notes)
+        if at and (moved := changes[at]) and (after := left(row[at - 1], here)) is not None:
+            notes[FLICKER] = Step(moved.luma, moved.own, after, self.max_flicker)
+        return replace(here.frame, chroma=_kept(chroma), notes=notes)
 
     def _strength(self, changes: Sequence[Change | None]) -> float:
         """How much of the average to take, 0..1.
@@ -123,10 +134,10 @@ def _shot(row: Sequence[Seat], at: int) -> tuple[int, int]:
 
 
 def _gain(seats: Sequence[Seat]) -> float:
-    """What makes averaged chroma as vivid as the network's own: to average unlike hues makes them paler."""
-    both = [(each.vivid, vividness(each.mean)) for each in seats if each.vivid is not None and each.mean is not None]
+    """What makes averaged chroma as vivid as what it was made of: to average unlike hues makes them paler."""
+    both = [(each.usual, each.left) for each in seats if each.usual]
     own, averaged = (sum(values) for values in zip(*both, strict=True)) if both else (0.0, 0.0)
-    return min(MOST, max(1.0, own / averaged)) if averaged else 1.0
+    return min(MOST, max(1.0, VIVID * own / averaged)) if averaged else 1.0
 
 
 def _kept(chroma: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -9,7 +9,8 @@ import pytest
 
 from bwpipe.config import read_graph
 from bwpipe.film import Film
-from bwpipe.ledger import Ledger, open_ledgers
+from bwpipe.ledger import Ledger
+from bwpipe.ledgers import open_ledgers
 from bwpipe.plan import Plan, make_plan
 from bwpipe.scans import Scans
 from bwpipe.session import run

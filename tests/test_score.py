@@ -151,7 +151,7 @@ def test_each_folder_has_figures_of_its_own_and_the_protocol_stands_beside_them(
 def test_the_json_has_a_lasting_shape(folders: tuple[Path, Path]) -> None:
     found = told("--guess", folders[0], "--truth", folders[1])
 
-    assert set(found) == {"protocol", "all", "by_folder", "pictures", "meaning"}
+    assert set(found) == {"protocol", "all", "by_folder", "pictures", "films", "meaning"}
     assert set(found["pictures"]) == {"people/anna.png", "people/ben.png", "scenes/lake.png"}
     for standing in (found["all"], *found["by_folder"].values()):
         assert set(standing) == {"pictures", "figures", "grey", "hues"}
@@ -230,13 +230,13 @@ def test_nothing_to_score_is_refused_and_why(folders: tuple[Path, Path], tmp_pat
 
     for folder, complaint in (
         (gone, f"there is no file or folder {gone}"),
-        (empty, f"there is no picture in {empty}"),
+        (empty, f"there is no picture or film in {empty}"),
         (dull, f"every picture in {dull} is in black and white (2 in all)"),
         (cut, f"none of the pictures in {cut} can be read; a.png: "),
     ):
         assert complaint in score("autoencoder", "--on", folder, code=2)
     said = score("--guess", other, "--truth", folders[1], code=2)
-    assert f"no picture in {folders[1]} has a guess of its name in {other}" in said
+    assert f"no picture or film in {folders[1]} has a guess of its name in {other}" in said
     assert "warning" not in said
 
 

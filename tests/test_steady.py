@@ -1,6 +1,7 @@
 """The `steady` stage, and graphs in which frames are passed over."""
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,21 @@ def test_a_budget_that_is_met_already_takes_no_more_than_the_half() -> None:
 
     assert 0.15 < shares[0] < 0.4
     assert shares[1] < 0.6 * shares[0]
+
+
+def test_vividness_that_comes_and_goes_is_not_passed_on() -> None:
+    def pulsing(frame: Frame) -> NDArray[np.float32]:
+        rng = np.random.default_rng(frame.index)
+        light = cv2.resize(frame.luma.astype(np.float32), GRID[::-1], interpolation=cv2.INTER_AREA) / 255 - 0.5
+        return np.asarray(np.stack([0.3 * light, 0.1 - 0.2 * light]) * rng.uniform(0.7, 1.3), np.float32)
+
+    given = painted(film_of(scene(40, 1, speed=(0, 2))), pulsing)
+
+    made = run_stage("steady", given, max_flicker=0)
+
+    came, left = (np.array([vividness([frame]) for frame in frames]) for frames in (given, made))
+    assert np.abs(np.diff(left)).mean() < 0.055 * np.abs(np.diff(came)).mean()
+    assert 0.95 < left.mean() / came.mean() < 1.01
 
 
 @pytest.mark.parametrize("every", [1, 4])
@@ -202,7 +218,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_segments_that_are_done_in_two_runs_are_those_of_one_run(tmp_path: Path, plugin: str, every: int) -> None:
     film = make_film(tmp_path / "film.mkv", Kind(suffix=".mkv", times=range(0, 1600, 40), time_base=Kind().time_base))
 
-    def colour(folder: str, at: int) -> Any:
+    def colour(folder: str, at: int, segment: int = 16) -> Any:
         stages = [
             {"use": "read", "path": str(film)},
             {"use": "grayscale"},
@@ -212,11 +228,25 @@ def test_segments_that_are_done_in_two_runs_are_those_of_one_run(tmp_path: Path,
             {"use": "stumble", "at": at},
             {"use": "write", "path": str(tmp_path / folder), "codec": "ffv1"},
         ]
-        return run({"plugins": [plugin], "segment": 16, "stages": stages})
+        return run({"plugins": [plugin], "segment": segment, "stages": stages})
 
-    assert colour("one", -1).exit_code == 0
+    def shots(folder: str) -> list[dict[str, float]]:
+        lines = (tmp_path / folder / ".bwpipe" / "report.jsonl").read_text().splitlines()
+        told = [event for event in map(json.loads, lines) if event["event"] == "shot"]
+        return [{key: value for key, value in shot.items() if isinstance(value, int | float)} for shot in told]
+
+    outcome = colour("one", -1)
+    assert outcome.exit_code == 0
     with pytest.raises(RunAborted):
         colour("two", 20)
     assert colour("two", -1).exit_code == 0
 
     assert (tmp_path / "one" / "film.mkv").read_bytes() == (tmp_path / "two" / "film.mkv").read_bytes()
+    assert shots("two") == shots("one")  # the first of its segments were done by a run that was stopped
+    assert sum(shot["frames"] for shot in shots("one")) == 40
+    assert outcome.shots[0].startswith(f"film.mkv: {len(shots('one'))} shot")
+    if every == 1:
+        colour("whole", -1, segment=1000)
+        for shot, whole in zip(shots("one"), shots("whole"), strict=True):
+            assert shot == pytest.approx(whole, rel=1e-3, abs=2e-4)
+            assert shot["flicker"] < shot["flicker_before"]

@@ -2,15 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from bwpipe.errors import UsageError
-
-if TYPE_CHECKING:
-    from bwpipe.scoring.guesses import Guesses
-    from bwpipe.scoring.truths import Truths
 
 STDOUT = Path("-")
 """What stands for standard output in the place of a file."""
@@ -27,13 +23,14 @@ def score(
     ] = None,
     *,
     on: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="The photographs that it is to colour: a folder, or a pattern.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="What it is to colour, photographs and films: a folder, or a pattern."),
     ] = None,
     guess: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Instead of a network: pictures that are coloured already.")
+        str | None, typer.Option(metavar="FOLDER", help="Instead of a network: pictures and films that are coloured already.")
     ] = None,
     truth: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="With --guess: the photographs, with the same names.")
+        str | None, typer.Option(metavar="FOLDER", help="With --guess: the photographs and films, with the same names.")
     ] = None,
     size: Annotated[
         int | None, typer.Option(min=11, help="Squash all pictures to so many pixels in height and width first.")
@@ -62,7 +59,10 @@ def score(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
 ) -> None:
-    """Compare colours with the truth: a network's on photographs, or those of pictures that are coloured already."""
+    """Compare colours with the truth: a network's, or those of pictures and films that are coloured already.
+
+    Of films it tells how steady their chroma is, also where the source is in black and white.
+    """
     from bwpipe import plugins
     from bwpipe.scoring import check_installed, report
 
@@ -78,10 +78,13 @@ def score(
 
     from bwpipe.device import cores, find_device
     from bwpipe.execution import Run
+    from bwpipe.plan import total_frames
     from bwpipe.report import Progress, printable
     from bwpipe.scoring import opponents, sheet, table
     from bwpipe.scoring.files import Sizing
+    from bwpipe.scoring.films import score_films
     from bwpipe.scoring.score import score as compare
+    from bwpipe.scoring.steadiness import SHORT
 
     where, sizing = find_device(device), Sizing(size, crop)
     progress = Progress(None, quiet=True)
@@ -90,19 +93,29 @@ def score(
         progress.say(text)  # above the bar, once there is one
 
     run = Run(say=say)
-    truths: Truths
-    guesses: Guesses
     if checkpoint and on:
-        truths, guesses = opponents.of_network(
+        found = opponents.of_network(
             checkpoint, on, sizing, run, vividness=vividness, quality=quality or "normal", device=where
         )
     else:
         assert guess, "was checked"
         assert truth, "was checked"
-        truths, guesses = opponents.of_files(guess, truth, sizing, run)
-    progress = Progress(len(truths.names), quiet=quiet)
+        found = opponents.of_files(guess, truth, sizing, run)
+    if found.films and (size or crop):
+        run.warn(f"films are compared at a short side of {SHORT} pixels; --size and --crop are for pictures")
+    truths, guesses, films, film_guesses = found
+    frames = total_frames(list(films.values())) or 0
+    progress = Progress(len(truths.names) + frames, quiet=quiet)
     try:
-        scores = compare(truths, guesses, run=run, device=where, workers=workers or cores(), show=progress.show)
+        of_films = score_films(films, film_guesses, run, progress.show)
+        scores = compare(
+            *(truths, guesses),
+            run=run,
+            device=where,
+            workers=workers or cores(),
+            show=lambda done: progress.show(frames + done),
+            films=of_films,
+        )
         if html_file:
             report.write(wanted[html_file], sheet.page(scores, truths, guesses, run))
     finally:

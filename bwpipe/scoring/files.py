@@ -55,11 +55,12 @@ class Files:
     Attributes:
         path: As it was given.
         names: Their places below the folder, such as "people/anna.jpg", of those whose header can be read.
-        refused: The others.
+        films: The films among them, by their places.
+        refused: Those whose header can't be read.
     """
 
-    def __init__(self, path: str, run: Run) -> None:
-        """Find a file, all in a folder, or all of a pattern; films are passed over, with a warning.
+    def __init__(self, path: str, run: Run, *, films: bool = False) -> None:
+        """Find a file, all in a folder, or all of a pattern; films only where they are asked for, else they are warned of.
 
         Raises UsageError where there is not one whose header can be read.
         """
@@ -71,19 +72,24 @@ class Files:
         self._reader = reader
         self._units: dict[str, Unit] = {}
         self.refused: list[Broken] = []
+        self.films: dict[str, Unit] = {}
         for found in reader.units():
             if isinstance(found, Broken):
                 self.refused.append(found)
+            elif found.media.kind == "film" and films:
+                self.films[str(found.name)] = found
             elif found.media.kind == "film":
                 run.warn("it is a film, and only pictures are scored", found.media)
             else:
                 self._units[str(found.name)] = found
         self.names = list(self._units)
+        if self.films:
+            return
         if self.refused and not self.names:
             first = self.refused[0]
             raise UsageError(f"none of the pictures in {path} can be read; {first.name}: {first.error}")
         if not self.names:
-            raise UsageError(f"there is no picture in {path}; give another folder")
+            raise UsageError(f"there is no picture{' or film' if films else ''} in {path}; give another folder")
 
     def unit(self, name: str) -> Unit:
         """The unit of that name."""

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from bwpipe.color import to_rgb
 from bwpipe.enlarge import enlarge
 from bwpipe.errors import MediaError
+from bwpipe.frame import Chroma
 from bwpipe.guessing import guess, kept
-from bwpipe.network import Network, Quality, check_quality
+from bwpipe.network import Guess, Network, Quality, check_quality
 from bwpipe.scoring.files import Files, Sizing, rgb_of
 from bwpipe.scoring.truths import Truth
 from bwpipe.view import squash
@@ -56,11 +57,19 @@ class NetworkGuesses:
     def __call__(self, truth: Truth) -> Painted:
         """Guess. Raises MemoryError, RunAborted."""
         shape: tuple[int, int] = truth.luma.shape
-        seen = squash(truth.luma, *self._network.input_size(*shape, self._quality))[None].astype(np.float32) / np.float32(255)
-        made = guess(self._network, seen, self._vividness)
+        made = self._guess(truth.luma)
         chroma = enlarge(kept(made.chroma[0].numpy(), shape), truth.luma, (0, 255), "bt601", shape)
         rgb = to_rgb(truth.luma, chroma).astype(np.uint8, copy=False)
         return Painted(rgb, None if made.rgb is None else _mse(made.rgb[0].float().cpu().numpy(), truth.rgb))
+
+    def chroma(self, luma: NDArray[np.uint8]) -> Chroma:
+        """The chroma (2, h, w) of luma (H, W), full range, on the network's own grid. Raises MemoryError, RunAborted."""
+        return kept(self._guess(luma).chroma[0].numpy(), luma.shape)
+
+    def _guess(self, luma: NDArray[np.uint8]) -> Guess:
+        height, width = luma.shape
+        seen = squash(luma, *self._network.input_size(height, width, self._quality))[None].astype(np.float32) / np.float32(255)
+        return guess(self._network, seen, self._vividness)
 
     def told(self) -> dict[str, str | float]:
         """Which network, and how its chroma gets onto the picture."""

@@ -20,3 +20,12 @@ FIGURES = {
     "not the FID of papers, and comparable only with itself, of as many pictures under the same protocol",
 }
 """The figures by name."""
+
+FILM_FIGURES = {
+    "flicker": "mean change of chroma from frame to frame along the motion, over that of luma: both in code values, where the "
+    "motion there and back agrees (Farneback 2003, short side 256), within shots; the budget `max_flicker` of `steady`",
+    "chroma_change": "that change of chroma by itself, in code values: the mean over the frames",
+    "cdc": "colour distribution consistency (Liu et al. 2021) on chroma: the mean Jensen-Shannon divergence, in nats, of the "
+    "distributions of Cb and of Cr in frames that are 1, 2 and 4 apart, within shots",
+}
+"""Those of films, by name: the smaller, the steadier. Beside a source in colour each is told as a share of its, too."""

@@ -1,21 +1,35 @@
-"""Brings together what is to be compared: photographs, and the guesses of them."""
+"""Brings together what is to be compared: photographs and films, and the guesses of them."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 
 from bwpipe.errors import UsageError
 from bwpipe.execution import Run
+from bwpipe.frame import Unit
 from bwpipe.network import Quality, load, locate
 from bwpipe.registry import UnknownNameError
 from bwpipe.scoring.files import Files, Sizing
-from bwpipe.scoring.guesses import FileGuesses, NetworkGuesses, partners
+from bwpipe.scoring.films import FilmFiles, FilmGuesses, NetworkFilms
+from bwpipe.scoring.guesses import FileGuesses, Guesses, NetworkGuesses, partners
 from bwpipe.scoring.truths import Photographs
 from bwpipe.stamp import digest
 
 
+class Opponents(NamedTuple):
+    """What is to be compared: photographs with guesses of them, films by name with guesses of them."""
+
+    truths: Photographs
+    guesses: Guesses
+    films: Mapping[str, Unit]
+    film_guesses: FilmGuesses
+
+
 def of_network(
     model: str, on: str, sizing: Sizing, run: Run, *, vividness: float | None, quality: Quality, device: torch.device
-) -> tuple[Photographs, NetworkGuesses]:
-    """Photographs, and a network that colours them.
+) -> Opponents:
+    """Photographs and films, and a network that colours them.
 
     Args:
         model: The network's name, or the path of a checkpoint.
@@ -27,7 +41,7 @@ def of_network(
         device: Where the network computes.
 
     Raises:
-        UsageError: There is no such checkpoint, or no picture.
+        UsageError: There is no such checkpoint, or no picture or film.
     """
     path = locate(model)
     try:
@@ -38,11 +52,12 @@ def of_network(
         raise
     about = {"network": checkpoint.network, "checkpoint": path.name, "digest": digest(path)}
     network = network.to(device).to(memory_format=torch.channels_last)
-    return Photographs(Files(on, run), sizing, run), NetworkGuesses(network, vividness, about, quality)
+    files, guesses = Files(on, run, films=True), NetworkGuesses(network, vividness, about, quality)
+    return Opponents(Photographs(files, sizing, run), guesses, files.films, NetworkFilms(guesses))
 
 
-def of_files(guess: str, truth: str, sizing: Sizing, run: Run) -> tuple[Photographs, FileGuesses]:
-    """Photographs and coloured pictures with their names; those without a partner are warned of.
+def of_files(guess: str, truth: str, sizing: Sizing, run: Run) -> Opponents:
+    """Photographs and films, and coloured ones with their names; those without a partner are warned of.
 
     Args:
         guess: The coloured pictures: a folder or a pattern.
@@ -51,19 +66,30 @@ def of_files(guess: str, truth: str, sizing: Sizing, run: Run) -> tuple[Photogra
         run: Is told what is left out.
 
     Raises:
-        UsageError: There are no two pictures of the same name.
+        UsageError: There are no two of the same name.
     """
-    truths, guesses = Files(truth, run), Files(guess, run)
+    truths, guesses = (Files(path, run, films=True) for path in (truth, guess))
     refused = [*truths.refused, *guesses.refused]
     found = partners(*([*files.names, *(str(broken.name) for broken in files.refused)] for files in (truths, guesses)))
-    if not found:
-        raise UsageError(f"no picture in {truth} has a guess of its name in {guess}; give folders with the same names")
+    films = partners(list(truths.films), list(guesses.films))
+    if not (found or films):
+        raise UsageError(f"no picture or film in {truth} has a guess of its name in {guess}; give folders with the same names")
     alone = 0
-    for files, paired, what in ((truths, found.keys(), f"guess in {guess}"), (guesses, found.values(), f"truth in {truth}")):
-        for name in files.names:
+    for files, paired, what in (
+        (truths, {*found, *films}, f"guess in {guess}"),
+        (guesses, {*found.values(), *films.values()}, f"truth in {truth}"),
+    ):
+        units = {name: files.unit(name) for name in files.names} | files.films
+        for name, unit in units.items():
             if name not in paired:
-                run.warn(f"there is no {what} with its name, so it is not scored", files.unit(name).media, each=True)
+                run.warn(f"there is no {what} with its name, so it is not scored", unit.media, each=True)
                 alone += 1
     readable = set(guesses.names)
     names = [name for name in truths.names if found.get(name) in readable]
-    return Photographs(truths, sizing, run, names, refused), FileGuesses(guesses, found, alone, sizing)
+    pairs = {truths.films[name]: guesses.films[other] for name, other in films.items()}
+    return Opponents(
+        Photographs(truths, sizing, run, names, refused),
+        FileGuesses(guesses, found, alone, sizing),
+        {name: truths.films[name] for name in truths.films if name in films},
+        FilmFiles(pairs, run),
+    )

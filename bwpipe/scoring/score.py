@@ -1,7 +1,7 @@
 """Compares guesses with the truth, picture by picture."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from bwpipe import __version__
 from bwpipe.errors import MediaError, RunAborted, UsageError
 from bwpipe.execution import Run
+from bwpipe.scoring.films import FilmScore
 from bwpipe.scoring.frechet import LEAST, PACKAGE, SIDE, Eyes, has_weights
 from bwpipe.scoring.guesses import Guesses
 from bwpipe.scoring.marks import Marks, mark
-from bwpipe.scoring.names import FIGURES
+from bwpipe.scoring.names import FIGURES, FILM_FIGURES
 from bwpipe.scoring.tally import Standing, Tally
 from bwpipe.scoring.truths import Truths
 from bwpipe.workers import ordered
@@ -25,24 +26,27 @@ class Scores:
 
     Attributes:
         protocol: What was compared, and how.
-        whole: The figures of all pictures.
+        whole: The figures of all pictures; None where there are films only.
         folders: Those of each folder at the top; empty where there is only one.
         pictures: Of each picture, by its name, the guess's own figures and grey's.
+        films: Those of each film, by its name.
     """
 
     protocol: dict[str, str | int | float]
-    whole: Standing
+    whole: Standing | None
     folders: dict[str, Standing]
     pictures: dict[str, dict[str, dict[str, float]]]
+    films: dict[str, FilmScore] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {
             "protocol": self.protocol,
-            "all": self.whole.plain(),
+            "all": self.whole.plain() if self.whole else None,
             "by_folder": {name: standing.plain() for name, standing in self.folders.items()},
             "pictures": self.pictures,
-            "meaning": FIGURES,
+            "films": {name: film.plain() for name, film in self.films.items()},
+            "meaning": FIGURES | FILM_FIGURES,
         }
 
 
@@ -54,6 +58,7 @@ def score(
     device: torch.device,
     workers: int,
     show: Callable[[int], None] = lambda done: None,
+    films: Mapping[str, FilmScore | None] | None = None,
 ) -> Scores:
     """Compare every guess with its truth.
 
@@ -64,9 +69,10 @@ def score(
         device: Where the features for the Frechet distance are computed.
         workers: How many pictures are worked on at a time.
         show: Called with how many pictures are done.
+        films: What `score_films` found, if there are films.
 
     Raises:
-        UsageError: There is not one picture to score.
+        UsageError: There is not one picture or film to score.
         RunAborted: There is not enough memory, or a device failed.
     """
     for broken in truths.refused:
@@ -87,24 +93,26 @@ def score(
             pictures[name] = {"guess": marks.guess, "grey": marks.grey}
         show(done)
     about = truths.told()
-    failed = len(truths.refused) + len(truths.names) - len(pictures) - grey
-    if not pictures and not failed:
+    scored = {name: film for name, film in (films or {}).items() if film}
+    failed = len(truths.refused) + len(truths.names) - len(pictures) - grey + len(films or ()) - len(scored)
+    if not (pictures or scored or failed):
         raise UsageError(
             f"every picture in {about['set']} is in black and white ({grey} in all); give others that are in colour"
         )
-    if not pictures:
+    if not (pictures or scored):
         raise UsageError(f"{about['set']}: none can be scored: {failed} failed, {grey} are in black and white")
     protocol: dict[str, str | int | float] = {
         **about,
         "pictures": len(pictures),
         "left_out_grey": grey,
         "failed": failed,
+        **({"films": len(scored), "frames": sum(film.frames for film in scored.values())} if films else {}),
         **guesses.told(),
         "frechet": _frechet_note(len(pictures)),
         "version": f"bwpipe {__version__}",
     }
     standings = {name: tally.standing() for name, tally in sorted(folders.items()) if len(folders) > 1 and tally.pictures}
-    return Scores(protocol, whole.standing(), standings, pictures)
+    return Scores(protocol, whole.standing() if pictures else None, standings, pictures, scored)
 
 
 def _marked(

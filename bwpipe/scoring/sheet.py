@@ -13,7 +13,8 @@ from bwpipe.execution import Run
 from bwpipe.report import printable
 from bwpipe.scoring.guesses import Guesses
 from bwpipe.scoring.score import Scores
-from bwpipe.scoring.table import HEADS, meanings, shown
+from bwpipe.scoring.table import FILM_ROW, HEADS, film_rows, meanings, shown
+from bwpipe.scoring.tally import Standing
 from bwpipe.scoring.truths import Truths
 from bwpipe.shrink import averaged, sides
 
@@ -42,10 +43,7 @@ figcaption { font-size: .9em; opacity: .8; overflow-wrap: anywhere; }
 
 def page(scores: Scores, truths: Truths, guesses: Guesses, run: Run) -> str:
     """A page of HTML that needs no other file; a picture that can't be read again fails in the run."""
-    groups = {
-        what: "\n".join(_figure(name, scores, truths, guesses, run) for name in names) for what, names in chosen(scores).items()
-    }
-    shows = "\n".join(f"<h2>{what}</h2>\n{figures}" for what, figures in groups.items())
+    films = _table(FILM_ROW, film_rows(scores)) if scores.films else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -54,14 +52,24 @@ def page(scores: Scores, truths: Truths, guesses: Guesses, run: Run) -> str:
 <style>{_STYLE}</style>
 <h1>bwpipe score</h1>
 {_words(scores.protocol)}
-<div class="wide">{_figures(scores)}</div>
-{_hues(scores)}
-<p>The pictures below are chosen by CIEDE2000. Each is shown in grey, as it was guessed, and as it is.</p>
-{shows}
+{films}
+{_pictures(scores, scores.whole, truths, guesses, run) if scores.whole else ""}
 <h2>What the figures are</h2>
 {_words(meanings(scores))}
 </html>
 """
+
+
+def _pictures(scores: Scores, whole: Standing, truths: Truths, guesses: Guesses, run: Run) -> str:
+    """The figures of pictures, and some of the pictures."""
+    groups = {
+        what: "\n".join(_figure(name, scores, truths, guesses, run) for name in names) for what, names in chosen(scores).items()
+    }
+    shows = "\n".join(f"<h2>{what}</h2>\n{figures}" for what, figures in groups.items())
+    return f"""<div class="wide">{_figures(scores, whole)}</div>
+{_hues(whole)}
+<p>The pictures below are chosen by CIEDE2000. Each is shown in grey, as it was guessed, and as it is.</p>
+{shows}"""
 
 
 def chosen(scores: Scores) -> dict[str, list[str]]:
@@ -98,18 +106,18 @@ def _words(values: Mapping[str, object]) -> str:
     return _table((), ([name, str(value)] for name, value in values.items()), kind=' class="words"')
 
 
-def _figures(scores: Scores) -> str:
-    names = [name for name in HEADS if name in scores.whole.figures]
+def _figures(scores: Scores, whole: Standing) -> str:
+    names = [name for name in HEADS if name in whole.figures]
     rows = [
         [place, str(standing.pictures), what, *(shown(name, row) for name in names)]
-        for place, standing in {**scores.folders, "all": scores.whole}.items()
+        for place, standing in {**scores.folders, "all": whole}.items()
         for what, row in (("guess", standing.figures), ("grey", standing.grey))
     ]
     return _table(["", "pictures", "", *(HEADS[name][0] for name in names)], rows)
 
 
-def _hues(scores: Scores) -> str:
-    hues = scores.whole.hues
+def _hues(whole: Standing) -> str:
+    hues = whole.hues
     rows = [[whose, *(f"{share[whose]:.1%}" for share in hues.values())] for whose in ("guess", "truth")]
     return _table(["share of", *hues], rows)
 
