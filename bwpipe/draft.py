@@ -23,9 +23,14 @@ class Draft:
         """`folder` is the output folder, which exists, `target` a file somewhere in it. Raises OSError."""
         self.target = target
         self._folder = folder
-        parts = folder / WORK_FOLDER
-        parts.mkdir(exist_ok=True)
-        self.path = parts / f"{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
+        self.path = folder / WORK_FOLDER / f"{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
+        try:
+            self._make()
+        except FileNotFoundError:  # another one, done with its own draft, removed the empty `.bwpipe` just now
+            self._make()
+
+    def _make(self) -> None:
+        self.path.parent.mkdir(exist_ok=True)
         os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
     def settle(self) -> os.stat_result:
@@ -57,9 +62,15 @@ def clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def publish(path: Path, data: bytes | memoryview) -> None:
-    """Write a file under its final name once it is whole. Raises OSError, with what was there before unharmed."""
-    draft = Draft(path, path.parent)
+def publish(path: Path, data: bytes | memoryview, *, folder: Path | None = None) -> None:
+    """Write a file under its final name once it is whole. Raises OSError, with what was there before unharmed.
+
+    Args:
+        path: The final name.
+        data: What the file is to hold.
+        folder: The folder, which exists, in whose `.bwpipe` it is drafted; the one that it is in if not given.
+    """
+    draft = Draft(path, folder or path.parent)
     try:
         draft.path.write_bytes(data)
         draft.settle()
