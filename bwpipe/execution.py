@@ -36,6 +36,7 @@ class Run:
         record: Callable[[str, Path | None, str], None] = lambda event, path, text: None,
         facts: dict[str, str | int | float | bool] | None = None,
         provenance: "Callable[[Stage], Provenance | None]" = lambda stage: None,
+        after: "Callable[[Stage], Sequence[Stage]]" = lambda stage: (),
     ) -> None:
         """Make a run.
 
@@ -50,6 +51,7 @@ class Run:
             record: Notes an event ("warning", "left out", "failed") with the file it is about, also where it is shown no more.
             facts: What earlier executions remembered; added to.
             provenance: What the metadata of outputs are to say, of what comes out of a stage.
+            after: The stages that what comes out of a stage goes through, in their order.
         """
         self.facts = {} if facts is None else facts
         self.quiet = quiet
@@ -58,6 +60,7 @@ class Run:
         self.restart = restart
         self.plugins = tuple(plugins)
         self.provenance = provenance
+        self.after = after
         self.dropped: dict[Media, str] = {}
         self.remarks: Counter[str] = Counter()
         self._max_errors = max_errors

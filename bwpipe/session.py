@@ -121,6 +121,7 @@ class _Session:
             say=self._progress.say,
             record=self._record,
             provenance=lambda stage: made_by(graph, stage),
+            after=graph.after,
             facts={key: value for ledger in ledgers.values() for key, value in ledger.facts.items()},
         )
 
