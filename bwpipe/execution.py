@@ -69,6 +69,8 @@ class Run:
         self.failures: dict[Unit | Broken, Exception] = {}
         self._failed: dict[Path, set[str]] = {}
         self._claimed: set[str] = set()
+        self._unwanted: list[tuple[Stage, str, str]] = []
+        self.all_read = Event()
         self._lock = Lock()
         self._stopping = Event()
 
@@ -104,6 +106,26 @@ class Run:
                 return
             self.dropped[media] = why
         self._record("left out", media.path, why)
+
+    def do_without(self, stage: "Stage", kind: str, why: str) -> None:
+        """Let a kind of media be left out before it is read, where all that is read goes through this stage: in `setup`.
+
+        Args:
+            stage: The one that leaves it out otherwise.
+            kind: "picture" or "film".
+            why: As in `leave_out`.
+        """
+        self._unwanted.append((stage, kind, why))
+
+    def unwanted(self, source: "Stage") -> dict[str, str]:
+        """The kinds of media that need not be read, since all that a source gives goes through a stage without use for them."""
+        rest = self.after(source)
+        return {
+            kind: why
+            for stage, kind, why in self._unwanted
+            if _among(stage, rest)
+            and all(each is stage or _among(stage, self.after(each)) or _among(each, self.after(stage)) for each in rest)
+        }
 
     @property
     def left_out(self) -> Counter[str]:
@@ -160,6 +182,11 @@ class Run:
     def failure(self, unit: Unit | None) -> Exception | None:
         """Why a unit failed; None if it has not."""
         return self.failures.get(unit) if unit is not None else None
+
+
+def _among(stage: "Stage", others: "Sequence[Stage]") -> bool:
+    """Whether it is one of them, not just equal to one."""
+    return any(stage is other for other in others)
 
 
 def _place(unit: Unit | Broken) -> str:

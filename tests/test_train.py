@@ -4,6 +4,7 @@ import math
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from bwpipe.testing import make_frames, run_stage
 from bwpipe.training import Fitted
 from bwpipe.training.state import hold
 from tests.made_photos import write_photos
+from tests.test_progress import Terminal
 
 NETWORKS = Path(__file__).parent / "networks"
 plugins.load([NETWORKS])
@@ -48,7 +50,14 @@ EVERYTHING: dict[str, Any] = {
 
 
 def train(
-    folder: Path, photos: Path, *, size: int = 16, path: str = "made.safetensors", restart: bool = False, **fit: Any
+    folder: Path,
+    photos: Path,
+    *,
+    size: int = 16,
+    path: str = "made.safetensors",
+    restart: bool = False,
+    quiet: bool = True,
+    **fit: Any,
 ) -> Outcome:
     """Run the train graph, small and the same each time."""
     options = {"model": "test-rgb", "epochs": 3, "batch": 4, "device": "cpu", "threads": 1, "runs": str(folder / "runs")}
@@ -59,7 +68,7 @@ def train(
         {"use": "fit", **options, **fit},
         {"use": "save", "path": str(folder / path), "licence": "CC0", "data": "Gradients."},
     ]
-    return run({"plugins": [str(NETWORKS)], "stages": stages}, restart=restart)
+    return run({"plugins": [str(NETWORKS)], "stages": stages}, restart=restart, quiet=quiet)
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -494,6 +503,23 @@ def test_what_score_would_refuse_in_the_end_is_refused_before_the_first_step(tmp
         run({"plugins": [str(NETWORKS)], "stages": stages})
 
     assert list((tmp_path / "runs").glob("state-*.pt")) == []
+
+
+def test_a_film_among_the_photographs_is_left_out_unread_and_the_bar_goes_when_all_is_read(
+    tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    shutil.copy(samples / "pan.mp4", photos)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    outcome = train(tmp_path, photos, epochs=5, quiet=False)
+
+    assert outcome.left_out == {"films": 1}
+    assert outcome.meters["read"].items == 20
+    before, after = terminal.getvalue().split("save: ")
+    assert " frames/s" in before
+    assert " frames/s" not in after
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes there only")
