@@ -2,10 +2,13 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 WORK_FOLDER = ".bwpipe"
 SUFFIX = ".part"
+_TRIES = 100
+"""How often in a row the work folder may vanish under a new draft."""
 
 
 class Draft:
@@ -24,14 +27,16 @@ class Draft:
         self.target = target
         self._folder = folder
         self.path = folder / WORK_FOLDER / f"{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
-        try:
-            self._make()
-        except FileNotFoundError:  # another one, done with its own draft, removed the empty `.bwpipe` just now
-            self._make()
-
-    def _make(self) -> None:
-        self.path.parent.mkdir(exist_ok=True)
-        os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        for left in reversed(range(_TRIES)):
+            with suppress(FileExistsError):
+                self.path.parent.mkdir()
+            try:
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            except FileNotFoundError:  # another one, done with a draft of its own, removed the empty `.bwpipe` meanwhile
+                if not left:
+                    raise
+            else:
+                return
 
     def settle(self) -> os.stat_result:
         """Flush the whole file to the disk; what it returns holds of the published file too. Raises OSError."""
