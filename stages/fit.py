@@ -49,6 +49,7 @@ class Fit(TrainingOptions, Stage):
 
     def setup(self, run: Run) -> None:
         """Check what can be known before a picture is read. Raises UsageError."""
+        self._run = run
         for package in ("lightning_fabric", "tensorboard"):
             if not find_spec(package):
                 raise UsageError(f"fit: {package} is missing; pip install 'bwpipe[train]'")
@@ -73,7 +74,6 @@ class Fit(TrainingOptions, Stage):
         there = sum(name.startswith(self._device.type) for name in available())
         if self._device.type != "cpu" and self.devices > there:
             raise UsageError(f"fit.devices: this machine has {there} of {self._device.type}, not {self.devices}")
-        self._run = run
         run.claim(str(self._folder), "give each `fit` a `runs` folder of its own")
         run.claim(str((self._folder / BEST).resolve()), "give each `fit` a `runs` folder of its own")
         if reason := why_unwritable(self._folder):

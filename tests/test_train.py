@@ -447,12 +447,13 @@ def test_best_weights_of_another_training_are_refused(tmp_path: Path) -> None:
         train(tmp_path, photos, epochs=1)
 
 
-def test_a_training_can_not_start_from_what_it_writes_over(tmp_path: Path) -> None:
+def test_a_training_can_not_start_from_what_it_writes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = write_photos(tmp_path / "photos", 20)
-    train(tmp_path, photos, epochs=1)
+    monkeypatch.chdir(tmp_path)
+    train(tmp_path, photos, epochs=1, runs=None)
 
     with pytest.raises(UsageError, match=r"best\.safetensors is what this training writes over; copy it first"):
-        train(tmp_path, photos, epochs=1, start=str(tmp_path / "runs" / "best.safetensors"))
+        train(tmp_path, photos, epochs=1, runs=None, start="runs/graph/best.safetensors")
 
 
 @pytest.mark.parametrize("mistake", [{"batch": 40}, {"augment": {"crop": 20}}])
