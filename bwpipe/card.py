@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 from bwpipe.network import Checkpoint, networks
@@ -13,6 +14,7 @@ _PARTS = {"data", "history", "scores", "figures", "grey", "by_folder", "protocol
 """What a training says that has a place of its own in the card."""
 _EACH = ("rgb_mse", "ciede2000", "chroma_correlation", "colourfulness", "colourfulness_truth")
 """The figures that the card has of each folder, too."""
+_SEAL = b"\n<!-- a card of bwpipe, "
 
 
 def card(name: str, checkpoint: Checkpoint) -> str:
@@ -28,7 +30,7 @@ def card(name: str, checkpoint: Checkpoint) -> str:
     about = inspect.getdoc(networks[checkpoint.network]) or ""
     history = told["history"]
     said = {key: text for key, text in goals.FIGURES.items() if key in history[0]}
-    return f"""# {name}
+    text = f"""# {name}
 
 Weights of the network `{checkpoint.network}`, made by bwpipe {checkpoint.version}.
 This card is written from what the checkpoint says of itself.
@@ -57,6 +59,18 @@ Measured on pictures that were not trained on, in the size that was trained at. 
 
 {_list(said)}
 """
+    return text + _seal(text.encode()).decode()
+
+
+def untouched(data: bytes) -> bool:
+    """Whether these are the bytes of a card that this or another version of bwpipe wrote, and that nobody changed since."""
+    text, start, seal = data.rpartition(_SEAL)
+    return start + seal == _seal(text)
+
+
+def _seal(text: bytes) -> bytes:
+    """The last line of a card, which Markdown does not show: it tells a card of ours, whichever version rendered it."""
+    return _SEAL + blake2b(text, digest_size=16).hexdigest().encode() + b" -->\n"
 
 
 def _figures(told: Mapping[str, Any]) -> str:
@@ -94,7 +108,7 @@ def _chosen(told: Mapping[str, Any]) -> str:
 
 
 def _list(told: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {key}: {_cell(value)}" for key, value in told.items())
+    return "\n".join(f"- {_cell(key)}: {_cell(value)}" for key, value in told.items())
 
 
 def _table(columns: Mapping[str, list[Any]]) -> str:
@@ -104,6 +118,7 @@ def _table(columns: Mapping[str, list[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    """A value as one line, of which Markdown makes no two cells."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_cell(each)}" for key, each in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return ", ".join(f"{_cell(key)} {_cell(each)}" for key, each in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).splitlines()).replace("|", "\\|")

@@ -104,7 +104,8 @@ def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool, r
     from bwpipe.config import read_graph
     from bwpipe.session import run_graph
 
-    with _refusals(), interruptible():
+    again = "would begin anew; without --restart it goes on from here" if restart else "goes on from here"
+    with _refusals(), interruptible(again):
         read = read_graph(graph, options or []) if isinstance(graph, Path) else graph
         outcome = run_graph(read, quiet=quiet, restart=restart)
     if not quiet:

@@ -2,10 +2,13 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 WORK_FOLDER = ".bwpipe"
 SUFFIX = ".part"
+_TRIES = 100
+"""How often in a row the work folder may vanish under a new draft."""
 
 
 class Draft:
@@ -25,10 +28,17 @@ class Draft:
         self.target = target
         self.notes = ""
         self._folder = folder
-        parts = folder / WORK_FOLDER
-        parts.mkdir(exist_ok=True)
-        self.path = parts / f"{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
-        os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        self.path = folder / WORK_FOLDER / f"{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
+        for left in reversed(range(_TRIES)):
+            with suppress(FileExistsError):
+                self.path.parent.mkdir()
+            try:
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            except FileNotFoundError:  # another one, done with a draft of its own, removed the empty `.bwpipe` meanwhile
+                if not left:
+                    raise
+            else:
+                return
 
     def settle(self) -> os.stat_result:
         """Flush the whole file to the disk; what it returns holds of the published file too. Raises OSError."""
@@ -59,9 +69,15 @@ def clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def publish(path: Path, data: bytes | memoryview) -> None:
-    """Write a file under its final name once it is whole. Raises OSError, with what was there before unharmed."""
-    draft = Draft(path, path.parent)
+def publish(path: Path, data: bytes | memoryview, *, folder: Path | None = None) -> None:
+    """Write a file under its final name once it is whole. Raises OSError, with what was there before unharmed.
+
+    Args:
+        path: The final name.
+        data: What the file is to hold.
+        folder: The folder, which exists, in whose `.bwpipe` it is drafted; the one that it is in if not given.
+    """
+    draft = Draft(path, folder or path.parent)
     try:
         draft.path.write_bytes(data)
         draft.settle()

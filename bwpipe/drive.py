@@ -31,8 +31,13 @@ def drive(stage: Stage, items: Iterator[Any], run: Run, meter: Meter) -> Iterato
 
 def drive_source(stage: Source, units: Iterable[Unit], context: int, run: Run, meter: Meter) -> Iterator[Any]:
     """The stream of a source: pictures are read several at a time, films one after another."""
+    unwanted = run.unwanted(stage)
 
     def items_of(unit: Unit) -> Iterator[Any]:
+        if why := unwanted.get(unit.media.kind):
+            run.leave_out(unit.media, why)
+            yield End(unit)
+            return
         try:
             yield from _metered(lambda _: stage.read(unit, context), iter(()), meter, run, unit)
         except Exception as error:
@@ -44,6 +49,7 @@ def drive_source(stage: Source, units: Iterable[Unit], context: int, run: Run, m
             yield from chain.from_iterable(ordered(lambda unit: list(items_of(unit)), group, stage.workers))
         else:
             yield from chain.from_iterable(map(items_of, group))
+    run.all_read.set()
 
 
 def blame(unit: Unit, error: Exception, run: Run) -> None:

@@ -36,6 +36,7 @@ class Run:
         record: Callable[[str, Path | None, str], None] = lambda event, path, text: None,
         facts: dict[str, str | int | float | bool] | None = None,
         provenance: "Callable[[Stage], Provenance | None]" = lambda stage: None,
+        after: "Callable[[Stage], Sequence[Stage]]" = lambda stage: (),
     ) -> None:
         """Make a run.
 
@@ -50,6 +51,7 @@ class Run:
             record: Notes an event ("warning", "left out", "failed") with the file it is about, also where it is shown no more.
             facts: What earlier executions remembered; added to.
             provenance: What the metadata of outputs are to say, of what comes out of a stage.
+            after: The stages that what comes out of a stage goes through, in their order.
         """
         self.facts = {} if facts is None else facts
         self.quiet = quiet
@@ -58,6 +60,7 @@ class Run:
         self.restart = restart
         self.plugins = tuple(plugins)
         self.provenance = provenance
+        self.after = after
         self.dropped: dict[Media, str] = {}
         self.remarks: Counter[str] = Counter()
         self._max_errors = max_errors
@@ -66,6 +69,8 @@ class Run:
         self.failures: dict[Unit | Broken, Exception] = {}
         self._failed: dict[Path, set[str]] = {}
         self._claimed: set[str] = set()
+        self._unwanted: list[tuple[Stage, str, str]] = []
+        self.all_read = Event()
         self._lock = Lock()
         self._stopping = Event()
 
@@ -101,6 +106,26 @@ class Run:
                 return
             self.dropped[media] = why
         self._record("left out", media.path, why)
+
+    def do_without(self, stage: "Stage", kind: str, why: str) -> None:
+        """Let a kind of media be left out before it is read, where all that is read goes through this stage: in `setup`.
+
+        Args:
+            stage: The one that leaves it out otherwise.
+            kind: "picture" or "film".
+            why: As in `leave_out`.
+        """
+        self._unwanted.append((stage, kind, why))
+
+    def unwanted(self, source: "Stage") -> dict[str, str]:
+        """The kinds of media that need not be read, since all that a source gives goes through a stage without use for them."""
+        rest = self.after(source)
+        return {
+            kind: why
+            for stage, kind, why in self._unwanted
+            if _among(stage, rest)
+            and all(each is stage or _among(stage, self.after(each)) or _among(each, self.after(stage)) for each in rest)
+        }
 
     @property
     def left_out(self) -> Counter[str]:
@@ -157,6 +182,11 @@ class Run:
     def failure(self, unit: Unit | None) -> Exception | None:
         """Why a unit failed; None if it has not."""
         return self.failures.get(unit) if unit is not None else None
+
+
+def _among(stage: "Stage", others: "Sequence[Stage]") -> bool:
+    """Whether it is one of them, not just equal to one."""
+    return any(stage is other for other in others)
 
 
 def _place(unit: Unit | Broken) -> str:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from bwpipe.errors import UsageError
+from bwpipe.errors import RunAborted, UsageError
 from bwpipe.registry import Registry, UnknownNameError
 
 N = TypeVar("N", bound="type[Network]")
@@ -135,7 +135,7 @@ class Checkpoint(BaseModel):
         training: How it was made: data, steps, seed, hardware, figures with their protocol.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     network: str
     options: dict[str, Any] = {}
@@ -148,16 +148,24 @@ _KEY = "bwpipe"
 
 
 def save(path: Path, net: Network, checkpoint: Checkpoint, *, half: bool = False) -> None:
-    """Write a network's weights and what they are to a safetensors file, as float16 if `half`. Raises OSError."""
+    """Write a network's weights and what they are to a safetensors file, as float16 if `half`. Raises OSError, RunAborted."""
     path.write_bytes(packed(net, checkpoint, half=half))
 
 
 def packed(net: Network, checkpoint: Checkpoint, *, half: bool = False) -> bytes:
-    """What `save` writes."""
+    """What `save` writes. Raises RunAborted where float16 can't hold a weight."""
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     if half:
-        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+        weights = {name: _halved(name, value) if value.is_floating_point() else value for name, value in weights.items()}
     return serialise(weights, metadata={_KEY: checkpoint.model_dump_json()})
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    """Weights as float16. Raises RunAborted where that makes infinity of a number."""
+    half = value.half()
+    if lost := value[half.isinf() & value.isfinite()].tolist():
+        raise RunAborted(f"the weight {lost[0]:.4g} in {name} is more than float16 can hold; set `half: false` and start again")
+    return half
 
 
 def load(path: Path) -> tuple[Network, Checkpoint]:

@@ -42,6 +42,7 @@ class Progress:
         terminal = self._stream.isatty() and not quiet
         self._bar = tqdm(total=total, unit=" frames", file=self._stream, dynamic_ncols=True, leave=False) if terminal else None
         self._quiet = quiet
+        self._closed = False
 
     def say(self, text: str) -> None:
         """Show a line, above the bar if there is one; one who has stopped reading does not stop the run."""
@@ -65,7 +66,9 @@ class Progress:
                 print(printable(text), flush=True)
 
     def show(self, frames: int) -> None:
-        """Show that so many frames are finished."""
+        """Show that so many frames are finished; nothing once it is closed."""
+        if self._closed:
+            return
         if self._bar is not None:
             self._bar.update(frames - self._bar.n)
             if frames == self._total:
@@ -77,7 +80,8 @@ class Progress:
             self.say(f"{frames} frames{left} ({rate:.1f} frames/s)")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bar away; lines can still be shown."""
+        self._closed = True
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -85,6 +85,7 @@ class _Session:
             say=self._progress.say,
             record=self._record,
             provenance=lambda stage: made_by(graph, stage),
+            after=graph.after,
             facts={key: value for ledger in ledgers.values() for key, value in ledger.facts.items()},
         )
 
@@ -185,6 +186,8 @@ class _Session:
 
     def _show(self) -> None:
         self._progress.show(self._outcome.meters[self._last].items)
+        if not self._ledgers and self._run.all_read.is_set():  # a training goes on for long, and has a bar of its own
+            self._progress.close()
 
     def _record(self, event: str, path: Path | None, text: str) -> None:
         self._tell(event, **({"path": str(path)} if path else {}), text=text)

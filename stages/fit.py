@@ -18,13 +18,13 @@ from bwpipe.device import available, describe, find_device
 from bwpipe.draft import why_unwritable
 from bwpipe.execution import sentence
 from bwpipe.losses.combined import check
-from bwpipe.network import Network, load, locate
+from bwpipe.network import Checkpoint, Network, load, locate
 from bwpipe.stamp import digest
-from bwpipe.training import Fitted
+from bwpipe.training import BEST, Coming, Expecting, Fitted
 from bwpipe.training.goals import GOALS, best
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.prepare import first_weights, network_class
-from bwpipe.training.state import forget, hold
+from bwpipe.training.state import States, hold
 
 _NO_FIGURE = "fit.goal: {goal!r} is no figure of a validation of {model}; choose one of {names}"
 
@@ -49,17 +49,22 @@ class Fit(TrainingOptions, Stage):
 
     def setup(self, run: Run) -> None:
         """Check what can be known before a picture is read. Raises UsageError."""
+        self._run = run
         for package in ("lightning_fabric", "tensorboard"):
             if not find_spec(package):
                 raise UsageError(f"fit: {package} is missing; pip install 'bwpipe[train]'")
         network = network_class(self)
         check(self.losses, network)
         if self.start:
+            if locate(self.start).resolve() == (self._folder / BEST).resolve():
+                raise UsageError(f"fit.start: {self.start} is what this training writes over; copy it first, and give the copy")
             first_weights(self)  # refused now, not when all pictures were read
             self._start = digest(locate(self.start))
         names = [name for name in GOALS if name != "own_rgb_mse" or network.produces == "rgb"]
         if self.goal not in names:
             raise UsageError(_NO_FIGURE.format(goal=self.goal, model=self.model, names=", ".join(names)))
+        if self.patience and self.goal == "epoch":
+            raise UsageError("fit.patience: with `goal: epoch` every epoch is the best so far; leave one of the two out")
         if self.batch % (self.accumulate * self.devices):
             raise UsageError(
                 f"fit.batch: {self.batch} pictures can't be shared by {self.devices} devices in {self.accumulate} parts each; "
@@ -69,8 +74,8 @@ class Fit(TrainingOptions, Stage):
         there = sum(name.startswith(self._device.type) for name in available())
         if self._device.type != "cpu" and self.devices > there:
             raise UsageError(f"fit.devices: this machine has {there} of {self._device.type}, not {self.devices}")
-        self._run = run
         run.claim(str(self._folder), "give each `fit` a `runs` folder of its own")
+        run.claim(str((self._folder / BEST).resolve()), "give each `fit` a `runs` folder of its own")
         if reason := why_unwritable(self._folder):
             raise UsageError(f"fit.runs: {reason}; choose another folder")
 
@@ -84,26 +89,46 @@ class Fit(TrainingOptions, Stage):
 
     def _fit(self, data: Dataset) -> Fitted:
         from bwpipe.training.processes import train
-        from bwpipe.training.trainer import BEST, Task
+        from bwpipe.training.trainer import Task
 
         options = TrainingOptions.model_validate(self.model_dump(include=set(TrainingOptions.model_fields)))
         recipe = self._what_it_depends_on(data)
-        task = Task(options, recipe, data, self._folder, self._run.name, self._run.text, self._run.quiet)
+        run = self._run
+        task = Task(options, recipe, data, self._folder, run.name, run.text, run.quiet, run.restart)
         with _taking_turns(self._run), hold(self._folder):
-            if self._run.restart:
-                forget(self._folder)
+            if not run.restart:  # other options are the first thing to be told, also where `save` would complain of them
+                States(self._folder, recipe, {}).resume(lambda _: None)  # what is damaged is told by the one that goes on
+            self._announce(recipe)
             try:
                 history = train(task, self._device, self._run)
             except OSError as error:
                 reason = error.strerror or sentence(error)
                 raise RunAborted(f"{self._folder}: {reason}; mend that and start again, the training goes on") from error
-            net = self._load(self._folder / BEST)
+            net = self._load(self._folder / BEST, recipe, history)
         return Fitted(net.to(self._device), data, self._story(data, recipe, history))
 
-    def _load(self, path: Path) -> Network:
+    def _announce(self, recipe: dict[str, Any]) -> None:
+        """Let the stages to come refuse now what they would refuse when all is fitted. Raises UsageError."""
+        cls = network_class(self)
+        with torch.random.fork_rng(devices=[]):
+            coming = Coming(cls(cls.Options.model_validate(self.model_options)).eval(), _hash(recipe))
+        for each in self._run.after(self):
+            if isinstance(each, Expecting):
+                each.expect(coming)
+
+    def _load(self, path: Path, recipe: dict[str, Any], history: list[dict[str, float]]) -> Network:
+        """The best weights, if the file is of this training, and of the validation that chose it. Raises UsageError."""
         if not path.exists():
             raise UsageError(f"{path}: the best weights are gone; `bwpipe train --restart` starts over")
-        return load(path)[0]
+        net, found = load(path)
+        told = {"recipe": recipe, "history": history[: best(history, self.goal)]}
+        wanted = found.model_copy(update={"training": told})
+        if found != Checkpoint.model_validate_json(wanted.model_dump_json()):
+            raise UsageError(
+                f"{path} does not hold the best weights of this training; put the file back that it wrote, "
+                "or start over with `bwpipe train --restart`"
+            )
+        return net
 
     def _what_it_depends_on(self, data: Dataset) -> dict[str, Any]:
         """The options, as they are meant, and the pictures."""
@@ -123,7 +148,7 @@ class Fit(TrainingOptions, Stage):
         always = self.model_dump(mode="json", include={"losses", "optimiser", "rate", "batch", "epochs", "seed", "precision"})
         chosen = best(history, self.goal)
         return {
-            "recipe": blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=16).hexdigest(),
+            "recipe": _hash(recipe),
             "pictures": len(data.grey),
             "trained_on": len(data.training),
             "size": data.size,
@@ -133,6 +158,10 @@ class Fit(TrainingOptions, Stage):
             "hardware": describe(self._device, self.threads) + (f" x {self.devices}" if self.devices > 1 else ""),
             "history": history,
         }
+
+
+def _hash(recipe: dict[str, Any]) -> str:
+    return blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 _turn = Lock()

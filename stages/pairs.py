@@ -22,8 +22,8 @@ from bwpipe.view import squash
 
 P = TypeVar("P", bound=np.generic)
 
-_NAMED = 3
-"""How many pictures without a partner are named."""
+_FILMS = "films"
+"""Why a film is left out."""
 
 
 @stage("pairs")
@@ -60,6 +60,7 @@ class Pairs(UnitMap):
     def setup(self, run: Run) -> None:
         """List the grey pictures. Raises UsageError where there are none."""
         self._run = run
+        run.do_without(self, "film", _FILMS)
         self._seen = Seen()
         self._alone = []
         self._partners = Partners(self.gray, max_pixels=self.max_pixels) if self.gray else None
@@ -93,7 +94,7 @@ class Pairs(UnitMap):
         """Why there can be no pair of a frame; None if there can."""
         media = frame.unit.media
         if media.kind == "film":
-            return "films"
+            return _FILMS
         if self._partners and not self._partners.has(media.name):
             self._alone.append(media.name)
             return "without a grey partner"
@@ -139,6 +140,5 @@ def _middle(plane: NDArray[P], ratio: float) -> NDArray[P]:
 def _told(names: Sequence[PurePosixPath], what: str) -> Iterator[str]:
     """That so many pictures are this, and which; nothing if there are none."""
     if names:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         pictures = "picture" if len(names) == 1 else "pictures"
-        yield f"{len(names)} {pictures} {what}: {', '.join(map(str, names[:_NAMED]))}{more}"
+        yield f"{len(names)} {pictures} {what}: {', '.join(map(str, names))}"

@@ -1,17 +1,19 @@
 """The `save` stage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import time
+from typing import Any
 
 from pydantic import PrivateAttr
 
 from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, __version__, stage
-from bwpipe.card import card
+from bwpipe.card import card, untouched
 from bwpipe.draft import SUFFIX, WORK_FOLDER, publish, why_unwritable
 from bwpipe.network import Checkpoint, load, packed
-from bwpipe.training import Fitted
+from bwpipe.report import printable
+from bwpipe.training import Coming, Fitted
 
 _OLD = 600.0
 """Seconds after which an unfinished checkpoint has been left; writing one takes a few."""
@@ -40,22 +42,31 @@ class Save(Stage):
         target, described = self._target, self._target.with_suffix(".md")
         if target.suffix != ".safetensors":
             raise UsageError(f"save.path: {self.path} does not end in .safetensors")
-        run.claim(str(target), "give each `save` a `path` of its own")
+        run.claim(str(target.resolve()), "give each `save` a `path` that no other stage writes")
         if reason := why_unwritable(target.parent):
             raise UsageError(f"save.path: {reason}; choose another one")
         if self.overwrite:
             return
-        if described.exists() and not target.exists():
-            raise UsageError(f"save.path: {described} is there, and is no model card of ours; choose another name")
+        ours = described.exists() and untouched(described.read_bytes())
+        if described.exists() and not target.exists():  # a `save` that was stopped leaves a checkpoint without a card instead
+            whose = "the model card of a checkpoint that is gone" if ours else "no model card of ours"
+            raise UsageError(f"save.path: {described} is there, and is {whose}; move it away, or choose another name")
         if target.exists():
-            if (found := _trained(target)) is None:
+            if _trained(target) is None:
                 raise UsageError(f"save.path: {target} is there, and is no checkpoint of bwpipe; choose another name")
             if run.restart:
                 raise UsageError(
                     f"save.path: {target} is the checkpoint of another training; move it away, or set `save.overwrite: true`"
                 )
-            if described.exists() and described.read_text(encoding="utf-8") != card(target.stem, found):
+            if described.exists() and not ours:
                 raise UsageError(f"save.path: {described} was changed by hand; move it away, or set `save.overwrite: true`")
+
+    def expect(self, coming: Coming) -> None:
+        """Refuse, before the first step, a name that the checkpoint of another training has. Raises UsageError."""
+        if self._others(coming.recipe):
+            raise UsageError(
+                f"save.path: {self._target} is the checkpoint of another training; move it away, or set `save.overwrite: true`"
+            )
 
     def stream(self, items: Iterator[Fitted]) -> Iterator[Path]:
         """Write the network."""
@@ -65,6 +76,13 @@ class Save(Stage):
     def _target(self) -> Path:
         return self.path.expanduser()
 
+    def _others(self, recipe: str) -> bool:
+        """Whether the name is taken by what did not come of a training with this recipe, and must be kept."""
+        if self.overwrite or not self._target.exists():
+            return False
+        found = _trained(self._target)
+        return found is None or found.training.get("recipe") != recipe
+
     def _save(self, fitted: Fitted) -> Path:
         network, target = fitted.network, self._target
         checkpoint = Checkpoint(
@@ -72,23 +90,21 @@ class Save(Stage):
             options=network.options.model_dump(mode="json"),
             version=__version__,
             licence=self.licence,
-            training={"data": self.data, **fitted.training, "weights": "float16" if self.half else "float32"},
+            training={"data": self.data, **_printable(fitted.training), "weights": "float16" if self.half else "float32"},
         )
-        if target.exists() and not self.overwrite:
-            found = _trained(target)
-            if found is None or found.training.get("recipe") != fitted.training["recipe"]:
-                raise RunAborted(
-                    f"{target} is the checkpoint of another training; move it away, or set `save.overwrite: true`, "
-                    "and start again without --restart: what was fitted is kept"
-                )
+        if self._others(fitted.training["recipe"]):  # it was put there while this one was fitted
+            raise RunAborted(
+                f"{target} is the checkpoint of another training; move it away, or set `save.overwrite: true`, "
+                "and start again without --restart: what was fitted is kept"
+            )
         described = target.with_suffix(".md")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _clear_old(target.parent / WORK_FOLDER)
-            for path, data in (
-                (described, card(target.stem, checkpoint).encode()),
-                (target, packed(network, checkpoint, half=self.half)),
-            ):
+            as_read = Checkpoint.model_validate_json(checkpoint.model_dump_json())  # JSON has no infinity
+            weights = packed(network, checkpoint, half=self.half)
+            # The checkpoint first: should this be stopped between the two, the next start knows it for its own.
+            for path, data in ((target, weights), (described, card(target.stem, as_read).encode())):
                 if not (path.exists() and path.read_bytes() == data):
                     publish(path, data)
             with suppress(OSError):  # others may have their drafts there
@@ -105,6 +121,15 @@ def _trained(path: Path) -> Checkpoint | None:
         return load(path)[1]
     except UsageError:
         return None
+
+
+def _printable(told: Any) -> Any:
+    """What is told of a training, as text that can be written everywhere: names of files need not be such."""
+    if isinstance(told, Mapping):
+        return {printable(key): _printable(each) for key, each in told.items()}
+    if isinstance(told, list):
+        return [_printable(each) for each in told]
+    return printable(told) if isinstance(told, str) else told
 
 
 def _clear_old(work: Path) -> None:

@@ -9,10 +9,10 @@ from pydantic import Field, PrivateAttr
 
 from bwpipe import Count, NoEffect, Run, Stage, stage
 from bwpipe.device import cores
-from bwpipe.network import Quality
+from bwpipe.network import Quality, check_quality
 from bwpipe.scoring import check_installed, report
 from bwpipe.scoring.files import Files, Sizing
-from bwpipe.training import Fitted
+from bwpipe.training import Coming, Fitted
 
 
 @stage("score")
@@ -49,6 +49,10 @@ class Score(Stage):
         self._html = report.check(self.html) if self.html else None
         if self.on is not None:
             self._files = Files(self.on, run)
+
+    def expect(self, coming: Coming) -> None:
+        """Refuse a quality that the network does not know. Raises UsageError."""
+        check_quality(coming.network, self.quality, "score")
 
     def stream(self, items: Iterator[Fitted]) -> Iterator[Fitted]:
         """Add the figures to how the network was made."""

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from bwpipe import __version__
 from bwpipe.cli import app
+from bwpipe.signals import InterruptedRun
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,3 +115,15 @@ def test_quiet_shows_nothing_when_all_is_well(samples: Path, tmp_path: Path, qui
     said = bwpipe("colorize", str(samples / "rocket.jpg"), "-o", str(tmp_path / "out"), *quiet)
 
     assert bool(said) is not bool(quiet)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [((), "the same command goes on from here"), (("--restart",), "would begin anew; without --restart it goes on from here")],
+)
+def test_an_interrupted_run_says_what_goes_on_from_there(tmp_path: Path, options: tuple[str, ...], told: str) -> None:
+    (tmp_path / "interrupt.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")  # as if while it is imported
+    (tmp_path / "train.yaml").write_text("plugins: [.]\nstages:\n  - use: read\n    path: photos\n")
+
+    with pytest.raises(InterruptedRun, match=told):
+        bwpipe("train", str(tmp_path / "train.yaml"), *options)

@@ -320,7 +320,7 @@ def test_the_summary_says_what_is_there(place: Place, capfd: pytest.CaptureFixtu
         assert lines == [
             f"19 pictures of 8 x 8 ({counts}), mean colourfulness {mean:.1f}",
             "places 10, people 9 x 0.5 to 3",
-            f"left out: 1 {why}",
+            f"left out: 1 {why}; {data.folder}/dataset.json names them",
             f"kept in {data.folder} (0.0 MB)",
         ]
 

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,17 @@ def test_drafts_of_a_killed_run_are_cleared_away_and_nothing_else(tmp_path: Path
     clear(tmp_path)
 
     assert list((tmp_path / WORK_FOLDER).iterdir()) == [ledger]
+
+
+def test_one_that_tidies_up_is_not_in_the_way_of_another(tmp_path: Path) -> None:
+    def work(_: int) -> None:
+        for _ in range(500):
+            Draft(tmp_path / "a.png", tmp_path).discard()
+            with suppress(OSError):
+                (tmp_path / WORK_FOLDER).rmdir()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,19 @@ def test_a_film_is_left_out_once(tmp_path: Path, samples: Path) -> None:
     assert told.left_out == {"films": 1}
 
 
+def test_films_are_read_only_where_another_branch_of_the_graph_may_want_them() -> None:
+    read, size, pairs, dataset, other = (
+        stages[name].model_construct() for name in ("read", "grayscale", "pairs", "dataset", "grayscale")
+    )
+    chain, fork = [size, pairs, dataset], [size, pairs, dataset, other]
+
+    for rest, unwanted in ((chain, {"film": "films"}), (fork, {})):
+        after = {id(read): rest, id(size): rest[1:], id(pairs): [dataset]}
+        told = Run(after=lambda stage, after=after: after.get(id(stage), []))  # type: ignore[misc]
+        pairs.setup(told)
+        assert told.unwanted(read) == unwanted
+
+
 class Twins:
     """The folders `color` and `gray`, of pictures that differ in more than colour."""
 
@@ -289,7 +302,7 @@ def test_pictures_without_a_partner_are_named_in_one_line(twins: Twins) -> None:
     assert list(twins.pairs(told)) == ["2.png"]
     assert told.left_out == {"without a grey partner": 5}
     assert lines == [
-        f"warning: 5 pictures without a grey partner in {twins.gray}: 0.png, 1.png, 3.png and 2 more; "
+        f"warning: 5 pictures without a grey partner in {twins.gray}: 0.png, 1.png, 3.png, 4.png, 5.png; "
         f"2 pictures in {twins.gray} without a colour partner: 7.png, old/8.png"
     ]
 

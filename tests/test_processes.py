@@ -48,10 +48,13 @@ def test_two_processes_have_the_gradients_of_one_on_the_same_batch(tmp_path: Pat
 
 
 @pytest.mark.timeout(240)
-def test_two_processes_train_together_and_keep_one_set_of_checkpoints(tmp_path: Path) -> None:
+def test_two_processes_train_together_quietly_and_keep_one_set_of_checkpoints(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     for folder, devices in (("one", 1), ("two", 2)):
         assert train(tmp_path / folder, photos, devices=devices, accumulate=2, rate=0.01).exit_code == 0
+    assert capfd.readouterr() == ("", "")
 
     nets = [load(tmp_path / folder / "made.safetensors")[0] for folder in ("one", "two")]
     for one, two in zip(*(net.parameters() for net in nets), strict=True):

@@ -1,11 +1,15 @@
 """Train graphs: from a folder of colour photographs to a checkpoint."""
 
+import math
+import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,10 @@ from bwpipe.dataset import Dataset
 from bwpipe.network import load
 from bwpipe.session import Outcome, run
 from bwpipe.testing import make_frames, run_stage
+from bwpipe.training import Fitted
 from bwpipe.training.state import hold
 from tests.made_photos import write_photos
+from tests.test_progress import Terminal
 
 NETWORKS = Path(__file__).parent / "networks"
 plugins.load([NETWORKS])
@@ -44,7 +50,14 @@ EVERYTHING: dict[str, Any] = {
 
 
 def train(
-    folder: Path, photos: Path, *, size: int = 16, path: str = "made.safetensors", restart: bool = False, **fit: Any
+    folder: Path,
+    photos: Path,
+    *,
+    size: int = 16,
+    path: str = "made.safetensors",
+    restart: bool = False,
+    quiet: bool = True,
+    **fit: Any,
 ) -> Outcome:
     """Run the train graph, small and the same each time."""
     options = {"model": "test-rgb", "epochs": 3, "batch": 4, "device": "cpu", "threads": 1, "runs": str(folder / "runs")}
@@ -55,7 +68,7 @@ def train(
         {"use": "fit", **options, **fit},
         {"use": "save", "path": str(folder / path), "licence": "CC0", "data": "Gradients."},
     ]
-    return run({"plugins": [str(NETWORKS)], "stages": stages}, restart=restart)
+    return run({"plugins": [str(NETWORKS)], "stages": stages}, restart=restart, quiet=quiet)
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -314,9 +327,11 @@ def dataset(photos: Path, folder: Path) -> Dataset:
         ({"batch": 40}, "less than one batch of 40"),
         ({"batch": 4, "accumulate": 3}, "fit.batch: 4 pictures can't be shared by 1 devices in 3 parts each"),
         ({"augment": {"crop": 20}}, "test-rgb sees pictures of 16 x 16 pixels, not of 20; set `fit.augment.crop` to fit it"),
+        ({"goal": "epoch", "patience": 2}, "fit.patience: with `goal: epoch` every epoch is the best so far; leave one of"),
         ({"goal": "beauty"}, "fit.goal: 'beauty' is no figure of a validation of test-rgb; choose one of"),
         ({"start": "autoencoder"}, "is a checkpoint of autoencoder"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
+        ({"path": "runs/best.safetensors"}, "best.safetensors would be used by two stages; give each `save` a `path` that"),
         ({"path": "made.pt"}, "made.pt does not end in .safetensors"),
         ({"path": "photos/000.png/made.safetensors"}, "000.png is no folder; choose another one"),
     ],
@@ -344,10 +359,13 @@ def test_another_trainings_checkpoint_is_not_written_over(tmp_path: Path) -> Non
     train(tmp_path, photos)
     before = (tmp_path / "made.safetensors").read_bytes()
 
-    with pytest.raises(
-        RunAborted, match=r"made\.safetensors is the checkpoint of another training; .* what was fitted is kept"
-    ):
+    with pytest.raises(UsageError, match=r"made\.safetensors is the checkpoint of another training; move it away"):
         train(tmp_path, photos, seed=7, runs=str(tmp_path / "other"))
+    assert list((tmp_path / "other").glob("state-*.pt")) == []
+    told = {"recipe": "another", "history": [{"step": 1.0}], "options": {}, "best_epoch": 1}
+    fitted = Fitted(load(tmp_path / "made.safetensors")[0], dataset(photos, tmp_path), told)
+    with pytest.raises(RunAborted, match=r"is the checkpoint of another training; .* what was fitted is kept"):
+        run_stage("save", [fitted], path=tmp_path / "made.safetensors")
     with pytest.raises(UsageError, match="is the checkpoint of another training; move it away, or set"):
         train(tmp_path, photos, restart=True)
 
@@ -367,6 +385,159 @@ def test_a_page_that_a_person_wrote_is_not_written_over(tmp_path: Path) -> None:
         train(tmp_path, photos)
 
     assert (tmp_path / "made.md").read_text() == "precious"
+
+
+def test_a_save_that_was_stopped_between_checkpoint_and_card_is_made_up_for(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path, photos, epochs=1)
+    weights, page = tmp_path / "made.safetensors", tmp_path / "made.md"
+    assert weights.stat().st_mtime_ns <= page.stat().st_mtime_ns
+    whole = page.read_bytes()
+    page.unlink()
+    train(tmp_path, photos, epochs=1)
+    assert page.read_bytes() == whole
+
+    (head, seal) = whole.rsplit(b"\n<!-- ", 1)
+    older = head.replace(b"made by bwpipe", b"fitted by bwpipe")  # as another version words it
+    page.write_bytes(older + b"\n<!-- " + seal)
+    with pytest.raises(UsageError, match=r"made\.md was changed by hand"):
+        train(tmp_path, photos, epochs=1)
+    page.write_bytes(older + seal_of(older))
+    train(tmp_path, photos, epochs=1)
+    assert page.read_bytes() == whole
+
+    weights.unlink()
+    with pytest.raises(
+        UsageError, match=r"made\.md is there, and is the model card of a checkpoint that is gone; move it away"
+    ):
+        train(tmp_path, photos, epochs=1)
+
+
+def seal_of(text: bytes) -> bytes:
+    """The last line of a card with this text, as its page says."""
+    return b"\n<!-- a card of bwpipe, " + blake2b(text, digest_size=16).hexdigest().encode() + b" -->\n"
+
+
+def test_no_limit_is_as_good_a_number_as_any_when_a_training_is_started_again(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    for _ in range(2):
+        assert train(tmp_path, photos, epochs=1, clip=math.inf).exit_code == 0
+
+    assert "| clip | Infinity |" in (tmp_path / "made.md").read_text()
+
+
+def test_a_copy_of_the_best_weights_so_far_is_no_checkpoint_of_save(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path, photos, epochs=1)
+    (tmp_path / "made.safetensors").write_bytes((tmp_path / "runs" / "best.safetensors").read_bytes())
+
+    with pytest.raises(UsageError, match="is the checkpoint of another training"):
+        train(tmp_path, photos, epochs=1)
+
+
+def test_best_weights_of_another_training_are_refused(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path / "other", photos, epochs=1, seed=7)
+    train(tmp_path, photos, epochs=1)
+    (tmp_path / "runs" / "best.safetensors").write_bytes((tmp_path / "other" / "runs" / "best.safetensors").read_bytes())
+
+    with pytest.raises(
+        UsageError, match=r"best\.safetensors does not hold the best weights of this training; put the file back"
+    ):
+        train(tmp_path, photos, epochs=1)
+
+
+def test_a_training_can_not_start_from_what_it_writes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    monkeypatch.chdir(tmp_path)
+    train(tmp_path, photos, epochs=1, runs=None)
+
+    with pytest.raises(UsageError, match=r"best\.safetensors is what this training writes over; copy it first"):
+        train(tmp_path, photos, epochs=1, runs=None, start="runs/graph/best.safetensors")
+
+
+@pytest.mark.parametrize("mistake", [{"batch": 40}, {"augment": {"crop": 20}}])
+def test_a_restart_that_can_not_start_forgets_nothing(tmp_path: Path, mistake: dict[str, Any]) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path, photos, epochs=1)
+    states = sorted((tmp_path / "runs").glob("state-*.pt"))
+
+    with pytest.raises(UsageError, match=r"less than one batch|not of 20"):
+        train(tmp_path, photos, path="b.safetensors", restart=True, **mistake)
+
+    assert sorted((tmp_path / "runs").glob("state-*.pt")) == states != []
+
+
+def test_weights_beyond_float16_are_not_saved_as_infinity(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path, photos, epochs=1)
+    net, _ = load(tmp_path / "made.safetensors")
+    net.get_parameter("layers.0.bias").data[0] = 1e5
+    told = {"recipe": "r", "history": [{"step": 1.0}], "options": {}, "best_epoch": 1}
+    fitted = Fitted(net, dataset(photos, tmp_path), told)
+
+    with pytest.raises(
+        RunAborted, match=r"the weight 1e\+05 in layers\.0\.bias is more than float16 can hold; set `half: false`"
+    ):
+        run_stage("save", [fitted], path=tmp_path / "b.safetensors")
+    run_stage("save", [fitted], path=tmp_path / "b.safetensors", half=False)
+
+    assert load(tmp_path / "b.safetensors")[0].get_parameter("layers.0.bias")[0] == 1e5
+
+
+def test_photographs_of_the_training_itself_are_not_read_by_the_next_start(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    for _ in range(2):
+        assert train(tmp_path, photos, epochs=1, runs=str(photos / "runs")).exit_code == 0
+
+
+def test_what_score_would_refuse_in_the_end_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    stages = [
+        {"use": "read", "path": str(photos)},
+        {"use": "pairs", "size": 16, "toned": True},
+        {"use": "dataset", "cache": str(tmp_path / "cache")},
+        {"use": "fit", "model": "test-rgb", "batch": 4, "device": "cpu", "runs": str(tmp_path / "runs")},
+        {"use": "score", "quality": "best"},
+    ]
+    with pytest.raises(UsageError, match="score: test-rgb sees every picture at one size; leave out `quality: best`"):
+        run({"plugins": [str(NETWORKS)], "stages": stages})
+
+    assert list((tmp_path / "runs").glob("state-*.pt")) == []
+
+
+def test_a_film_among_the_photographs_is_left_out_unread_and_the_bar_goes_when_all_is_read(
+    tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    shutil.copy(samples / "pan.mp4", photos)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    outcome = train(tmp_path, photos, epochs=5, quiet=False)
+
+    assert outcome.left_out == {"films": 1}
+    assert outcome.meters["read"].items == 20
+    before, after = terminal.getvalue().split("save: ")
+    assert " frames/s" in before
+    assert " frames/s" not in after
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes there only")
+def test_names_that_are_no_utf8_are_told_in_the_card_as_they_can_be_written(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path, photos, epochs=1)
+    net, _ = load(tmp_path / "made.safetensors")
+    place = os.fsdecode(b"caf\xe9|bar")
+    score = {"pictures": 3, "protocol": {"set": place}, "figures": {"psnr": 20.0}, "grey": {"psnr": 19.0}}
+    told = {"recipe": "r", "history": [{"step": 1.0}], "options": {"start": place}, "best_epoch": 1}
+    scores = [{**score, "by_folder": {place: {**score, "pictures": 2}, "b": {**score, "pictures": 1}}}]
+    fitted = Fitted(net, dataset(photos, tmp_path), {**told, "scores": scores})
+
+    run_stage("save", [fitted], path=tmp_path / "b.safetensors")
+
+    assert load(tmp_path / "b.safetensors")[1].training["options"] == {"start": r"caf\udce9|bar"}
+    assert r"| start | caf\udce9\|bar |" in (tmp_path / "b.md").read_text()
 
 
 if __name__ == "__main__":  # the training that is killed

@@ -111,6 +111,16 @@ class Graph:
         ]
         return yaml.safe_dump({"stages": given}, sort_keys=False, allow_unicode=True)
 
+    def after(self, stage: Stage) -> list[Stage]:
+        """The stages that what comes out of a stage goes through, in their order."""
+        ids = {node.id for node in self.nodes if node.stage is stage}
+        found: list[Stage] = []
+        for node in self.nodes:
+            if node.upstream in ids:
+                ids.add(node.id)
+                found.append(node.stage)
+        return found
+
 
 def read_graph(
     source: str | Path | Mapping[str, Any],

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from bwpipe.dataset import Dataset
+from bwpipe.dataset.cache import STORY
 
 _FOLDERS = 12
 """So many folders are listed; the smaller ones are counted."""
@@ -28,7 +29,8 @@ def summary(data: Dataset, colourfulness: float, failed: int) -> Iterator[str]:
         listed = [f"{folder} {len(weights[folder]):,}{_times(weights[folder])}" for folder in ranked[:_FOLDERS]]
         yield ", ".join([*listed, *([f"{len(ranked) - _FOLDERS} more folders"] if len(ranked) > _FOLDERS else [])])
     if data.left_out:
-        yield "left out: " + ", ".join(f"{count:,} {why}" for why, count in data.left_out.items())
+        named = f"; {data.folder / STORY} names them" if data.folder else ""
+        yield "left out: " + ", ".join(f"{count:,} {why}" for why, count in data.left_out.items()) + named
     if data.folder:
         size = (data.grey.nbytes + data.colour.nbytes) / 1e6
         again = f"; remove it to have what failed tried again ({failed:,})" if failed else ""

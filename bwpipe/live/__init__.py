@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bwpipe.draft import publish
+from bwpipe.draft import WORK_FOLDER, publish
 from bwpipe.live.curves import Curves
 from bwpipe.live.events import Events
 from bwpipe.live.page import Story, page
@@ -22,8 +22,9 @@ LARGEST = 1_100_000
 class LiveView:
     """Shows how a training goes, in its folder: `progress.html`, and `tensorboard/` for TensorBoard.
 
-    Beside them are what the page goes on with after a stop: `curves.jsonl` and the newest `sheet-STEP.jpg`. Nothing that the
-    training depends on is changed. Any method raises OSError where the disk refuses.
+    Beside them is what the page goes on with after a stop: `curves.jsonl`, and the newest `sheet-STEP.jpg` in `.bwpipe/`, where
+    no later start takes it for a photograph to train on. Nothing that the training depends on is changed. Any method raises
+    OSError where the disk refuses.
     """
 
     def __init__(
@@ -82,8 +83,8 @@ class LiveView:
         self._events.scalars("validation", step, {k: v for k, v in history[-1].items() if k not in ("step", "epoch")})
         jpeg = _jpeg(sheet)
         self._events.picture("sheet", step, jpeg)
-        publish(self._sheet, jpeg)
-        for path in set(self._folder.glob(f"sheet-{'[0-9]' * 8}.jpg")) - {self._sheet}:
+        publish(self._sheet, jpeg, folder=self._folder)
+        for path in set(self._sheet.parent.glob(f"sheet-{'[0-9]' * 8}.jpg")) - {self._sheet}:
             path.unlink()
         self._write(running=True)
 
@@ -95,7 +96,7 @@ class LiveView:
     @property
     def _sheet(self) -> Path:
         """The sheet of the last validation."""
-        return self._folder / f"sheet-{self._history[-1]['step']:08.0f}.jpg"
+        return self._folder / WORK_FOLDER / f"sheet-{self._history[-1]['step']:08.0f}.jpg"
 
     def _write(self, *, running: bool) -> None:
         story = Story(

@@ -1,10 +1,34 @@
 """How a network is fitted, and what comes of it."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from bwpipe.dataset import Dataset
 from bwpipe.network import Network
+
+BEST = "best.safetensors"
+"""The checkpoint of the best weights so far, in a training's folder."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coming:
+    """A training that is about to begin, or to go on.
+
+    Attributes:
+        network: Of the class and with the options that are fitted; its weights mean nothing.
+        recipe: A hash of what the result depends on, which `Fitted.training` has, too.
+    """
+
+    network: Network
+    recipe: str
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A stage after `fit` that can tell before the first step what would be refused after the last."""
+
+    def expect(self, coming: Coming) -> None:
+        """Check what is known of a training that is coming. Raises UsageError."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

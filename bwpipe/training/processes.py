@@ -1,5 +1,6 @@
 """Runs a training here, or in one process for each of several devices."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -32,6 +33,8 @@ _LOOK = 0.2
 """Seconds between two looks at whether the run is to stop."""
 _PATIENCE = 5.0
 """Seconds that processes have to stop by themselves."""
+for _chatty in ("lightning_fabric", "lightning.fabric", "torch.multiprocessing"):  # what is worth a word is told by us
+    logging.getLogger(_chatty).setLevel(logging.ERROR)
 
 
 def train(task: Task, device: torch.device, run: Run) -> list[dict[str, float]]:

@@ -16,16 +16,15 @@ from bwpipe.dataset import Dataset
 from bwpipe.draft import publish
 from bwpipe.errors import RunAborted
 from bwpipe.network import Checkpoint, packed
+from bwpipe.training import BEST
 from bwpipe.training.goals import best
 from bwpipe.training.memory import keep_freed
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.state import States
+from bwpipe.training.state import States, forget
 from bwpipe.training.stepper import Stepper
 from bwpipe.training.telling import Telling
 from bwpipe.training.validation import show, validate
 
-BEST = "best.safetensors"
-"""The checkpoint of the best weights so far, in the training's folder."""
 _SHOWN = 8
 """How many pictures of the validation are on the sheet."""
 
@@ -42,6 +41,7 @@ class Task:
         title: What it is called.
         graph: The text of its graph.
         quiet: Whether to show warnings only.
+        restart: Whether to begin anew, instead of going on from a state that is kept.
     """
 
     options: TrainingOptions
@@ -51,6 +51,7 @@ class Task:
     title: str
     graph: str
     quiet: bool
+    restart: bool = False
 
 
 class Trainer:
@@ -76,11 +77,17 @@ class Trainer:
 
         Raises:
             UsageError: Something does not fit together.
+            OSError: An earlier state can't be removed.
         """
         self._task, self._fabric, self._say, self._tick = task, fabric, say, tick
         if fabric.device.type == "cpu":
             keep_freed()
         self._stepper = Stepper(task.options, task.data, fabric)
+        if task.restart:
+            fabric.barrier()  # what is kept may be worth days: it goes only when every process could build the new training
+            if fabric.is_global_zero:
+                forget(task.folder)
+            fabric.barrier()
         self._states = States(task.folder, task.recipe, self._stepper.parts)
         self._tally = self._states.resume(warn)
         self._kept = monotonic()
