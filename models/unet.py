@@ -39,7 +39,7 @@ class UnetOptions(NetworkOptions):
     start a training with."""
     widths: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = (192, 128, 64)
     """Channels of the decoder at 1/16, 1/8 and 1/4 of the input's size."""
-    vividness: Annotated[float, Field(ge=0, le=1)] = 0.4
+    vividness: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The vividness of a guess for which none is asked."""
 
 
