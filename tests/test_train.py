@@ -529,7 +529,7 @@ def test_names_that_are_no_utf8_are_told_in_the_card_as_they_can_be_written(tmp_
     train(tmp_path, photos, epochs=1)
     net, _ = load(tmp_path / "made.safetensors")
     place = os.fsdecode(b"caf\xe9|bar")
-    score = {"pictures": 3, "protocol": {"set": place}, "figures": {"psnr": 20.0}, "grey": {"psnr": 19.0}}
+    score = {"pictures": 3, "protocol": {"set": place, "pictures": 3}, "figures": {"psnr": 20.0}, "grey": {"psnr": 19.0}}
     told = {"recipe": "r", "history": [{"step": 1.0}], "options": {"start": place}, "best_epoch": 1}
     scores = [{**score, "by_folder": {place: {**score, "pictures": 2}, "b": {**score, "pictures": 1}}}]
     fitted = Fitted(net, dataset(photos, tmp_path), {**told, "scores": scores})
