@@ -59,9 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=None, help="how long the training is; 3 for each kill by default")
+    parser.add_argument("--epochs", type=int, default=None, help="how long the training is; 2 for each kill by default")
     options = parser.parse_args()
-    epochs = options.epochs or 3 * options.kills
+    epochs = options.epochs or 2 * options.kills
     chances, kills, steps = random.Random(options.seed), 0, []
     with tempfile.TemporaryDirectory() as name:
         photos, killed, calm = (Path(name, part) for part in ("photos", "killed", "calm"))

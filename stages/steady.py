@@ -16,13 +16,10 @@ from bwpipe.steadying import Change, Seat, change, grid, join, left, mean, seat,
 
 NEAR = 4
 """The strength at a frame follows from what changes between the frames up to so many away."""
-GOAL = 0.3
+GOAL = 0.35
 """At most this share of the network's own change of chroma is left, however little that is, where motion can be followed."""
-VIVID = 0.98
-"""How vivid averaged chroma is to be, as a share of what it was made of. What averages away was mostly wrong: made up for in
-full, colours are further from the truth than with this share, by 0.02 and 0.07 of CIEDE2000 on two films."""
-MOST = 1.25
-"""The most that averaged chroma is made stronger."""
+MOST = 1.5
+"""The most that averaged chroma is made stronger, where so much of it was not the same from frame to frame."""
 
 
 @stage("steady")
@@ -33,7 +30,7 @@ class Steady(UnitMap):
     touched. Nothing crosses a cut; what other frames hide keeps the network's own chroma. Pictures pass as they are.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     provides: ClassVar[frozenset[str]] = frozenset({"chroma of every frame"})
 
     max_flicker: Annotated[float, Field(ge=0)] = 0.5
@@ -137,7 +134,7 @@ def _gain(seats: Sequence[Seat]) -> float:
     """What makes averaged chroma as vivid as what it was made of: to average unlike hues makes them paler."""
     both = [(each.usual, each.left) for each in seats if each.usual]
     own, averaged = (sum(values) for values in zip(*both, strict=True)) if both else (0.0, 0.0)
-    return min(MOST, max(1.0, VIVID * own / averaged)) if averaged else 1.0
+    return min(MOST, max(1.0, own / averaged)) if averaged else 1.0
 
 
 def _kept(chroma: NDArray[np.float32]) -> NDArray[np.float16]:
