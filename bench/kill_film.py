@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from hashlib import blake2b
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def left(out: Path) -> list[str]:
 
 
 def disturb(source: Path, out: Path, options: argparse.Namespace, number: signal.Signals, longest: float) -> bool:
-    """Start, send a signal, and say whether the run was still going on."""
+    """Start, send a signal, and say whether it ended the run."""
     before = fragments(out)
     process = start(source, out, options)
     time.sleep(options.chances.uniform(0, longest))
@@ -78,7 +79,7 @@ def disturb(source: Path, out: Path, options: argparse.Namespace, number: signal
         sys.exit(f"{number.name} ended the run with {process.returncode}")
     if (lost := before - fragments(out)) and not (out / source.name).exists():
         sys.exit(f"{len(lost)} finished segments were lost")
-    return stopped
+    return stopped and process.returncode != 0
 
 
 def fill_disk(source: Path, whole: bytes, options: argparse.Namespace, folder: Path) -> str:
@@ -120,18 +121,20 @@ def main() -> None:
         whole = Path(name, "calm", source.name).read_bytes()
         with open_container(Path(name, "calm", source.name)) as container:
             shown = [packet.pts for packet in container.demux(video=1) if packet.size]
-        disturbed, rounds, equal = 0, 0, shown != sorted(shown, key=lambda pts: pts or 0)
+        rounds, equal = 0, shown != sorted(shown, key=lambda pts: pts or 0)
         signals = [signal.SIGKILL] * options.kills + [signal.SIGINT, signal.SIGTERM] * -(-options.kills // 8)
+        sent = ", ".join(f"{count} {number.name}" for number, count in Counter(signals).items())
         while signals:
             out = Path(name, f"round{rounds}")
             while signals and not (out / source.name).exists():
-                disturbed += disturb(source, out, options, signals.pop(), longest)
+                if disturb(source, out, options, signals[-1], longest):  # else it was done before, and does not count
+                    signals.pop()
             finish(source, out, options)
             rounds += 1
             equal &= (out / source.name).read_bytes() == whole and not left(out) and mark(source) == untouched
         full = fill_disk(source, whole, options, Path(name, "disk"))
     print(f"{options.frames} frames in segments of {options.segment}; the whole takes {longest:.1f} s")
-    print(f"stopped {disturbed} times in {rounds} rounds: {'the same film, byte for byte' if equal else 'they DIFFER'}")
+    print(f"stopped by {sent} in {rounds} rounds: {'the same film, byte for byte' if equal else 'they DIFFER'}")
     print(f"full disk: {full}")
     sys.exit(0 if equal and "ANOTHER" not in full else 1)
 

@@ -205,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("film")
     parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--model", default="autoencoder")
+    parser.add_argument("--model", default="unet")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--film", dest="film_out", metavar="FILE")
     parser.add_argument("--sheet")

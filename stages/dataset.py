@@ -1,8 +1,9 @@
 """The `dataset` stage."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import translate
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -72,15 +73,14 @@ class Gathered(Gather):
         names = [unit.name for unit in units]
         folders = {str(folder) for name in names for folder in name.parents} - {"."}
         for given in self.weights:
-            if not any(_fits(name, given) for name in names):
+            if not any(map(_fitting(given), map(str, names))):
                 known = hint(given, sorted(folders)) if folders else "all pictures lie in the one that is read"
                 raise UsageError(f"dataset.weights: no picture is in a folder or has a name like {given!r}; {known}")
 
     def _weigh(self, names: Iterable[str]) -> NDArray[np.float32]:
         """How often each picture is shown in an epoch."""
-        ranked = sorted(self.weights, key=len, reverse=True)
-        fitting = ([self.weights[given] for given in ranked if _fits(PurePosixPath(name), given)] for name in names)
-        return np.array([[*weights, 1][0] for weights in fitting], np.float32)
+        ranked = [(_fitting(given), self.weights[given]) for given in sorted(self.weights, key=len, reverse=True)]
+        return np.array([next((weight for fits, weight in ranked if fits(name)), 1) for name in names], np.float32)
 
     def _dataset(self, kept: Kept, wish: Wish) -> Dataset:
         """The pairs with what is to be done with them. What came of files that were not read this time is told again."""
@@ -113,6 +113,7 @@ class Gathered(Gather):
         return data
 
 
-def _fits(name: PurePosixPath, given: str) -> bool:
-    """Whether a picture is in a folder, or has a name that matches a pattern."""
-    return PurePosixPath(given) in name.parents or fnmatchcase(str(name), given)
+def _fitting(given: str) -> Callable[[str], bool]:
+    """Tells of a picture's name whether it is in a folder, or matches a pattern; quickly, for there are many."""
+    folder, pattern = f"{PurePosixPath(given)}/", re.compile(translate(given))
+    return lambda name: name.startswith(folder) or pattern.match(name) is not None

@@ -97,7 +97,7 @@ class Fit(TrainingOptions, Stage):
         task = Task(options, recipe, data, self._folder, run.name, run.text, run.quiet, run.restart)
         with _taking_turns(self._run), hold(self._folder):
             if not run.restart:  # other options are the first thing to be told, also where `save` would complain of them
-                States(self._folder, recipe, {}).resume(lambda _: None)  # what is damaged is told by the one that goes on
+                States(self._folder, recipe, {}).check()
             self._announce(recipe)
             try:
                 history = train(task, self._device, self._run)

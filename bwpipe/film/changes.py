@@ -34,13 +34,14 @@ def changes(film: Film, encoding: Encoding) -> Iterator[str]:
         yield f"its interlaced lines are kept, but {encoding.codec} can't mark frames as such: only the container says so"
     if loses_aspect(film, encoding, container):
         yield f"the shape of its pixels ({film.sample_aspect}) is lost: {suffix} can't hold it with {encoding.codec}"
-    for word, lost in _unsaid(film.light, encoder(encoding.codec).name):
-        if lost:
-            yield f"{word} is lost: {encoding.codec} can't be told of it"
+    for lost in _unsaid(film.light, encoder(encoding.codec).name):
+        yield f"{lost} is lost: {encoding.codec} can't be told of it"
 
 
-def _unsaid(light: Light, codec: str) -> Iterator[tuple[str, bool]]:
-    """What it says of its brightness, and whether the output won't."""
-    screen, able = light.primaries and light.luminance, codec in CODERS
-    yield "what it says of its mastering display", bool(light.primaries or light.luminance) and not (able and screen)
-    yield "its content light level", bool(light.content) and not able
+def _unsaid(light: Light, codec: str) -> Iterator[str]:
+    """What it says of its brightness and the output won't."""
+    able = codec in CODERS
+    if (light.primaries or light.luminance) and not (able and light.primaries and light.luminance):
+        yield "what it says of its mastering display"
+    if light.content and not able:
+        yield "its content light level"

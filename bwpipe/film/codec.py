@@ -32,8 +32,6 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "av1_nvenc": {"preset": "p5", "rc": "vbr", "cq": "24"},
 }
 """Visually lossless for those that are not lossless; of NVIDIA's chips nothing was measured."""
-_QUALITIES = {"_nvenc": "cq"}
-"""What encoders whose names end so have instead of a constant rate factor."""
 _EVEN = frozenset({"libx264", "libx265"})
 """Encoders that refuse subsampled chroma where it does not divide the size."""
 _OF_422 = frozenset({"prores_ks"})
@@ -119,7 +117,7 @@ def check_encoding(encoding: Encoding) -> None:
 
 def _quality(codec: str) -> str:
     """What an encoder calls its constant rate factor."""
-    return next((option for end, option in _QUALITIES.items() if codec.endswith(end)), "crf")
+    return "cq" if codec.endswith("_nvenc") else "crf"
 
 
 @cache

@@ -81,14 +81,15 @@ class Augment(BaseModel):
         saturation, exposure = (_between(span, chances.random(count)) for span in (self.saturation, self.exposure))
         side, stretch = size * np.sqrt(_between(self.scale, area)), np.exp(_between(np.log(self.aspect), shape) / 2)
         height, width = (np.clip(np.rint(pixels), 1, size) for pixels in (side / stretch, side * stretch))
-        place = int(chances.random() * len(self.sides(size)))
+        sides = self.sides(size)
+        chosen = sides[int(chances.random() * len(sides))]
         top, left = np.floor(down * (size - height + 1)), np.floor(right * (size - width + 1))
         return Drawn(
             np.stack([top, left, height, width], axis=1).astype(np.int64),
             flipped & self.flip,
             saturation.astype(np.float32),
             exposure.astype(np.float32),
-            self.sides(size)[place],
+            chosen,
         )
 
     def sides(self, size: int) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -94,6 +94,14 @@ class States:
     def drop(self, step: int) -> None:
         """Let go of the state after so many steps, if it is there: it turned out to be of no use."""
         self._path(step).unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise UsageError where what is kept is of another training; quickly, since only its recipe is read."""
+        for path in _found(self._folder):
+            with suppress(*_UNREADABLE):  # told of when it is resumed
+                held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                self._check(path, json.loads(held["recipe"]))
+                return
 
     def resume(self, warn: Callable[[str], None]) -> Tally:
         """Go on from the last state, or from the one before where that is damaged; without any, from the beginning.
