@@ -19,6 +19,7 @@ class Shots(UnitMap):
     A dissolve counts as a cut in its middle, a fade as one at the end of its dark.
     """
 
+    revision: ClassVar[int] = 2
     provides: ClassVar[frozenset[str]] = frozenset({"motion"})
 
     @property
@@ -57,6 +58,7 @@ def _see(frame: Frame, before: _Seen | None, flow: Flow) -> _Seen:
     if before is None:
         return _Seen(frame, view, look(view))
     back, to_here = flow(view, before.view), flow(before.view, view)
+    back.flags.writeable = to_here.flags.writeable = False
     return _Seen(frame, view, look(view, before.view, back, to_here), back, to_here)
 
 
@@ -92,12 +94,4 @@ class _Row:
         if self._at > REACH + 1:
             del self._seen[0]
             self._at -= 1
-        return replace(here.frame, motion=Motion(here.view, cut, self._since, _small(back), _small(on)))
-
-
-def _small(field: Field | None) -> NDArray[np.float16] | None:
-    if field is None:
-        return None
-    small = field.astype(np.float16)
-    small.flags.writeable = False
-    return small
+        return replace(here.frame, motion=Motion(here.view, cut, self._since, back, on))

@@ -30,7 +30,7 @@ class Steady(UnitMap):
     touched. Nothing crosses a cut; what other frames hide keeps the network's own chroma. Pictures pass as they are.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     provides: ClassVar[frozenset[str]] = frozenset({"chroma of every frame"})
 
     max_flicker: Annotated[float, Field(ge=0)] = 0.5

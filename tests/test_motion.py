@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bwpipe.motion import SHORT, Flow, agree, brought, regridded, seen, still, strayed
+from bwpipe.shrink import averaged, sides
 from bwpipe.testing import make_frames
 from tests.made_scenes import scene
 
@@ -45,6 +47,25 @@ def test_motion_is_looked_for_on_the_guide_or_else_on_full_range_luma() -> None:
     assert_array_equal(seen(replace(frame, guide=guide)), np.full((SHORT, 170), 7))
     assert seen(frame).shape == (SHORT, 171)
     assert_allclose(seen(frame).mean(), (frame.luma.mean() - 16) / 219 * 255, atol=1)
+
+
+@pytest.mark.parametrize("size", [(301, 407), (512, 910), (129, 255)])
+def test_what_is_seen_is_the_average_of_the_guide(size: tuple[int, int]) -> None:
+    frame = make_frames(1, height=size[0], width=size[1], film=True)[0]
+    guide = frame.luma.astype(np.uint8)
+
+    small = seen(replace(frame, guide=guide))
+
+    assert_allclose(small.astype(float), averaged(guide, sides(size, SHORT)).astype(float), atol=2)
+
+
+def test_a_field_on_its_own_grid_is_another_with_the_same_offsets() -> None:
+    field = still((9, 7)) + np.float32(3)
+
+    same = regridded(field, (9, 7))
+
+    assert_array_equal(same, field)
+    assert not np.shares_memory(same, field)
 
 
 def test_the_search_gives_the_same_whatever_it_searched_before() -> None:
