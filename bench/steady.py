@@ -1,19 +1,17 @@
-"""What `shots` and `steady` do to a film's flicker, what they cost, and what it looks like.
+"""What `shots` and `steady` do to a film's flicker, and what it looks like. What they cost, `bench.steady_cost` tells.
 
     python -m bench.steady FILM [--frames 300] [--model NAME] [--every 1] [--film BOTH.mp4] [--sheet SHEET.png --at 70 240]
 
 `--film` writes both results side by side, before | after; `--sheet` the frames around some places, before above after. Places
 to look at are printed: where shots begin, and where motion is fastest.
 
-Flicker is judged as `bwpipe score` does: by another flow method (Farnebäck's) than the one used inside. Costs are
-CPU seconds of one thread, as shares of `colorize` in the same process. FILM may be in colour: its luma is coloured anew, and
-its own colours are the truth.
+Flicker is judged as `bwpipe score` does: by another flow method (Farnebäck's) than the one used inside. FILM may be in colour:
+its luma is coloured anew, and its own colours are the truth.
 """
 
 import argparse
 import itertools
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,12 +93,6 @@ def apart(one: Sequence[NDArray[np.uint8]], other: Sequence[NDArray[np.uint8]]) 
     return np.array([deltaE_ciede2000(rgb2lab(a), rgb2lab(b)).mean() for a, b in pairs])  # type: ignore[no-untyped-call]
 
 
-def timed(call: Callable[[], list[Frame]]) -> tuple[list[Frame], float]:
-    """What a call makes, and the CPU seconds that took."""
-    start = time.process_time()
-    return call(), time.process_time() - start
-
-
 def owned(frame: Frame) -> Frame:
     """The frame with luma of its own, so that the decoder's buffers are free."""
     luma = frame.luma.copy()
@@ -111,30 +103,15 @@ def owned(frame: Frame) -> Frame:
 def lines(options: argparse.Namespace) -> Iterator[str]:
     """The report, line by line as it is found."""
     grey = [owned(frame) for frame in run_stage("grayscale", run_stage("read", path=options.film, frames=options.frames))]
-    shown, of_shots = timed(lambda: run_stage("shots", grey))
+    shown = run_stage("shots", grey)
     seen = look(shown)
     yield f"{Path(options.film).name}, {len(grey)} frames, shots begin at {seen.cuts}, motion is fastest at {fastest(seen)}"
-    network: dict[str, Any] = {"model": options.model, "workers": 1, "device": "cpu"}
-    run_stage("colorize", shown[:8], **network)
-    _, of_loading = timed(lambda: run_stage("colorize", [], **network))
-    plain, of_network = timed(lambda: run_stage("colorize", shown, **network))
-    of_network -= of_loading
-    steady, of_steady = timed(lambda: run_stage("steady", plain))
-    each = 1000 / len(grey)
-    yield (
-        f"CPU ms a frame: colorize {each * of_network:.1f}, shots {each * of_shots:.1f}, steady {each * of_steady:.1f}; "
-        f"the two over the network {(of_shots + of_steady) / of_network:.2f}"
-    )
+    network: dict[str, Any] = {"model": options.model, "device": "cpu"}
+    plain = run_stage("colorize", shown, **network)
+    steady = run_stage("steady", plain)
     yield from figures(options, seen, plain, steady, "steady")
     if options.every > 1:
-        given, of_given = timed(lambda: run_stage("colorize", shown, every=options.every, **network))
-        of_given -= of_loading
-        filled, of_filled = timed(lambda: run_stage("steady", given))
-        whole, share = of_shots + of_network + of_steady, of_shots + of_given + of_filled
-        yield (
-            f"every {options.every}: colorize is {of_network / of_given:.2f} times as fast, with all of `steady` for its fill "
-            f"{of_network / (of_given + of_filled):.2f} times, shots to steady {whole / share:.2f} times"
-        )
+        filled = run_stage("steady", run_stage("colorize", shown, every=options.every, **network))
         yield from figures(options, seen, plain, filled, f"every {options.every}")
         sample = range(0, len(grey), SAMPLE)
         both = ([picture(frames[i], seen.luma[i]) for i in sample] for frames in (steady, filled))
