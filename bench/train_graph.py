@@ -1,14 +1,16 @@
 """How much of its speed a training keeps with real input, and how soon it starts.
 
-    python -m bench.train_graph [--photos 10000] [--steps 20] [--repeat 5]
+    python -m bench.train_graph [--photos 10000] [--steps 100]
 
-Photographs are made: JPEG, short side 192 px. Steps with pictures from the cache and steps with one constant batch in
-memory are made in turn within one process, with the same augmentation and damage; the figure is the ratio of their medians.
+Photographs are made: JPEG, short side 192 px. Steps with pictures from the dataset's mapped files, which the system's cache
+was told to let go of, and steps with one constant batch in memory are made in turn, one by one, within one process, with the
+same augmentation and damage, and the C library's memory kept as `fit` keeps it; the figure is the ratio of their medians.
 Starts are of `bwpipe train` in a process of its own, from its beginning to its first step, without and with a cached dataset.
 """
 
 import argparse
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -24,14 +26,16 @@ import cv2
 import numpy as np
 from lightning_fabric import Fabric
 
-from bwpipe import plugins
-from bwpipe.dataset import Dataset
-from bwpipe.testing import run_stage
+from bwpipe import Stage, plugins, stage
+from bwpipe.dataset import COLOUR, GREY, Dataset
+from bwpipe.session import run
+from bwpipe.training.memory import keep_freed
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.stepper import Stepper
 
 SIZE = 160
 PATIENCE = 600
+WARM_UP = 10
 FIT: dict[str, Any] = {
     "model": "unet",
     "losses": {"chroma_bins": 1.0},
@@ -65,21 +69,22 @@ def make_photos(folder: Path, count: int) -> None:
         pool.map(make_photo, [(folder, number) for number in range(count)], chunksize=100)
 
 
-def graph(photos: Path, folder: Path) -> dict[str, Any]:
-    """The train graph."""
+def graph(photos: Path, folder: Path, last: dict[str, Any]) -> dict[str, Any]:
+    """The train graph as far as the dataset, and a last stage."""
     return {
         "stages": [
             {"use": "read", "path": str(photos)},
             {"use": "pairs", "size": SIZE},
             {"use": "dataset", "cache": str(folder / "cache"), "split": 0.05},
-            {"use": "fit", **FIT, "runs": str(folder / "runs")},
+            last,
         ]
     }
 
 
 def seconds_to_first_step(photos: Path, folder: Path) -> float:
     """How long `bwpipe train` takes until it makes steps; it is stopped there."""
-    (folder / "train.yaml").write_text(json.dumps(graph(photos, folder)), encoding="utf-8")  # JSON is YAML
+    fit = {"use": "fit", **FIT, "runs": str(folder / "runs")}
+    (folder / "train.yaml").write_text(json.dumps(graph(photos, folder, fit)), encoding="utf-8")  # JSON is YAML
     command = [sys.executable, "-m", "bwpipe", "train", str(folder / "train.yaml"), "--restart", "--set", "fit.keep=0"]
     states = folder / "runs"
     start = time.perf_counter()
@@ -96,29 +101,54 @@ def seconds_to_first_step(photos: Path, folder: Path) -> float:
     return took
 
 
+@stage("bench-steps")
+class Steps(Stage):
+    """Measures steps on the dataset that `fit` would get, in its place."""
+
+    count: int
+
+    def stream(self, items: Iterator[Dataset]) -> Iterator[Dataset]:
+        """Measure, and keep it in `measured`."""
+        for data in items:
+            measured.update(step_seconds(data, self.count))
+            yield data
+
+
+measured: dict[str, float] = {}
+"""What `Steps` found."""
+
+
 def constant(data: Dataset, batch: int) -> Dataset:
     """A dataset in memory whose every batch is the same pictures."""
     some = slice(0, batch + 1)
     return Dataset.of(np.array(data.grey[some]), np.array(data.colour[some]), validation=[batch])
 
 
-def step_seconds(data: Dataset, steps: int, repeat: int) -> dict[str, float]:
-    """Seconds of a step, from the cache and from memory: medians over `repeat` rounds of some steps each, in turn."""
+def let_go(folder: Path) -> None:
+    """Have the system's cache let go of a dataset's files, as far as it follows such advice."""
+    for name in (GREY, COLOUR) if hasattr(os, "posix_fadvise") else ():
+        with (folder / name).open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def step_seconds(data: Dataset, count: int) -> dict[str, float]:
+    """Seconds of a step, with pictures from files and from memory: medians over as many of each, in turn."""
+    assert data.folder
+    let_go(data.folder)
+    keep_freed()  # as `fit` does: else it is chance which of the two gets its memory from the kernel again at each step
     fabric = Fabric(accelerator="cpu", devices=1)
     options = TrainingOptions.model_validate(FIT)
-    steppers = {"cache": Stepper(options, data, fabric), "memory": Stepper(options, constant(data, options.batch), fabric)}
+    steppers = {"files": Stepper(options, data, fabric), "memory": Stepper(options, constant(data, options.batch), fabric)}
     times: dict[str, list[float]] = {name: [] for name in steppers}
-    for turn in range(repeat + 1):
-        for name, stepper in steppers.items():
-            for step in range(turn * steps, (turn + 1) * steps):
-                start = time.perf_counter()
-                stepper.step(step)
-                if turn:
-                    times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(each) for name, each in times.items()}
+    for step in range(WARM_UP + count):
+        for name in sorted(steppers, reverse=step % 2 == 1):  # each goes first as often as the other
+            start = time.perf_counter()
+            steppers[name].step(step)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each[WARM_UP:]) for name, each in times.items()}
 
 
-def lines(photos: int, steps: int, repeat: int) -> Iterator[str]:
+def lines(photos: int, steps: int) -> Iterator[str]:
     """The report, line by line as it is found."""
     plugins.load()
     with tempfile.TemporaryDirectory() as name:
@@ -129,22 +159,19 @@ def lines(photos: int, steps: int, repeat: int) -> Iterator[str]:
         yield f"start to first step, cold             {cold:7.1f} s   (at most 60 for 10000)"
         again = [seconds_to_first_step(folder / "photos", folder) for _ in range(3)]
         yield f"start to first step, dataset cached   {statistics.median(again):7.1f} s   (at most 10)"
-        units = run_stage("read", path=str(folder / "photos" / "0"))
-        (data,) = run_stage("dataset", run_stage("pairs", units, size=SIZE), cache=folder / "other", split=0.05)
-        took = step_seconds(data, steps, repeat)
-        for kind, seconds in took.items():
+        run(graph(folder / "photos", folder, {"use": "bench-steps", "count": steps}))
+        for kind, seconds in measured.items():
             yield f"a step, pictures from {kind:10}      {1000 * seconds:7.1f} ms  {FIT['batch'] / seconds:7.1f} photos/s"
-        yield f"speed with real input over constant   {took['memory'] / took['cache']:7.3f}     (at least 0.95)"
+        yield f"speed with real input over constant   {measured['memory'] / measured['files']:7.3f}     (at least 0.95)"
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()
-    for line in lines(options.photos, options.steps, options.repeat):
+    for line in lines(options.photos, options.steps):
         print(line, flush=True)
 
 

@@ -103,6 +103,7 @@ class Gathered(Gather):
             digest=blake2b(story.digest.encode() + aside.tobytes(), digest_size=16).hexdigest(),
             folder=kept.folder,
             left_out=dict(Counter(story.left_out.values())),
+            root=next((unit.path.parents[len(unit.name.parts) - 1] for unit in wish.units), None),
         )
         if not (len(data.training) and len(data.validation)):
             raise UsageError("colour pictures from a single file are too few to train and to validate on; add some")

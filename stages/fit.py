@@ -98,7 +98,7 @@ class Fit(TrainingOptions, Stage):
         with _taking_turns(self._run), hold(self._folder):
             if not run.restart:  # other options are the first thing to be told, also where `save` would complain of them
                 States(self._folder, recipe, {}).check()
-            self._announce(recipe)
+            self._announce(recipe, data)
             try:
                 history = train(task, self._device, self._run)
             except OSError as error:
@@ -107,11 +107,12 @@ class Fit(TrainingOptions, Stage):
             net = self._load(self._folder / BEST, recipe, history)
         return Fitted(net.to(self._device), data, self._story(data, recipe, history))
 
-    def _announce(self, recipe: dict[str, Any]) -> None:
+    def _announce(self, recipe: dict[str, Any], data: Dataset) -> None:
         """Let the stages to come refuse now what they would refuse when all is fitted. Raises UsageError."""
         cls = network_class(self)
         with torch.random.fork_rng(devices=[]):
-            coming = Coming(cls(cls.Options.model_validate(self.model_options)).eval(), _hash(recipe))
+            network = cls(cls.Options.model_validate(self.model_options)).eval()
+        coming = Coming(network, _hash(recipe), data)
         for each in self._run.after(self):
             if isinstance(each, Expecting):
                 each.expect(coming)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Count, NoEffect, Run, Stage, stage
+from bwpipe import Count, NoEffect, Run, Stage, UsageError, stage
 from bwpipe.device import cores
 from bwpipe.network import Quality, check_quality
 from bwpipe.scoring import check_installed, report
@@ -43,16 +43,25 @@ class Score(Stage):
     _html: Path | None = PrivateAttr(default=None)
 
     def setup(self, run: Run) -> None:
-        """Find the photographs, by their headers. Raises UsageError."""
+        """Find the photographs, and see that they have colours to compare with. Raises UsageError."""
         check_installed()
         self._run = run
         self._html = report.check(self.html) if self.html else None
         if self.on is not None:
             self._files = Files(self.on, run)
+            if not self._files.in_colour(run):
+                raise UsageError(
+                    f"score.on: no picture in {self.on} that can be read is in colour; give others to compare with"
+                )
 
     def expect(self, coming: Coming) -> None:
-        """Refuse a quality that the network does not know. Raises UsageError."""
+        """Refuse a quality that the network does not know, and warn of photographs that it has seen. Raises UsageError."""
         check_quality(coming.network, self.quality, "score")
+        if self._files and (seen := len({*self._files.real()}.intersection(coming.data.seen()))):
+            self._run.warn(
+                f"score.on: {seen:,} of {len(self._files.names):,} pictures in {self.on} are trained on, so their figures "
+                "tell little of others; give pictures from outside `read.path`, or leave `on` out"
+            )
 
     def stream(self, items: Iterator[Fitted]) -> Iterator[Fitted]:
         """Add the figures to how the network was made."""

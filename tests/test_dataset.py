@@ -1,14 +1,18 @@
 """The `dataset` stage: pairs that are kept, found again, split and weighted."""
 
+import ctypes
 import json
+import mmap
 import os
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from threading import enumerate as threads
@@ -20,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from lightning_fabric import Fabric
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bwpipe import Gather, MediaError, Run, RunAborted, UnitMap, UsageError, plugins, stage
@@ -29,8 +34,10 @@ from bwpipe.frame import Unit
 from bwpipe.scoring.colourfulness import colourfulness
 from bwpipe.session import Outcome, run
 from bwpipe.testing import make_frames, run_stage
+from bwpipe.training.options import TrainingOptions
+from bwpipe.training.stepper import Stepper
 
-plugins.load()
+plugins.load([Path(__file__).parent / "networks"])
 
 SIZE = 8
 
@@ -479,6 +486,52 @@ def test_a_kept_dataset_goes_to_another_process_without_its_pictures(place: Plac
     assert_array_equal(again.grey, data.grey)
     assert_array_equal(again.order(1, 1), data.order(1, 1))
     assert (again.digest, again.names, again.folder) == (data.digest, data.names, data.folder)
+
+
+def in_cache(file: Path, part: slice) -> bool:
+    """Whether the system holds all pages of some bytes of a file in memory; to ask brings none there."""
+    held = np.memmap(file, np.uint8, "r")
+    pages = np.zeros(-(-len(held) // mmap.PAGESIZE), np.uint8)
+    assert ctypes.CDLL(None).mincore(*map(ctypes.c_void_p, (held.ctypes.data, len(held), pages.ctypes.data))) == 0
+    return bool((pages[part.start // mmap.PAGESIZE : -(-part.stop // mmap.PAGESIZE)] & 1).all())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there a test can ask what is held of a file")
+def test_a_step_has_the_pictures_of_the_next_one_fetched_from_the_disk(tmp_path: Path) -> None:
+    colour = np.random.default_rng(0).integers(0, 256, (20_000, 16, 16, 3), dtype=np.uint8)
+    whole = Dataset.of(colour[..., 1].copy(), colour, validation=[0])
+    for name, array in (("grey.npy", whole.grey), ("colour.npy", whole.colour)):
+        with (tmp_path / name).open("wb") as file:
+            np.save(file, array)
+            file.flush()
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    data = pickle.loads(pickle.dumps(replace(whole, folder=tmp_path)))  # as it is mapped in another process
+    options = TrainingOptions.model_validate({"model": "test-chroma", "losses": {"chroma_l1": 1}, "batch": 4})
+    stepper = Stepper(options, data, Fabric(accelerator="cpu", devices=1))
+    next_ones = [
+        (tmp_path / name, slice(128 + place * row, 128 + (place + 1) * row))
+        for place in stepper.course.places(1).tolist()
+        for name, row in (("grey.npy", 16 * 16), ("colour.npy", 16 * 16 * 3))
+    ]
+    if any(in_cache(*each) for each in next_ones):
+        pytest.skip("these files are never let go of")
+
+    stepper.step(0)
+
+    while not all(in_cache(*each) for each in next_ones):
+        sleep(0.02)
+
+
+def test_a_dataset_whose_files_are_gone_is_trained_on_as_long_as_it_is_mapped(place: Place) -> None:
+    data = place.dataset()
+    before = data.batch(np.arange(4), torch.device("cpu"))
+    shutil.rmtree(place.cache)
+
+    data.fetch(np.arange(4))
+
+    for one, other in zip(before, data.batch(np.arange(4), torch.device("cpu")), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_dataset_in_memory_is_pickled_whole() -> None:

@@ -109,6 +109,18 @@ def test_photographs_that_are_not_there_are_told_before_anything_starts(fitted: 
             run_stage("score", [], on=str(path))
 
 
+def test_photographs_without_colour_are_told_before_anything_starts(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((16, 16), 90, np.uint8))
+    with pytest.raises(UsageError, match=r"score\.on: no picture in .* that can be read is in colour; give others to"):
+        run_stage("score", [], on=str(tmp_path))
+
+    (tmp_path / "half.png").write_bytes((tmp_path / "grey.png").read_bytes()[:60])
+    with pytest.raises(UsageError, match=r"score\.on: no picture in .* that can be read is in colour"):
+        run_stage("score", [], on=str(tmp_path))
+    cv2.imwrite(str(tmp_path / "last.png"), photos(1, 16)[0])
+    assert run_stage("score", [], on=str(tmp_path)) == []
+
+
 def test_it_ends_when_the_run_does(fitted: Fitted) -> None:
     stopped = Run()
     stopped.stop()

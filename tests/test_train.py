@@ -506,6 +506,28 @@ def test_what_score_would_refuse_in_the_end_is_refused_before_the_first_step(tmp
     assert list((tmp_path / "runs").glob("state-*.pt")) == []
 
 
+def test_scoring_pictures_that_are_trained_on_is_warned_of_once(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    write_photos(tmp_path / "others", 20)
+    (tmp_path / "link").symlink_to(photos)
+    stages = [
+        {"use": "read", "path": str(photos)},
+        {"use": "pairs", "size": 16, "toned": True},
+        {"use": "dataset", "cache": str(tmp_path / "cache"), "weights": {"00*": 0}},
+        {"use": "fit", "model": "test-rgb", "epochs": 1, "batch": 4, "device": "cpu", "runs": str(tmp_path / "runs")},
+        *({"use": "score", "id": name, "on": str(tmp_path / name), "size": 16} for name in ("others", "link")),
+    ]
+
+    for _ in range(2):  # the second start fits nothing
+        remarks = run({"plugins": [str(NETWORKS)], "stages": stages}).remarks
+
+        (told,) = (text for text in remarks if "trained on" in text)
+        assert told.startswith(
+            f"score.on: 10 of 20 pictures in {tmp_path / 'link'} are trained on, so their figures tell little"
+        )
+        assert remarks[told] == 1
+
+
 def test_a_film_among_the_photographs_is_left_out_unread_and_the_bar_goes_when_all_is_read(
     tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
 """Pictures in grey and in colour, and datasets of them, in memory or in files that are mapped into it."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -48,6 +50,7 @@ class Dataset:
         digest: A hash of it all but the weights: equal for equal datasets only.
         folder: Where it is kept as files, so that another process can open it too; None for one in memory.
         left_out: How many pictures were left out, by reason.
+        root: The folder that was read; None where there was none.
     """
 
     grey: NDArray[np.uint8]
@@ -59,6 +62,7 @@ class Dataset:
     digest: str
     folder: Path | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    root: Path | None = None
 
     @classmethod
     def of(
@@ -117,6 +121,23 @@ class Dataset:
         luma = torch.from_numpy(self.grey[places]).to(device).unsqueeze(1)
         rgb = torch.from_numpy(self.colour[places]).to(device).permute(0, 3, 1, 2)
         return tuple(each.contiguous(memory_format=torch.channels_last).float() / 255 for each in (luma, rgb))  # type: ignore[return-value]
+
+    def seen(self) -> Iterator[Path]:
+        """The files of those that are trained on, links followed; none where no folder was read."""
+        shown = self.training[self.weights[self.training] > 0].tolist()
+        return (Path(self.root, self.names[place]).resolve() for place in shown) if self.root else iter(())
+
+    def fetch(self, places: NDArray[np.intp]) -> None:
+        """Have the system read some pairs from the disk meanwhile, so that `batch` need not wait for it.
+
+        It only asks, and does not wait; for pairs in memory, and where the system can't be asked, nothing is done.
+        """
+        if self.folder and hasattr(os, "posix_fadvise"):
+            for name, array in ((GREY, self.grey), (COLOUR, self.colour)):
+                with suppress(OSError), (self.folder / name).open("rb", buffering=0) as file:  # `batch` tells what is wrong
+                    start, row = os.fstat(file.fileno()).st_size - array.nbytes, array[0].nbytes
+                    for place in places.tolist():
+                        os.posix_fadvise(file.fileno(), start + place * row, row, os.POSIX_FADV_WILLNEED)
 
     def __getstate__(self) -> dict[str, Any]:
         """All of it, but for arrays that are kept as files."""

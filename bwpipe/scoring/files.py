@@ -1,5 +1,7 @@
 """Pictures in files, found and read as the `read` stage does, and brought to the size that a score is made at."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import Path
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from bwpipe.base import Source, stages
 from bwpipe.color import BLUE_SCALE, RED_SCALE, WEIGHTS
-from bwpipe.errors import UsageError
+from bwpipe.errors import MediaError, UsageError
 from bwpipe.execution import Run
 from bwpipe.frame import Broken, Frame, Unit
 from bwpipe.orientation import upright
@@ -99,6 +101,19 @@ class Files:
         """The picture of that name. Raises MediaError."""
         (frame,) = self._reader.read(self._units[name], 0)
         return cast(Frame, frame)
+
+    def real(self) -> Iterator[Path]:
+        """The file of each picture, links followed."""
+        return (self._units[name].path.resolve() for name in self.names)
+
+    def in_colour(self, run: Run) -> bool:
+        """Whether at least one of the pictures is in colour; they are read until one is. Raises ChannelAborted."""
+        for name in self.names:
+            run.raise_if_stopped()
+            with suppress(MediaError):
+                if self.frame(name).chroma is not None:
+                    return True
+        return False
 
 
 def luma_of(frame: Frame) -> NDArray[np.uint8]:

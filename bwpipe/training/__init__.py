@@ -17,10 +17,12 @@ class Coming:
     Attributes:
         network: Of the class and with the options that are fitted; its weights mean nothing.
         recipe: A hash of what the result depends on, which `Fitted.training` has, too.
+        data: What it is fitted to.
     """
 
     network: Network
     recipe: str
+    data: Dataset
 
 
 @runtime_checkable

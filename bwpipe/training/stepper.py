@@ -53,7 +53,7 @@ class Stepper:
         self.losses = Combined(options.losses, self.network, data).to(fabric.device)
         self.course = Course(data, options)
         self.shower = Shower(data, options, self.losses.looks, fabric.device)
-        self._options, self._fabric = options, fabric
+        self._options, self._data, self._fabric = options, data, fabric
         self._optimiser = make_optimiser(self.network, options)
         self._scaler = torch.amp.GradScaler(fabric.device.type, enabled=options.precision == "float16")
         average = get_ema_multi_avg_fn(options.average)  # type: ignore[no-untyped-call]
@@ -105,6 +105,8 @@ class Stepper:
         places = self.course.places(step)
         self._optimiser.zero_grad()
         views = self.shower.views(step, places)
+        if step + 1 < self.course.steps:
+            self._data.fetch(self.course.places(step + 1))  # the disk works while this step is computed
         sums: dict[str, Tensor] = {}
         for part in self._shares(len(places)):
             with self._chances(step, part.start):
