@@ -59,12 +59,14 @@ class Unit:
         media: The file.
         part: Which segment of the film it is, from 0.
         start, stop: Its frames, counted from the media's first; stop is None for "to the end".
+        since: The first frame of the segments that are decoded in one go, if it is one of these; None where it is by itself.
     """
 
     media: Media
     part: int = 0
     start: int = 0
     stop: int | None = None
+    since: int | None = None
 
     @property
     def path(self) -> Path:

@@ -12,6 +12,11 @@ FRAGMENTS = "fragments"
 """The folder, in the output folder's `.bwpipe/`, of finished segments of films that are not finished."""
 
 
+ROW = 1000
+"""Segments that are shorter are decoded in one go, as many as have this many frames: to begin a decoder takes half a group of
+pictures on average, and to go on with one that begins further ahead takes this many at most."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Assembly:
     """A film that a sink is to join from its fragments.
@@ -30,8 +35,12 @@ def cut(unit: Unit, size: int | None) -> list[Unit]:
     start, stop = span(unit)
     if size is None or stop is None or unit.media.kind != "film" or stop - start <= size:
         return [unit]
+    row = max(ROW // size, 1)
     places = range(start, stop, size)
-    return [replace(unit, part=part, start=first, stop=min(first + size, stop)) for part, first in enumerate(places)]
+    return [
+        replace(unit, part=part, start=first, stop=min(first + size, stop), since=places[part - part % row])
+        for part, first in enumerate(places)
+    ]
 
 
 def span(unit: Unit) -> tuple[int, int | None]:

@@ -89,7 +89,7 @@ class Read(Source):
                 for fault in unit.media.faults:
                     self._run.warn(fault, unit.media, each=True)
             warn = partial(self._run.warn, media=unit.media, each=True)
-            yield from read_film(unit, context, warn=warn, onward=self._decoded_onward(unit.media))
+            yield from read_film(unit, context, warn=warn, onward=self._decoder(unit.media))
         else:
             yield read_picture(unit)
 
@@ -98,10 +98,8 @@ class Read(Source):
         if self._onward:
             self._onward.close()
 
-    def _decoded_onward(self, film: Film) -> Onward | None:
-        """Where the frames of a film come from that is decoded from its start in any case."""
-        if len(film.keys) > 1:
-            return None
+    def _decoder(self, film: Film) -> Onward:
+        """What goes on decoding a film from segment to segment."""
         if self._onward is None or self._onward.film is not film:
             self.close()
             self._onward = Onward(film)

@@ -321,13 +321,14 @@ def make_corpus(folder: Path) -> dict[str, Film]:
     return {name: opened(make_film(folder / f"{index}{kind.suffix}", kind)) for index, (name, kind) in enumerate(KINDS.items())}
 
 
-def spoil(path: Path, numbers: slice) -> Path:
-    """Overwrite the coded frames of these numbers."""
+def spoil(path: Path, numbers: slice, kept: float = 0) -> Path:
+    """Overwrite the coded frames of these numbers, but for the share of each that is to be kept."""
     content = bytearray(path.read_bytes())
     with open_container(path) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
     for packet in packets[numbers]:
-        start = content.index(packet)
-        content[start : start + len(packet)] = bytes(len(packet))
+        stop = content.index(packet) + len(packet)
+        lost = len(packet) - int(kept * len(packet))
+        content[stop - lost : stop] = bytes(lost)
     path.write_bytes(content)
     return path

@@ -97,18 +97,38 @@ def test_segments_read_alone_are_those_of_the_film_read_in_a_row(name: str, tmp_
             assert_array_equal(one.luma, other.luma)
 
 
-@pytest.mark.parametrize("name", ["one key frame", "avi"])
-def test_segments_of_a_film_that_is_decoded_onward_are_those_read_alone(name: str, tmp_path: Path) -> None:
-    film = opened(make_film(tmp_path / f"film{CUTS[name].suffix}", CUTS[name]))
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [*((name, False) for name in CUTS), *((name, True) for name in ("mp4", "one key frame", "open groups", "mkv"))],
+)
+def test_segments_of_a_film_that_is_decoded_onward_are_those_read_alone(name: str, damaged: bool, tmp_path: Path) -> None:
+    path = make_film(tmp_path / f"film{CUTS[name].suffix}", CUTS[name])
+    film = opened(spoil(path, slice(8, None, 8), kept=0.5) if damaged else path)
     onward = Onward(film)
 
-    for start, stop in [(0, 9), (9, 18), (20, 25), (25, 29), (3, 8)]:
-        alone = read(film, start, stop, 3)
-        made = list(read_film(Unit(film, start=start, stop=stop), 3, warn=print, onward=onward))
+    for start, stop, since in [(0, 9, 0), (9, 18, 0), (20, 25, 20), (25, 29, 20), (3, 8, None), (8, 12, 0), (12, 16, 0)]:
+        unit = Unit(film, start=start, stop=stop, since=since)
+        alone = list(read_film(unit, 3, warn=print))
+        made = list(read_film(unit, 3, warn=print, onward=onward))
         assert [(frame.index, frame.context) for frame in made] == [(frame.index, frame.context) for frame in alone]
         for one, other in zip(alone, made, strict=True):
             assert_array_equal(one.luma, other.luma)
     onward.close()
+
+
+def test_segments_in_a_row_are_decoded_in_one_go(tmp_path: Path) -> None:
+    path = make_film(tmp_path / "film.mp4", CUTS["mp4"])
+    film = opened(path)
+    whole, onward = read(film), Onward(film)
+
+    made = list(read_film(Unit(film, stop=9, since=0), 3, warn=print, onward=onward))
+    path.unlink()  # whoever has opened it reads on
+    made += read_film(Unit(film, start=9, stop=20, since=0), 3, warn=print, onward=onward)
+    onward.close()
+
+    assert [frame.index for frame in made] == [*range(12), *range(6, 23)]
+    for frame in made:
+        assert_array_equal(frame.luma, whole[frame.index].luma)
 
 
 @pytest.mark.parametrize("name", ["mp4", "mkv", "avi"])

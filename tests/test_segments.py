@@ -200,6 +200,16 @@ def test_a_film_is_cut_where_its_frames_end() -> None:
     assert [unit.stop for unit in cut(Unit(film), None)] == [unit.stop for unit in cut(Unit(film), 45)] == [None]
 
 
+@pytest.mark.parametrize(
+    ("size", "since"),
+    [(300, [0, 0, 0, 900, 900, 900, 1800]), (700, [0, 700, 1400]), (1000, [0, 1000, 2000]), (2000, [0, 2000])],
+)
+def test_segments_are_decoded_in_one_go_up_to_a_thousand_frames(size: int, since: list[int]) -> None:
+    film = type("Film", (Media,), {"kind": "film"})(path=Path("a"), name=PurePosixPath("a"), width=1, height=1, frames=2050)
+
+    assert [unit.since for unit in cut(Unit(film), size)] == since
+
+
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_film(tmp_path_factory.mktemp("film") / "film.mp4", KINDS["uneven times and B-frames"])
@@ -228,6 +238,21 @@ def test_a_run_that_ended_early_goes_on_to_the_same_file(film: Path, whole: byte
     assert (tmp_path / "film.mp4").read_bytes() == whole
     assert left(tmp_path) == []
     assert coloured(film, tmp_path).already == 1
+
+
+def test_a_damaged_film_goes_on_to_the_same_file(tmp_path: Path) -> None:
+    kind = Kind(times=range(0, 60 * 512, 512), options={"g": "8"})
+    film = spoil(
+        make_film(tmp_path / "film.mp4", kind), slice(24, 25), kept=0.5
+    )  # what was before it shines through to frame 31
+    coloured(film, tmp_path / "undisturbed", segment=10)
+
+    with pytest.raises(RunAborted):
+        coloured(film, tmp_path / "out", segment=10, trip={"at": 35, "how": "abort"})
+    assert not any(name.endswith("-000003") for name in left(tmp_path / "out"))
+    coloured(film, tmp_path / "out", segment=10)
+
+    assert (tmp_path / "out" / "film.mp4").read_bytes() == (tmp_path / "undisturbed" / "film.mp4").read_bytes()
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_file(film: Path, whole: bytes, tmp_path: Path) -> None:

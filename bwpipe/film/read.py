@@ -24,36 +24,45 @@ Warn = Callable[[str], None]
 
 
 class Onward:
-    """Decodes a film that can't be entered midway once, for segments that are read in a row.
+    """Goes on decoding a film from segment to segment, where they are decoded in one go (`Unit.since`).
 
-    Each of them would be decoded from the film's start: what comes of that is the same whoever asked for it. A few frames are
-    kept for the context of the next segment.
+    Of a damaged film, what a frame becomes may depend on where decoding began. So a segment is always decoded from the same
+    place on, which many share: what comes of that is the same whoever asked for it. A film that can't be entered midway has one
+    such place, its start. Not for several segments at a time.
     """
 
     def __init__(self, film: Film) -> None:
         """Nothing is opened yet."""
         self.film = film
-        self._coming = _decode(film, None)
+        self._since = 0
+        self._coming = _from(film, 0)
         self._recent: deque[tuple[int, VideoFrame]] = deque()
         self._gone = -1
 
-    def frames(self, first: int, keep: int) -> Iterator[tuple[int, VideoFrame]]:
-        """The frames from `first` on; the last `keep` of those that are taken can be asked for again."""
-        if first <= self._gone:
+    def frames(self, first: int, *, since: int, again: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames of the film, rising, each with its place in it, from 0.
+
+        Args:
+            first: The first that is wanted.
+            since: The one that decoding is to begin for, `first` or one before it.
+            again: From here on, frames that were taken can be asked for again: they are kept in memory.
+        """
+        since = since if len(self.film.keys) > 1 else 0
+        if since != self._since or first <= self._gone:
             self.close()
-            self._coming, self._gone = _decode(self.film, None), -1
-            self._recent.clear()
+            self._coming, self._since, self._gone = _from(self.film, since), since, -1
         yield from [placed for placed in self._recent if placed[0] >= first]
         while placed := self._next():
             self._recent.append(placed)
-            while len(self._recent) > keep:
+            while self._recent and self._recent[0][0] < again:
                 self._gone, _ = self._recent.popleft()
             if placed[0] >= first:
                 yield placed
 
     def close(self) -> None:
-        """Let go of the decoder."""
+        """Let go of the decoder and of the frames that were kept."""
         self._coming.close()
+        self._recent.clear()
 
     def _next(self) -> tuple[int, VideoFrame] | None:
         try:
@@ -66,14 +75,14 @@ class Onward:
 def read_film(unit: Unit, context: int = 0, *, warn: Warn, onward: Onward | None = None) -> Iterator[Frame]:
     """The frames of a unit in the order they are shown, and up to `context` marked ones before and after it.
 
-    Segments read alone give the same frames as the film read in a row. Times and durations are those of the file, in its time
+    Segments read alone give the same frames as those read in a row. Times and durations are those of the file, in its time
     base. Frames that did not decode are left out, which is said after the last.
 
     Args:
         unit: A film, or a part of it.
         context: How many frames to give on either side of the unit.
         warn: Told of each loss.
-        onward: Where to take the frames from, if the film is being decoded already.
+        onward: What decodes the film, where segments are read in a row; else the unit has a decoder of its own.
 
     Raises:
         MediaError: No frame of the film can be decoded, or its depth, range or kind of colour changes midway.
@@ -100,8 +109,8 @@ def _as_stored(unit: Unit, film: Film, context: int, *, warn: Warn, onward: Onwa
     """The frames as the file has them; see `read_film`."""
     total, (start, stop) = len(film.times), _ends(unit, film)
     decoded = damaged = scaled = 0
-    first = max(start - context, 0)
-    for index, picture in onward.frames(first, 2 * context + 1) if onward else _from(film, first):
+    first, since = (max(place - context, 0) for place in (start, start if unit.since is None else unit.since))
+    for index, picture in (onward or Onward(film)).frames(first, since=since, again=stop - context):
         if index >= min(stop + context, total):
             break
         inside = start <= index < stop
@@ -149,7 +158,7 @@ def pictures(stream: VideoStream, packets: "Iterable[Packet[VideoStream]]") -> I
             yield None
 
 
-def _from(film: Film, first: int) -> Iterator[tuple[int, VideoFrame]]:
+def _from(film: Film, first: int) -> Generator[tuple[int, VideoFrame], None, None]:
     """The frames from `first` on, each with its place in the film.
 
     Decoding starts at the last key frame before it. Where `first` does not come then, since a container seeks too late or a key

@@ -137,7 +137,7 @@ def coloured(unit: Unit) -> Iterator[Frame]:
     """
     film = unit.media
     assert isinstance(film, Film)
-    for index, picture in Onward(film).frames(0, 1):
+    for index, picture in Onward(film).frames(0, since=0, again=len(film.times)):
         form = layout(picture.format.name)
         luma: Any = upright(luma_plane(picture, film.matrix), film.orientation)
         chroma = None
