@@ -242,9 +242,8 @@ def test_a_run_that_ended_early_goes_on_to_the_same_file(film: Path, whole: byte
 
 def test_a_damaged_film_goes_on_to_the_same_file(tmp_path: Path) -> None:
     kind = Kind(times=range(0, 60 * 512, 512), options={"g": "8"})
-    film = spoil(
-        make_film(tmp_path / "film.mp4", kind), slice(24, 25), kept=0.5
-    )  # what was before it shines through to frame 31
+    damaged = slice(24, 25)  # what was before it shines through to frame 31
+    film = spoil(make_film(tmp_path / "film.mp4", kind), damaged, kept=0.5)
     coloured(film, tmp_path / "undisturbed", segment=10)
 
     with pytest.raises(RunAborted):

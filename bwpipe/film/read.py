@@ -35,7 +35,7 @@ class Onward:
         """Nothing is opened yet."""
         self.film = film
         self._since = 0
-        self._coming = _from(film, 0)
+        self._coming = frames_from(film, 0)
         self._recent: deque[tuple[int, VideoFrame]] = deque()
         self._gone = -1
 
@@ -50,7 +50,7 @@ class Onward:
         since = since if len(self.film.keys) > 1 else 0
         if since != self._since or first <= self._gone:
             self.close()
-            self._coming, self._since, self._gone = _from(self.film, since), since, -1
+            self._coming, self._since, self._gone = frames_from(self.film, since), since, -1
         yield from [placed for placed in self._recent if placed[0] >= first]
         while placed := self._next():
             self._recent.append(placed)
@@ -158,8 +158,8 @@ def pictures(stream: VideoStream, packets: "Iterable[Packet[VideoStream]]") -> I
             yield None
 
 
-def _from(film: Film, first: int) -> Generator[tuple[int, VideoFrame], None, None]:
-    """The frames from `first` on, each with its place in the film.
+def frames_from(film: Film, first: int) -> Generator[tuple[int, VideoFrame], None, None]:
+    """The frames of a film from `first` on, rising, each with its place in it, from 0. Raises MediaError.
 
     Decoding starts at the last key frame before it. Where `first` does not come then, since a container seeks too late or a key
     frame needs others before it, earlier ones are tried, at last the film's start.

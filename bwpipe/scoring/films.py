@@ -15,7 +15,7 @@ from bwpipe.errors import MediaError
 from bwpipe.execution import Run
 from bwpipe.film import Film
 from bwpipe.film.pixels import layout, luma_plane, plane
-from bwpipe.film.read import Onward
+from bwpipe.film.read import frames_from
 from bwpipe.frame import Chroma, Frame, Unit
 from bwpipe.motion import Motion
 from bwpipe.orientation import upright
@@ -137,7 +137,7 @@ def coloured(unit: Unit) -> Iterator[Frame]:
     """
     film = unit.media
     assert isinstance(film, Film)
-    for index, picture in Onward(film).frames(0, since=0, again=len(film.times)):
+    for index, picture in frames_from(film, 0):
         form = layout(picture.format.name)
         luma: Any = upright(luma_plane(picture, film.matrix), film.orientation)
         chroma = None
