@@ -1,10 +1,8 @@
 """The `colorize` stage."""
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import replace
 from itertools import cycle
-from time import perf_counter
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,6 +17,7 @@ from bwpipe.motion import LONGEST_GAP
 from bwpipe.network import Guess, Network, Quality, check_quality, describe, load, locate
 from bwpipe.orientation import stored, upright
 from bwpipe.ports import Needs
+from bwpipe.precision import fitting_precision, prepared
 from bwpipe.provenance import KEPT, NETWORK
 from bwpipe.stamp import digest
 from bwpipe.view import view
@@ -26,8 +25,6 @@ from bwpipe.view import view
 ON_A_CPU, ON_A_GPU = 4, 16
 """Frames in a batch. For one of 256 x 256, `unet` took 19 ms of a core in batches of 4, 21 in those of 2, 22 in those of 8, in
 bfloat16. On a GPU nothing was measured."""
-CLEARLY = 0.8
-"""Of float32's time: bfloat16 is used on a CPU if it takes less."""
 
 
 @stage("colorize")
@@ -73,9 +70,9 @@ class Colorize(BatchMap):
         kind = devices[0].type
         precision: str = self.precision
         if precision == "auto":
-            precision = run.fact(f"precision of {digest(path)} on {kind}", lambda: _fitting_precision(net, kind))
+            precision = run.fact(f"precision of {digest(path)} on {kind}", lambda: fitting_precision(net, kind))
         for device in devices:
-            self._networks.append(_prepared(net, device, getattr(torch, precision)))
+            self._networks.append(prepared(net, device, getattr(torch, precision)))
         self._turns = cycle(self._networks)
         self._chosen = {"precision": precision, "device": ", ".join(dict.fromkeys(map(str, devices)))}
 
@@ -121,41 +118,6 @@ class Colorize(BatchMap):
         return guess(next(self._turns), luma, self.vividness)
 
 
-def _prepared(net: Network, device: torch.device, precision: torch.dtype) -> Network:
-    """A copy of the network on a device."""
-    return deepcopy(net).to(device, precision).to(memory_format=torch.channels_last)
-
-
 def _kept(planes: NDArray[np.float32], frame: Frame) -> NDArray[np.float16]:
     """Planes (C, h, w) for an upright frame, as the frame keeps them, in the order of its rows."""
     return kept(stored(planes, frame.unit.media.orientation), frame.luma.shape)
-
-
-def _fitting_precision(net: Network, kind: str) -> str:
-    """The precision that is fast on a kind of device and good enough."""
-    if kind == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    if kind != "cpu":
-        return "float16"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        seconds = [_seconds(net, precision) for precision in (torch.float32, torch.bfloat16)]
-    finally:
-        torch.set_num_threads(threads)
-    return "bfloat16" if seconds[1] < CLEARLY * seconds[0] else "float32"
-
-
-def _seconds(net: Network, precision: torch.dtype) -> float:
-    """How long a CPU takes for a guess: the faster of two trials after a first one."""
-    net = _prepared(net, torch.device("cpu"), precision)
-    luma = torch.full((2, 1, *net.input_size(512, 512)), 0.5, dtype=precision)
-
-    def trial() -> float:
-        start = perf_counter()
-        net.guess(luma)
-        return perf_counter() - start
-
-    with torch.inference_mode():
-        trial()
-        return min(trial() for _ in range(2))

@@ -19,6 +19,7 @@ from bwpipe.draft import why_unwritable
 from bwpipe.execution import sentence
 from bwpipe.losses.combined import check
 from bwpipe.network import Checkpoint, Network, load, locate
+from bwpipe.precision import slowness
 from bwpipe.stamp import digest
 from bwpipe.training import BEST, Coming, Expecting, Fitted
 from bwpipe.training.goals import GOALS, best
@@ -26,6 +27,8 @@ from bwpipe.training.options import TrainingOptions
 from bwpipe.training.prepare import first_weights, network_class
 from bwpipe.training.state import States, hold
 
+EMULATED = 2
+"""Times float32's: where a precision takes a CPU longer, it has no instructions for it."""
 _NO_FIGURE = "fit.goal: {goal!r} is no figure of a validation of {model}; choose one of {names}"
 
 
@@ -74,6 +77,8 @@ class Fit(TrainingOptions, Stage):
         there = sum(name.startswith(self._device.type) for name in available())
         if self._device.type != "cpu" and self.devices > there:
             raise UsageError(f"fit.devices: this machine has {there} of {self._device.type}, not {self.devices}")
+        if self._device.type == "cpu" and self.precision != "float32":
+            self._warn_of_emulation()
         run.claim(str(self._folder), "give each `fit` a `runs` folder of its own")
         run.claim(str((self._folder / BEST).resolve()), "give each `fit` a `runs` folder of its own")
         if reason := why_unwritable(self._folder):
@@ -109,13 +114,25 @@ class Fit(TrainingOptions, Stage):
 
     def _announce(self, recipe: dict[str, Any], data: Dataset) -> None:
         """Let the stages to come refuse now what they would refuse when all is fitted. Raises UsageError."""
-        cls = network_class(self)
-        with torch.random.fork_rng(devices=[]):
-            network = cls(cls.Options.model_validate(self.model_options)).eval()
-        coming = Coming(network, _hash(recipe), data)
+        coming = Coming(self._fresh(), _hash(recipe), data)
         for each in self._run.after(self):
             if isinstance(each, Expecting):
                 each.expect(coming)
+
+    def _warn_of_emulation(self) -> None:
+        """Say so where this CPU has no instructions for the precision, and its numbers are made up of others."""
+        times = slowness(self._fresh(), getattr(torch, self.precision), mixed=True)
+        if times > EMULATED:
+            self._run.warn(
+                f"fit.precision: {self.precision} takes this CPU {times:.0f} times as long as float32; "
+                "set `precision: float32`, whose weights are as good"
+            )
+
+    def _fresh(self) -> Network:
+        """The network that is to be fitted, with random weights."""
+        cls = network_class(self)
+        with torch.random.fork_rng(devices=[]):
+            return cls(cls.Options.model_validate(self.model_options)).eval()
 
     def _load(self, path: Path, recipe: dict[str, Any], history: list[dict[str, float]]) -> Network:
         """The best weights, if the file is of this training, and of the validation that chose it. Raises UsageError."""

@@ -1,5 +1,6 @@
 """A plug-in folder of networks that are small enough to be trained in a test."""
 
+from time import sleep
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -61,3 +62,16 @@ class Tinter(Painter):
     def prime(self) -> None:
         with torch.no_grad():
             self.get_parameter("first.0.bias").fill_(0.125)
+
+
+@network("test-emulated")
+class Emulated(Painter):
+    """Takes long in anything but float32, as on a processor without the instructions for it."""
+
+    trials = 0
+
+    def forward(self, luma: Tensor) -> Tensor:
+        if luma.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            Emulated.trials += 1
+            sleep(0.1)
+        return super().forward(luma)

@@ -1,0 +1,58 @@
+"""Which numbers a device computes fast with."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bwpipe import plugins
+from bwpipe.network import Network, networks
+from bwpipe.precision import fitting_precision, slowness
+from tests.made_photos import write_photos
+from tests.test_train import NETWORKS, train
+
+plugins.load([NETWORKS])
+
+
+def emulated() -> Any:
+    """A network that takes long in anything but float32, and counts how often."""
+    cls: type[Network] = networks["test-emulated"]
+    return cls(cls.Options()).eval()
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_where_a_precision_is_emulated_one_trial_is_enough(mixed: bool) -> None:
+    net = emulated()
+    before, threads = net.trials, torch.get_num_threads()
+
+    assert slowness(net, torch.bfloat16, mixed=mixed) > 2
+    assert net.trials - before == 2  # the first one makes kernels
+    assert torch.get_num_threads() == threads
+    assert {weights.dtype for weights in net.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_the_time_of_every_network_can_be_taken(mixed: bool) -> None:
+    for name in ("autoencoder", "test-chroma"):
+        cls = networks[name]
+        ratio = slowness(cls(cls.Options()).eval(), torch.bfloat16, mixed=mixed)
+        assert math.isfinite(ratio)
+        assert ratio > 0
+
+
+def test_a_cpu_guesses_in_float32_where_bfloat16_is_emulated() -> None:
+    assert fitting_precision(emulated(), "cpu") == "float32"
+
+
+def test_a_training_in_an_emulated_precision_is_warned_of_once(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+
+    slow = train(tmp_path / "slow", photos, model="test-emulated", precision="bfloat16", epochs=1).remarks
+    exact = train(tmp_path / "exact", photos, model="test-emulated", epochs=1).remarks
+
+    (told,) = (text for text in slow if "precision" in text)
+    assert told.startswith("fit.precision: bfloat16 takes this CPU ")
+    assert told.endswith(" times as long as float32; set `precision: float32`, whose weights are as good")
+    assert not any("precision" in text for text in exact)
