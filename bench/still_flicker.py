@@ -1,10 +1,11 @@
 """How much a network's colours of a photograph change when grain, a small shift and another exposure come upon it.
 
-    python -m bench.still_flicker FOLDER CHECKPOINT [CHECKPOINT ...] [--pictures 200]
+    python -m bench.still_flicker FOLDER CHECKPOINT [CHECKPOINT ...] [--pictures 200] [--denoise]
 
 Each photograph is shown twice: as it is, and with Gaussian grain (sigma 0.05), moved by 4 px right and down, 5 % brighter. The
 figure is the mean length of the difference of (Cb, Cr) where both show the same, over the mean length of (Cb, Cr) of both. Both
-are seen at the size that the network wants; the shift is in the pixels that it sees.
+are seen at the size that the network wants; the shift is in the pixels that it sees. With --denoise the network sees what
+`grayscale` makes of grain before, as in a run.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from bwpipe.losses.flicker import meet
 from bwpipe.network import Guess, Network, load, locate
 from bwpipe.scoring.files import Files, Sizing
 from bwpipe.scoring.truths import Photographs
+from bwpipe.tones import denoised
 from bwpipe.view import squash
 
 GRAIN, SHIFT, EXPOSURE = 0.05, 4, 1.05
@@ -33,9 +35,16 @@ def looks(luma: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return still, (moved * EXPOSURE + GRAIN * noise).clamp(0, 1)
 
 
-def compare(net: Network, luma: torch.Tensor, seed: int, vividness: float | None) -> tuple[float, float]:
+def lessened(luma: torch.Tensor) -> torch.Tensor:
+    """Luma (1, 1, H, W) with its grain lessened as in the guide that `grayscale` makes."""
+    codes = (luma[0, 0] * 255).round().to(torch.uint8).numpy()
+    return torch.from_numpy(denoised(codes, (0, 255)).astype(np.float32) / 255)[None, None]
+
+
+def compare(net: Network, luma: torch.Tensor, seed: int, vividness: float | None, denoise: bool) -> tuple[float, float]:
     """The mean difference of chroma and the mean chroma of both looks."""
-    still, moved = (Guess(net.guess(each, vividness).chroma) for each in looks(luma, seed))
+    seen = [lessened(each) if denoise else each for each in looks(luma, seed)]
+    still, moved = (Guess(net.guess(each, vividness).chroma) for each in seen)
     pair = Look(still.chroma, lambda _: still), Look(moved.chroma, lambda _: moved, (SHIFT, SHIFT))
     first, second = meet(*pair, luma.shape[2] - SHIFT, luma.shape[3] - SHIFT)
     chroma = (first.norm(dim=1).mean() + second.norm(dim=1).mean()) / 2
@@ -49,6 +58,7 @@ def main() -> None:
     parser.add_argument("checkpoints", nargs="+")
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--vividness", type=float)
+    parser.add_argument("--denoise", action="store_true")
     options = parser.parse_args()
     plugins.load()
     run = Run(say=print)
@@ -66,7 +76,7 @@ def main() -> None:
             height, width = net.input_size(*luma.shape)
             seen = torch.from_numpy(squash(luma, height + SHIFT, width + SHIFT).astype(np.float32) / 255)
             with torch.inference_mode():
-                found.append(compare(net, seen[None, None], seed, options.vividness))
+                found.append(compare(net, seen[None, None], seed, options.vividness, options.denoise))
         difference, chroma = np.mean(found, axis=0)
         name = Path(checkpoint).name
         print(f"{name:28} flicker {difference / chroma:6.3f}   mean chroma {chroma:7.4f}   {len(found)} photographs")

@@ -7,12 +7,14 @@ import torch
 
 from bwpipe.network import Network
 
-CLEARLY = 0.8
-"""Of float32's time: bfloat16 is used on a CPU if it takes less."""
+EMULATED = 2
+"""Times float32's time: where a precision takes a CPU longer, it has no instructions for it, and emulates them."""
+_CLEARLY = 0.8
+"""Of float32's time: bfloat16 is used on a CPU for guesses if it takes less."""
 
 
 def prepared(net: Network, device: torch.device, precision: torch.dtype) -> Network:
-    """A copy of the network on a device."""
+    """A copy of the network on a device, with weights in a precision, channels last."""
     return deepcopy(net).to(device, precision).to(memory_format=torch.channels_last)
 
 
@@ -22,18 +24,19 @@ def fitting_precision(net: Network, kind: str) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     if kind != "cpu":
         return "float16"
-    return "bfloat16" if slowness(net, torch.bfloat16) < CLEARLY else "float32"
+    return "bfloat16" if slowness(net, torch.bfloat16) < _CLEARLY else "float32"
 
 
 def slowness(net: Network, precision: torch.dtype, *, mixed: bool = False) -> float:
-    """How long one thread of this CPU takes for a guess in a precision, as a multiple of what it takes in float32.
+    """How long one thread of this CPU takes for luma in a precision, as a multiple of what it takes in float32.
 
     Where a processor lacks the instructions they are emulated, which takes ten times as long; then one trial is enough.
 
     Args:
         net: The network.
         precision: Of its numbers.
-        mixed: Whether the weights stay in float32, as in a training (automatic mixed precision).
+        mixed: Whether its weights stay in float32 and only its `forward` is in that precision, as in a training (automatic
+            mixed precision); else it makes a guess as `colorize` has it made.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -45,17 +48,20 @@ def slowness(net: Network, precision: torch.dtype, *, mixed: bool = False) -> fl
 
 
 def _seconds(net: Network, precision: torch.dtype, mixed: bool, enough: float = float("inf")) -> float:
-    """How long a CPU takes for a guess, the faster of two trials, or the first one where that takes twice `enough`."""
+    """How long a CPU takes, the faster of two trials, or the first one where that shows that numbers are emulated."""
     kind = torch.float32 if mixed else precision
     net = prepared(net, torch.device("cpu"), kind)
     luma = torch.full((1, 1, *net.input_size(512, 512)), 0.5, dtype=kind)
 
     def trial() -> float:
         start = perf_counter()
-        net.guess(luma)
+        if mixed:
+            net(luma)
+        else:
+            net.guess(luma)
         return perf_counter() - start
 
     with torch.inference_mode(), torch.autocast("cpu", precision, enabled=mixed and precision != torch.float32):
         trial()  # makes the kernels
-        fastest = trial()
-        return fastest if fastest > 2 * enough else min(fastest, trial())
+        first = trial()
+        return first if first > EMULATED * enough else min(first, trial())

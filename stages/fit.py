@@ -19,7 +19,7 @@ from bwpipe.draft import why_unwritable
 from bwpipe.execution import sentence
 from bwpipe.losses.combined import check
 from bwpipe.network import Checkpoint, Network, load, locate
-from bwpipe.precision import slowness
+from bwpipe.precision import EMULATED, slowness
 from bwpipe.stamp import digest
 from bwpipe.training import BEST, Coming, Expecting, Fitted
 from bwpipe.training.goals import GOALS, best
@@ -27,8 +27,6 @@ from bwpipe.training.options import TrainingOptions
 from bwpipe.training.prepare import first_weights, network_class
 from bwpipe.training.state import States, hold
 
-EMULATED = 2
-"""Times float32's: where a precision takes a CPU longer, it has no instructions for it."""
 _NO_FIGURE = "fit.goal: {goal!r} is no figure of a validation of {model}; choose one of {names}"
 
 
@@ -77,7 +75,8 @@ class Fit(TrainingOptions, Stage):
         there = sum(name.startswith(self._device.type) for name in available())
         if self._device.type != "cpu" and self.devices > there:
             raise UsageError(f"fit.devices: this machine has {there} of {self._device.type}, not {self.devices}")
-        if self._device.type == "cpu" and self.precision != "float32":
+        begins = run.restart or not any(self._folder.glob("state-*.pt"))  # later, another precision would be refused
+        if begins and self._device.type == "cpu" and self.precision != "float32":
             self._warn_of_emulation()
         run.claim(str(self._folder), "give each `fit` a `runs` folder of its own")
         run.claim(str((self._folder / BEST).resolve()), "give each `fit` a `runs` folder of its own")
@@ -124,7 +123,7 @@ class Fit(TrainingOptions, Stage):
         times = slowness(self._fresh(), getattr(torch, self.precision), mixed=True)
         if times > EMULATED:
             self._run.warn(
-                f"fit.precision: {self.precision} takes this CPU {times:.0f} times as long as float32; "
+                f"fit.precision: {self.precision} takes this CPU about {times:.0f} times as long as float32; "
                 "set `precision: float32`, whose weights are as good"
             )
 

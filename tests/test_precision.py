@@ -33,26 +33,28 @@ def test_where_a_precision_is_emulated_one_trial_is_enough(mixed: bool) -> None:
     assert {weights.dtype for weights in net.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("mixed", [True, False])
-def test_the_time_of_every_network_can_be_taken(mixed: bool) -> None:
-    for name in ("autoencoder", "test-chroma"):
-        cls = networks[name]
-        ratio = slowness(cls(cls.Options()).eval(), torch.bfloat16, mixed=mixed)
-        assert math.isfinite(ratio)
-        assert ratio > 0
+@pytest.mark.parametrize("name", ["autoencoder", "unet"])
+def test_the_time_of_a_training_can_be_taken_with_every_network_that_comes_along(name: str) -> None:
+    cls = networks[name]
+
+    ratio = slowness(cls(cls.Options()).eval(), torch.bfloat16, mixed=True)
+
+    assert math.isfinite(ratio)
+    assert ratio > 0
 
 
 def test_a_cpu_guesses_in_float32_where_bfloat16_is_emulated() -> None:
     assert fitting_precision(emulated(), "cpu") == "float32"
 
 
-def test_a_training_in_an_emulated_precision_is_warned_of_once(tmp_path: Path) -> None:
+def test_a_training_in_an_emulated_precision_is_warned_of_when_it_begins(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
 
     slow = train(tmp_path / "slow", photos, model="test-emulated", precision="bfloat16", epochs=1).remarks
+    again = train(tmp_path / "slow", photos, model="test-emulated", precision="bfloat16", epochs=1).remarks
     exact = train(tmp_path / "exact", photos, model="test-emulated", epochs=1).remarks
 
     (told,) = (text for text in slow if "precision" in text)
-    assert told.startswith("fit.precision: bfloat16 takes this CPU ")
+    assert told.startswith("fit.precision: bfloat16 takes this CPU about ")
     assert told.endswith(" times as long as float32; set `precision: float32`, whose weights are as good")
-    assert not any("precision" in text for text in exact)
+    assert not any("precision" in text for text in [*exact, *again])
