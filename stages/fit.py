@@ -25,7 +25,7 @@ from bwpipe.training import BEST, Coming, Expecting, Fitted
 from bwpipe.training.goals import GOALS, best
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.prepare import first_weights, network_class
-from bwpipe.training.state import States, hold
+from bwpipe.training.state import States, hold, states_in
 
 _NO_FIGURE = "fit.goal: {goal!r} is no figure of a validation of {model}; choose one of {names}"
 
@@ -75,9 +75,6 @@ class Fit(TrainingOptions, Stage):
         there = sum(name.startswith(self._device.type) for name in available())
         if self._device.type != "cpu" and self.devices > there:
             raise UsageError(f"fit.devices: this machine has {there} of {self._device.type}, not {self.devices}")
-        begins = run.restart or not any(self._folder.glob("state-*.pt"))  # later, another precision would be refused
-        if begins and self._device.type == "cpu" and self.precision != "float32":
-            self._warn_of_emulation()
         run.claim(str(self._folder), "give each `fit` a `runs` folder of its own")
         run.claim(str((self._folder / BEST).resolve()), "give each `fit` a `runs` folder of its own")
         if reason := why_unwritable(self._folder):
@@ -102,7 +99,10 @@ class Fit(TrainingOptions, Stage):
         with _taking_turns(self._run), hold(self._folder):
             if not run.restart:  # other options are the first thing to be told, also where `save` would complain of them
                 States(self._folder, recipe, {}).check()
-            self._announce(recipe, data)
+            network = self._untrained()
+            self._announce(network, recipe, data)
+            if run.restart or not states_in(self._folder):  # later, another precision would be refused
+                self._warn_of_emulation(network)
             try:
                 history = train(task, self._device, self._run)
             except OSError as error:
@@ -111,27 +111,29 @@ class Fit(TrainingOptions, Stage):
             net = self._load(self._folder / BEST, recipe, history)
         return Fitted(net.to(self._device), data, self._story(data, recipe, history))
 
-    def _announce(self, recipe: dict[str, Any], data: Dataset) -> None:
+    def _untrained(self) -> Network:
+        """The network that is to be fitted, with random weights."""
+        cls = network_class(self)
+        with torch.random.fork_rng(devices=[]):
+            return cls(cls.Options.model_validate(self.model_options)).eval()
+
+    def _announce(self, network: Network, recipe: dict[str, Any], data: Dataset) -> None:
         """Let the stages to come refuse now what they would refuse when all is fitted. Raises UsageError."""
-        coming = Coming(self._fresh(), _hash(recipe), data)
+        coming = Coming(network, _hash(recipe), data)
         for each in self._run.after(self):
             if isinstance(each, Expecting):
                 each.expect(coming)
 
-    def _warn_of_emulation(self) -> None:
-        """Say so where this CPU has no instructions for the precision, and its numbers are made up of others."""
-        times = slowness(self._fresh(), getattr(torch, self.precision), mixed=True)
+    def _warn_of_emulation(self, network: Network) -> None:
+        """Say so where the device is a CPU without instructions for the precision, and makes its numbers of others."""
+        if self._device.type != "cpu" or self.precision == "float32":
+            return
+        times = slowness(network, getattr(torch, self.precision), mixed=True)
         if times > EMULATED:
             self._run.warn(
                 f"fit.precision: {self.precision} takes this CPU about {times:.0f} times as long as float32; "
                 "set `precision: float32`, whose weights are as good"
             )
-
-    def _fresh(self) -> Network:
-        """The network that is to be fitted, with random weights."""
-        cls = network_class(self)
-        with torch.random.fork_rng(devices=[]):
-            return cls(cls.Options.model_validate(self.model_options)).eval()
 
     def _load(self, path: Path, recipe: dict[str, Any], history: list[dict[str, float]]) -> Network:
         """The best weights, if the file is of this training, and of the validation that chose it. Raises UsageError."""

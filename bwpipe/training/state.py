@@ -88,7 +88,7 @@ class States:
         torch.save(held, packed)
         clear(self._folder)
         publish(self._path(tally.step), packed.getbuffer())
-        for path in _found(self._folder)[KEPT:]:
+        for path in states_in(self._folder)[KEPT:]:
             path.unlink()
 
     def drop(self, step: int) -> None:
@@ -97,7 +97,7 @@ class States:
 
     def check(self) -> None:
         """Raise UsageError where what is kept is of another training; quickly, since only its recipe is read."""
-        for path in _found(self._folder):
+        for path in states_in(self._folder):
             with suppress(*_UNREADABLE):  # told of when it is resumed
                 held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
                 self._check(path, json.loads(held["recipe"]))
@@ -109,7 +109,7 @@ class States:
         Raises:
             UsageError: All are damaged, or they are of another training.
         """
-        paths = _found(self._folder)
+        paths = states_in(self._folder)
         for path in paths:
             try:
                 held = torch.load(path, map_location="cpu", weights_only=True)
@@ -139,10 +139,10 @@ class States:
 
 def forget(folder: Path) -> None:
     """Remove all states of a folder."""
-    for path in _found(folder):
+    for path in states_in(folder):
         path.unlink()
 
 
-def _found(folder: Path) -> list[Path]:
-    """The states, the last one first."""
+def states_in(folder: Path) -> list[Path]:
+    """The states in a folder, the last one first."""
     return sorted(folder.glob("state-*.pt"), reverse=True)
