@@ -20,9 +20,14 @@ def join(luma: Tensor, chroma: Tensor) -> Tensor:
 
     Where a colour would leave 0..1, its chroma is made smaller, its hue and its luma stay.
     """
-    cb, cr = chroma.chunk(2, dim=1)
-    blue, red = 1.772 * cb, 1.402 * cr
-    offset = torch.cat([red, -(0.299 * red + 0.114 * blue) / 0.587, blue], dim=1)
+    offset = offsets(chroma)
     above, below = offset.amax(dim=1, keepdim=True), -offset.amin(dim=1, keepdim=True)
     scale = torch.minimum((1 - luma) / above.clamp(min=1e-6), luma / below.clamp(min=1e-6)).clamp(max=1)
     return (luma + scale * offset).clamp(0, 1)
+
+
+def offsets(chroma: Tensor) -> Tensor:
+    """By how much red, green and blue differ from luma: (B, 3, H, W) of chroma (B, 2, H, W), in gamut or not."""
+    cb, cr = chroma.chunk(2, dim=1)
+    blue, red = 1.772 * cb, 1.402 * cr
+    return torch.cat([red, -(0.299 * red + 0.114 * blue) / 0.587, blue], dim=1)

@@ -19,6 +19,7 @@ from bwpipe.encoder import Encoder
 from bwpipe.losses import Look, Loss, LossOptions, Shown, loss
 from bwpipe.losses.combined import Combined, check
 from bwpipe.network import Guess, Network, NetworkOptions, Quality, network
+from bwpipe.scoring.colourfulness import colourfulness
 
 
 class Tiny(Network):
@@ -302,6 +303,30 @@ def test_views_with_nothing_in_common_end_the_run(data: Dataset) -> None:
         only("flicker", 1, data)(guessing(data, chroma, chroma, shifts=((0, 0), (0, -24))))
 
 
+def test_colourfulness_is_the_squared_difference_of_what_the_figure_says(data: Dataset) -> None:
+    luma, rgb = truth(data)
+    chroma = split(rgb)[1]
+    losses = only("colourfulness", 1, data)
+
+    def figures(pictures: Tensor) -> Tensor:
+        codes = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        return torch.tensor([colourfulness(each) for each in codes])
+
+    for strength in (0.3, 0.7):  # none of these leaves the gamut
+        expected = (figures(join(luma, strength * chroma)) - figures(rgb)).div(100).square().mean()
+        assert value(losses, guessing(data, strength * chroma)) == pytest.approx(float(expected), rel=0.02)
+    assert value(losses, guessing(data, -chroma)) == pytest.approx(0, abs=1e-9)  # as colourful, though wrong
+
+
+def test_the_gradient_of_the_colourfulness_of_grey_is_finite(data: Dataset) -> None:
+    grey = torch.zeros(4, 2, 8, 8, requires_grad=True)
+    total, _ = only("colourfulness", 1, data)(guessing(data, grey))
+
+    (gradient,) = torch.autograd.grad(total, grey)
+
+    assert gradient.isfinite().all()
+
+
 def test_speckle_counts_only_edges_that_the_truth_has_not(data: Dataset) -> None:
     _, rgb = truth(data)
     true = avg_pool2d(split(rgb)[1], 4)
@@ -316,7 +341,7 @@ def test_speckle_counts_only_edges_that_the_truth_has_not(data: Dataset) -> None
     assert step > 0.01
 
 
-@pytest.mark.parametrize("name", ["chroma_l1", "speckle", "features"])
+@pytest.mark.parametrize("name", ["chroma_l1", "colourfulness", "speckle", "features"])
 def test_a_look_is_compared_with_the_truth_where_it_was_moved(data: Dataset, name: str) -> None:
     luma, rgb = truth(data)
     still = split(rgb)[1]
@@ -350,7 +375,7 @@ def test_losses_add_up_by_their_weights(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [("rgb", ["rgb_mse"]), ("bins", ["chroma_bins", "chroma_l1", "features", "speckle"])]
+    ("kind", "names"), [("rgb", ["rgb_mse"]), ("bins", ["chroma_bins", "chroma_l1", "colourfulness", "features", "speckle"])]
 )
 def test_the_mean_over_a_batch_is_that_over_its_halves(data: Dataset, kind: str, names: list[str]) -> None:
     losses = Combined(dict.fromkeys(names, 1.0), make(kind), data)
@@ -466,6 +491,7 @@ def fit(net: Network, losses: Combined, data: Dataset, steps: int, rate: float) 
         ("rgb_mse", 1, "rgb", 150, 0.02),
         ("chroma_l1", 1, "chroma", 200, 0.01),
         ("chroma_bins", 1, "bins", 150, 0.02),
+        ("colourfulness", 1, "chroma", 100, 0.01),
         ("features", {"stages": [0, 1]}, "chroma", 200, 0.03),
         ("flicker", 1, "chroma", 100, 0.01),
         ("speckle", 1, "chroma", 100, 0.01),

@@ -14,6 +14,7 @@ from bwpipe.losses import (  # noqa: F401 (a loss is registered when its module 
     LossOptions,
     Shown,
     chroma_bins,
+    colourfulness,
     features,
     flicker,
     losses,

@@ -10,7 +10,7 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from bwpipe.dataset import Dataset
 from bwpipe.errors import UsageError
-from bwpipe.network import Network, load, locate, networks
+from bwpipe.network import Network, NetworkOptions, load, locate, networks
 from bwpipe.registry import UnknownNameError
 from bwpipe.training.options import TrainingOptions
 
@@ -33,14 +33,29 @@ def first_weights(options: TrainingOptions) -> dict[str, torch.Tensor] | None:
     """The weights of the checkpoint that the training starts from, if it names one. Raises UsageError."""
     if options.start is None:
         return None
-    path = locate(options.start)
-    net, checkpoint = load(path)
-    wanted = network_class(options).Options.model_validate(options.model_options)
-    if checkpoint.network != options.model or net.options != wanted:
+    cls = network_class(options)
+    return weights_of(options.start, cls, cls.Options.model_validate(options.model_options), "fit.start")
+
+
+def weights_of(checkpoint: str, cls: type[Network], options: NetworkOptions, where: str) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint, float32 on the CPU.
+
+    Args:
+        checkpoint: Its path, or the name of one that comes with bwpipe.
+        cls: The network that it must be of.
+        options: What that is built with.
+        where: The option that names it.
+
+    Raises:
+        UsageError: It is not there, or of another network.
+    """
+    path = locate(checkpoint)
+    net, found = load(path)
+    if found.network != cls.registered or net.options != options:
+        other = f"{cls.registered} {options.model_dump(mode='json', exclude_defaults=True) or ''}".rstrip()
         raise UsageError(
-            f"fit.start: {path} is a checkpoint of {checkpoint.network} {checkpoint.options or ''}".rstrip()
-            + f", which is another network than {options.model} {options.model_options or ''}".rstrip()
-            + "; give one of the same network and options"
+            f"{where}: {path} is a checkpoint of {found.network} {found.options or ''}".rstrip()
+            + f", which is another network than {other}; give one of the same network and options"
         )
     return net.state_dict()
 
