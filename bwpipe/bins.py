@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from bwpipe.chroma import offsets
+
 STEP = 1 / 32
 """From bin to bin, where Cb and Cr reach from -0.5 to 0.5."""
 REACH = 0.75
@@ -33,11 +35,9 @@ def bin_centres(step: float = STEP, reach: float = REACH) -> Tensor:
         (Q, 2) float32, Cb and Cr, ascending.
     """
     line = torch.arange(-int(0.5 / step), int(0.5 / step) + 1) * step
-    cb, cr = torch.cartesian_prod(line, line).T
-    blue, red = 1.772 * cb, 1.402 * cr
-    shifts = torch.stack([red, -(0.299 * red + 0.114 * blue) / 0.587, blue])
-    inside = shifts.amax(0) - shifts.amin(0) <= reach
-    return torch.stack([cb, cr], dim=1)[inside]
+    points = torch.cartesian_prod(line, line)
+    shifts = offsets(points)
+    return points[shifts.amax(1) - shifts.amin(1) <= reach]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -101,10 +101,11 @@ def _score(score: Mapping[str, Any]) -> str:
 
 
 def _chosen(told: Mapping[str, Any]) -> str:
-    """Which epoch's weights these are, and why."""
+    """Which epoch's weights these are, and why, or that they are a mean."""
     goal = told["options"].get("goal", TrainingOptions().goal)
     why = "the last" if goal == "epoch" else f"the best by `{goal}`"
-    return f"The weights are those of epoch {told['best_epoch']}, {why}."
+    chosen = f"those of epoch {told['best_epoch']}, {why}."
+    return f"The weights are a mean (`soup`); what was fitted are {chosen}" if "soup" in told else f"The weights are {chosen}"
 
 
 def _list(told: Mapping[str, Any]) -> str:

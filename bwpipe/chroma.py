@@ -27,7 +27,7 @@ def join(luma: Tensor, chroma: Tensor) -> Tensor:
 
 
 def offsets(chroma: Tensor) -> Tensor:
-    """By how much red, green and blue differ from luma: (B, 3, H, W) of chroma (B, 2, H, W), in gamut or not."""
+    """By how much red, green and blue differ from luma: (B, 3, ...) of chroma (B, 2, ...), in gamut or not."""
     cb, cr = chroma.chunk(2, dim=1)
     blue, red = 1.772 * cb, 1.402 * cr
     return torch.cat([red, -(0.299 * red + 0.114 * blue) / 0.587, blue], dim=1)

@@ -24,7 +24,7 @@ from bwpipe.stamp import digest
 from bwpipe.training import BEST, Coming, Expecting, Fitted
 from bwpipe.training.goals import GOALS, best
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.prepare import first_weights, network_class
+from bwpipe.training.prepare import check_alike, network_class, untrained
 from bwpipe.training.state import States, hold, states_in
 
 _NO_FIGURE = "fit.goal: {goal!r} is no figure of a validation of {model}; choose one of {names}"
@@ -59,7 +59,9 @@ class Fit(TrainingOptions, Stage):
         if self.start:
             if locate(self.start).resolve() == (self._folder / BEST).resolve():
                 raise UsageError(f"fit.start: {self.start} is what this training writes over; copy it first, and give the copy")
-            first_weights(self)  # refused now, not when all pictures were read
+            check_alike(
+                untrained(self), load(locate(self.start))[0], f"fit.start: {self.start}"
+            )  # not when all pictures were read
             self._start = digest(locate(self.start))
         names = [name for name in GOALS if name != "own_rgb_mse" or network.produces == "rgb"]
         if self.goal not in names:
@@ -99,7 +101,7 @@ class Fit(TrainingOptions, Stage):
         with _taking_turns(self._run), hold(self._folder):
             if not run.restart:  # other options are the first thing to be told, also where `save` would complain of them
                 States(self._folder, recipe, {}).check()
-            network = self._untrained()
+            network = untrained(self).eval()
             self._announce(network, recipe, data)
             if run.restart or not states_in(self._folder):  # later, another precision would be refused
                 self._warn_of_emulation(network)
@@ -110,12 +112,6 @@ class Fit(TrainingOptions, Stage):
                 raise RunAborted(f"{self._folder}: {reason}; mend that and start again, the training goes on") from error
             net = self._load(self._folder / BEST, recipe, history)
         return Fitted(net.to(self._device), data, self._story(data, recipe, history))
-
-    def _untrained(self) -> Network:
-        """The network that is to be fitted, with random weights."""
-        cls = network_class(self)
-        with torch.random.fork_rng(devices=[]):
-            return cls(cls.Options.model_validate(self.model_options)).eval()
 
     def _announce(self, network: Network, recipe: dict[str, Any], data: Dataset) -> None:
         """Let the stages to come refuse now what they would refuse when all is fitted. Raises UsageError."""

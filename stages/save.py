@@ -42,7 +42,7 @@ class Save(Stage):
         target, described = self._target, self._target.with_suffix(".md")
         if target.suffix != ".safetensors":
             raise UsageError(f"save.path: {self.path} does not end in .safetensors")
-        run.claim(str(target.resolve()), "give each `save` a `path` that no other stage writes")
+        run.claim(str(target.resolve()), "give each `save` a `path` that no other stage has")
         if reason := why_unwritable(target.parent):
             raise UsageError(f"save.path: {reason}; choose another one")
         if self.overwrite:

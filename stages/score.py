@@ -75,7 +75,8 @@ class Score(Stage):
 
         run, sizing = self._run, Sizing(self.size, self.crop)
         truths: Truths = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
-        about = {"network": fitted.network.registered, "weights": "as fitted, before any rounding by `save`"}
+        weights = "as mixed by `soup`" if "soup" in fitted.training else "as fitted"
+        about = {"network": fitted.network.registered, "weights": f"{weights}, before any rounding by `save`"}
         guesses = NetworkGuesses(fitted.network, self.vividness, about, self.quality)
         device = next(fitted.network.parameters()).device
         scores = score(truths, guesses, run=run, device=device, workers=self.workers)

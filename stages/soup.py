@@ -2,16 +2,26 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import fsum
 from typing import Annotated
 
 from pydantic import Field, PrivateAttr
 
 from bwpipe import Run, Stage, UsageError, stage
-from bwpipe.network import load, locate
+from bwpipe.network import Network, load, locate
 from bwpipe.stamp import digest
 from bwpipe.training import Coming, Fitted
-from bwpipe.training.prepare import weights_of
+from bwpipe.training.prepare import check_alike
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A checkpoint, read when the graph is set up, so that it can't change or go while the network is fitted."""
+
+    network: Network
+    digest: str
+    share: float
 
 
 @stage("soup")
@@ -19,27 +29,34 @@ class Soup(Stage):
     """Takes the mean of a fitted network's weights and those of other checkpoints of the same network.
 
     Where trainings began with the same weights, their mean is often better than each of them (Wortsman et al., "Model soups",
-    ICML 2022). It costs nothing when it is used; `score` below it says whether it pays.
+    ICML 2022). It costs nothing when it is used; `score` below it says whether it pays. The averages in batch norms are mixed
+    like weights, not measured anew.
     """
 
     checkpoints: Annotated[dict[str, Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
     """Checkpoints, each with its share in the mean, such as `models/weights/unet.safetensors: 0.3`; what is left of 1 is the
     fitted network's."""
 
-    _digests: dict[str, str] = PrivateAttr()
+    _parts: dict[str, _Part] = PrivateAttr(default_factory=dict)
 
     def setup(self, run: Run) -> None:
-        """See that they are there, and that they leave something for what is fitted. Raises UsageError."""
+        """Read them, and see that they leave something for what is fitted. Raises UsageError."""
         if self._left <= 0:
-            raise UsageError("soup.checkpoints: the shares add up to 1 or more; leave some of it for what is fitted")
-        for checkpoint in self.checkpoints:
-            load(locate(checkpoint))
-        self._digests = {checkpoint: digest(locate(checkpoint)) for checkpoint in self.checkpoints}
+            raise UsageError(
+                f"soup.checkpoints: the shares add up to {1 - self._left:g}; make it less than 1, the rest is what is fitted's"
+            )
+        if any(isinstance(each, Soup) for each in run.after(self)):
+            raise UsageError("soup: there is another `soup` below; name all checkpoints in one")
+        for checkpoint, share in self.checkpoints.items():
+            path = locate(checkpoint)
+            run.claim(str(path.resolve()), "copy it first, and give `soup` the copy")  # nothing may write to it
+            network, _ = load(path)
+            self._parts[checkpoint] = _Part(network, digest(path), share)
 
     def expect(self, coming: Coming) -> None:
         """Refuse checkpoints of another network before the first step. Raises UsageError."""
-        for checkpoint in self.checkpoints:
-            weights_of(checkpoint, type(coming.network), coming.network.options, "soup.checkpoints")
+        for checkpoint, part in self._parts.items():
+            check_alike(coming.network, part.network, f"soup.checkpoints: {checkpoint}")
 
     def stream(self, items: Iterator[Fitted]) -> Iterator[Fitted]:
         """Take the mean."""
@@ -47,17 +64,16 @@ class Soup(Stage):
 
     @property
     def _left(self) -> float:
-        return 1 - sum(self.checkpoints.values())
+        return round(1 - fsum(self.checkpoints.values()), 9)
 
     def _mix(self, fitted: Fitted) -> Fitted:
-        network = deepcopy(fitted.network)
-        sums = {name: each for name, each in network.state_dict().items() if each.is_floating_point()}  # others only count
+        network = deepcopy(fitted.network)  # other stages may have the fitted one
+        sums = {name: each for name, each in network.state_dict().items() if each.is_floating_point()}  # no counts of steps
         for each in sums.values():
             each.mul_(self._left)
-        for checkpoint, share in self.checkpoints.items():
-            weights = weights_of(checkpoint, type(network), network.options, "soup.checkpoints")
+        for part in self._parts.values():
+            weights = part.network.state_dict()
             for name, each in sums.items():
-                each.add_(weights[name].to(each.device), alpha=share)
-        told = {f"{checkpoint} ({self._digests[checkpoint]})": share for checkpoint, share in self.checkpoints.items()}
-        training = {**fitted.training, "soup": {**told, "what was fitted": round(self._left, 6)}}
-        return replace(fitted, network=network, training=training)
+                each.add_(weights[name].to(each.device), alpha=part.share)
+        told = {f"{checkpoint} ({part.digest})": part.share for checkpoint, part in self._parts.items()}
+        return replace(fitted, network=network, training={**fitted.training, "soup": {**told, "what was fitted": self._left}})

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from bwpipe.chroma import join, split
+from bwpipe.chroma import join, offsets, split
 from bwpipe.color import to_rgb
 
 
@@ -12,6 +12,13 @@ def test_joining_undoes_splitting() -> None:
     rgb = torch.rand(2, 3, 5, 7)
 
     assert_close(join(*split(rgb)), rgb)
+
+
+def test_offsets_are_what_chroma_adds_to_luma() -> None:
+    rgb = torch.rand(2, 3, 5, 7)
+    luma, chroma = split(rgb)
+
+    assert_close(luma + offsets(chroma), rgb)
 
 
 def test_the_corners_of_chroma() -> None:

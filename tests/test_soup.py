@@ -1,5 +1,6 @@
 """The `soup` stage: the mean of what was fitted and of other checkpoints."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,56 +13,117 @@ from bwpipe.session import run
 from tests.made_photos import write_photos
 from tests.test_train import NETWORKS, train
 
+LOSSES = {"test-rgb": {"rgb_mse": 1.0}, "test-chroma": {"chroma_l1": 1.0}}
 
-def mixed(folder: Path, photos: Path, checkpoints: dict[str, Any], model: str = "test-rgb") -> None:
-    """The train graph with a mean before it saves, and a look at what was fitted."""
-    fit = {"model": model, "epochs": 2, "batch": 4, "device": "cpu", "threads": 1, "runs": str(folder / "runs")}
-    if model == "test-chroma":
-        fit["losses"] = {"chroma_l1": 1}
+
+def mix(
+    folder: Path,
+    photos: Path,
+    *soups: dict[str, Any],
+    model: str = "test-rgb",
+    more: Sequence[dict[str, Any]] = (),
+    **save: Any,
+) -> None:
+    """The train graph with means before it saves."""
     stages = [
         {"use": "read", "path": str(photos)},
         {"use": "pairs", "size": 16, "toned": True},
         {"use": "dataset", "cache": str(folder / "cache")},
-        {"use": "fit", **fit},
-        {"use": "soup", "checkpoints": checkpoints},
-        {"use": "save", "path": str(folder / "mixed.safetensors"), "half": False},
+        {"use": "fit", "model": model, "losses": LOSSES[model], "epochs": 2, "batch": 4, "device": "cpu", "threads": 1}
+        | {"runs": str(folder / "runs")},
+        *({"use": "soup", "id": f"soup{place}", "checkpoints": soup} for place, soup in enumerate(soups)),
+        *more,
+        {"use": "save", "path": str(folder / "mixed.safetensors"), "half": False, **save},
     ]
     run({"plugins": [str(NETWORKS)], "stages": stages}, quiet=True)
 
 
-def test_the_mean_has_the_share_that_was_asked_for_of_each(tmp_path: Path) -> None:
-    photos = write_photos(tmp_path / "photos", 20)
-    for seed in (1, 2):
-        train(tmp_path / str(seed), photos, seed=seed, epochs=1)
-    others = [tmp_path / str(seed) / "made.safetensors" for seed in (1, 2)]
+def made(folder: Path, photos: Path, seed: int, model: str = "test-rgb") -> str:
+    """A checkpoint of another training."""
+    train(folder / str(seed), photos, seed=seed, epochs=1, model=model, losses=LOSSES[model])
+    return str(folder / str(seed) / "made.safetensors")
 
-    mixed(tmp_path, photos, {str(others[0]): 0.5, str(others[1]): 0.2})
+
+@pytest.mark.parametrize("model", ["test-rgb", "test-chroma"])  # the second has norms, which count their steps
+def test_the_mean_has_the_share_that_was_asked_for_of_each(tmp_path: Path, model: str) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    one, other = (made(tmp_path, photos, seed, model) for seed in (1, 2))
+
+    mix(tmp_path, photos, {one: 0.5, other: 0.2}, model=model)
 
     net, told = load(tmp_path / "mixed.safetensors")
-    first, second, fitted = (load(path)[0].state_dict() for path in (*others, tmp_path / "runs" / "best.safetensors"))
+    first, second, fitted = (load(Path(path))[0].state_dict() for path in (one, other, tmp_path / "runs" / "best.safetensors"))
     for name, weights in net.state_dict().items():
-        torch.testing.assert_close(weights, 0.5 * first[name] + 0.2 * second[name] + 0.3 * fitted[name])
-    assert any(not torch.allclose(weights, fitted[name]) for name, weights in net.state_dict().items())
+        mean = 0.5 * first[name] + 0.2 * second[name] + 0.3 * fitted[name]
+        torch.testing.assert_close(weights, mean if weights.is_floating_point() else fitted[name])
+        assert weights.numel() == 1 or not torch.allclose(weights, fitted[name])
     assert list(told.training["soup"].values()) == [0.5, 0.2, 0.3]
-    assert f"| soup | {others[0]} (" in (tmp_path / "mixed.md").read_text()
+    card = (tmp_path / "mixed.md").read_text()
+    assert f"| soup | {one} (" in card
+    assert "The weights are a mean (`soup`); what was fitted are those of epoch 2, the best by `loss`." in card
+
+
+def test_a_score_below_it_measures_the_mean_and_another_branch_has_what_was_fitted(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    other = made(tmp_path, photos, 1)
+    alone = {"use": "save", "id": "alone", "from": "fit", "path": str(tmp_path / "alone.safetensors"), "half": False}
+
+    mix(tmp_path, photos, {other: 0.9}, more=[{"use": "score", "id": "mean"}, alone], **{"from": "mean"})
+
+    fitted, plain, mixed = (
+        load(tmp_path / name) for name in ("runs/best.safetensors", "alone.safetensors", "mixed.safetensors")
+    )
+    assert all(torch.equal(a, b) for a, b in zip(fitted[0].state_dict().values(), plain[0].state_dict().values(), strict=True))
+    (score,) = mixed[1].training["scores"]
+    assert score["protocol"]["weights"] == "as mixed by `soup`, before any rounding by `save`"
+    assert "soup" not in plain[1].training
+
+
+def test_other_shares_take_the_place_of_the_first_and_fit_nothing_again(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    other = made(tmp_path, photos, 1)
+    mix(tmp_path, photos, {other: 0.5})
+    states = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("state-*.pt")}
+
+    mix(tmp_path, photos, {other: 0.75})
+
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("state-*.pt")} == states
+    assert list(load(tmp_path / "mixed.safetensors")[1].training["soup"].values()) == [0.75, 0.25]
 
 
 @pytest.mark.parametrize(
-    ("checkpoints", "complaint"),
+    ("soups", "complaint"),
     [
         (
-            {"autoencoder": 0.5},
-            "soup.checkpoints: .* is a checkpoint of autoencoder.*, which is another network than test-rgb; ",
+            [{"autoencoder": 0.5}],
+            "soup.checkpoints: autoencoder is a checkpoint of autoencoder, which is another network than test-rgb; give one of",
         ),
-        ({"nowhere.safetensors": 0.5}, "there is no checkpoint nowhere.safetensors"),
-        ({"autoencoder": 0.5, "unet": 0.5}, "soup.checkpoints: the shares add up to 1 or more; leave some of it for what is"),
-        ({}, "checkpoints: expected `key: value` pairs, each value a number above 0 and below 1, not {}"),
+        ([{"nowhere.safetensors": 0.5}], "there is no checkpoint nowhere.safetensors"),
+        (
+            [{"autoencoder": 0.7, "unet": 0.2, "x": 0.1}],
+            "soup.checkpoints: the shares add up to 1; make it less than 1, the rest",
+        ),
+        ([{"autoencoder": 0.7}, {"unet": 0.2}], "soup: there is another `soup` below; name all checkpoints in one"),
+        ([{}], "checkpoints: expected `key: value` pairs, each value a number above 0 and below 1, not {}"),
     ],
 )
-def test_what_has_no_mean_is_told_before_the_first_step(tmp_path: Path, checkpoints: dict[str, Any], complaint: str) -> None:
+def test_what_has_no_mean_is_told_before_the_first_step(tmp_path: Path, soups: list[dict[str, Any]], complaint: str) -> None:
     photos = write_photos(tmp_path / "photos", 20)
 
-    with pytest.raises(UsageError, match=complaint):
-        mixed(tmp_path, photos, checkpoints)
+    with pytest.raises(UsageError) as refusal:
+        mix(tmp_path, photos, *soups)
 
+    assert complaint in str(refusal.value)
     assert list(tmp_path.rglob("state-*.pt")) == []
+
+
+@pytest.mark.parametrize("written", ["runs/best.safetensors", "mixed.safetensors"])
+def test_what_the_graph_itself_writes_is_refused(tmp_path: Path, written: str) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    mix(tmp_path, photos)
+    before = (tmp_path / written).read_bytes()
+
+    with pytest.raises(UsageError, match=f"{written} would be used by two stages; "):
+        mix(tmp_path, photos, {str(tmp_path / written): 0.5})
+
+    assert (tmp_path / written).read_bytes() == before

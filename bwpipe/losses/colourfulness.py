@@ -25,7 +25,7 @@ class Colourfulness(LookLoss):
 
 
 def _colourfulness(chroma: Tensor) -> Tensor:
-    """M^(3) of each of (B, 2, h, w), in hundreds: (B,). As `bwpipe.scoring.colourfulness`, with gradients, also for grey."""
+    """M^(3) of each of (B, 2, h, w), in hundreds: (B,). As `bwpipe.scoring.colourfulness`; the gradient at grey is 0."""
     red, green, blue = offsets(chroma).flatten(2).unbind(dim=1)
     opponents = torch.stack([red - green, (red + green) / 2 - blue], dim=1)
     mean = opponents.mean(dim=2, keepdim=True)

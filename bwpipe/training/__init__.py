@@ -16,7 +16,7 @@ class Coming:
 
     Attributes:
         network: Of the class and with the options that are fitted; its weights mean nothing.
-        recipe: A hash of what the result depends on, which `Fitted.training` has, too.
+        recipe: A hash of what the fitted weights depend on, which `Fitted.training` has, too.
         data: What it is fitted to.
     """
 
@@ -38,7 +38,7 @@ class Fitted:
     """A network that was fitted.
 
     Attributes:
-        network: With the weights that were best in validation.
+        network: With the weights that were best in validation, or their mean with others (`soup`).
         data: What it was fitted to.
         training: How it was made, as JSON can hold it: data, steps, seed, hardware, figures with their protocol.
     """

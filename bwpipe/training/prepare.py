@@ -10,7 +10,7 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from bwpipe.dataset import Dataset
 from bwpipe.errors import UsageError
-from bwpipe.network import Network, NetworkOptions, load, locate, networks
+from bwpipe.network import Network, load, locate, networks
 from bwpipe.registry import UnknownNameError
 from bwpipe.training.options import TrainingOptions
 
@@ -29,48 +29,48 @@ def network_class(options: TrainingOptions) -> type[Network]:
     return cls
 
 
-def first_weights(options: TrainingOptions) -> dict[str, torch.Tensor] | None:
-    """The weights of the checkpoint that the training starts from, if it names one. Raises UsageError."""
-    if options.start is None:
-        return None
+def untrained(options: TrainingOptions) -> Network:
+    """The network with random weights, float32 on the CPU; they follow from the options. Raises UsageError."""
     cls = network_class(options)
-    return weights_of(options.start, cls, cls.Options.model_validate(options.model_options), "fit.start")
-
-
-def weights_of(checkpoint: str, cls: type[Network], options: NetworkOptions, where: str) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint, float32 on the CPU.
-
-    Args:
-        checkpoint: Its path, or the name of one that comes with bwpipe.
-        cls: The network that it must be of.
-        options: What that is built with.
-        where: The option that names it.
-
-    Raises:
-        UsageError: It is not there, or of another network.
-    """
-    path = locate(checkpoint)
-    net, found = load(path)
-    if found.network != cls.registered or net.options != options:
-        other = f"{cls.registered} {options.model_dump(mode='json', exclude_defaults=True) or ''}".rstrip()
-        raise UsageError(
-            f"{where}: {path} is a checkpoint of {found.network} {found.options or ''}".rstrip()
-            + f", which is another network than {other}; give one of the same network and options"
-        )
-    return net.state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        return cls(cls.Options.model_validate(options.model_options))
 
 
 def build(options: TrainingOptions) -> Network:
     """The network with its first weights, in float32 on the CPU; they follow from the options. Raises UsageError."""
-    cls = network_class(options)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        net = cls(cls.Options.model_validate(options.model_options))
-    if weights := first_weights(options):
-        net.load_state_dict(weights)
-    else:
+    net = untrained(options)
+    if options.start is None:
         net.prime()
+    else:
+        start, _ = load(locate(options.start))
+        check_alike(net, start, f"fit.start: {options.start}")
+        net.load_state_dict(start.state_dict())
     return net
+
+
+def check_alike(wanted: Network, found: Network, what: str) -> None:
+    """Refuse a network whose weights another one can't take; options that change no weights may differ.
+
+    Args:
+        wanted: Which takes them.
+        found: Of a checkpoint.
+        what: The option that names the checkpoint, and its name.
+
+    Raises:
+        UsageError: They are not of one class, or their weights have other names or shapes.
+    """
+    shapes, others = ({name: each.shape for name, each in net.state_dict().items()} for net in (wanted, found))
+    if found.registered != wanted.registered or shapes != others:
+        raise UsageError(
+            f"{what} is a checkpoint of {_told(found)}, which is another network than {_told(wanted)}; "
+            "give one of the same network and options"
+        )
+
+
+def _told(net: Network) -> str:
+    """A network's name and what it was built with."""
+    return f"{net.registered} {net.options.model_dump(mode='json') or ''}".rstrip()
 
 
 def check_sizes(net: Network, data: Dataset, options: TrainingOptions) -> None:
