@@ -19,7 +19,7 @@ import torch
 from bwpipe import Run, RunAborted, UsageError, plugins
 from bwpipe.channel import ChannelAborted
 from bwpipe.dataset import Dataset
-from bwpipe.network import load
+from bwpipe.network import load, locate
 from bwpipe.session import Outcome, run
 from bwpipe.testing import make_frames, run_stage
 from bwpipe.training import Fitted
@@ -127,6 +127,17 @@ def test_the_last_weights_can_be_had_though_others_were_better(tmp_path: Path) -
     losses = [figures["loss"] for figures in history(tmp_path)]
     assert load(tmp_path / "made.safetensors")[1].training["best_epoch"] == 6 > 1 + losses.index(min(losses))
     assert "of epoch 6, the last." in (tmp_path / "made.md").read_text()
+
+
+def test_it_goes_on_from_weights_that_other_options_were_for_if_they_are_of_the_same_shapes(tmp_path: Path) -> None:
+    fit: dict[str, Any] = {"model": "unet", "losses": {"chroma_bins": 1}, "rate": 1e-9, "epochs": 1, "batch": 8}
+
+    train(tmp_path, write_photos(tmp_path / "photos", 20), size=32, start="unet", model_options={"vividness": 0.9}, **fit)
+
+    made, shipped = load(tmp_path / "made.safetensors")[0], load(locate("unet"))[0]
+    assert made.options.model_dump()["vividness"] == 0.9
+    assert shipped.options.model_dump()["vividness"] != 0.9
+    torch.testing.assert_close(made.get_parameter("head.weight"), shipped.get_parameter("head.weight"), atol=1e-3, rtol=0)
 
 
 def start(folder: Path, photos: Path) -> subprocess.Popen[bytes]:
@@ -329,7 +340,14 @@ def dataset(photos: Path, folder: Path) -> Dataset:
         ({"augment": {"crop": 20}}, "test-rgb sees pictures of 16 x 16 pixels, not of 20; set `fit.augment.crop` to fit it"),
         ({"goal": "epoch", "patience": 2}, "fit.patience: with `goal: epoch` every epoch is the best so far; leave one of"),
         ({"goal": "beauty"}, "fit.goal: 'beauty' is no figure of a validation of test-rgb; choose one of"),
-        ({"start": "autoencoder"}, "is a checkpoint of autoencoder"),
+        (
+            {"start": "autoencoder"},
+            "fit.start: autoencoder is a checkpoint of autoencoder, which is another network than test-rgb",
+        ),
+        (
+            {"model": "unet", "start": "unet", "model_options": {"widths": [8, 8, 8]}, "losses": {"chroma_bins": 1}},
+            "[192, 128, 64], 'vividness': 0.27}, which is another network than unet {'encoder': 'lite0', 'widths': [8, 8, 8]",
+        ),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ({"path": "runs/best.safetensors"}, "best.safetensors would be used by two stages; give each `save` a `path` that"),
         ({"path": "made.pt"}, "made.pt does not end in .safetensors"),
