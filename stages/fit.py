@@ -24,7 +24,7 @@ from bwpipe.stamp import digest
 from bwpipe.training import BEST, Coming, Expecting, Fitted
 from bwpipe.training.goals import GOALS, best
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.prepare import check_alike, network_class, untrained
+from bwpipe.training.prepare import build, network_class, untrained
 from bwpipe.training.state import States, hold, states_in
 
 _NO_FIGURE = "fit.goal: {goal!r} is no figure of a validation of {model}; choose one of {names}"
@@ -59,9 +59,7 @@ class Fit(TrainingOptions, Stage):
         if self.start:
             if locate(self.start).resolve() == (self._folder / BEST).resolve():
                 raise UsageError(f"fit.start: {self.start} is what this training writes over; copy it first, and give the copy")
-            check_alike(
-                untrained(self), load(locate(self.start))[0], f"fit.start: {self.start}"
-            )  # not when all pictures were read
+            build(self)  # refused now, not when all pictures were read
             self._start = digest(locate(self.start))
         names = [name for name in GOALS if name != "own_rgb_mse" or network.produces == "rgb"]
         if self.goal not in names:

@@ -21,7 +21,6 @@ class _Part:
 
     network: Network
     digest: str
-    share: float
 
 
 @stage("soup")
@@ -47,11 +46,11 @@ class Soup(Stage):
             )
         if any(isinstance(each, Soup) for each in run.after(self)):
             raise UsageError("soup: there is another `soup` below; name all checkpoints in one")
-        for checkpoint, share in self.checkpoints.items():
+        for checkpoint in self.checkpoints:
             path = locate(checkpoint)
             run.claim(str(path.resolve()), "copy it first, and give `soup` the copy")  # nothing may write to it
             network, _ = load(path)
-            self._parts[checkpoint] = _Part(network, digest(path), share)
+            self._parts[checkpoint] = _Part(network, digest(path))
 
     def expect(self, coming: Coming) -> None:
         """Refuse checkpoints of another network before the first step. Raises UsageError."""
@@ -71,9 +70,10 @@ class Soup(Stage):
         sums = {name: each for name, each in network.state_dict().items() if each.is_floating_point()}  # no counts of steps
         for each in sums.values():
             each.mul_(self._left)
-        for part in self._parts.values():
-            weights = part.network.state_dict()
+        told = {}
+        for checkpoint, part in self._parts.items():
+            share, weights = self.checkpoints[checkpoint], part.network.state_dict()
             for name, each in sums.items():
-                each.add_(weights[name].to(each.device), alpha=part.share)
-        told = {f"{checkpoint} ({part.digest})": part.share for checkpoint, part in self._parts.items()}
+                each.add_(weights[name].to(each.device), alpha=share)
+            told[f"{checkpoint} ({part.digest})"] = share
         return replace(fitted, network=network, training={**fitted.training, "soup": {**told, "what was fitted": self._left}})

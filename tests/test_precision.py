@@ -33,11 +33,12 @@ def test_where_a_precision_is_emulated_one_trial_is_enough(mixed: bool) -> None:
     assert {weights.dtype for weights in net.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "unet"])
-def test_the_time_of_a_training_can_be_taken_with_every_network_that_comes_along(name: str) -> None:
+@pytest.mark.parametrize("mixed", [True, False])
+@pytest.mark.parametrize("name", ["autoencoder", "unet", "test-chroma"])
+def test_the_time_of_every_network_can_be_taken(name: str, mixed: bool) -> None:
     cls = networks[name]
 
-    ratio = slowness(cls(cls.Options()).eval(), torch.bfloat16, mixed=True)
+    ratio = slowness(cls(cls.Options()).eval(), torch.bfloat16, mixed=mixed)
 
     assert math.isfinite(ratio)
     assert ratio > 0

@@ -9,9 +9,8 @@ import torch
 
 from bwpipe import UsageError
 from bwpipe.network import load
-from bwpipe.session import run
 from tests.made_photos import write_photos
-from tests.test_train import NETWORKS, train
+from tests.test_train import train
 
 LOSSES = {"test-rgb": {"rgb_mse": 1.0}, "test-chroma": {"chroma_l1": 1.0}}
 
@@ -25,17 +24,11 @@ def mix(
     **save: Any,
 ) -> None:
     """The train graph with means before it saves."""
-    stages = [
-        {"use": "read", "path": str(photos)},
-        {"use": "pairs", "size": 16, "toned": True},
-        {"use": "dataset", "cache": str(folder / "cache")},
-        {"use": "fit", "model": model, "losses": LOSSES[model], "epochs": 2, "batch": 4, "device": "cpu", "threads": 1}
-        | {"runs": str(folder / "runs")},
-        *({"use": "soup", "id": f"soup{place}", "checkpoints": soup} for place, soup in enumerate(soups)),
-        *more,
-        {"use": "save", "path": str(folder / "mixed.safetensors"), "half": False, **save},
-    ]
-    run({"plugins": [str(NETWORKS)], "stages": stages}, quiet=True)
+    below = [{"use": "soup", "id": f"soup{place}", "checkpoints": soup} for place, soup in enumerate(soups)]
+    save = {"half": False, **save}
+    train(
+        folder, photos, path="mixed.safetensors", below=[*below, *more], save=save, model=model, losses=LOSSES[model], epochs=2
+    )
 
 
 def made(folder: Path, photos: Path, seed: int, model: str = "test-rgb") -> str:

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -57,16 +59,19 @@ def train(
     path: str = "made.safetensors",
     restart: bool = False,
     quiet: bool = True,
+    below: Sequence[Mapping[str, Any]] = (),
+    save: Mapping[str, Any] = MappingProxyType({}),
     **fit: Any,
 ) -> Outcome:
-    """Run the train graph, small and the same each time."""
+    """Run the train graph, small and the same each time, with stages below `fit` and options of `save` if need be."""
     options = {"model": "test-rgb", "epochs": 3, "batch": 4, "device": "cpu", "threads": 1, "runs": str(folder / "runs")}
     stages = [
         {"use": "read", "path": str(photos)},
         {"use": "pairs", "size": size, "toned": True},
         {"use": "dataset", "cache": str(folder / "cache")},
         {"use": "fit", **options, **fit},
-        {"use": "save", "path": str(folder / path), "licence": "CC0", "data": "Gradients."},
+        *below,
+        {"use": "save", "path": str(folder / path), "licence": "CC0", "data": "Gradients.", **save},
     ]
     return run({"plugins": [str(NETWORKS)], "stages": stages}, restart=restart, quiet=quiet)
 

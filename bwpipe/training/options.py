@@ -22,7 +22,8 @@ class TrainingOptions(BaseModel):
     model_options: dict[str, Any] = {}
     """What the network is built with; `bwpipe models NAME` lists it."""
     start: str | None = None
-    """A checkpoint of the same network whose weights the training begins with, instead of random ones."""
+    """A checkpoint of the same network whose weights the training begins with, instead of random ones. Options that change no
+    weights, such as `vividness`, may be others."""
     epochs: Count = 10
     """How often each picture is shown, times its weight."""
     batch: Count = 32
