@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.made_films import Kind, Rich, make_film, make_rich_film
+from tests.support.made_films import Kind, Rich, make_film, make_rich_film
 
 SIZE = (320, 240)
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import bwpipe
-from bwpipe.cli import app
-from bwpipe.samples import photographs
+from bwpipe.cli.main import app
+from bwpipe.tools.samples import photographs
 
 HEIGHT = 300
 """Of each picture on a sheet, in pixels."""

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bwpipe.film import open_container
-from tests.made_films import Rich, make_rich_film
+from bwpipe.video.file import open_container
+from tests.support.made_films import Rich, make_rich_film
 
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 

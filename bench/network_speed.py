@@ -19,12 +19,13 @@ import timm
 import torch
 
 from bench.run_graph import medians
-from bwpipe import Frame, plugins
-from bwpipe.base import stages
-from bwpipe.device import cores
-from bwpipe.encoder import NAME
+from bwpipe import Frame
+from bwpipe.core import plugins
+from bwpipe.core.parallel import ordered
+from bwpipe.core.stage import stages
+from bwpipe.nn.device import cores
+from bwpipe.nn.efficientnet import NAME
 from bwpipe.testing import make_frames, run_stage
-from bwpipe.workers import ordered
 
 PRECISIONS = ("float32", "bfloat16")
 PATIENCE = 600

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from bwpipe import Frame
-from bwpipe.color import to_rgb
-from bwpipe.enlarge import enlarge
-from bwpipe.motion import brought
-from bwpipe.scoring.colourfulness import colourfulness
-from bwpipe.scoring.steadiness import SHORT, Way, way
-from bwpipe.shrink import averaged, sides
+from bwpipe.metrics.image_metrics import colourfulness
+from bwpipe.metrics.temporal import SHORT, Way, way
+from bwpipe.motion.optical_flow import brought
+from bwpipe.pixels.chroma_upsampling import enlarge
+from bwpipe.pixels.levels import full_range
+from bwpipe.pixels.resize import averaged, sides
+from bwpipe.pixels.ycbcr import to_rgb
 from bwpipe.testing import run_stage
-from bwpipe.tones import full_range
 
 SAMPLE = 2
 """One of so many frames is compared as a picture. One of ten is too few: with six pictures the difference to the truth moved by

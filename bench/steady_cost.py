@@ -27,15 +27,14 @@ from numpy.typing import NDArray
 
 from bench.steady import owned
 from bwpipe import Frame, Run
-from bwpipe.base import stages
-from bwpipe.drive import drive
-from bwpipe.frame import End
-from bwpipe.guessing import guess
-from bwpipe.meter import Meter
-from bwpipe.network import load, locate
-from bwpipe.steadying import Seat, grid, join, mean, seat
+from bwpipe.core.frame import End
+from bwpipe.core.stage import stages
+from bwpipe.engine.executors import drive
+from bwpipe.engine.timing import Meter
+from bwpipe.motion.temporal_filter import Seat, grid, join, mean, seat
+from bwpipe.nn.inference import guess, view
+from bwpipe.nn.network import load, locate
 from bwpipe.testing import run_stage
-from bwpipe.view import view
 
 Frames = list[Frame]
 Work = Callable[[Frames], Frames]

@@ -14,15 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bwpipe import plugins
-from bwpipe.execution import Run
-from bwpipe.losses import Look
-from bwpipe.losses.flicker import meet
-from bwpipe.network import Guess, Network, load, locate
-from bwpipe.scoring.files import Files, Sizing
-from bwpipe.scoring.truths import Photographs
-from bwpipe.tones import denoised
-from bwpipe.view import squash
+from bwpipe.core import plugins
+from bwpipe.core.context import Run
+from bwpipe.evaluation.references import Files, Photographs, Sizing
+from bwpipe.losses.base import Look
+from bwpipe.losses.consistency import meet
+from bwpipe.nn.network import Guess, Network, load, locate
+from bwpipe.pixels.levels import denoised
+from bwpipe.pixels.resize import squash
 
 GRAIN, SHIFT, EXPOSURE = 0.05, 4, 1.05
 

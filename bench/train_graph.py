@@ -26,12 +26,13 @@ import cv2
 import numpy as np
 from lightning_fabric import Fabric
 
-from bwpipe import Stage, plugins, stage
-from bwpipe.dataset import COLOUR, GREY, Dataset
-from bwpipe.session import run
-from bwpipe.training.memory import keep_freed
+from bwpipe import Stage, stage
+from bwpipe.core import plugins
+from bwpipe.data.dataset import COLOUR, GREY, Dataset
+from bwpipe.engine.run import run
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.stepper import Stepper
+from bwpipe.training.step import Stepper
+from bwpipe.training.trainer import keep_freed
 
 SIZE = 160
 PATIENCE = 600

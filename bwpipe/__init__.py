@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from bwpipe.base import BatchMap, Count, Gather, Map, NoEffect, Sink, Source, Stage, UnitMap, stage
-from bwpipe.config import Graph, read_graph
+from bwpipe.core.context import Run
+from bwpipe.core.frame import Broken, End, Frame, Media, Unit
+from bwpipe.core.stage import BatchMap, Count, Gather, Map, NoEffect, Sink, Source, Stage, UnitMap, stage
+from bwpipe.engine.result import Outcome
+from bwpipe.engine.run import run
 from bwpipe.errors import BwpipeError, MediaError, RunAborted, TooManyErrors, UsageError
-from bwpipe.execution import Run
-from bwpipe.frame import Broken, End, Frame, Media, Unit
-from bwpipe.outcome import Outcome
-from bwpipe.session import run
+from bwpipe.graph.graph import Graph, read_graph
 
 __version__ = "0.1.0"
 

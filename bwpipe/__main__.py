@@ -1,6 +1,6 @@
 """`python -m bwpipe` is `bwpipe`."""
 
-from bwpipe.cli import main
+from bwpipe.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bwpipe.base import Sink, Source, stages
-from bwpipe.draft import Draft
-from bwpipe.drive import drive, drive_source
-from bwpipe.execution import Run
-from bwpipe.frame import Broken, End, Frame, Luma, Media, Unit
-from bwpipe.meter import Meter
-from bwpipe.segments import Assembly, waiting
-from bwpipe.writing import drive_sink
+from bwpipe.core.atomic_file import Draft
+from bwpipe.core.context import Run
+from bwpipe.core.frame import Broken, End, Frame, Luma, Media, Unit
+from bwpipe.core.segments import Assembly, waiting
+from bwpipe.core.stage import Sink, Source, stages
+from bwpipe.engine.executors import drive, drive_source
+from bwpipe.engine.sink_executor import drive_sink
+from bwpipe.engine.timing import Meter
 
 
 class _FilmLike(Media):
@@ -97,7 +97,7 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None
     Raises:
         Exception: What failed the first unit, if one failed.
     """
-    from bwpipe import plugins
+    from bwpipe.core import plugins
 
     plugins.load()
     run = run or Run()

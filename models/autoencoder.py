@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from bwpipe.chroma import split
-from bwpipe.network import Guess, Network, NetworkOptions, Quality, network
+from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network
+from bwpipe.nn.ycbcr import split
 
 SIDE = 150
 """The height and the width, in pixels, of what it sees and of what it gives."""

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bwpipe.bins import annealed_mean, bin_centres, confidence
-from bwpipe.encoder import imagenet_weights
 from bwpipe.errors import UsageError
-from bwpipe.network import Guess, Network, NetworkOptions, Quality, network
+from bwpipe.nn.chroma_bins import annealed_mean, bin_centres, confidence
+from bwpipe.nn.efficientnet import imagenet_weights
+from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network
 
 SHORT_SIDES: dict[Quality, int] = {"fast": 192, "normal": 256, "best": 384}
 """Of what it sees, in pixels."""

@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from bwpipe import BatchMap, Count, Frame, NoEffect, Run, stage
-from bwpipe.device import cores, find_device
-from bwpipe.guessing import guess, kept
-from bwpipe.motion import LONGEST_GAP
-from bwpipe.network import Guess, Network, Quality, check_quality, describe, load, locate
-from bwpipe.orientation import stored, upright
-from bwpipe.ports import Needs
-from bwpipe.precision import fitting_precision, prepared
-from bwpipe.provenance import KEPT, NETWORK
-from bwpipe.stamp import digest
-from bwpipe.view import view
+from bwpipe.core.fingerprint import digest
+from bwpipe.core.provenance import KEPT, NETWORK
+from bwpipe.core.stage import Needs
+from bwpipe.motion.optical_flow import LONGEST_GAP
+from bwpipe.nn.device import cores, find_device, fitting_precision, prepared
+from bwpipe.nn.inference import guess, kept, view
+from bwpipe.nn.network import Guess, Network, Quality, check_quality, describe, load, locate
+from bwpipe.pixels.orientation import stored, upright
 
 ON_A_CPU, ON_A_GPU = 4, 16
 """Frames in a batch. For one of 256 x 256, `unet` took 19 ms of a core in batches of 4, 21 in those of 2, 22 in those of 8, in

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from bwpipe import Gather, MediaError, NoEffect, Run, Unit, UsageError, stage
-from bwpipe.dataset import Dataset, Pair
-from bwpipe.dataset.cache import Cache, Kept, Wish
-from bwpipe.dataset.split import set_aside
-from bwpipe.dataset.summary import summary
-from bwpipe.registry import hint
-from bwpipe.stamp import Stamp
+from bwpipe.core.fingerprint import Stamp
+from bwpipe.core.registry import hint
+from bwpipe.data.cache import Cache, Kept, Wish
+from bwpipe.data.dataset import Dataset, Pair, set_aside
+from bwpipe.data.summary import summary
 
 
 @stage("dataset")

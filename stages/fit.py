@@ -13,19 +13,18 @@ import torch
 from pydantic import PrivateAttr
 
 from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, stage
-from bwpipe.dataset import Dataset
-from bwpipe.device import available, describe, find_device
-from bwpipe.draft import why_unwritable
-from bwpipe.execution import sentence
+from bwpipe.core.atomic_file import why_unwritable
+from bwpipe.core.context import sentence
+from bwpipe.core.fingerprint import digest
+from bwpipe.data.dataset import Dataset
 from bwpipe.losses.combined import check
-from bwpipe.network import Checkpoint, Network, load, locate
-from bwpipe.precision import EMULATED, slowness
-from bwpipe.stamp import digest
-from bwpipe.training import BEST, Coming, Expecting, Fitted
-from bwpipe.training.goals import GOALS, best
+from bwpipe.nn.device import EMULATED, available, describe, find_device, slowness
+from bwpipe.nn.network import Checkpoint, Network, load, locate
+from bwpipe.training.builders import build, network_class, untrained
+from bwpipe.training.job import BEST, Coming, Expecting, Fitted
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.prepare import build, network_class, untrained
-from bwpipe.training.state import States, hold, states_in
+from bwpipe.training.training_state import States, hold, states_in
+from bwpipe.training.validation import GOALS, best
 
 _NO_FIGURE = "fit.goal: {goal!r} is no figure of a validation of {model}; choose one of {names}"
 
@@ -89,7 +88,7 @@ class Fit(TrainingOptions, Stage):
         return (self.runs or Path("runs", self._run.name)).expanduser()
 
     def _fit(self, data: Dataset) -> Fitted:
-        from bwpipe.training.processes import train
+        from bwpipe.training.launcher import train
         from bwpipe.training.trainer import Task
 
         options = TrainingOptions.model_validate(self.model_dump(include=set(TrainingOptions.model_fields)))

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from bwpipe import Frame, Map, Run, stage
-from bwpipe.color import WEIGHTS, Weights, reweighed
-from bwpipe.film import Film
-from bwpipe.film.deinterlace import first_field
-from bwpipe.frame import Luma, Media
-from bwpipe.provenance import LUMA
-from bwpipe.shrink import averaged, sides
-from bwpipe.tones import denoised, evened, full_range, stretched, tones
-from bwpipe.toning import colour_kind
+from bwpipe.core.frame import Luma, Media
+from bwpipe.core.provenance import LUMA
+from bwpipe.pixels.levels import denoised, evened, full_range, stretched, tones
+from bwpipe.pixels.resize import averaged, sides
+from bwpipe.pixels.tint_detection import colour_kind
+from bwpipe.pixels.ycbcr import WEIGHTS, Weights, reweighed
+from bwpipe.video.file import Film
+from bwpipe.video.interlacing import first_field
 
 A = TypeVar("A", bound=NDArray[Any])
 

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from bwpipe import Count, Frame, Media, NoEffect, Run, UnitMap, stage
-from bwpipe.color import to_rgb
-from bwpipe.dataset import Pair
-from bwpipe.dataset.likeness import Seen
-from bwpipe.dataset.partners import Partners, folder_stamp
-from bwpipe.frame import Luma
-from bwpipe.orientation import upright
-from bwpipe.tones import full_range
-from bwpipe.toning import has_one_hue
-from bwpipe.view import squash
+from bwpipe.core.frame import Luma
+from bwpipe.data.dataset import Pair
+from bwpipe.data.grayscale_partners import Partners, folder_stamp
+from bwpipe.data.near_duplicates import Seen
+from bwpipe.pixels.levels import full_range
+from bwpipe.pixels.orientation import upright
+from bwpipe.pixels.resize import squash
+from bwpipe.pixels.tint_detection import has_one_hue
+from bwpipe.pixels.ycbcr import to_rgb
 
 P = TypeVar("P", bound=np.generic)
 

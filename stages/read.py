@@ -9,16 +9,16 @@ from typing import ClassVar, Literal
 from pydantic import PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, Run, Source, Unit, stage
-from bwpipe import film as films
-from bwpipe.film import Film
-from bwpipe.film.deinterlace import of_one_moment
-from bwpipe.film.open import open_film
-from bwpipe.film.read import Onward, read_film
-from bwpipe.inputs import find_files, leads_outside
-from bwpipe.picture import HEAD, sniff
-from bwpipe.picture.open import open_picture
-from bwpipe.picture.read import read_picture
-from bwpipe.scans import Scans
+from bwpipe.core.inputs import find_files, leads_outside
+from bwpipe.engine.scan_cache import Scans
+from bwpipe.image.file import HEAD, sniff
+from bwpipe.image.open import open_picture
+from bwpipe.image.read import read_picture
+from bwpipe.video import file as video_file
+from bwpipe.video.decoder import Onward, read_film
+from bwpipe.video.file import Film
+from bwpipe.video.interlacing import of_one_moment
+from bwpipe.video.probe import open_film
 
 
 @stage("read")
@@ -70,7 +70,7 @@ class Read(Source):
                     head = file.read(HEAD)
                 if sniff(head):
                     yield Unit(open_picture(path, name, max_pixels=self.max_pixels))
-                elif films.sniff(path):
+                elif video_file.sniff(path):
                     film = open_film(path, name, max_pixels=self.max_pixels, picture=self.picture, scans=self._scans)
                     yield Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
                 elif alone or self._looks_like_media(name):

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import PrivateAttr
 
 from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, __version__, stage
-from bwpipe.card import card, untouched
-from bwpipe.draft import SUFFIX, WORK_FOLDER, publish, why_unwritable
-from bwpipe.network import Checkpoint, load, packed
-from bwpipe.report import printable
-from bwpipe.training import Coming, Fitted
+from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER, publish, why_unwritable
+from bwpipe.core.console import printable
+from bwpipe.nn.network import Checkpoint, load, packed
+from bwpipe.training.job import Coming, Fitted
+from bwpipe.training.model_card import card, untouched
 
 _OLD = 600.0
 """Seconds after which an unfinished checkpoint has been left; writing one takes a few."""

@@ -8,11 +8,12 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr
 
 from bwpipe import Count, NoEffect, Run, Stage, UsageError, stage
-from bwpipe.device import cores
-from bwpipe.network import Quality, check_quality
-from bwpipe.scoring import check_installed, report
-from bwpipe.scoring.files import Files, Sizing
-from bwpipe.training import Coming, Fitted
+from bwpipe.core.atomic_file import check_writable, write_output
+from bwpipe.evaluation.references import Files, Sizing
+from bwpipe.metrics import check_installed
+from bwpipe.nn.device import cores
+from bwpipe.nn.network import Quality, check_quality
+from bwpipe.training.job import Coming, Fitted
 
 
 @stage("score")
@@ -46,7 +47,7 @@ class Score(Stage):
         """Find the photographs, and see that they have colours to compare with. Raises UsageError."""
         check_installed()
         self._run = run
-        self._html = report.check(self.html) if self.html else None
+        self._html = check_writable(self.html) if self.html else None
         if self.on is not None:
             self._files = Files(self.on, run)
             if not self._files.in_colour(run):
@@ -68,10 +69,10 @@ class Score(Stage):
         return map(self._score, items)
 
     def _score(self, fitted: Fitted) -> Fitted:
-        from bwpipe.scoring import sheet, table
-        from bwpipe.scoring.guesses import NetworkGuesses
-        from bwpipe.scoring.score import score
-        from bwpipe.scoring.truths import Photographs, Truths, Validation
+        from bwpipe.evaluation import html_report, text_report
+        from bwpipe.evaluation.predictions import NetworkGuesses
+        from bwpipe.evaluation.references import Photographs, Truths, Validation
+        from bwpipe.evaluation.score import score
 
         run, sizing = self._run, Sizing(self.size, self.crop)
         truths: Truths = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
@@ -80,10 +81,10 @@ class Score(Stage):
         guesses = NetworkGuesses(fitted.network, self.vividness, about, self.quality)
         device = next(fitted.network.parameters()).device
         scores = score(truths, guesses, run=run, device=device, workers=self.workers)
-        for line in table.lines(scores):
+        for line in text_report.lines(scores):
             run.note(line)
         if self._html:
-            report.write(self._html, sheet.page(scores, truths, guesses, run))
+            write_output(self._html, html_report.page(scores, truths, guesses, run))
         told = scores.plain()
         added = {"protocol": told["protocol"], **told["all"], "by_folder": told["by_folder"]}
         return replace(fitted, training={**fitted.training, "scores": [*fitted.training.get("scores", []), added]})

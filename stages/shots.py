@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe import Frame, UnitMap, stage
-from bwpipe.cuts import REACH, Look, begins_shot, look
-from bwpipe.motion import Field, Flow, Motion, seen
+from bwpipe.motion.optical_flow import Field, Flow, Motion, seen
+from bwpipe.motion.shot_detection import REACH, Look, begins_shot, look
 
 
 @stage("shots")

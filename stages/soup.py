@@ -9,10 +9,10 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr
 
 from bwpipe import Run, Stage, UsageError, stage
-from bwpipe.network import Network, load, locate
-from bwpipe.stamp import digest
-from bwpipe.training import Coming, Fitted
-from bwpipe.training.prepare import check_alike
+from bwpipe.core.fingerprint import digest
+from bwpipe.nn.network import Network, load, locate
+from bwpipe.training.builders import check_alike
+from bwpipe.training.job import Coming, Fitted
 
 
 @dataclass(frozen=True, slots=True, eq=False)

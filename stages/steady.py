@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bwpipe import Frame, MediaError, UnitMap, stage
-from bwpipe.motion import LONGEST_GAP
-from bwpipe.ports import Needs
-from bwpipe.shotlist import FLICKER, Step
-from bwpipe.steadying import Change, Seat, change, grid, join, left, mean, seat, usual, vividness
+from bwpipe.core.stage import Needs
+from bwpipe.motion.optical_flow import LONGEST_GAP
+from bwpipe.motion.shot_report import FLICKER, Step
+from bwpipe.motion.temporal_filter import Change, Seat, change, grid, join, left, mean, seat, usual, vividness
 
 NEAR = 4
 """The strength at a frame follows from what changes between the frames up to so many away."""

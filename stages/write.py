@@ -10,19 +10,18 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from bwpipe import Count, Frame, MediaError, NoEffect, Run, Sink, Unit, stage
-from bwpipe.color import codes
-from bwpipe.draft import Draft
-from bwpipe.enlarge import enlarge
-from bwpipe.film import Film
-from bwpipe.film.changes import changes
-from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, coded_depth
-from bwpipe.film.containers import container_for
-from bwpipe.film.encode import SegmentWriter
-from bwpipe.film.write import FilmWriter
-from bwpipe.picture import Picture
-from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
-from bwpipe.provenance import KEPT, Provenance
-from bwpipe.verify.check import check_output
+from bwpipe.core.atomic_file import Draft
+from bwpipe.core.provenance import KEPT, Provenance
+from bwpipe.image.file import Picture
+from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_picture
+from bwpipe.pixels.chroma_upsampling import enlarge
+from bwpipe.pixels.ycbcr import codes
+from bwpipe.verify.compare import check_output
+from bwpipe.video.container import changes, container_for
+from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, coded_depth
+from bwpipe.video.file import Film
+from bwpipe.video.muxer import FilmWriter
+from bwpipe.video.segment_encoder import SegmentWriter
 
 
 def _pattern(text: str) -> str:

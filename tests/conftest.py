@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bwpipe.samples import write_samples
+from bwpipe.tools.samples import write_samples
 
 
 @pytest.fixture(scope="session")

@@ -17,16 +17,16 @@ Plugins = Annotated[
 
 def stages(name: Name = None, plugins: Plugins = None) -> None:
     """List the stages that a graph can use, or describe one."""
-    from bwpipe.base import stages as registry
-    from bwpipe.describe import describe_stage
+    from bwpipe.core.stage import stages as registry
+    from bwpipe.tools.describe import describe_stage
 
     _list(registry, name, describe_stage, plugins or [])
 
 
 def models(name: Name = None, plugins: Plugins = None) -> None:
     """List the networks, or describe one."""
-    from bwpipe.describe import describe_network
-    from bwpipe.network import networks as registry
+    from bwpipe.nn.network import networks as registry
+    from bwpipe.tools.describe import describe_network
 
     _list(registry, name, describe_network, plugins or [])
 
@@ -34,15 +34,15 @@ def models(name: Name = None, plugins: Plugins = None) -> None:
 def losses(name: Name = None, plugins: Plugins = None) -> None:
     """List the losses that `fit` can make small, or describe one."""
     import bwpipe.losses.combined  # noqa: F401 (it imports each loss, which registers it)
-    from bwpipe.describe import describe_loss
-    from bwpipe.losses import losses as registry
+    from bwpipe.losses.base import losses as registry
+    from bwpipe.tools.describe import describe_loss
 
     _list(registry, name, describe_loss, plugins or [])
 
 
 def _list(registry: Any, name: str | None, describe: Callable[[Any], Iterable[str]], folders: list[Path]) -> None:
-    from bwpipe import plugins
-    from bwpipe.registry import UnknownNameError
+    from bwpipe.core import plugins
+    from bwpipe.core.registry import UnknownNameError
 
     plugins.load(folder.expanduser() for folder in folders)
     try:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from bwpipe.cli.list_commands import losses, models, stages
+from bwpipe.cli.preview_command import preview
+from bwpipe.cli.score_command import score
+from bwpipe.cli.signals import InterruptedRun, interruptible
+from bwpipe.cli.verify_command import verify
 from bwpipe.errors import BwpipeError, RunAborted
-from bwpipe.listing import losses, models, stages
-from bwpipe.preview.command import preview
-from bwpipe.scoring.command import score
-from bwpipe.signals import InterruptedRun, interruptible
-from bwpipe.verify.command import verify
 
 if TYPE_CHECKING:
-    from bwpipe.config import Graph
+    from bwpipe.graph.graph import Graph
 
 app = typer.Typer(
     help="Colourises folders of black-and-white photographs and old films, and trains the network that does it.",
@@ -60,8 +60,8 @@ def main() -> NoReturn:
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Show an error in a sentence, and end with its code."""
-    from bwpipe.execution import sentence
-    from bwpipe.report import printable
+    from bwpipe.core.console import printable
+    from bwpipe.core.context import sentence
 
     try:
         yield
@@ -101,8 +101,8 @@ def _options(
 
 def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool, restart: bool = False) -> None:
     """Run a graph, show what came of it, and end with its code."""
-    from bwpipe.config import read_graph
-    from bwpipe.session import run_graph
+    from bwpipe.engine.run import run_graph
+    from bwpipe.graph.graph import read_graph
 
     again = "would begin anew; without --restart it goes on from here" if restart else "goes on from here"
     with _refusals(), interruptible(again):
@@ -149,8 +149,8 @@ def colorize(
     debug: Debug = False,
 ) -> None:
     """Colour pictures and films with the graph of `bwpipe init`, without a file."""
-    from bwpipe.config import read_graph
-    from bwpipe.templates import template
+    from bwpipe.graph.graph import read_graph
+    from bwpipe.graph.templates import template
 
     with _refusals():
         paths = [f"read.path={json.dumps(source)}", f"write.path={json.dumps(str(output))}"]  # JSON's texts are YAML's
@@ -167,15 +167,15 @@ def check(
     ] = False,
 ) -> None:
     """Read and check a graph, say what it would do, and run nothing."""
-    from bwpipe.config import read_graph
-    from bwpipe.describe import describe_graph
-    from bwpipe.report import printable
+    from bwpipe.core.console import printable
+    from bwpipe.graph.graph import read_graph
+    from bwpipe.tools.describe import describe_graph
 
     with _refusals(), interruptible("starts anew"):
         for line in describe_graph(read_graph(graph, options or [])):
             print(line)
         if probe:
-            from bwpipe.probe import Probe
+            from bwpipe.tools.estimate import Probe
 
             for line in Probe(graph, options or []).lines():
                 print(printable(line), flush=True)
@@ -188,7 +188,7 @@ for _listing in (stages, models, losses):
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of graph files, for editors."""
-    from bwpipe.config.schema import schema as make_schema
+    from bwpipe.graph.json_schema import schema as make_schema
 
     with _refusals():
         print(json.dumps(make_schema(), indent=2))
@@ -197,7 +197,7 @@ def schema() -> None:
 @app.command()
 def samples(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path("samples")) -> None:
     """Write black-and-white samples: scikit-image's photographs, and a film of five seconds with sound."""
-    from bwpipe.samples import write_samples
+    from bwpipe.tools.samples import write_samples
 
     with _refusals():
         for path in write_samples(folder):
@@ -207,7 +207,7 @@ def samples(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to; created if missing.")] = Path()) -> None:
     """Write pipeline.yaml and train.yaml into a folder that has none yet."""
-    from bwpipe.templates import write_templates
+    from bwpipe.graph.templates import write_templates
 
     with _refusals():
         for path in write_templates(folder):
@@ -221,7 +221,7 @@ for _long in (preview, score, verify):
 @app.command()
 def doctor() -> None:
     """Show versions, devices and codecs, for bug reports."""
-    from bwpipe.doctor import diagnose
+    from bwpipe.tools.doctor import diagnose
 
     for name, fact in diagnose().items():
         print(f"{name:16}  {fact}")

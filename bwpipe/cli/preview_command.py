@@ -28,13 +28,13 @@ def preview(
     ] = None,
 ) -> None:
     """Show evenly spaced frames in grey and coloured, side by side, on one sheet: a look at what a run would make."""
+    from bwpipe.core.atomic_file import check_writable, write_output_bytes
     from bwpipe.errors import UsageError
-    from bwpipe.scoring import report as reports
 
     target = output or Path(f"{file.stem}-preview.jpg")
     if target.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{target}: a sheet is a .jpg or .png file; give another name")
-    reports.check(target)
+    check_writable(target)
     if not file.expanduser().is_file():
         raise UsageError(f"there is no file {file}; give a film or a picture")
     if target.exists() and target.samefile(file.expanduser()):
@@ -42,16 +42,16 @@ def preview(
 
     import cv2
 
-    from bwpipe.config import read_graph
-    from bwpipe.execution import Run
-    from bwpipe.preview.look import preview as look
-    from bwpipe.preview.look import sheet
-    from bwpipe.report import Progress
-    from bwpipe.templates import template
+    from bwpipe.core.console import Progress
+    from bwpipe.core.context import Run
+    from bwpipe.graph.graph import read_graph
+    from bwpipe.graph.templates import template
+    from bwpipe.tools.preview import preview as make_preview
+    from bwpipe.tools.preview import sheet
 
     progress = Progress(None, quiet=True)
     graph = read_graph(graph_file or template("pipeline.yaml"), [*(options or []), f"read.path={json.dumps(str(file))}"])
-    shown = sheet(look(graph, count, Run(say=progress.say)))
+    shown = sheet(make_preview(graph, count, Run(say=progress.say)))
     data = cv2.imencode(target.suffix.lower(), cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes()
-    reports.write_bytes(target.expanduser().absolute(), data)
+    write_output_bytes(target.expanduser().absolute(), data)
     print(target)

@@ -63,8 +63,9 @@ def score(
 
     Of films it tells how steady their chroma is, also where the source is in black and white.
     """
-    from bwpipe import plugins
-    from bwpipe.scoring import check_installed, report
+    from bwpipe.core import plugins
+    from bwpipe.core.atomic_file import check_writable, write_output
+    from bwpipe.metrics import check_installed
 
     of_network = checkpoint and on and not (guess or truth)
     of_files = guess and truth and not (checkpoint or on or quality or vividness is not None)
@@ -72,19 +73,19 @@ def score(
         raise UsageError(
             "score either `CHECKPOINT --on FOLDER`, or `--guess FOLDER --truth FOLDER`, without --vividness and --quality"
         )
-    wanted = {path: report.check(path) for path in (json_file, html_file) if path and path != STDOUT}
+    wanted = {path: check_writable(path) for path in (json_file, html_file) if path and path != STDOUT}
     check_installed()
     plugins.load(plugin_folders or ())  # imports torch, as the following does: what takes no such wait was checked before
 
-    from bwpipe.device import cores, find_device
-    from bwpipe.execution import Run
-    from bwpipe.plan import total_frames
-    from bwpipe.report import Progress, printable
-    from bwpipe.scoring import opponents, sheet, table
-    from bwpipe.scoring.files import Sizing
-    from bwpipe.scoring.films import score_films
-    from bwpipe.scoring.score import score as compare
-    from bwpipe.scoring.steadiness import SHORT
+    from bwpipe.core.console import Progress, printable
+    from bwpipe.core.context import Run
+    from bwpipe.engine.planner import total_frames
+    from bwpipe.evaluation import html_report, pairing, text_report
+    from bwpipe.evaluation.references import Sizing
+    from bwpipe.evaluation.score import score as compare
+    from bwpipe.evaluation.video_scores import score_films
+    from bwpipe.metrics.temporal import SHORT
+    from bwpipe.nn.device import cores, find_device
 
     where, sizing = find_device(device), Sizing(size, crop)
     progress = Progress(None, quiet=True)
@@ -94,13 +95,11 @@ def score(
 
     run = Run(say=say)
     if checkpoint and on:
-        found = opponents.of_network(
-            checkpoint, on, sizing, run, vividness=vividness, quality=quality or "normal", device=where
-        )
+        found = pairing.of_network(checkpoint, on, sizing, run, vividness=vividness, quality=quality or "normal", device=where)
     else:
         assert guess, "was checked"
         assert truth, "was checked"
-        found = opponents.of_files(guess, truth, sizing, run)
+        found = pairing.of_files(guess, truth, sizing, run)
     if found.films and (size or crop):
         run.warn(f"films are compared at a short side of {SHORT} pixels; --size and --crop are for pictures")
     truths, guesses, films, film_guesses = found
@@ -117,13 +116,13 @@ def score(
             films=of_films,
         )
         if html_file:
-            report.write(wanted[html_file], sheet.page(scores, truths, guesses, run))
+            write_output(wanted[html_file], html_report.page(scores, truths, guesses, run))
     finally:
         progress.close()
     if json_file:
         told = json.dumps(scores.plain(), indent=2)
-        report.write(wanted[json_file], told + "\n") if json_file != STDOUT else print(told)
+        write_output(wanted[json_file], told + "\n") if json_file != STDOUT else print(told)
     if not quiet and json_file != STDOUT:
-        for line in (*table.lines(scores), "", *table.pairs(table.meanings(scores))):
+        for line in (*text_report.lines(scores), "", *text_report.pairs(text_report.meanings(scores))):
             print(printable(line))
     raise typer.Exit(1 if run.failures else 0)

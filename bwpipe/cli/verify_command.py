@@ -34,19 +34,19 @@ def verify(
 
     Ends with 0 if so, with 1 and a line for each difference if not, with 2 if a file can't be read.
     """
-    from bwpipe import plugins
+    from bwpipe.core import plugins
+    from bwpipe.core.atomic_file import check_writable, write_output
+    from bwpipe.core.console import Progress, printable
     from bwpipe.errors import UsageError
-    from bwpipe.report import Progress, printable
-    from bwpipe.scoring import report as reports
 
     if name.count("{stem}") != 1 or any(sign in name.replace("{stem}", "") for sign in "{}/\\"):
         raise UsageError('--name wants a name with {stem} in it once, such as "{stem}-coloured"')
-    target = reports.check(json_file) if json_file and json_file != STDOUT else None
+    target = check_writable(json_file) if json_file and json_file != STDOUT else None
     plugins.load()
 
-    from bwpipe.verify import Limits, Verdict
-    from bwpipe.verify.files import Pairs, frames_of
-    from bwpipe.verify.files import verify as compare_all
+    from bwpipe.verify.compare import Pairs, frames_of
+    from bwpipe.verify.compare import verify as compare_all
+    from bwpipe.verify.verdict import Limits, Verdict
 
     pairs = Pairs(source, output, name=name, max_pixels=max_pixels)
     progress, done = Progress(sum(frames_of(pairs)), quiet=quiet), 0
@@ -69,7 +69,7 @@ def verify(
         progress.close()
     if json_file:
         told = json.dumps(report.plain(), indent=2)
-        reports.write(target, told + "\n") if target else print(told)
+        write_output(target, told + "\n") if target else print(told)
     if not quiet and json_file != STDOUT:
         print(printable(str(report)))
     raise typer.Exit(report.exit_code)

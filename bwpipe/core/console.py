@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from bwpipe.engine.timing import Meter
 from bwpipe.errors import RunAborted, UsageError
-from bwpipe.meter import Meter
 
 tqdm.monitor_interval = 0  # no thread of its own that outlasts the run
 EVERY = 10.0

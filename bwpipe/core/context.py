@@ -6,13 +6,13 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, TypeVar
 
-from bwpipe.channel import ChannelAborted
+from bwpipe.core.frame import Broken, Media, Unit
+from bwpipe.engine.channel import ChannelAborted
 from bwpipe.errors import BwpipeError, RunAborted, TooManyErrors, UsageError
-from bwpipe.frame import Broken, Media, Unit
 
 if TYPE_CHECKING:
-    from bwpipe.base import Stage
-    from bwpipe.provenance import Provenance
+    from bwpipe.core.provenance import Provenance
+    from bwpipe.core.stage import Stage
 
 T = TypeVar("T", bound=str | int | float | bool)
 

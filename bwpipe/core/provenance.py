@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bwpipe.base import Stage
-    from bwpipe.config import Graph
+    from bwpipe.core.stage import Stage
+    from bwpipe.graph.graph import Graph
 
 KEPT = "colour kept"
 """The note on a frame whose own colour is kept, so that nobody says that it was added."""

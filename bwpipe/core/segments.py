@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from bwpipe.draft import WORK_FOLDER
-from bwpipe.frame import Unit
+from bwpipe.core.atomic_file import WORK_FOLDER
+from bwpipe.core.frame import Unit
 
 FRAGMENTS = "fragments"
 """The folder, in the output folder's `.bwpipe/`, of finished segments of films that are not finished."""

@@ -2,19 +2,45 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bwpipe.draft import Draft
-from bwpipe.execution import Run
-from bwpipe.frame import Broken, Unit
-from bwpipe.ports import Needs, Ports, item_of
-from bwpipe.registry import Registry
-from bwpipe.scans import Scans
-from bwpipe.segments import fragment_path
-from bwpipe.stamp import Stamp
+from bwpipe.core.atomic_file import Draft
+from bwpipe.core.context import Run
+from bwpipe.core.fingerprint import Stamp
+from bwpipe.core.frame import Broken, End, Unit
+from bwpipe.core.registry import Registry
+from bwpipe.core.segments import fragment_path
+from bwpipe.engine.scan_cache import Scans
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The types of the items that a stage takes and gives; None for none."""
+
+    takes: type | None
+    gives: type | None
+
+
+class Needs(NamedTuple):
+    """What a stage counts on, in the words of `Stage.provides`: of stages above it, and below it on every way to a sink."""
+
+    above: frozenset[str] = frozenset()
+    below: frozenset[str] = frozenset()
+
+
+def item_of(hint: Any) -> type | None:
+    """The item in a hint: `list[Frame]`, `Iterator[Frame | End]` and `Frame` are all Frame; `None` is none."""
+    if isinstance(hint, type) and not get_args(hint):
+        return None if hint is type(None) else hint
+    inner = [item for arg in get_args(hint) if (item := item_of(arg)) not in (None, End)]
+    if len(inner) != 1:
+        raise TypeError(f"{get_origin(hint) or hint}: a port takes or gives one type of item")
+    return inner[0]
+
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Stage")

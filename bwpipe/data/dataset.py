@@ -1,7 +1,7 @@
 """Pictures in grey and in colour, and datasets of them, in memory or in files that are mapped into it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bwpipe.frame import Unit
+from bwpipe.core.frame import Unit
 
 GREY, COLOUR = "grey.npy", "colour.npy"
 """The files of a dataset's folder; numpy reads them."""
@@ -153,3 +153,21 @@ class Dataset:
 def map_array(path: Path) -> NDArray[Any]:
     """The array in an .npy file, mapped into memory, read-only. Raises OSError, ValueError."""
     return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def set_aside(names: Iterable[str], share: float, seed: int) -> set[str]:
+    """Choose about this share, in 0..1, of some names.
+
+    A hash of the name and the seed decides on each by itself, so that a name more or less moves no other one. Of two names or
+    more at least one is chosen and one is not.
+    """
+    chances = {name: _chance(name, seed) for name in names}
+    ranked = sorted(chances, key=chances.__getitem__)
+    count = sum(chance < share for chance in chances.values())
+    return set(ranked[: min(max(count, 1), len(ranked) - 1)])
+
+
+def _chance(name: str, seed: int) -> float:
+    """A number in 0..1 that follows from the name and the seed and otherwise looks like chance."""
+    digest = blake2b(f"{seed}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

@@ -6,12 +6,12 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from bwpipe.core.frame import Frame, Media, Unit
+from bwpipe.core.inputs import find_files, leads_outside
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.frame import Frame, Media, Unit
-from bwpipe.inputs import find_files, leads_outside
-from bwpipe.picture import HEAD, sniff
-from bwpipe.picture.open import open_picture
-from bwpipe.picture.read import read_picture
+from bwpipe.image.file import HEAD, sniff
+from bwpipe.image.open import open_picture
+from bwpipe.image.read import read_picture
 
 _STRAY = 0.02
 """How far the shapes of two copies of one picture may differ, as a share, beside the pixel that rounding takes."""

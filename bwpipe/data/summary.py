@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from bwpipe.dataset import Dataset
-from bwpipe.dataset.cache import STORY
+from bwpipe.data.cache import STORY
+from bwpipe.data.dataset import Dataset
 
 _FOLDERS = 12
 """So many folders are listed; the smaller ones are counted."""

@@ -5,13 +5,13 @@ from itertools import chain, groupby
 from time import perf_counter
 from typing import Any
 
-from bwpipe.base import BatchMap, Gather, Map, Source, Stage, UnitMap
-from bwpipe.batches import in_batches
+from bwpipe.core.context import FATAL, Run
+from bwpipe.core.frame import End, Unit
+from bwpipe.core.parallel import ordered
+from bwpipe.core.stage import BatchMap, Gather, Map, Source, Stage, UnitMap
+from bwpipe.engine.batching import in_batches
+from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError
-from bwpipe.execution import FATAL, Run
-from bwpipe.frame import End, Unit
-from bwpipe.meter import Meter
-from bwpipe.workers import ordered
 
 
 def drive(stage: Stage, items: Iterator[Any], run: Run, meter: Meter) -> Iterator[Any]:

@@ -3,19 +3,19 @@
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from bwpipe.database import explained, read_only
-from bwpipe.draft import WORK_FOLDER, Draft, clear
-from bwpipe.errors import MediaError, UsageError
-from bwpipe.frame import Unit
-from bwpipe.segments import FRAGMENTS
-from bwpipe.stamp import Stamp, digest, stamp
+from bwpipe.core.atomic_file import WORK_FOLDER, Draft, clear
+from bwpipe.core.fingerprint import Stamp, digest, stamp
+from bwpipe.core.frame import Unit
+from bwpipe.core.segments import FRAGMENTS
+from bwpipe.errors import MediaError, RunAborted, UsageError
 
 _VERSION = 1
 _TABLES = f"""
@@ -227,3 +227,37 @@ class Ledger:
 
     def _key(self, unit: Unit, target: Path) -> tuple[bytes, int]:
         return os.fsencode(target.relative_to(self.folder)), unit.part
+
+
+@contextmanager
+def open_ledgers(folders: Iterable[Path], *, lock: bool) -> Iterator[dict[Path, Ledger]]:
+    """The ledgers of some output folders, closed at the end. Raises UsageError.
+
+    Args:
+        folders: The output folders.
+        lock: Keep other runs out of those in which there was a run before.
+    """
+    with ExitStack() as stack:
+        ledgers = {}
+        for folder in dict.fromkeys(folders):
+            ledgers[folder] = Ledger(folder)
+            stack.callback(ledgers[folder].close)
+            if lock and ledgers[folder].exists:
+                ledgers[folder].open()
+        yield ledgers
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """The file, which exists, to look things up in. Raises sqlite3.Error."""
+    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say what the database at a path raises inside in our words: UsageError, RunAborted."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+            raise UsageError(f"{path}: {error}; remove it to start over") from error
+        raise RunAborted(f"{path}: {error}; make room or choose another folder, and run again") from error

@@ -9,14 +9,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from bwpipe.base import Sink, Source, UnitMap
-from bwpipe.config import Graph, Node
+from bwpipe.core.fingerprint import Stamp, stamp
+from bwpipe.core.frame import Broken, Unit
+from bwpipe.core.segments import Assembly, cut, span
+from bwpipe.core.stage import Sink, Source, UnitMap
+from bwpipe.engine.ledger import Ledger
+from bwpipe.engine.scan_cache import Scans
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.frame import Broken, Unit
-from bwpipe.ledger import Ledger
-from bwpipe.scans import Scans
-from bwpipe.segments import Assembly, cut, span
-from bwpipe.stamp import Stamp, stamp
+from bwpipe.graph.graph import Graph, Node
 
 
 @dataclass(slots=True)

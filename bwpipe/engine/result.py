@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bwpipe.meter import Meter
-from bwpipe.report import printable, table
+from bwpipe.core.console import printable, table
+from bwpipe.engine.timing import Meter
 
 SHOWN = 10
 """Of how many films the closing lines tell the shots."""

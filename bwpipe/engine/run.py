@@ -7,22 +7,21 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
-from bwpipe.base import Gather, Sink
-from bwpipe.config import Graph, Node, read_graph
-from bwpipe.draft import WORK_FOLDER, Draft
+from bwpipe.core.atomic_file import WORK_FOLDER, Draft
+from bwpipe.core.console import Journal, Progress
+from bwpipe.core.context import Run, sentence
+from bwpipe.core.frame import Unit
+from bwpipe.core.provenance import made_by
+from bwpipe.core.segments import waiting
+from bwpipe.core.stage import Gather, Sink
+from bwpipe.engine.ledger import Ledger, open_ledgers
+from bwpipe.engine.planner import Plan, make_plan, recipes, total_frames
+from bwpipe.engine.result import Outcome
+from bwpipe.engine.scheduler import idle, run_stages
+from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, MediaError, RunAborted
-from bwpipe.execution import Run, sentence
-from bwpipe.frame import Unit
-from bwpipe.ledger import Ledger
-from bwpipe.ledgers import open_ledgers
-from bwpipe.meter import Meter
-from bwpipe.outcome import Outcome
-from bwpipe.plan import Plan, make_plan, recipes, total_frames
-from bwpipe.provenance import made_by
-from bwpipe.report import Journal, Progress
-from bwpipe.runner import idle, run_stages
-from bwpipe.segments import waiting
-from bwpipe.shotlist import ShotList
+from bwpipe.graph.graph import Graph, Node, read_graph
+from bwpipe.motion.shot_report import ShotList
 
 __all__ = ["Outcome", "run", "run_graph"]
 

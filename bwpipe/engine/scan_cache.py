@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
-from bwpipe.database import explained, read_only
-from bwpipe.ledger import Ledger
-from bwpipe.stamp import Stamp, stamp
+from bwpipe.core.fingerprint import Stamp, stamp
+from bwpipe.engine.ledger import Ledger, explained, read_only
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS scans (path BLOB, what TEXT, size INTEGER, mtime_ns INTEGER, found BLOB, PRIMARY KEY (path, what))

@@ -5,17 +5,17 @@ from threading import Thread
 from time import sleep
 from typing import Any
 
-from bwpipe.base import Gather, Sink, Source
-from bwpipe.channel import Channel, ChannelAborted
-from bwpipe.config import Graph, Node
-from bwpipe.draft import Draft
-from bwpipe.drive import drive, drive_source
+from bwpipe.core.atomic_file import Draft
+from bwpipe.core.context import Run, sentence
+from bwpipe.core.frame import End, Unit
+from bwpipe.core.stage import Gather, Sink, Source
+from bwpipe.engine.channel import Channel, ChannelAborted
+from bwpipe.engine.executors import drive, drive_source
+from bwpipe.engine.planner import Plan
+from bwpipe.engine.sink_executor import drive_sink
+from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, RunAborted
-from bwpipe.execution import Run, sentence
-from bwpipe.frame import End, Unit
-from bwpipe.meter import Meter
-from bwpipe.plan import Plan
-from bwpipe.writing import drive_sink
+from bwpipe.graph.graph import Graph, Node
 
 TICK = 0.1
 """Seconds between two looks at whether the stages have ended."""

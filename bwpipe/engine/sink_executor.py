@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from bwpipe.base import Sink
-from bwpipe.draft import Draft
-from bwpipe.drive import blame, by_unit
+from bwpipe.core.atomic_file import Draft
+from bwpipe.core.context import Run
+from bwpipe.core.frame import End, Unit
+from bwpipe.core.parallel import ordered
+from bwpipe.core.segments import Assembly
+from bwpipe.core.stage import Sink
+from bwpipe.engine.executors import blame, by_unit
+from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, RunAborted
-from bwpipe.execution import Run
-from bwpipe.frame import End, Unit
-from bwpipe.meter import Meter
-from bwpipe.segments import Assembly
-from bwpipe.shotlist import ShotList
-from bwpipe.workers import ordered
+from bwpipe.motion.shot_report import ShotList
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EROFS: "the disk is read-only"}
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.scoring.figures import chroma_of, figures
-from bwpipe.scoring.frechet import Features
-from bwpipe.scoring.guesses import Painted
-from bwpipe.scoring.hues import hues
-from bwpipe.scoring.truths import Truth
+from bwpipe.evaluation.predictions import Painted
+from bwpipe.evaluation.references import Truth
+from bwpipe.metrics.correlation import Correlation
+from bwpipe.metrics.descriptions import FIGURES
+from bwpipe.metrics.frechet import LEAST, Features, frechet
+from bwpipe.metrics.image_metrics import NAMES, chroma_of, figures, hues
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,3 +57,80 @@ def mark(truth: Truth, painted: Painted, eyes: Callable[[list[NDArray[np.uint8]]
 
 def _length(chroma: NDArray[np.float32]) -> float:
     return float(np.hypot(*chroma).mean(dtype=np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How some pictures did.
+
+    Attributes:
+        pictures: How many.
+        figures: Those of the guesses, by `FIGURES`.
+        grey: Those of the pictures without colour.
+        hues: The share of each hue of all colour, by the hue's name: {"guess": ..., "truth": ...}.
+    """
+
+    pictures: int
+    figures: dict[str, float]
+    grey: dict[str, float]
+    hues: dict[str, dict[str, float]]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"pictures": self.pictures, "figures": self.figures, "grey": self.grey, "hues": self.hues}
+
+
+class Tally:
+    """The pictures of one folder, or all of them."""
+
+    def __init__(self) -> None:
+        self._guess: list[dict[str, float]] = []
+        self._grey: list[dict[str, float]] = []
+        self._correlation = Correlation()
+        self._strength = np.zeros(2)
+        self._hues = np.zeros((2, len(NAMES)))
+        self._features: list[Features] = []
+
+    @property
+    def pictures(self) -> int:
+        """How many were added."""
+        return len(self._guess)
+
+    def add(self, marks: Marks) -> None:
+        """Add a picture."""
+        self._guess.append(marks.guess)
+        self._grey.append(marks.grey)
+        self._correlation.add(*marks.chroma)
+        self._strength += marks.strength
+        self._hues += marks.hues
+        if marks.features is not None:
+            self._features.append(marks.features)
+
+    def standing(self) -> Standing:
+        """What came of at least one picture."""
+        guess, grey = _means(self._guess), _means(self._grey)
+        guessed, true = self._strength
+        guess |= {"chroma_ratio": float(guessed / true) if true else 0.0, "chroma_correlation": self._correlation.value}
+        grey |= {"chroma_ratio": 0.0, "chroma_correlation": 0.0}
+        if len(self._features) >= LEAST:
+            of_guess, of_truth, of_grey = np.stack(self._features, axis=1)
+            guess["frechet"], grey["frechet"] = frechet(of_guess, of_truth), frechet(of_grey, of_truth)
+        shares = self._hues / np.maximum(self._hues.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        return Standing(
+            pictures=self.pictures,
+            figures=_in_order(guess),
+            grey=_in_order(grey),
+            hues={
+                name: {"guess": float(guess_share), "truth": float(true_share)}
+                for name, guess_share, true_share in zip(NAMES, *shares, strict=True)
+            },
+        )
+
+
+def _means(pictures: list[dict[str, float]]) -> dict[str, float]:
+    means = {name: float(np.mean([figures[name] for figures in pictures])) for name in pictures[0]}
+    return means | {"colourfulness_difference": means["colourfulness"] - means["colourfulness_truth"]}
+
+
+def _in_order(figures: dict[str, float]) -> dict[str, float]:
+    return {name: figures[name] for name in FIGURES if name in figures}

@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bwpipe.core.console import printable
+from bwpipe.core.context import Run
 from bwpipe.errors import MediaError
-from bwpipe.execution import Run
-from bwpipe.report import printable
-from bwpipe.scoring.guesses import Guesses
-from bwpipe.scoring.score import Scores
-from bwpipe.scoring.table import FILM_ROW, HEADS, film_rows, meanings, shown
-from bwpipe.scoring.tally import Standing
-from bwpipe.scoring.truths import Truths
-from bwpipe.shrink import averaged, sides
+from bwpipe.evaluation.aggregate import Standing
+from bwpipe.evaluation.predictions import Guesses
+from bwpipe.evaluation.references import Truths
+from bwpipe.evaluation.score import Scores
+from bwpipe.evaluation.text_report import FILM_ROW, HEADS, film_rows, meanings, shown
+from bwpipe.pixels.resize import averaged, sides
 
 EACH = 4
 """How many of the best, the median and the worst are shown."""

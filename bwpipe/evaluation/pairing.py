@@ -5,16 +5,15 @@ from typing import NamedTuple
 
 import torch
 
+from bwpipe.core.context import Run
+from bwpipe.core.fingerprint import digest
+from bwpipe.core.frame import Unit
+from bwpipe.core.registry import UnknownNameError
 from bwpipe.errors import UsageError
-from bwpipe.execution import Run
-from bwpipe.frame import Unit
-from bwpipe.network import Quality, load, locate
-from bwpipe.registry import UnknownNameError
-from bwpipe.scoring.files import Files, Sizing
-from bwpipe.scoring.films import FilmFiles, FilmGuesses, NetworkFilms
-from bwpipe.scoring.guesses import FileGuesses, Guesses, NetworkGuesses, partners
-from bwpipe.scoring.truths import Photographs
-from bwpipe.stamp import digest
+from bwpipe.evaluation.predictions import FileGuesses, Guesses, NetworkGuesses, partners
+from bwpipe.evaluation.references import Files, Photographs, Sizing
+from bwpipe.evaluation.video_scores import FilmFiles, FilmGuesses, NetworkFilms
+from bwpipe.nn.network import Quality, load, locate
 
 
 class Opponents(NamedTuple):

@@ -8,15 +8,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.color import to_rgb
-from bwpipe.enlarge import enlarge
+from bwpipe.core.frame import Chroma
 from bwpipe.errors import MediaError
-from bwpipe.frame import Chroma
-from bwpipe.guessing import guess, kept
-from bwpipe.network import Guess, Network, Quality, check_quality
-from bwpipe.scoring.files import Files, Sizing, rgb_of
-from bwpipe.scoring.truths import Truth
-from bwpipe.view import squash
+from bwpipe.evaluation.references import Files, Sizing, Truth, rgb_of
+from bwpipe.nn.inference import guess, kept
+from bwpipe.nn.network import Guess, Network, Quality, check_quality
+from bwpipe.pixels.chroma_upsampling import enlarge
+from bwpipe.pixels.resize import squash
+from bwpipe.pixels.ycbcr import to_rgb
 
 
 @dataclass(frozen=True, slots=True, eq=False)

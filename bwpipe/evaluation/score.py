@@ -8,16 +8,15 @@ from typing import Any
 import torch
 
 from bwpipe import __version__
+from bwpipe.core.context import Run
+from bwpipe.core.parallel import ordered
 from bwpipe.errors import MediaError, RunAborted, UsageError
-from bwpipe.execution import Run
-from bwpipe.scoring.films import FilmScore
-from bwpipe.scoring.frechet import LEAST, PACKAGE, SIDE, Eyes, has_weights
-from bwpipe.scoring.guesses import Guesses
-from bwpipe.scoring.marks import Marks, mark
-from bwpipe.scoring.names import FIGURES, FILM_FIGURES
-from bwpipe.scoring.tally import Standing, Tally
-from bwpipe.scoring.truths import Truths
-from bwpipe.workers import ordered
+from bwpipe.evaluation.aggregate import Marks, Standing, Tally, mark
+from bwpipe.evaluation.predictions import Guesses
+from bwpipe.evaluation.references import Truths
+from bwpipe.evaluation.video_scores import FilmScore
+from bwpipe.metrics.descriptions import FIGURES, FILM_FIGURES
+from bwpipe.metrics.frechet import LEAST, PACKAGE, SIDE, Eyes, has_weights
 
 
 @dataclass(frozen=True, slots=True)

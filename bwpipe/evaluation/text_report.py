@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bwpipe.scoring.names import FIGURES, FILM_FIGURES
-from bwpipe.scoring.score import Scores
-from bwpipe.scoring.tally import Standing
+from bwpipe.evaluation.aggregate import Standing
+from bwpipe.evaluation.score import Scores
+from bwpipe.metrics.descriptions import FIGURES, FILM_FIGURES
 
 HEADS = {
     "rgb_mse": ("MSE", ".5f"),

@@ -9,21 +9,20 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.base import UnitMap, stages
-from bwpipe.color import from_codes, from_rgb
+from bwpipe.core.context import Run
+from bwpipe.core.frame import Chroma, Frame, Unit
+from bwpipe.core.stage import UnitMap, stages
 from bwpipe.errors import MediaError
-from bwpipe.execution import Run
-from bwpipe.film import Film
-from bwpipe.film.pixels import layout, luma_plane, plane
-from bwpipe.film.read import frames_from
-from bwpipe.frame import Chroma, Frame, Unit
-from bwpipe.motion import Motion
-from bwpipe.orientation import upright
-from bwpipe.scoring.guesses import NetworkGuesses
-from bwpipe.scoring.steadiness import SHORT, Steadiness, way
-from bwpipe.shrink import averaged, sides
-from bwpipe.tones import full_range
-from bwpipe.view import squash
+from bwpipe.evaluation.predictions import NetworkGuesses
+from bwpipe.metrics.temporal import SHORT, Steadiness, way
+from bwpipe.motion.optical_flow import Motion
+from bwpipe.pixels.levels import full_range
+from bwpipe.pixels.orientation import upright
+from bwpipe.pixels.resize import averaged, sides, squash
+from bwpipe.pixels.ycbcr import from_codes, from_rgb
+from bwpipe.video.decoder import frames_from
+from bwpipe.video.file import Film
+from bwpipe.video.pixel_formats import layout, luma_plane, plane
 
 GREY = 0.5
 """Code values: a film whose chroma is shorter than that on average counts as black and white."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from bwpipe.config.yamlmarks import MAX_BYTES, ConfigError, Loc, Mark, Marked, parse
+from bwpipe.graph.yaml_loader import MAX_BYTES, ConfigError, Loc, Mark, Marked, parse
 
 MOST = 20
 """So many complaints are shown at once."""

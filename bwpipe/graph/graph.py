@@ -9,15 +9,15 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from bwpipe import plugins
-from bwpipe.base import Count, Stage, stages
-from bwpipe.config.changes import apply_changes
-from bwpipe.config.document import Document
-from bwpipe.config.options import build
-from bwpipe.config.placing import Place, check_places, upstream
-from bwpipe.config.yamlmarks import Loc
+from bwpipe.core import plugins
+from bwpipe.core.options import build
+from bwpipe.core.registry import UnknownNameError
+from bwpipe.core.stage import Count, Stage, stages
 from bwpipe.errors import UsageError
-from bwpipe.registry import UnknownNameError
+from bwpipe.graph.document import Document
+from bwpipe.graph.overrides import apply_changes
+from bwpipe.graph.topology import Place, check_places, upstream
+from bwpipe.graph.yaml_loader import Loc
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from bwpipe import plugins
-from bwpipe.base import Source, stages
-from bwpipe.config import Entry, Settings
+from bwpipe.core import plugins
+from bwpipe.core.stage import Source, stages
+from bwpipe.graph.graph import Entry, Settings
 
 _REF = "#/$defs/{model}"
 

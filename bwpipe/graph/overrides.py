@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from bwpipe.config.document import Document
-from bwpipe.config.yamlmarks import Loc, parse
-from bwpipe.registry import hint
+from bwpipe.core.registry import hint
+from bwpipe.graph.document import Document
+from bwpipe.graph.yaml_loader import Loc, parse
 
 _FORM = "write STAGE.OPTION=VALUE, such as colorize.batch=4"
 

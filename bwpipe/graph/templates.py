@@ -10,7 +10,7 @@ NAMES = ("pipeline.yaml", "train.yaml")
 
 def template(name: str) -> Path:
     """The file of that name that was installed along with the package."""
-    return Path(str(files("bwpipe"))) / "templates" / name
+    return Path(str(files("bwpipe.graph"))) / "templates" / name
 
 
 def write_templates(folder: Path) -> list[Path]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bwpipe.base import BatchMap, Map, Source, Stage, UnitMap, stages
-from bwpipe.config.document import Document
-from bwpipe.registry import hint
+from bwpipe.core.registry import hint
+from bwpipe.core.stage import BatchMap, Map, Source, Stage, UnitMap, stages
+from bwpipe.graph.document import Document
 
 
 @dataclass(frozen=True, slots=True, eq=False)

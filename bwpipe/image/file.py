@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from PIL import Image, UnidentifiedImageError
 
+from bwpipe.core.frame import Media
 from bwpipe.errors import BwpipeError, MediaError
-from bwpipe.frame import Media
 
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` takes its place, asked before Pillow allocates anything
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # on damaged EXIF, which is carried as it is

@@ -5,7 +5,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from bwpipe.errors import MediaError
-from bwpipe.picture import HEAD, Header, Picture, PictureFormat, bmp, decoding, format_of, gif, jp2, jpeg, png, pnm, tiff, webp
+from bwpipe.image.file import HEAD, Header, Picture, PictureFormat, decoding, format_of
+from bwpipe.image.formats import jpeg, minor, png, pnm, tiff, webp
 
 _READABLE = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "I;16", "LA;16", "RGB;16", "RGBA;16"}
 _HEADERS: dict[PictureFormat, Callable[[BinaryIO], Header]] = {
@@ -13,10 +14,10 @@ _HEADERS: dict[PictureFormat, Callable[[BinaryIO], Header]] = {
     "PNG": png.header,
     "TIFF": tiff.header,
     "WEBP": webp.header,
-    "GIF": gif.header,
-    "BMP": bmp.header,
+    "GIF": minor.gif_header,
+    "BMP": minor.bmp_header,
     "PPM": pnm.header,
-    "JPEG2000": jp2.header,
+    "JPEG2000": minor.jp2_header,
 }
 
 

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from io import BytesIO
 
+from bwpipe.core.provenance import Provenance, appended, split
 from bwpipe.errors import MediaError
-from bwpipe.picture import Chunk, Metadata, jpeg
-from bwpipe.picture.tags import HISTORY, Directory, Tag, directories, exif_bytes, with_tags
-from bwpipe.provenance import Provenance, appended, split
+from bwpipe.image.file import Chunk, Metadata
+from bwpipe.image.formats import jpeg
+from bwpipe.image.tiff_ifd import HISTORY, Directory, Tag, directories, exif_bytes, with_tags
 
 _PNG_TEXT = b"tEXt"
 _PNG_KEYWORD = b"bwpipe\0"

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from bwpipe.color import from_codes, from_rgb
+from bwpipe.core.frame import Chroma, Frame, Luma, Unit
 from bwpipe.errors import MediaError
-from bwpipe.frame import Chroma, Frame, Luma, Unit
-from bwpipe.picture import HEAD, Metadata, Picture, PictureFormat, bmp, decoding, deep, format_of, jpeg, png, pnm, tiff, webp
-from bwpipe.picture.open import read_header
+from bwpipe.image.file import HEAD, Metadata, Picture, PictureFormat, decoding, format_of
+from bwpipe.image.formats import jpeg, minor, png, pnm, sixteen_bit, tiff, webp
+from bwpipe.image.open import read_header
+from bwpipe.pixels.ycbcr import from_codes, from_rgb
 
 _ROUNDING = 1.01 / 255
 """Chroma up to this is what a JPEG encoder makes of grey."""
@@ -22,7 +23,7 @@ _METADATA: dict[PictureFormat, Callable[[bytes], Metadata]] = {
     "PNG": png.metadata,
     "TIFF": tiff.metadata,
     "WEBP": webp.metadata,
-    "BMP": bmp.metadata,
+    "BMP": minor.bmp_metadata,
 }
 
 
@@ -83,7 +84,7 @@ def _planes(media: Picture, data: bytes) -> Planes:
         if media.depth == 16:
             return _of_samples(tiff.deep_samples(data))
     if media.depth == 16:
-        return _of_samples(deep.decode(data))
+        return _of_samples(sixteen_bit.decode(data))
     with Image.open(BytesIO(data), formats=[media.format]) as image:
         image.load()
         return _of_image(image)

@@ -8,13 +8,14 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.color import AnyChroma, to_rgb
+from bwpipe.core.frame import Frame, Luma
 from bwpipe.errors import MediaError
-from bwpipe.frame import Frame, Luma
-from bwpipe.orientation import upright
-from bwpipe.picture import Metadata, Picture, bmp, decoding, jpeg, png, pnm, tiff, webp
-from bwpipe.picture.history import with_history
-from bwpipe.picture.read import read_metadata
+from bwpipe.image.file import Metadata, Picture, decoding
+from bwpipe.image.formats import jpeg, minor, png, pnm, tiff, webp
+from bwpipe.image.provenance_tag import with_history
+from bwpipe.image.read import read_metadata
+from bwpipe.pixels.orientation import upright
+from bwpipe.pixels.ycbcr import AnyChroma, to_rgb
 
 TargetFormat: TypeAlias = Literal["jpeg", "png", "tiff", "webp", "ppm", "bmp"]
 """The formats that are written."""
@@ -170,7 +171,7 @@ def _lossless(samples: NDArray[Any], media: Picture, target: TargetFormat, metad
         case "webp":
             return webp.encode(samples, metadata)
         case "bmp":
-            return bmp.encode(samples, metadata)
+            return minor.encode_bmp(samples, metadata)
         case "ppm":
             return pnm.encode(samples)
         case _:

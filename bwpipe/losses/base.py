@@ -9,10 +9,12 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, pad
 
-from bwpipe.dataset import Dataset
-from bwpipe.network import Guess, Network
-from bwpipe.registry import Registry
+from bwpipe.core.registry import Registry
+from bwpipe.data.dataset import Dataset
+from bwpipe.nn.network import Guess, Network
+from bwpipe.nn.ycbcr import split
 
 L = TypeVar("L", bound="type[Loss]")
 
@@ -118,3 +120,18 @@ def loss(name: str) -> Callable[[L], L]:
         return cls
 
     return add
+
+
+def moved(pictures: Tensor, shift: tuple[int, int]) -> Tensor:
+    """Pictures (B, C, H, W) moved by (rows, columns) down and right; their edges are repeated where nothing is known."""
+    if shift == (0, 0):
+        return pictures
+    (down, right), (height, width) = shift, pictures.shape[2:]
+    wide = pad(pictures, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)), mode="replicate")
+    return wide[..., max(-down, 0) : max(-down, 0) + height, max(-right, 0) : max(-right, 0) + width]
+
+
+def true_chroma(shown: Shown, look: Look, like: Tensor) -> Tensor:
+    """The chroma (B, 2, h, w) that a look should show, on the grid of `like` (B, C, h, w): the mean over each cell's area."""
+    height, width = like.shape[2:]
+    return adaptive_avg_pool2d(split(moved(shown.rgb, look.shift))[1], (height, width))

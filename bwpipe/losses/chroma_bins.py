@@ -8,12 +8,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from bwpipe.bins import Shares, SoftEncoding
-from bwpipe.chroma import split
-from bwpipe.dataset import Dataset
-from bwpipe.losses import Look, LookLoss, LossOptions, Shown, loss
-from bwpipe.losses.truth import true_chroma
-from bwpipe.network import Network
+from bwpipe.data.dataset import Dataset
+from bwpipe.losses.base import Look, LookLoss, LossOptions, Shown, loss, true_chroma
+from bwpipe.nn.chroma_bins import Shares, SoftEncoding
+from bwpipe.nn.network import Network
+from bwpipe.nn.ycbcr import split
 
 _SAMPLE = 400
 """How many pictures the shares of the bins are measured on."""

@@ -6,23 +6,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from bwpipe.config.options import build
-from bwpipe.dataset import Dataset
+from bwpipe.core.options import build
+from bwpipe.core.registry import UnknownNameError
+from bwpipe.data.dataset import Dataset
 from bwpipe.errors import UsageError
-from bwpipe.losses import (  # noqa: F401 (a loss is registered when its module is imported)
-    Loss,
-    LossOptions,
-    Shown,
-    chroma_bins,
-    colourfulness,
-    features,
-    flicker,
-    losses,
-    plain,
-    speckle,
-)
-from bwpipe.network import Network
-from bwpipe.registry import UnknownNameError
+from bwpipe.losses.base import Loss, LossOptions, Shown, losses
+from bwpipe.nn.network import Network
 
 Named: TypeAlias = Mapping[str, float | Mapping[str, Any]]
 """Losses by name, each with its weight, or with `weight` and options of its own."""

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from bwpipe.chroma import split
-from bwpipe.dataset import Dataset
+from bwpipe.data.dataset import Dataset
 from bwpipe.errors import RunAborted
-from bwpipe.losses import Look, Loss, LossOptions, Shown, loss
-from bwpipe.network import Network
+from bwpipe.losses.base import Look, Loss, LossOptions, Shown, loss
+from bwpipe.nn.network import Network
+from bwpipe.nn.ycbcr import split
 
 _LEAST = 0.02
 """The mean chroma below which a picture counts as if it had so much: in nearly grey ones any difference would be large."""

@@ -7,12 +7,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bwpipe.chroma import join, split
-from bwpipe.dataset import Dataset
-from bwpipe.encoder import STAGES, Encoder, imagenet_weights
-from bwpipe.losses import Look, LookLoss, LossOptions, Shown, loss
-from bwpipe.losses.truth import moved
-from bwpipe.network import Network
+from bwpipe.data.dataset import Dataset
+from bwpipe.losses.base import Look, LookLoss, LossOptions, Shown, loss, moved
+from bwpipe.nn.efficientnet import STAGES, Encoder, imagenet_weights
+from bwpipe.nn.network import Network
+from bwpipe.nn.ycbcr import join, split
 
 Stage = Annotated[int, Field(ge=0, lt=STAGES)]
 

@@ -2,11 +2,13 @@
 
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.nn.functional import l1_loss, mse_loss
 
-from bwpipe.losses import Look, LookLoss, Shown, loss
-from bwpipe.losses.truth import moved, true_chroma
+from bwpipe.losses.base import Look, LookLoss, Shown, loss, moved, true_chroma
+from bwpipe.nn.ycbcr import offsets
 
 
 @loss("rgb_mse")
@@ -27,3 +29,47 @@ class ChromaL1(LookLoss):
     def compare(self, shown: Shown, look: Look) -> Tensor:
         """Compare the chroma with the truth's."""
         return l1_loss(look.guess.chroma, true_chroma(shown, look, like=look.guess.chroma))
+
+
+@loss("speckle")
+class Speckle(LookLoss):
+    """By how much the chroma of neighbouring cells differs more than it does in the truth, in the mean.
+
+    Other colours than the truth's are not its concern, only edges between colours where the truth has none or weaker ones. As
+    it asks for no less than the truth has, it does not pull to flat colours as a plain penalty on differences would.
+    """
+
+    def compare(self, shown: Shown, look: Look) -> Tensor:
+        """Compare the differences between neighbours, above and beside each other, with the truth's."""
+        guessed = look.guess.chroma
+        pairs = zip(_edges(guessed), _edges(true_chroma(shown, look, like=guessed)), strict=True)
+        return torch.stack([(edge - true).relu().mean() for edge, true in pairs]).mean()
+
+
+def _edges(chroma: Tensor) -> tuple[Tensor, Tensor]:
+    return vector_norm(chroma.diff(dim=2), dim=1), vector_norm(chroma.diff(dim=3), dim=1)
+
+
+@loss("colourfulness")
+class Colourfulness(LookLoss):
+    """The squared difference of the guess's colourfulness from the truth's, where 1 is 100 of Hasler and Suesstrunk (2003).
+
+    What is unsure is pale, so that other losses leave pictures paler the harder their colours are to tell, such as those of
+    clothes; this one asks each for as much colour as pictures like it have in the mean, wherever that is. It counts chroma
+    only, on the guess's grid: what leaves the gamut is not cut off.
+    """
+
+    def compare(self, shown: Shown, look: Look) -> Tensor:
+        """Compare the colourfulness of each picture."""
+        guessed = look.guess.chroma
+        return (_colourfulness(guessed) - _colourfulness(true_chroma(shown, look, like=guessed))).square().mean()
+
+
+def _colourfulness(chroma: Tensor) -> Tensor:
+    """M^(3) of each of (B, 2, h, w), in hundreds: (B,). As `bwpipe.scoring.colourfulness`; the gradient at grey is 0."""
+    red, green, blue = offsets(chroma).flatten(2).unbind(dim=1)
+    opponents = torch.stack([red - green, (red + green) / 2 - blue], dim=1)
+    mean = opponents.mean(dim=2, keepdim=True)
+    deviation = vector_norm(opponents - mean, dim=(1, 2)) / opponents.shape[2] ** 0.5
+    figure: Tensor = 2.55 * (deviation + 0.3 * vector_norm(mean[..., 0], dim=1))
+    return figure

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.view import squash
+from bwpipe.pixels.resize import squash
 
 SIDE = 64
 """Height and width of the grid that each picture is averaged to, so that each counts the same."""

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bwpipe.encoder import Encoder
-from bwpipe.view import squash
+from bwpipe.nn.efficientnet import Encoder
+from bwpipe.pixels.resize import squash
 
 WIDTH = 1280
 """How many features a picture has."""

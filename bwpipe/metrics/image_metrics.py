@@ -5,10 +5,9 @@ from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
-from bwpipe.color import from_rgb
 from bwpipe.errors import MediaError
-from bwpipe.scoring.colourfulness import colourfulness
-from bwpipe.scoring.names import MOST_PSNR
+from bwpipe.metrics.descriptions import MOST_PSNR
+from bwpipe.pixels.ycbcr import from_rgb
 
 RGB = NDArray[np.uint8]
 
@@ -56,3 +55,57 @@ def _ciede2000(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
         away = deltaE_ciede2000(rgb2lab(guess[band]), rgb2lab(truth[band]))  # type: ignore[no-untyped-call]
         total += float(away.sum(dtype=np.float64))
     return total / truth[..., 0].size
+
+
+def colourfulness(rgb: NDArray[np.uint8]) -> float:
+    """How colourful a picture (H, W, 3) uint8 looks: 0 is grey, 15 slightly, 33 moderately, 82 highly, 109 extremely colourful.
+
+    It is M^(3) of Hasler and Suesstrunk, "Measuring colourfulness in natural images" (2003): from the standard deviations and
+    the means of the differences red - green and yellow - blue, in code values.
+    """
+    red, green, blue = (rgb[..., channel].astype(np.float32) for channel in range(3))
+    red_green, yellow_blue = red - green, (red + green) / 2 - blue
+    deviation = np.hypot(red_green.std(), yellow_blue.std())
+    mean = np.hypot(red_green.mean(), yellow_blue.mean())
+    return float(deviation + 0.3 * mean)
+
+
+NAMES = {
+    "red": (2, 0, 0),
+    "orange": (2, 1, 0),
+    "yellow": (2, 2, 0),
+    "green": (0, 2, 0),
+    "cyan": (0, 2, 2),
+    "azure": (0, 1, 2),
+    "blue": (0, 0, 2),
+    "purple": (2, 0, 2),
+}
+"""Hues by the ratio of red, green and blue in the middle of each; a pixel has the one whose angle in (Cb, Cr) is nearest."""
+COLOURED = 0.02
+"""The length of (Cb, Cr), full range -0.5..0.5, from which on a pixel counts as coloured."""
+
+
+def _middles() -> NDArray[np.float32]:
+    """(Q, 2) the direction of each hue in (Cb, Cr)."""
+    row = np.array([list(NAMES.values())], np.uint8) * np.uint8(127)  # as bright as 8 bits hold
+    chroma = from_rgb(row)[1][:, 0].T.astype(np.float32)
+    return np.asarray(chroma / np.linalg.norm(chroma, axis=1, keepdims=True))
+
+
+_MIDDLES = _middles()
+
+
+def hues(chroma: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How much of each hue is in a picture.
+
+    Args:
+        chroma: (2, h, w), full range -0.5..0.5.
+
+    Returns:
+        (Q,) for each of `NAMES`, the length of chroma of its pixels, divided by the number of all pixels.
+    """
+    planes = chroma.reshape(2, -1)
+    length = np.hypot(*planes)
+    coloured = length > COLOURED
+    places = (_MIDDLES @ planes[:, coloured]).argmax(axis=0)
+    return np.asarray(np.bincount(places, length[coloured], len(NAMES)) / length.size)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.motion import Field, agree, brought
+from bwpipe.motion.optical_flow import Field, agree, brought
 
 SHORT = 256
 """Pixels of the short side of the grid on which films are compared."""

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.frame import Frame
-from bwpipe.shrink import averaged, sides
-from bwpipe.tones import full_range
+from bwpipe.core.frame import Frame
+from bwpipe.pixels.levels import full_range
+from bwpipe.pixels.resize import averaged, sides
 
 L = TypeVar("L", bound=NDArray[Any])
 Field = NDArray[np.float32]

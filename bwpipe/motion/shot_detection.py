@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.motion import Field, agree, brought
-from bwpipe.shrink import averaged
+from bwpipe.motion.optical_flow import Field, agree, brought
+from bwpipe.pixels.resize import averaged
 
 REACH = 9
 """How many frames on either side of a frame decide whether a shot begins with it."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bwpipe.frame import Frame
+from bwpipe.core.frame import Frame
 
 FLICKER = "flicker"
 """The note on a frame of what changes from the frame before it: a `Step`."""

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.frame import Frame
-from bwpipe.motion import Field, Motion, brought, places, regridded, strayed, taken
-from bwpipe.shrink import averaged, sides
+from bwpipe.core.frame import Frame
+from bwpipe.motion.optical_flow import Field, Motion, brought, places, regridded, strayed, taken
+from bwpipe.pixels.resize import averaged, sides
 
 FINEST = 96
 """Cells of the short side of the finest grid on which chroma is steadied: finer chroma is averaged onto it."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from bwpipe.chroma import offsets
+from bwpipe.nn.ycbcr import offsets
 
 STEP = 1 / 32
 """From bin to bin, where Cb and Cr reach from -0.5 to 0.5."""

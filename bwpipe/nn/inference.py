@@ -4,9 +4,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bwpipe.core.frame import Frame
 from bwpipe.errors import RunAborted
-from bwpipe.network import Guess, Network
-from bwpipe.view import squash
+from bwpipe.nn.network import Guess, Network
+from bwpipe.pixels.orientation import upright
+from bwpipe.pixels.resize import squash
+
+
+def view(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
+    """A frame's guide, or its luma where it has none, upright, brought to (height, width), in 0..1: black is 0, white is 1."""
+    media = frame.unit.media
+    plane, (black, white) = (frame.luma, media.levels) if frame.guide is None else (frame.guide, (0, 255))
+    small = squash(upright(plane, media.orientation), height, width)
+    return np.clip((small.astype(np.float32) - black) / (white - black), 0, 1)
 
 
 def guess(network: Network, luma: NDArray[np.float32], vividness: float | None = None) -> Guess:

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from bwpipe.core.registry import Registry, UnknownNameError
 from bwpipe.errors import RunAborted, UsageError
-from bwpipe.registry import Registry, UnknownNameError
 
 N = TypeVar("N", bound="type[Network]")
 Quality: TypeAlias = Literal["fast", "normal", "best"]

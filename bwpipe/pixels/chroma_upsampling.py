@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.color import AnyChroma, in_gamut
-from bwpipe.frame import Luma, Matrix
-from bwpipe.shrink import averaged
+from bwpipe.core.frame import Luma, Matrix
+from bwpipe.pixels.resize import averaged
+from bwpipe.pixels.ycbcr import AnyChroma, in_gamut
 
 _EDGE = np.float32(0.02)
 """The variance of luma, in 0..1, of an edge that chroma follows half-way. That of grain is far below: it leaves no trace."""

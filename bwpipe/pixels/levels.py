@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.frame import Luma
+from bwpipe.core.frame import Luma
 
 Tones = tuple[float, float]
 """Two luma codes, a darker and a lighter one."""

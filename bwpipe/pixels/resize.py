@@ -3,6 +3,7 @@
 from typing import Any, TypeVar, cast
 
 import cv2
+import numpy as np
 from numpy.typing import NDArray
 
 A = TypeVar("A", bound=NDArray[Any])
@@ -20,3 +21,12 @@ def sides(shape: tuple[int, ...], short: int) -> tuple[int, int]:
     """The height and width of a picture of that shape when its shorter side is brought down to `short`; never larger."""
     scale = min(1, short / min(shape))
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+T = TypeVar("T", bound=np.generic)
+
+
+def squash(plane: NDArray[T], height: int, width: int) -> NDArray[T]:
+    """Bring a plane (h, w) or (h, w, C) to (height, width): by area averaging where it gets smaller, else linearly."""
+    smaller: Any = averaged(np.ascontiguousarray(plane), (min(plane.shape[0], height), min(plane.shape[1], width)))
+    return np.asarray(cv2.resize(smaller, (width, height), interpolation=cv2.INTER_LINEAR), plane.dtype)

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.color import AnyChroma
-from bwpipe.frame import Luma
-from bwpipe.shrink import averaged, sides
+from bwpipe.core.frame import Luma
+from bwpipe.pixels.resize import averaged, sides
+from bwpipe.pixels.ycbcr import AnyChroma
 
 ColourKind: TypeAlias = Literal["grey", "toned", "colour"]
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.frame import Chroma, Luma, Matrix
+from bwpipe.core.frame import Chroma, Luma, Matrix
 
 AnyChroma = NDArray[np.float16] | NDArray[np.float32]
 

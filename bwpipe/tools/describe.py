@@ -6,14 +6,13 @@ from textwrap import wrap
 
 from pydantic import BaseModel
 
-from bwpipe.base import Sink, Stage
-from bwpipe.config import Graph
-from bwpipe.config.options import in_order, options_of
-from bwpipe.config.wording import shown
-from bwpipe.ledgers import open_ledgers
-from bwpipe.losses import Loss
-from bwpipe.network import Network
-from bwpipe.plan import Plan, make_plan
+from bwpipe.core.options import in_order, options_of, shown
+from bwpipe.core.stage import Sink, Stage
+from bwpipe.engine.ledger import open_ledgers
+from bwpipe.engine.planner import Plan, make_plan
+from bwpipe.graph.graph import Graph
+from bwpipe.losses.base import Loss
+from bwpipe.nn.network import Network
 
 _WIDTH = 100
 _LONGEST = 1000

@@ -12,20 +12,20 @@ from io import StringIO
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from bwpipe.base import Sink
-from bwpipe.config import Graph, read_graph
+from bwpipe.core.frame import Unit
+from bwpipe.core.stage import Sink
+from bwpipe.engine.ledger import open_ledgers
+from bwpipe.engine.planner import make_plan
+from bwpipe.engine.run import run_graph
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.film import Film
-from bwpipe.film.excerpt import write_excerpt
-from bwpipe.film.open import open_film
-from bwpipe.frame import Unit
-from bwpipe.ledgers import open_ledgers
-from bwpipe.plan import make_plan
-from bwpipe.session import run_graph
-from bwpipe.verify import Verdict
+from bwpipe.graph.graph import Graph, read_graph
+from bwpipe.verify.stream_hashes import Streams, read_streams
 from bwpipe.verify.streams import compare_streams
-from bwpipe.verify.times import tolerance
-from bwpipe.verify.tracks import Streams, read_streams
+from bwpipe.verify.timestamps import tolerance
+from bwpipe.verify.verdict import Verdict
+from bwpipe.video.excerpt import write_excerpt
+from bwpipe.video.file import Film
+from bwpipe.video.probe import open_film
 
 FRAMES, PICTURES = 50, 10
 """How many frames of a film, and how many pictures of all, a trial works on."""

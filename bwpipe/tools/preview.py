@@ -8,20 +8,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.base import BatchMap, Sink, Source, Stage
-from bwpipe.color import to_rgb
-from bwpipe.config import Graph
-from bwpipe.drive import drive, drive_source
+from bwpipe.core.context import Run
+from bwpipe.core.frame import Broken, End, Frame, Media, Unit
+from bwpipe.core.stage import BatchMap, Sink, Source, Stage
+from bwpipe.engine.executors import drive, drive_source
+from bwpipe.engine.planner import recipes
+from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.execution import Run
-from bwpipe.film import Film
-from bwpipe.frame import Broken, End, Frame, Media, Unit
-from bwpipe.meter import Meter
-from bwpipe.orientation import upright
-from bwpipe.plan import recipes
-from bwpipe.shrink import averaged
-from bwpipe.tones import full_range
-from bwpipe.view import squash
+from bwpipe.graph.graph import Graph
+from bwpipe.pixels.levels import full_range
+from bwpipe.pixels.orientation import upright
+from bwpipe.pixels.resize import averaged, squash
+from bwpipe.pixels.ycbcr import to_rgb
+from bwpipe.video.file import Film
 
 CELL = 480
 """Pixels of the longer side of a frame on the sheet; smaller ones stay as they are."""

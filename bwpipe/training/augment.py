@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from bwpipe.base import Count
-from bwpipe.chroma import split
-from bwpipe.damage.spans import ASCENDING, FactorSpan
+from bwpipe.core.stage import Count
+from bwpipe.nn.ycbcr import split
+from bwpipe.training.degradation.base import ASCENDING, FactorSpan
 
 _NONE = (1.0, 1.0)
 _TINY = 1e-6

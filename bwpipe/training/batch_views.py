@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bwpipe.dataset import Dataset
-from bwpipe.losses.truth import moved
+from bwpipe.data.dataset import Dataset
+from bwpipe.losses.base import moved
 from bwpipe.training.options import TrainingOptions
 
 _AUGMENT, _DAMAGE, _VALIDATION = 1, 2, 3

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from bwpipe.dataset import Dataset
+from bwpipe.core.registry import UnknownNameError
+from bwpipe.data.dataset import Dataset
 from bwpipe.errors import UsageError
-from bwpipe.network import Network, load, locate, networks
-from bwpipe.registry import UnknownNameError
+from bwpipe.nn.network import Network, load, locate, networks
 from bwpipe.training.options import TrainingOptions
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from bwpipe.dataset import Dataset
-from bwpipe.network import Network
+from bwpipe.data.dataset import Dataset
+from bwpipe.nn.network import Network
 
 BEST = "best.safetensors"
 """The checkpoint of the best weights so far, in a training's folder."""

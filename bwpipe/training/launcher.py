@@ -19,12 +19,12 @@ import torch
 from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from bwpipe import plugins
-from bwpipe.channel import ChannelAborted
-from bwpipe.device import cores
+from bwpipe.core import plugins
+from bwpipe.core.console import printable
+from bwpipe.core.context import Run, sentence
+from bwpipe.engine.channel import ChannelAborted
 from bwpipe.errors import BwpipeError, RunAborted
-from bwpipe.execution import Run, sentence
-from bwpipe.report import printable
+from bwpipe.nn.device import cores
 from bwpipe.training.trainer import Task, Trainer
 
 T = TypeVar("T")

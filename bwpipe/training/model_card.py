@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
-from bwpipe.network import Checkpoint, networks
-from bwpipe.scoring.names import FIGURES
-from bwpipe.training import goals
+from bwpipe.metrics.descriptions import FIGURES
+from bwpipe.nn.network import Checkpoint, networks
 from bwpipe.training.options import TrainingOptions
+from bwpipe.training.validation import FIGURES as VALIDATION_FIGURES
 
 _PARTS = {"data", "history", "scores", "figures", "grey", "by_folder", "protocol", "hues"}
 """What a training says that has a place of its own in the card."""
@@ -29,7 +29,7 @@ def card(name: str, checkpoint: Checkpoint) -> str:
     options = facts.pop("options")
     about = inspect.getdoc(networks[checkpoint.network]) or ""
     history = told["history"]
-    said = {key: text for key, text in goals.FIGURES.items() if key in history[0]}
+    said = {key: text for key, text in VALIDATION_FIGURES.items() if key in history[0]}
     text = f"""# {name}
 
 Weights of the network `{checkpoint.network}`, made by bwpipe {checkpoint.version}.

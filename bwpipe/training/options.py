@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bwpipe.base import Count, NoEffect
-from bwpipe.damage import Damage
+from bwpipe.core.stage import Count, NoEffect
 from bwpipe.training.augment import Augment
+from bwpipe.training.degradation import Damage
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]

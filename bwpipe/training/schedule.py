@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.dataset import Dataset
+from bwpipe.data.dataset import Dataset
 from bwpipe.errors import UsageError
 from bwpipe.training.options import TrainingOptions
 

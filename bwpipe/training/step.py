@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from bwpipe.dataset import Dataset
+from bwpipe.data.dataset import Dataset
 from bwpipe.losses.combined import Combined
-from bwpipe.network import Network
-from bwpipe.training.course import Course
+from bwpipe.nn.network import Network
+from bwpipe.training.batch_views import Shower, seed_of
+from bwpipe.training.builders import build, check_sizes, hold_backbone, make_optimiser
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.prepare import build, check_sizes, hold_backbone, make_optimiser
-from bwpipe.training.state import Part
+from bwpipe.training.schedule import Course
+from bwpipe.training.training_state import Part
 from bwpipe.training.validation import look
-from bwpipe.training.views import Shower, seed_of
 
 _CHANCE = 4
 """As the numbers in `views`: for what is random in a network itself."""

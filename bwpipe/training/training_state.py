@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from bwpipe.draft import WORK_FOLDER, clear, publish
+from bwpipe.core.atomic_file import WORK_FOLDER, clear, publish
 from bwpipe.errors import UsageError
 
 KEPT = 2

@@ -1,6 +1,6 @@
 """Quick figures of a network, measured on the pictures that it is not trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, mse_loss
 
-from bwpipe.chroma import join, split
-from bwpipe.live.sheet import sheet
-from bwpipe.losses import Look, Shown
+from bwpipe.losses.base import Look, Shown
 from bwpipe.losses.combined import Combined
-from bwpipe.network import Network
-from bwpipe.scoring.correlation import Correlation
-from bwpipe.training.views import Shower, Views
+from bwpipe.metrics.correlation import Correlation
+from bwpipe.nn.network import Network
+from bwpipe.nn.ycbcr import join, split
+from bwpipe.training.batch_views import Shower, Views
 
 
 def look(network: Network, views: Views, autocast: AbstractContextManager[object]) -> Shown:
@@ -49,7 +48,7 @@ def validate(
         tick: Called before each batch; may raise.
 
     Returns:
-        `goals.FIGURES`, each the mean over all pixels, and each loss where there are several.
+        `FIGURES`, each the mean over all pixels, and each loss where there are several.
     """
     network.eval()
     sums: dict[str, float] = {}
@@ -93,3 +92,61 @@ def _figures(shown: Shown, losses: Combined) -> dict[str, Tensor]:
         "guessed": chroma.norm(dim=1).mean(),
         "true": split(rgb)[1].norm(dim=1).mean(),
     }
+
+
+FIGURES = {
+    "training_loss": "mean loss of the steps since the last validation",
+    "loss": "the sum of the losses by their weights",
+    "own_rgb_mse": "mean squared error in RGB, 0..1, of the network's own picture",
+    "kept_mse": "the same with the source's luma kept, as `bwpipe run` keeps it",
+    "grey_mse": "the same of the picture in grey, for comparison",
+    "chroma_ratio": "mean chroma, the length of (Cb, Cr), as a share of the truth's",
+    "chroma_correlation": "Pearson's, of Cb and Cr with the truth's, over all pixels",
+}
+"""What the figures of a validation are; each loss has its own, too, where there are several."""
+
+GOALS: dict[str, Callable[[float], float]] = {
+    "loss": lambda value: value,
+    "own_rgb_mse": lambda value: value,
+    "kept_mse": lambda value: value,
+    "chroma_ratio": lambda value: abs(1 - value),
+    "chroma_correlation": lambda value: -value,
+    "epoch": lambda value: -value,
+}
+"""The figures that can choose the best weights; what a figure is turned into is lowest in the best. By `epoch` the last
+ones are: where the rate falls to 0 at the end, no one figure knows better."""
+
+
+def ranks(history: list[dict[str, float]], goal: str) -> Iterator[float]:
+    """What each validation is worth by a goal of `GOALS`: the lower, the better."""
+    return (GOALS[goal](figures[goal]) for figures in history)
+
+
+def best(history: list[dict[str, float]], goal: str) -> int:
+    """Which validation was best by a goal, counted from 1; the first of equals."""
+    worth = list(ranks(history, goal))
+    return 1 + worth.index(min(worth))
+
+
+GAP = 8
+"""Pixels between two rows or columns of a sheet."""
+
+
+def sheet(luma: Tensor, guess: Tensor, truth: Tensor, *, columns: int = 2) -> NDArray[np.uint8]:
+    """Show pictures as they are given to a network, as it paints them, and as they are.
+
+    Args:
+        luma: (B, 1, H, W) in 0..1.
+        guess: (B, 3, H, W), RGB; what lies outside 0..1 is cut off.
+        truth: (B, 3, H, W), RGB in 0..1.
+        columns: How many pictures stand side by side, each as grey | guess | truth.
+
+    Returns:
+        (h, w, 3) RGB.
+    """
+    from torchvision.utils import make_grid  # slow to import, and only training needs it
+
+    triples = torch.cat([each.detach().float().cpu() for each in (luma.expand_as(truth), guess, truth)], dim=3)
+    grid = make_grid(triples.nan_to_num().clamp(0, 1), nrow=columns, padding=GAP, pad_value=0.5)
+    pixels: NDArray[np.uint8] = grid.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return pixels

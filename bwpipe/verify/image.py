@@ -6,17 +6,18 @@ from io import BytesIO
 
 import numpy as np
 
+from bwpipe.core.frame import Frame, Luma, Unit
+from bwpipe.core.provenance import split
 from bwpipe.errors import MediaError
-from bwpipe.frame import Frame, Luma, Unit
-from bwpipe.orientation import upright
-from bwpipe.picture import Metadata, Picture, decoding, jpeg, tiff
-from bwpipe.picture.history import history
-from bwpipe.picture.read import read_metadata, read_picture
-from bwpipe.picture.tags import HISTORY, INNER, RESOLUTION, Directory, directories
-from bwpipe.picture.write import EIGHT_BITS, NO_ALPHA, NO_METADATA, eight_bits
-from bwpipe.provenance import split
-from bwpipe.verify import Limits, Verdict
-from bwpipe.verify.luma import LumaTally
+from bwpipe.image.file import Metadata, Picture, decoding
+from bwpipe.image.formats import jpeg, tiff
+from bwpipe.image.provenance_tag import history
+from bwpipe.image.read import read_metadata, read_picture
+from bwpipe.image.tiff_ifd import HISTORY, INNER, RESOLUTION, Directory, directories
+from bwpipe.image.write import EIGHT_BITS, NO_ALPHA, NO_METADATA, eight_bits
+from bwpipe.pixels.orientation import upright
+from bwpipe.verify.luma_difference import LumaTally
+from bwpipe.verify.verdict import Limits, Verdict
 
 _INCH_TO_CM = 2.54
 _DPI_OF_METRES = 0.02

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.frame import Luma
-from bwpipe.verify import Limits
+from bwpipe.core.frame import Luma
+from bwpipe.verify.verdict import Limits
 
 BLOCK = 16
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from bwpipe.film import LIMITED, Film
-from bwpipe.film.pixels import layout
-from bwpipe.verify import Verdict
-from bwpipe.verify.times import HALF_MS
+from bwpipe.verify.timestamps import HALF_MS
+from bwpipe.verify.verdict import Verdict
+from bwpipe.video.file import LIMITED, Film
+from bwpipe.video.pixel_formats import layout
 
 _UNSPECIFIED = {"range": {0}, "matrix": {0, 2}, "primaries": {0, 2}, "transfer": {0, 2}}
 _OF_THE_FILE = (

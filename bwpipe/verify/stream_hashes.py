@@ -15,7 +15,7 @@ from av.stream import Discard, Disposition, Stream
 from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
-from bwpipe.film import Film, Track, open_container, picture_stream
+from bwpipe.video.file import Film, Track, open_container, picture_stream
 
 _NALS = {"h264": 1, "hevc": 1}
 """Codecs whose packets are units with a length or a start code before each, as the container likes it."""

@@ -12,11 +12,11 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
-from bwpipe.film import Film
-from bwpipe.verify import Verdict
-from bwpipe.verify.tags import compare_tags
-from bwpipe.verify.times import Clock
-from bwpipe.verify.tracks import Copy, Streams, dispositions
+from bwpipe.verify.metadata import compare_tags
+from bwpipe.verify.stream_hashes import Copy, Streams, dispositions
+from bwpipe.verify.timestamps import Clock
+from bwpipe.verify.verdict import Verdict
+from bwpipe.video.file import Film
 
 _DEFAULT = Disposition.default
 _BOTH = (

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.film import Film
-from bwpipe.frame import Frame
+from bwpipe.core.frame import Frame
+from bwpipe.video.file import Film
 
 HALF_MS = Fraction(1, 2000)
 """How far a time may be off where the output counts in milliseconds."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bwpipe.report import printable
+from bwpipe.core.console import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

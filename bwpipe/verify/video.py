@@ -1,25 +1,24 @@
 """Compares a film with the one that was made of it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from av.codec.codec import Codec
 
-from bwpipe.film import Film
-from bwpipe.film.deinterlace import of_one_moment
-from bwpipe.film.open import open_film
-from bwpipe.film.pixels import deepened
-from bwpipe.film.read import read_film
-from bwpipe.frame import Unit
-from bwpipe.provenance import read_note
-from bwpipe.verify import Limits, Verdict
-from bwpipe.verify.light import compare_light
-from bwpipe.verify.luma import LumaTally
+from bwpipe.core.frame import Unit
+from bwpipe.core.provenance import read_note
+from bwpipe.verify.luma_difference import LumaTally
+from bwpipe.verify.metadata import compare_chapters, compare_form, compare_tags, holds_shifted
+from bwpipe.verify.stream_hashes import read_streams
 from bwpipe.verify.streams import compare_streams
-from bwpipe.verify.tags import compare_chapters, compare_form, compare_tags, holds_shifted
-from bwpipe.verify.times import Clock, Pairing, tolerance
-from bwpipe.verify.tracks import read_streams
+from bwpipe.verify.timestamps import Clock, Pairing, tolerance
+from bwpipe.verify.verdict import Limits, Verdict
+from bwpipe.video.decoder import read_film
+from bwpipe.video.file import Film
+from bwpipe.video.interlacing import of_one_moment
+from bwpipe.video.pixel_formats import deepened
+from bwpipe.video.probe import open_film
 
 
 def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[], None] = lambda: None) -> Verdict:
@@ -144,3 +143,37 @@ def _end(film: Film, last: int) -> Fraction | None:
     """When a frame is over, in seconds; None where the film does not say."""
     shown = film.duration(last)
     return None if shown is None else (int(film.times[last]) + shown) * film.time_base
+
+
+_HOLD = frozenset({"h264", "hevc", "av1", "libdav1d"})
+"""Decoders of codecs whose coded picture has a place for it."""
+_PARTS = {
+    "the chromaticity of its mastering display": [Fraction(1, 50_000)] * 8,
+    "the luminance of its mastering display": [Fraction(1, 10_000), Fraction(1, 256)],
+    "its content light level": [Fraction(0)] * 2,
+}
+"""By how much each number may be off: codecs count in parts, and not all in the same (AV1 specification, 6.7.4)."""
+
+
+def compare_light(before: Film, after: Film, verdict: Verdict) -> None:
+    """Say what became of HDR metadata; what the output's codec has no place for is a remark."""
+    both = list(zip(_parts(before), _parts(after), strict=True))
+    for (name, apart), (was, now) in zip(_PARTS.items(), both, strict=True):
+        if was and not now and after.codec not in _HOLD:
+            verdict.remarks.append(f"{name} is lost: {after.codec} has no place for it")
+        else:
+            verdict.differences += _other(name, was, now, apart)
+    numbers = ([[float(number) for number in part] for part in parts] for parts in both)
+    verdict.facts["light"] = dict(zip(before.light._fields, numbers, strict=True))
+
+
+def _parts(film: Film) -> list[Sequence[Fraction | int]]:
+    return [film.light.primaries, film.light.luminance, film.light.content]
+
+
+def _other(name: str, was: Sequence[Fraction | int], now: Sequence[Fraction | int], apart: Sequence[Fraction]) -> Iterator[str]:
+    if len(was) != len(now):
+        yield f"{name} is lost" if was else f"{name} is stated, and not in the input"
+    elif any(abs(Fraction(one - other)) > most for one, other, most in zip(was, now, apart, strict=False)):
+        said = (", ".join(f"{float(number):g}" for number in numbers) for numbers in (now, was))
+        yield f"{name} is {' instead of '.join(said)}"

@@ -13,11 +13,11 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from bwpipe.core.frame import Frame, Luma, Unit
 from bwpipe.errors import MediaError
-from bwpipe.film import Film, open_container, picture_stream
-from bwpipe.film.deinterlace import NEIGHBOURS, deinterlaced
-from bwpipe.film.pixels import layout, luma_plane
-from bwpipe.frame import Frame, Luma, Unit
+from bwpipe.video.file import Film, open_container, picture_stream
+from bwpipe.video.interlacing import NEIGHBOURS, deinterlaced
+from bwpipe.video.pixel_formats import layout, luma_plane
 
 Warn = Callable[[str], None]
 """Told of a loss that can't be helped, in a sentence without the file's name."""

@@ -16,9 +16,9 @@ import cv2
 from av.codec.codec import Codec, UnknownCodecError, codecs_available
 
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.film import FULL, LIMITED, Film
-from bwpipe.film.light import UNKNOWN, Light, light_options
-from bwpipe.film.pixels import layout
+from bwpipe.video.file import FULL, LIMITED, Film
+from bwpipe.video.hdr_metadata import UNKNOWN, Light, light_options
+from bwpipe.video.pixel_formats import layout
 
 _ALIASES = {"h265": "hevc", "av1": "libsvtav1", "prores": "prores_ks"}
 _DEFAULTS: dict[str, dict[str, str]] = {

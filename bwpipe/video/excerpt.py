@@ -10,9 +10,9 @@ import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from bwpipe.film import Film, open_container, picture_stream
-from bwpipe.film.decoding import decoding_times
-from bwpipe.film.read import packets
+from bwpipe.video.decoder import packets
+from bwpipe.video.file import Film, open_container, picture_stream
+from bwpipe.video.muxer import decoding_times
 
 RUNS = 3
 """More would begin with more key frames, which are larger and slower to code than what a film mostly has."""

@@ -16,16 +16,17 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from bwpipe.core.frame import Matrix, Media
 from bwpipe.errors import MediaError
-from bwpipe.film.fields import Fields
-from bwpipe.film.light import Light
-from bwpipe.film.pixels import layout
-from bwpipe.frame import Matrix, Media
+from bwpipe.video.hdr_metadata import Light
+from bwpipe.video.pixel_formats import layout
 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,asf,ogg,flv,dv,yuv4mpegpipe,nut,rm,ivf"
 """The demuxers that may read an input, by their FFmpeg names: none of them opens another file (playlists do)."""
 
 Timing: TypeAlias = Literal["exact", "partial", "none"]
+Fields: TypeAlias = Literal["", "tff", "bff"]
+"""Top field first, bottom field first, or none: the lines of a frame belong to one moment."""
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 _WEIGHTS: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709", 9: "bt2020"}

@@ -16,17 +16,15 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from bwpipe.core.provenance import noted
 from bwpipe.errors import MediaError
-from bwpipe.film import Film, open_container
-from bwpipe.film.carry import Carried, kept
-from bwpipe.film.codec import Encoding, encoder
-from bwpipe.film.containers import container_for
-from bwpipe.film.decoding import decoding_times
-from bwpipe.film.encode import configure, refused
-from bwpipe.film.fragment import Fragment
-from bwpipe.film.lost import lost_tags
-from bwpipe.film.read import Warn
-from bwpipe.provenance import noted
+from bwpipe.video.container import container_for
+from bwpipe.video.decoder import Warn
+from bwpipe.video.encoding import Encoding, encoder
+from bwpipe.video.file import Film, open_container
+from bwpipe.video.segment_encoder import configure, refused
+from bwpipe.video.segment_file import Fragment
+from bwpipe.video.stream_copy import Carried, kept, lost_tags
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -223,3 +221,26 @@ class FilmWriter:
         if not any(track.kind == "video" and not track.cover for track in self._film.tracks):
             same["video_track_timescale"] = str(ticks)  # it holds of all pictures: a second one would lose its own times
         return {**same, "movie_timescale": str(common if common <= _FINEST else ticks)}
+
+
+def decoding_times(shown: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Times of decoding for a film whose segments were coded apart, rising and never after the frame is shown.
+
+    They are the times at which frames are shown, in rising order, delayed by as many frames as the one that waits longest for
+    others: where each segment has its own delay, the times that its encoder gave do not fit those of the one before. Before the
+    first frame is shown they have the distances of the film's first frames (as x264 does, in `x264_encoder_encode`).
+
+    Args:
+        shown: (frames,) When each is shown, in the order of decoding; no two are the same.
+
+    Returns:
+        (frames,) When each is decoded, in the same units.
+    """
+    count = len(shown)
+    order = np.sort(shown)
+    places = np.searchsorted(order, shown)
+    delay = int((np.arange(count) - places).max(initial=0))
+    if not delay:
+        return order
+    ahead = order[:delay] - order[delay]
+    return np.concatenate([order[0] + ahead, order[: count - delay]])

@@ -14,7 +14,7 @@ from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from bwpipe.film import Timing
+from bwpipe.video.file import Timing
 
 WAY = "index 1, libavformat {}.{}.{}".format(*av.library_versions["libavformat"])
 """What `read_index` finds and how; raise the number when that changes."""

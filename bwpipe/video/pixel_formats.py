@@ -9,9 +9,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
-from bwpipe.color import WEIGHTS
+from bwpipe.core.frame import Luma, Matrix
 from bwpipe.errors import MediaError
-from bwpipe.frame import Luma, Matrix
+from bwpipe.pixels.ycbcr import WEIGHTS
 
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 

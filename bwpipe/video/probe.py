@@ -15,16 +15,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from bwpipe.core.frame import Matrix
+from bwpipe.engine.scan_cache import Scans
 from bwpipe.errors import MediaError
-from bwpipe.film import FULL, ColourTags, Film, Track, colour_tags, luma_weights, open_container, picture_stream
-from bwpipe.film.carry import MUXERS, takes
-from bwpipe.film.fields import field_order
-from bwpipe.film.index import WAY, Index, read_index
-from bwpipe.film.light import light_of
-from bwpipe.film.pixels import layout, luma_plane
-from bwpipe.film.read import packets, pictures
-from bwpipe.frame import Matrix
-from bwpipe.scans import Scans
+from bwpipe.video.decoder import packets, pictures
+from bwpipe.video.file import FULL, ColourTags, Film, Track, colour_tags, luma_weights, open_container, picture_stream
+from bwpipe.video.hdr_metadata import light_of
+from bwpipe.video.interlacing import field_order
+from bwpipe.video.packet_index import WAY, Index, read_index
+from bwpipe.video.pixel_formats import layout, luma_plane
+from bwpipe.video.stream_copy import MUXERS, takes
 
 _LOOKS, _RUN = 32, 128
 """How many frames are looked at, and how many are decoded for that where there are few key frames."""

@@ -9,13 +9,13 @@ from av.codec.context import Flags as CodecFlags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from bwpipe.core.frame import Luma
 from bwpipe.errors import MediaError
-from bwpipe.film import Film
-from bwpipe.film.codec import Encoding, coded_depth, encoder, encoder_options, pixel_format
-from bwpipe.film.fields import FieldMarker, code_fields
-from bwpipe.film.fragment import FragmentWriter
-from bwpipe.film.pixels import deepened, plane
-from bwpipe.frame import Luma
+from bwpipe.video.encoding import Encoding, coded_depth, encoder, encoder_options, pixel_format
+from bwpipe.video.file import Film
+from bwpipe.video.interlacing import FieldMarker, code_fields
+from bwpipe.video.pixel_formats import deepened, plane
+from bwpipe.video.segment_file import FragmentWriter
 
 
 class SegmentWriter:

@@ -1,9 +1,10 @@
 """The other streams of a film: sound, subtitles, data, second pictures, covers and attachments, as they are in its file."""
 
 import io
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import av.error
@@ -11,8 +12,9 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 
-from bwpipe.film import Film, Track, open_container
-from bwpipe.film.read import Warn
+from bwpipe.core.provenance import read_note
+from bwpipe.video.decoder import Warn
+from bwpipe.video.file import Film, Track, open_container
 
 MUXERS = ("mp4", "mov", "matroska", "webm")
 """What films are written into."""
@@ -151,3 +153,51 @@ def _first_packet(film: Film, track: Track) -> bytes:
     """The first packet of a track: a cover picture is in one."""
     with open_container(film.path) as container:
         return next((bytes(packet) for packet in container.demux(container.streams[track.index]) if packet.size), b"")
+
+
+_MOST = 8
+"""So many tags are named."""
+
+
+def lost_tags(film: Film, path: Path, muxer: str, streams: Sequence[int]) -> Iterator[str]:
+    """Say which tags and dispositions of a film are not, or not the same, in what was written of it.
+
+    Args:
+        film: What it was made of.
+        path: The finished file.
+        muxer: What it was written with.
+        streams: Which of the film's streams were written, covers left out, in the order of the file's.
+
+    Yields:
+        A sentence, without the file's name, of tags, and one of dispositions.
+
+    Raises:
+        MediaError: It can't be opened.
+    """
+    tags: list[str] = []
+    said: list[str] = []
+    with open_container(film.path) as source, open_container(path) as made:
+        tags += _missing(kept(source.metadata, muxer), kept(read_note(made.metadata)[0], muxer), "")
+        for one, other in zip((source.streams[index] for index in streams), filter(_is_copy, made.streams), strict=False):
+            tags += _missing(kept(one.metadata, muxer), kept(other.metadata, muxer), f" of {_name(film, one)}")
+            if unheld := one.disposition & ~other.disposition:
+                words = " and ".join(flag.name or "" for flag in Disposition if flag & unheld)
+                said.append(f"{words} ({_name(film, one)})")
+    if tags:
+        more = f" and {len(tags) - _MOST} more" if len(tags) > _MOST else ""
+        yield f"its container can't hold some tags as they are, which are lost: {', '.join(tags[:_MOST])}{more}"
+    if said:
+        yield f"its container can't hold what some streams are marked as: {', '.join(said)}"
+
+
+def _is_copy(stream: Stream) -> bool:
+    return not (stream.discard == Discard.all or stream.disposition & Disposition.attached_pic)
+
+
+def _missing(before: Mapping[str, str], after: Mapping[str, str], where: str) -> list[str]:
+    known = {key.lower(): value for key, value in after.items()}
+    return [f"{key}{where}" for key, value in before.items() if known.get(key.lower()) != value and value not in {"", "und"}]
+
+
+def _name(film: Film, stream: Stream) -> str:
+    return "the picture" if stream.index == film.place else f"{stream.type} track {stream.index}"

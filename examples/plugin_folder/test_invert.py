@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from bwpipe import plugins
+from bwpipe.core import plugins
 from bwpipe.testing import make_frames, run_stage
 
 plugins.load([Path(__file__).parent / "mine"])

@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bwpipe import __version__
-from bwpipe.cli import app
-from bwpipe.signals import InterruptedRun
+from bwpipe.cli.main import app
+from bwpipe.cli.signals import InterruptedRun
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def bwpipe(*arguments: str, code: int = 0) -> str:
@@ -63,7 +63,7 @@ def test_a_missing_graph_file_is_refused() -> None:
 def test_the_schema_is_json_schema_and_holds_of_our_own_graph_files() -> None:
     import jsonschema
 
-    from bwpipe.config.document import Document
+    from bwpipe.graph.document import Document
 
     schema = json.loads(bwpipe("schema"))
 

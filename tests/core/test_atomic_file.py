@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bwpipe.draft import WORK_FOLDER, Draft, clear
+from bwpipe.core.atomic_file import WORK_FOLDER, Draft, clear
 
 
 def test_a_draft_has_its_final_name_only_once_it_is_published(tmp_path: Path) -> None:

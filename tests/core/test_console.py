@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from bwpipe.live import progress
-from bwpipe.live.progress import Progress
+from bwpipe.training.monitor import progress
+from bwpipe.training.monitor.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from bwpipe.core.inputs import find_files, leads_outside
 from bwpipe.errors import UsageError
-from bwpipe.inputs import find_files, leads_outside
 
 
 @pytest.fixture

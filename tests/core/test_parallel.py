@@ -4,7 +4,7 @@ from time import sleep
 
 import pytest
 
-from bwpipe.workers import ordered
+from bwpipe.core.parallel import ordered
 
 
 def test_results_keep_the_order_of_the_items_whoever_is_faster() -> None:

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from bwpipe import plugins
-from bwpipe.base import stages
+from bwpipe.core import plugins
+from bwpipe.core.stage import stages
 from bwpipe.errors import UsageError
-from bwpipe.network import networks
+from bwpipe.nn.network import networks
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 STAGE = """
 from bwpipe import Frame, Map, stage

@@ -8,16 +8,16 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from bwpipe import __version__
-from bwpipe.film import open_container
-from bwpipe.picture.history import history, with_history
-from bwpipe.picture.read import read_metadata
-from bwpipe.picture.tags import HISTORY
-from bwpipe.provenance import Provenance, appended, noted, read_note, split
-from bwpipe.session import run
-from tests.made_films import Kind, make_film, opened
-from tests.made_pictures import COMMENT, DATE, DESCRIPTION, make_picture
-from tests.test_picture_write import opened as opened_picture
-from tests.test_picture_write import read
+from bwpipe.core.provenance import Provenance, appended, noted, read_note, split
+from bwpipe.engine.run import run
+from bwpipe.image.provenance_tag import history, with_history
+from bwpipe.image.read import read_metadata
+from bwpipe.image.tiff_ifd import HISTORY
+from bwpipe.video.file import open_container
+from tests.image.test_write import opened as opened_picture
+from tests.image.test_write import read
+from tests.support.made_films import Kind, make_film, opened
+from tests.support.made_pictures import COMMENT, DATE, DESCRIPTION, make_picture
 
 _EXIF, _DATE = 34665, 36867
 MADE = Provenance("0.1.0", ({"stage": "read", "frames": 5}, {"stage": "colorize", "network": "tiny", "weights": "12"}))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bwpipe.registry import Registry, UnknownNameError, hint
+from bwpipe.core.registry import Registry, UnknownNameError, hint
 
 
 class Thing:

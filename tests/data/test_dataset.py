@@ -27,17 +27,18 @@ from filelock import FileLock
 from lightning_fabric import Fabric
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bwpipe import Gather, MediaError, Run, RunAborted, UnitMap, UsageError, plugins, stage
-from bwpipe.dataset import Dataset, Pair
+from bwpipe import Gather, MediaError, Run, RunAborted, UnitMap, UsageError, stage
+from bwpipe.core import plugins
+from bwpipe.core.frame import Unit
+from bwpipe.data.dataset import Dataset, Pair
+from bwpipe.engine.run import Outcome, run
 from bwpipe.errors import TooManyErrors
-from bwpipe.frame import Unit
-from bwpipe.scoring.colourfulness import colourfulness
-from bwpipe.session import Outcome, run
+from bwpipe.metrics.image_metrics import colourfulness
 from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.stepper import Stepper
+from bwpipe.training.step import Stepper
 
-plugins.load([Path(__file__).parent / "networks"])
+plugins.load([Path(__file__).parents[1] / "support" / "networks"])
 
 SIZE = 8
 

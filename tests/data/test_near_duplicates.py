@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bwpipe.dataset.likeness import Seen
+from bwpipe.data.near_duplicates import Seen
 
 Pixels = NDArray[np.uint8]
 SIDE = 100

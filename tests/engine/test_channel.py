@@ -2,7 +2,7 @@ from threading import Thread
 
 import pytest
 
-from bwpipe.channel import Channel, ChannelAborted
+from bwpipe.engine.channel import Channel, ChannelAborted
 
 
 def test_items_come_in_order_until_the_writer_ends_it() -> None:

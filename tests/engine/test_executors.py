@@ -10,13 +10,13 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from bwpipe import BatchMap, End, Frame, Gather, Map, MediaError, Run, RunAborted, Sink, Source, Stage, Unit, UnitMap
-from bwpipe.batches import WAITING
-from bwpipe.draft import Draft
-from bwpipe.drive import drive, drive_source
+from bwpipe.core.atomic_file import Draft
+from bwpipe.engine.batching import WAITING
+from bwpipe.engine.executors import drive, drive_source
+from bwpipe.engine.sink_executor import drive_sink
+from bwpipe.engine.timing import Meter
 from bwpipe.errors import TooManyErrors
-from bwpipe.meter import Meter
 from bwpipe.testing import make_frames
-from bwpipe.writing import drive_sink
 
 
 def stream(of: Iterable[Frame]) -> Iterator[Frame | End]:

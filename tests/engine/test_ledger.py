@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from bwpipe.draft import Draft
+from bwpipe.core.atomic_file import Draft
+from bwpipe.core.fingerprint import stamp
+from bwpipe.core.frame import Media, Unit
+from bwpipe.engine.ledger import Ledger
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.frame import Media, Unit
-from bwpipe.ledger import Ledger
-from bwpipe.stamp import stamp
 
 
 @pytest.fixture

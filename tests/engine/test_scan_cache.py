@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from bwpipe.config import read_graph
-from bwpipe.film import Film
-from bwpipe.ledger import Ledger
-from bwpipe.ledgers import open_ledgers
-from bwpipe.plan import Plan, make_plan
-from bwpipe.scans import Scans
-from bwpipe.session import run
-from tests.made_films import MKV, make_film
+from bwpipe.engine.ledger import Ledger, open_ledgers
+from bwpipe.engine.planner import Plan, make_plan
+from bwpipe.engine.run import run
+from bwpipe.engine.scan_cache import Scans
+from bwpipe.graph.graph import read_graph
+from bwpipe.video.file import Film
+from tests.support.made_films import MKV, make_film
 
 
 def graph(folder: Path) -> Mapping[str, Any]:

@@ -20,11 +20,11 @@ from torchmetrics.functional import image as torchmetrics
 from torchmetrics.functional import mean_squared_error
 from typer.testing import CliRunner
 
-from bwpipe import plugins
-from bwpipe.cli import app
-from bwpipe.network import Checkpoint, load, locate, save
-from bwpipe.session import run
-from bwpipe.signals import InterruptedRun
+from bwpipe.cli.main import app
+from bwpipe.cli.signals import InterruptedRun
+from bwpipe.core import plugins
+from bwpipe.engine.run import run
+from bwpipe.nn.network import Checkpoint, load, locate, save
 
 plugins.load()
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
-from bwpipe import plugins
-from bwpipe.cli import app
-from bwpipe.scoring.steadiness import Steadiness, way
-from tests.made_films import KINDS, make_film
-from tests.made_scenes import HEIGHT, WIDTH, Planes, scene
+from bwpipe.cli.main import app
+from bwpipe.core import plugins
+from bwpipe.metrics.temporal import Steadiness, way
+from tests.support.made_films import KINDS, make_film
+from tests.support.made_scenes import HEIGHT, WIDTH, Planes, scene
 
 plugins.load()
 

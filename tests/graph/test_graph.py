@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bwpipe import plugins
-from bwpipe.base import Stage
-from bwpipe.config import Graph, read_graph
-from bwpipe.config.schema import schema
-from bwpipe.config.yamlmarks import ConfigError, parse
+from bwpipe.core import plugins
+from bwpipe.core.stage import Stage
 from bwpipe.errors import UsageError
+from bwpipe.graph.graph import Graph, read_graph
+from bwpipe.graph.json_schema import schema
+from bwpipe.graph.yaml_loader import ConfigError, parse
 
 ODD = '''
 """Stages whose options and ports no built-in stage has."""

@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bwpipe.base import stages
-from bwpipe.config.schema import schema
-from bwpipe.config.yamlmarks import parse
+from bwpipe.core.stage import stages
+from bwpipe.graph.json_schema import schema
+from bwpipe.graph.yaml_loader import parse
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @cache

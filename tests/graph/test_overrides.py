@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bwpipe.config import Graph, read_graph
-from bwpipe.config.yamlmarks import ConfigError
+from bwpipe.graph.graph import Graph, read_graph
+from bwpipe.graph.yaml_loader import ConfigError
 
 TEXT = """\
 stages:

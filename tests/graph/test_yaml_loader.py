@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bwpipe.config.yamlmarks import MAX_BYTES, MAX_DEPTH, parse
+from bwpipe.graph.yaml_loader import MAX_BYTES, MAX_DEPTH, parse
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 JSON = st.recursive(

@@ -12,12 +12,12 @@ import tifffile
 from numpy.testing import assert_array_equal
 from PIL import Image
 
+from bwpipe.core.frame import Frame, Unit
 from bwpipe.errors import MediaError
-from bwpipe.frame import Frame, Unit
-from bwpipe.picture import HEAD, Picture, sniff
-from bwpipe.picture.open import open_picture
-from bwpipe.picture.read import read_picture
-from tests.made_pictures import (
+from bwpipe.image.file import HEAD, Picture, sniff
+from bwpipe.image.open import open_picture
+from bwpipe.image.read import read_picture
+from tests.support.made_pictures import (
     KINDS,
     Wish,
     alpha_of,

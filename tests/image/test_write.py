@@ -12,14 +12,14 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from bwpipe.core.frame import Frame, Unit
 from bwpipe.errors import MediaError
-from bwpipe.frame import Frame, Unit
-from bwpipe.orientation import stored, upright
-from bwpipe.picture import Picture
-from bwpipe.picture.open import open_picture
-from bwpipe.picture.read import read_picture
-from bwpipe.picture.write import TargetFormat, target_format, target_suffix, write_picture
-from tests.made_pictures import (
+from bwpipe.image.file import Picture
+from bwpipe.image.open import open_picture
+from bwpipe.image.read import read_picture
+from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_picture
+from bwpipe.pixels.orientation import stored, upright
+from tests.support.made_pictures import (
     DATE,
     DESCRIPTION,
     DPI,

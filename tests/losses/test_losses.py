@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from bwpipe import RunAborted, UsageError
-from bwpipe.bins import SoftEncoding, annealed_mean, bin_centres
-from bwpipe.chroma import join, split
-from bwpipe.dataset import Dataset
-from bwpipe.encoder import Encoder
-from bwpipe.losses import Look, Loss, LossOptions, Shown, loss
+from bwpipe.data.dataset import Dataset
+from bwpipe.losses.base import Look, Loss, LossOptions, Shown, loss
 from bwpipe.losses.combined import Combined, check
-from bwpipe.network import Guess, Network, NetworkOptions, Quality, network
-from bwpipe.scoring.colourfulness import colourfulness
+from bwpipe.metrics.image_metrics import colourfulness
+from bwpipe.nn.chroma_bins import SoftEncoding, annealed_mean, bin_centres
+from bwpipe.nn.efficientnet import Encoder
+from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network
+from bwpipe.nn.ycbcr import join, split
 
 
 class Tiny(Network):

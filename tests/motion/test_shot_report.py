@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bwpipe import Frame
-from bwpipe.shotlist import Shot, ShotList
+from bwpipe.motion.shot_report import Shot, ShotList
 from bwpipe.testing import run_stage
-from tests.made_scenes import film_of, scene
+from tests.support.made_scenes import film_of, scene
 
 SURE = (0.9, 0.2, 0.5)
 """How sure a network is of the three shots."""

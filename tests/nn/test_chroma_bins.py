@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bwpipe.bins import SPREAD, STEP, SoftEncoding, annealed_mean, bin_centres, confidence
-from bwpipe.chroma import join, split
+from bwpipe.nn.chroma_bins import SPREAD, STEP, SoftEncoding, annealed_mean, bin_centres, confidence
+from bwpipe.nn.ycbcr import join, split
 
 
 @pytest.fixture

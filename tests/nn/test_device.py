@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from bwpipe import plugins
-from bwpipe.network import Network, networks
-from bwpipe.precision import fitting_precision, slowness
-from tests.made_photos import write_photos
-from tests.test_train import NETWORKS, train
+from bwpipe.core import plugins
+from bwpipe.nn.device import fitting_precision, slowness
+from bwpipe.nn.network import Network, networks
+from tests.support.made_photos import write_photos
+from tests.training.test_train import NETWORKS, train
 
 plugins.load([NETWORKS])
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bwpipe import UsageError
-from bwpipe.encoder import CHANNELS, Encoder, imagenet_weights
-from bwpipe.samples import photographs
+from bwpipe.nn.efficientnet import CHANNELS, Encoder, imagenet_weights
+from bwpipe.tools.samples import photographs
 
 
 @pytest.fixture(scope="module")

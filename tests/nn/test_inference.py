@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from bwpipe.nn.inference import view
+from bwpipe.pixels.resize import squash
 from bwpipe.testing import make_frames
-from bwpipe.view import squash, view
 
 
 def test_smaller_is_the_mean_of_areas() -> None:

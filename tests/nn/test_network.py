@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bwpipe import UsageError, plugins
-from bwpipe.network import Checkpoint, Guess, Network, NetworkOptions, Quality, load, locate, network, networks, save
+from bwpipe import UsageError
+from bwpipe.core import plugins
+from bwpipe.nn.network import Checkpoint, Guess, Network, NetworkOptions, Quality, load, locate, network, networks, save
 
 plugins.load()
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from bwpipe.chroma import join, offsets, split
-from bwpipe.color import to_rgb
+from bwpipe.nn.ycbcr import join, offsets, split
+from bwpipe.pixels.ycbcr import to_rgb
 
 
 def test_joining_undoes_splitting() -> None:

@@ -6,9 +6,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from bwpipe.color import in_gamut
-from bwpipe.enlarge import enlarge
-from bwpipe.frame import Luma
+from bwpipe.core.frame import Luma
+from bwpipe.pixels.chroma_upsampling import enlarge
+from bwpipe.pixels.ycbcr import in_gamut
 
 FULL = (0, 255)
 

@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from bwpipe.frame import Luma
+from bwpipe.core.frame import Luma
+from bwpipe.pixels.levels import denoised, evened, full_range, noise, stretched, tones
 from bwpipe.testing import make_frames
-from bwpipe.tones import denoised, evened, full_range, noise, stretched, tones
 
 FULL = (0, 255)
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image, ImageOps
 
-from bwpipe.orientation import stored, upright
+from bwpipe.pixels.orientation import stored, upright
 
 ALL = range(1, 9)
 PLANE = np.arange(12, dtype=np.uint8).reshape(3, 4)

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bwpipe.color import from_rgb
+from bwpipe.pixels.tint_detection import colour_kind, has_one_hue
+from bwpipe.pixels.ycbcr import from_rgb
 from bwpipe.testing import make_frames
-from bwpipe.toning import colour_kind, has_one_hue
 
 TONES = {  # red, green and blue of black, grey and white
     "sepia": ((30, 18, 8), (153, 120, 84), (250, 237, 204)),

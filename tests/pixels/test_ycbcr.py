@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bwpipe.color import WEIGHTS, Weights, codes, from_codes, from_rgb, in_gamut, reweighed, to_rgb
-from bwpipe.frame import Luma, Matrix
+from bwpipe.core.frame import Luma, Matrix
+from bwpipe.pixels.ycbcr import WEIGHTS, Weights, codes, from_codes, from_rgb, in_gamut, reweighed, to_rgb
 
 MATRICES = get_args(Matrix)
 LIMITED, FULL = (16, 235), (0, 255)

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bwpipe import plugins
-from bwpipe.losses import losses
-from bwpipe.network import load
-from bwpipe.session import run
+from bwpipe.core import plugins
+from bwpipe.engine.run import run
+from bwpipe.losses.base import losses
+from bwpipe.nn.network import load
 from bwpipe.training.options import TrainingOptions
-from tests.made_photos import write_photos
+from tests.support.made_photos import write_photos
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_network_and_the_loss_that_are_shown_can_be_trained(tmp_path: Path) -> None:

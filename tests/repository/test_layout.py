@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bwpipe.templates import NAMES
+from bwpipe.graph.templates import NAMES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODULES = [path for folder in ("bwpipe", "stages", "models") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
@@ -38,7 +38,7 @@ def test_no_module_is_longer_than_250_lines(path: Path) -> None:
 
 def test_importing_the_engine_imports_no_stage_and_no_torch() -> None:
     wanted = "[name for name in sys.modules if name.startswith(('torch', 'bwpipe.stages', 'bwpipe.models'))]"
-    program = f"import sys, bwpipe, bwpipe.cli; print({wanted})"
+    program = f"import sys, bwpipe, bwpipe.cli.main; print({wanted})"
 
     printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
 
@@ -47,7 +47,7 @@ def test_importing_the_engine_imports_no_stage_and_no_torch() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_graph_files_that_are_shipped_are_those_at_the_top(name: str) -> None:
-    assert (ROOT / "bwpipe" / "templates" / name).read_bytes() == (ROOT / name).read_bytes()
+    assert (ROOT / "bwpipe" / "graph" / "templates" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -
         assert {f"{inside}/{path.relative_to(ROOT / folder)}" for path in (ROOT / folder).rglob("*.py")} <= names
     weights = {f"bwpipe/models/weights/{path.name}" for path in (ROOT / "models" / "weights").iterdir()}
     assert any(name.endswith(".safetensors") for name in weights)
-    assert weights | {f"bwpipe/templates/{name}" for name in NAMES} | {"bwpipe/py.typed"} <= names
+    assert weights | {f"bwpipe/graph/templates/{name}" for name in NAMES} | {"bwpipe/py.typed"} <= names
     assert {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")} == {"bwpipe"}
 
 
@@ -79,7 +79,7 @@ def test_the_readme_shows_the_graph_file_as_it_is() -> None:
 
 
 def test_the_readme_names_every_command() -> None:
-    from bwpipe.cli import app
+    from bwpipe.cli.main import app
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     table = {word for row in re.findall(r"^\| (`.*?) \|", readme(), re.MULTILINE) for word in re.findall(r"`(\w+)", row)}

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import pytest
 from numpy.testing import assert_array_equal
 
-from bwpipe.film import ColourTags
-from bwpipe.session import Outcome, run
-from bwpipe.verify import Limits
-from bwpipe.verify.files import Pairs, Report, verify
-from tests.made_films import (
+from bwpipe.engine.run import Outcome, run
+from bwpipe.verify.compare import Pairs, Report, verify
+from bwpipe.verify.verdict import Limits
+from bwpipe.video.file import ColourTags
+from tests.support.made_films import (
     AVI,
     KINDS,
     MKV,

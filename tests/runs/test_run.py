@@ -14,15 +14,15 @@ from PIL import Image
 
 import bwpipe
 from bwpipe import Frame, Unit
-from bwpipe.picture.open import open_picture
-from bwpipe.picture.read import read_picture
-from bwpipe.session import Outcome
-from tests.made_pictures import DESCRIPTION, DPI, make_pictures, profile
+from bwpipe.engine.run import Outcome
+from bwpipe.image.open import open_picture
+from bwpipe.image.read import read_picture
+from tests.support.made_pictures import DESCRIPTION, DPI, make_pictures, profile
 
 
 def coloured(path: Path, out: Path, **options: Any) -> Outcome:
     """Run the default graph; options are given as `stage__option`."""
-    graph = Path(__file__).parents[1] / "pipeline.yaml"
+    graph = Path(__file__).parents[2] / "pipeline.yaml"
     changes = {"read.path": str(path), "write.path": str(out), "colorize.precision": "float32"}
     return bwpipe.run(graph, set=changes | {key.replace("__", "."): value for key, value in options.items()})
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from numpy.testing import assert_array_equal
 
+from bwpipe.engine.run import run
 from bwpipe.errors import MediaError
-from bwpipe.film import Film
-from bwpipe.film.open import open_film
-from bwpipe.session import run
-from tests.made_films import RICH, make_film, make_rich_film, moments, read
-from tests.made_films import opened as opened_as_marked
-from tests.test_cli import bwpipe
+from bwpipe.video.file import Film
+from bwpipe.video.probe import open_film
+from tests.cli.test_commands import bwpipe
+from tests.support.made_films import RICH, make_film, make_rich_film, moments, read
+from tests.support.made_films import opened as opened_as_marked
 
 
 def opened(path: Path, picture: int) -> Film:

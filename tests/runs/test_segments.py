@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from bwpipe.config import read_graph
-from bwpipe.describe import describe_graph
+from bwpipe.core.frame import Media, Unit
+from bwpipe.core.segments import cut
+from bwpipe.engine.run import Outcome, run
 from bwpipe.errors import RunAborted, UsageError
-from bwpipe.film import open_container
-from bwpipe.frame import Media, Unit
-from bwpipe.segments import cut
-from bwpipe.session import Outcome, run
-from tests.made_films import AVI, MKV, UNEVEN, Kind, make_film, moments, opened, read, sound_of, spoil
+from bwpipe.graph.graph import read_graph
+from bwpipe.tools.describe import describe_graph
+from bwpipe.video.file import open_container
+from tests.support.made_films import AVI, MKV, UNEVEN, Kind, make_film, moments, opened, read, sound_of, spoil
 
 NONE: Mapping[str, Any] = MappingProxyType({})
 KINDS = {

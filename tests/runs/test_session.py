@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from bwpipe.engine.run import Outcome, run
 from bwpipe.errors import RunAborted, TooManyErrors, UsageError
-from bwpipe.session import Outcome, run
 
 PLUGIN = '''
 """Stages on text files, each of which counts as a picture; the test's own, to see what the engine does."""

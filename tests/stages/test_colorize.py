@@ -10,12 +10,13 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor, nn
 
-from bwpipe import Frame, Run, RunAborted, UsageError, plugins
-from bwpipe.base import stages
-from bwpipe.network import Checkpoint, Guess, Network, Quality, network, networks, save
-from bwpipe.orientation import stored, upright
+from bwpipe import Frame, Run, RunAborted, UsageError
+from bwpipe.core import plugins
+from bwpipe.core.stage import stages
+from bwpipe.nn.network import Checkpoint, Guess, Network, Quality, network, networks, save
+from bwpipe.pixels.orientation import stored, upright
 from bwpipe.testing import coloured, make_frames, run_stage
-from tests.made_scenes import film_of, scene
+from tests.support.made_scenes import film_of, scene
 
 plugins.load()
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from bwpipe import Frame, Run
-from bwpipe.color import from_rgb
-from bwpipe.frame import Luma
+from bwpipe.core.frame import Luma
+from bwpipe.pixels.ycbcr import from_rgb
 from bwpipe.testing import make_frames, run_stage
 
 LIMITED = (16, 235)

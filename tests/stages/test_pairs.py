@@ -12,11 +12,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
-from bwpipe import Gather, MediaError, Run, UnitMap, UsageError, plugins, stage
-from bwpipe.base import stages
-from bwpipe.color import to_rgb
-from bwpipe.dataset import Pair
-from bwpipe.session import Outcome, run
+from bwpipe import Gather, MediaError, Run, UnitMap, UsageError, stage
+from bwpipe.core import plugins
+from bwpipe.core.stage import stages
+from bwpipe.data.dataset import Pair
+from bwpipe.engine.run import Outcome, run
+from bwpipe.pixels.ycbcr import to_rgb
 from bwpipe.testing import make_frames, run_stage
 
 plugins.load()

@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from bwpipe import Run, UsageError, plugins
-from bwpipe.card import card
-from bwpipe.channel import ChannelAborted
-from bwpipe.dataset import Dataset
-from bwpipe.network import Checkpoint, load, locate
+from bwpipe import Run, UsageError
+from bwpipe.core import plugins
+from bwpipe.data.dataset import Dataset
+from bwpipe.engine.channel import ChannelAborted
+from bwpipe.nn.network import Checkpoint, load, locate
 from bwpipe.testing import run_stage
-from bwpipe.training import Fitted
+from bwpipe.training.job import Fitted
+from bwpipe.training.model_card import card
 
 plugins.load()
 

@@ -9,10 +9,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from bwpipe import Frame
-from bwpipe.base import stages
-from bwpipe.motion import Motion, agree, brought
+from bwpipe.core.stage import stages
+from bwpipe.motion.optical_flow import Motion, agree, brought
 from bwpipe.testing import make_frames, run_stage
-from tests.made_scenes import Planes, film_of, scene
+from tests.support.made_scenes import Planes, film_of, scene
 
 
 def motion(frame: Frame) -> Motion:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from bwpipe import UsageError
-from bwpipe.network import load
-from tests.made_photos import write_photos
-from tests.test_train import train
+from bwpipe.nn.network import load
+from tests.support.made_photos import write_photos
+from tests.training.test_train import train
 
 LOSSES = {"test-rgb": {"rgb_mse": 1.0}, "test-chroma": {"chroma_l1": 1.0}}
 

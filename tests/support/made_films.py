@@ -16,18 +16,17 @@ from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from bwpipe.film import ColourTags, Film, open_container, picture_stream
-from bwpipe.film.carry import kept
-from bwpipe.film.changes import changes
-from bwpipe.film.codec import Encoding, chroma_grid, coded_depth
-from bwpipe.film.containers import container_for
-from bwpipe.film.encode import SegmentWriter
-from bwpipe.film.open import open_film
-from bwpipe.film.pixels import layout, plane
-from bwpipe.film.read import read_film
-from bwpipe.film.write import FilmWriter
-from bwpipe.frame import Frame, Luma, Unit
-from bwpipe.provenance import read_note
+from bwpipe.core.frame import Frame, Luma, Unit
+from bwpipe.core.provenance import read_note
+from bwpipe.video.container import changes, container_for
+from bwpipe.video.decoder import read_film
+from bwpipe.video.encoding import Encoding, chroma_grid, coded_depth
+from bwpipe.video.file import ColourTags, Film, open_container, picture_stream
+from bwpipe.video.muxer import FilmWriter
+from bwpipe.video.pixel_formats import layout, plane
+from bwpipe.video.probe import open_film
+from bwpipe.video.segment_encoder import SegmentWriter
+from bwpipe.video.stream_copy import kept
 
 MS = Fraction(1, 1000)
 UNTAGGED = ColourTags(0, 2, 2, 2)

@@ -11,9 +11,9 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from bwpipe.film import open_container
-from bwpipe.film.pixels import plane
-from tests.made_films import MKV, MS, make_film, opened, read
+from bwpipe.video.file import open_container
+from bwpipe.video.pixel_formats import plane
+from tests.support.made_films import MKV, MS, make_film, opened, read
 
 SUBTITLES = b"1\n00:00:00,100 --> 00:00:00,400\nA hat.\n\n2\n00:00:00,500 --> 00:00:00,900\nA cat.\n\n"
 CHAPTERS = [

@@ -10,12 +10,13 @@ import pytest
 from pydantic import Field
 from torch import Tensor
 
-from bwpipe import Frame, Map, NoEffect, plugins
-from bwpipe.base import stages
-from bwpipe.config import read_graph
-from bwpipe.describe import describe_graph, describe_network, describe_stage
+from bwpipe import Frame, Map, NoEffect
+from bwpipe.core import plugins
+from bwpipe.core.stage import stages
 from bwpipe.errors import UsageError
-from bwpipe.network import Guess, Network, NetworkOptions, Quality, networks
+from bwpipe.graph.graph import read_graph
+from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, networks
+from bwpipe.tools.describe import describe_graph, describe_network, describe_stage
 
 
 class Soften(Map):

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bwpipe.film.excerpt import write_excerpt
-from bwpipe.probe import bytes_in_words, duration
-from tests.made_films import AVI, MKV, TS, Kind, make_film, opened, read
-from tests.made_pictures import make_picture
-from tests.remuxed import recoded
-from tests.test_cli import bwpipe
+from bwpipe.tools.estimate import bytes_in_words, duration
+from bwpipe.video.excerpt import write_excerpt
+from tests.cli.test_commands import bwpipe
+from tests.support.made_films import AVI, MKV, TS, Kind, make_film, opened, read
+from tests.support.made_pictures import make_picture
+from tests.support.remuxed import recoded
 
 EXCERPTS = {
     "H.264 with B-frames": Kind(times=range(0, 180 * 512, 512), options={"g": "20"}),

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bwpipe.config import read_graph
-from bwpipe.execution import Run
-from bwpipe.film.read import read_film
-from bwpipe.frame import Unit
-from bwpipe.preview import look
-from bwpipe.templates import template
-from tests.made_films import Kind, make_film, opened
-from tests.made_pictures import make_picture
-from tests.test_cli import bwpipe
+from bwpipe.core.context import Run
+from bwpipe.core.frame import Unit
+from bwpipe.graph.graph import read_graph
+from bwpipe.graph.templates import template
+from bwpipe.tools.preview import preview
+from bwpipe.video.decoder import read_film
+from tests.cli.test_commands import bwpipe
+from tests.support.made_films import Kind, make_film, opened
+from tests.support.made_pictures import make_picture
 
 
 def sheet_of(path: Path) -> NDArray[np.uint8]:
@@ -26,7 +26,7 @@ def test_a_sheet_shows_evenly_spaced_frames_in_grey_and_coloured(tmp_path: Path)
     film = make_film(tmp_path / "film.mp4", Kind(size=(128, 96)))
     graph = read_graph(template("pipeline.yaml"), {"read.path": str(film), "write.path": str(tmp_path / "out")})
 
-    looks = look.preview(graph, 5, Run())
+    looks = preview(graph, 5, Run())
 
     assert [each.label.split()[-1] for each in looks] == ["3", "9", "15", "21", "27"]
     assert looks[1].label == "0:00.36   frame 9"

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchvision.transforms.v2.functional import resize
 
-from bwpipe.chroma import join, split
-from bwpipe.config.options import build
+from bwpipe.core.options import build
+from bwpipe.nn.ycbcr import join, split
 from bwpipe.training.augment import Augment
 
 ALL: dict[str, Any] = {

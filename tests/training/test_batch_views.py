@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from bwpipe.dataset import Dataset
+from bwpipe.data.dataset import Dataset
+from bwpipe.training.batch_views import Shower, Views
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.views import Shower, Views
 
 
 def views(*, looks: int = 2, step: int = 3, **options: Any) -> Views:

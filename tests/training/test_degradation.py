@@ -14,10 +14,10 @@ from torch.nn.functional import avg_pool2d, interpolate
 from torch.testing import assert_close
 from torchvision.transforms.v2.functional import gaussian_blur, resize
 
-from bwpipe.chroma import split
-from bwpipe.config.options import build
-from bwpipe.damage import Damage
-from bwpipe.damage.jpeg import compressed
+from bwpipe.core.options import build
+from bwpipe.nn.ycbcr import split
+from bwpipe.training.degradation import Damage
+from bwpipe.training.degradation.jpeg import compressed
 
 KINDS = [name for name in Damage.model_fields if name != "chance"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bwpipe.live.curves import LIMIT, Curves
+from bwpipe.training.monitor.history import LIMIT, Curves
 
 
 def test_what_was_added_is_there_after_a_stop_without_notice(tmp_path: Path) -> None:

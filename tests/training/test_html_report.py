@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bwpipe.live.page import Story, page
+from bwpipe.training.monitor.html_report import Story, page
 
 VOID = {"meta", "img"}
 

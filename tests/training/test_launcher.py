@@ -10,16 +10,16 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from bwpipe import plugins
-from bwpipe.dataset import Dataset
-from bwpipe.network import load
+from bwpipe.core import plugins
+from bwpipe.data.dataset import Dataset
+from bwpipe.nn.network import load
+from bwpipe.training.launcher import shared
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.processes import shared
-from bwpipe.training.stepper import Stepper
-from tests.made_photos import write_photos
-from tests.test_train import NETWORKS, dataset, train
+from bwpipe.training.step import Stepper
+from tests.support.made_photos import write_photos
+from tests.training.test_train import NETWORKS, dataset, train
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def gradients(fabric: Fabric, options: TrainingOptions, data: Dataset) -> dict[str, NDArray[np.float32]]:

@@ -13,7 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from bwpipe import UsageError
-from bwpipe.live import LiveView
+from bwpipe.training.monitor.monitor import LiveView
 
 GRAPH = "stages:\n  - use: read\n\n  - use: fit\n"
 

@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from bwpipe import UsageError
-from bwpipe.dataset import Dataset
-from bwpipe.training.course import Course
+from bwpipe.data.dataset import Dataset
 from bwpipe.training.options import TrainingOptions
+from bwpipe.training.schedule import Course
 
 
 def course(pictures: int = 23, weights: list[float] | None = None, **options: Any) -> Course:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bwpipe.live.scale import Scale, number
+from bwpipe.training.monitor.svg_chart import Scale, number
 
 VALUES = st.integers(-(10**6), 10**6).map(lambda value: value / 1000)
 

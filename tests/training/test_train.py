@@ -18,18 +18,19 @@ from typing import Any
 import pytest
 import torch
 
-from bwpipe import Run, RunAborted, UsageError, plugins
-from bwpipe.channel import ChannelAborted
-from bwpipe.dataset import Dataset
-from bwpipe.network import load, locate
-from bwpipe.session import Outcome, run
+from bwpipe import Run, RunAborted, UsageError
+from bwpipe.core import plugins
+from bwpipe.data.dataset import Dataset
+from bwpipe.engine.channel import ChannelAborted
+from bwpipe.engine.run import Outcome, run
+from bwpipe.nn.network import load, locate
 from bwpipe.testing import make_frames, run_stage
-from bwpipe.training import Fitted
-from bwpipe.training.state import hold
-from tests.made_photos import write_photos
-from tests.test_progress import Terminal
+from bwpipe.training.job import Fitted
+from bwpipe.training.training_state import hold
+from tests.core.test_console import Terminal
+from tests.support.made_photos import write_photos
 
-NETWORKS = Path(__file__).parent / "networks"
+NETWORKS = Path(__file__).parents[1] / "support" / "networks"
 plugins.load([NETWORKS])
 
 EVERYTHING: dict[str, Any] = {
@@ -147,8 +148,8 @@ def test_it_goes_on_from_weights_that_other_options_were_for_if_they_are_of_the_
 
 def start(folder: Path, photos: Path) -> subprocess.Popen[bytes]:
     """The training of everything, in a process of its own that keeps its state after each step."""
-    command = [sys.executable, "-m", "tests.test_train", str(folder), str(photos)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    command = [sys.executable, "-m", "tests.training.test_train", str(folder), str(photos)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
 
 
 @pytest.mark.timeout(300)

@@ -1,6 +1,6 @@
 import torch
 
-from bwpipe.live.sheet import GAP, sheet
+from bwpipe.training.validation import GAP, sheet
 
 
 def test_each_row_shows_grey_guess_and_truth_side_by_side() -> None:

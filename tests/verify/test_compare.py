@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bwpipe.cli import app
-from bwpipe.session import run
-from tests.made_films import Kind, make_film
-from tests.made_pictures import make_picture
-from tests.test_cli import bwpipe
+from bwpipe.cli.main import app
+from bwpipe.engine.run import run
+from tests.cli.test_commands import bwpipe
+from tests.support.made_films import Kind, make_film
+from tests.support.made_pictures import make_picture
 
 
 @pytest.fixture(scope="module")

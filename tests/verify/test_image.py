@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bwpipe.picture.write import TargetFormat
-from bwpipe.verify import Limits, Verdict
-from bwpipe.verify.picture import verify_picture
-from tests.made_pictures import COMMENT, KINDS, chunk, exif, make_picture, profile, raw_png
-from tests.test_picture_write import opened, rgb_of, saved, written
+from bwpipe.image.write import TargetFormat
+from bwpipe.verify.image import verify_picture
+from bwpipe.verify.verdict import Limits, Verdict
+from tests.image.test_write import opened, rgb_of, saved, written
+from tests.support.made_pictures import COMMENT, KINDS, chunk, exif, make_picture, profile, raw_png
 
 
 def verified(before: Path, after: Path, limits: Limits = Limits()) -> Verdict:  # noqa: B008 (it is frozen)

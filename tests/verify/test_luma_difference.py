@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from bwpipe.verify import Limits
-from bwpipe.verify.luma import LumaTally, block_means
+from bwpipe.verify.luma_difference import LumaTally, block_means
+from bwpipe.verify.verdict import Limits
 
 
 @pytest.mark.parametrize("shape", [(32, 48), (33, 47), (16, 16), (5, 70), (1, 1)])

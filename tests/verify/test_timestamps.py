@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bwpipe.frame import Frame
+from bwpipe.core.frame import Frame
 from bwpipe.testing import make_frames
-from bwpipe.verify.times import HALF_MS, Clock, Pairing
+from bwpipe.verify.timestamps import HALF_MS, Clock, Pairing
 
 MS = Fraction(1, 1000)
 

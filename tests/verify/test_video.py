@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from av.stream import Disposition
 
-from bwpipe.film import ColourTags
-from bwpipe.film.codec import Encoding
-from bwpipe.provenance import NETWORK, Provenance
-from bwpipe.verify import Limits, Verdict
-from bwpipe.verify.film import verify_film
-from tests.made_films import FFV1, H264, MKV, UNEVEN, Kind, make_film, opened, rewritten
-from tests.remuxed import CHAPTERS, TAGS, make_rich_film, recoded, remuxed
-from tests.test_cli import bwpipe
+from bwpipe.core.provenance import NETWORK, Provenance
+from bwpipe.verify.verdict import Limits, Verdict
+from bwpipe.verify.video import verify_film
+from bwpipe.video.encoding import Encoding
+from bwpipe.video.file import ColourTags
+from tests.cli.test_commands import bwpipe
+from tests.support.made_films import FFV1, H264, MKV, UNEVEN, Kind, make_film, opened, rewritten
+from tests.support.remuxed import CHAPTERS, TAGS, make_rich_film, recoded, remuxed
 
 LONG = Kind(times=UNEVEN, sound="aac", sound_start=Fraction(123, 1000))
 OLD = {"title": "Grandmother", "date": "1931"}
@@ -224,7 +224,7 @@ def test_sound_of_which_a_packet_is_another_or_later_is_found(film: Path, tmp_pa
         made.write_bytes(content)
         return made
 
-    from bwpipe.film import open_container
+    from bwpipe.video.file import open_container
 
     with open_container(film) as container:
         payload = [bytes(packet) for packet in container.demux(audio=0) if packet.size][9]
@@ -384,7 +384,7 @@ def test_the_command_says_all_in_lines_and_in_json(film: Path, tmp_path: Path) -
 def test_the_command_ends_with_1_and_a_line_for_each_difference(film: Path, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from bwpipe.cli import app
+    from bwpipe.cli.main import app
 
     made = recoded(film, tmp_path / "made.mp4", "ffv1", lambda number, luma: None if number == 7 else luma)
 

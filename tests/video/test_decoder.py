@@ -6,12 +6,12 @@ import pytest
 from av.video.frame import VideoFrame
 from numpy.testing import assert_array_equal
 
+from bwpipe.core.frame import Unit
 from bwpipe.errors import MediaError
-from bwpipe.film import Film, open_container
-from bwpipe.film.pixels import layout, luma_plane, plane
-from bwpipe.film.read import Onward, read_film
-from bwpipe.frame import Unit
-from tests.made_films import AVI, MKV, TS, UNEVEN, Kind, make_corpus, make_film, opened, read, spoil
+from bwpipe.video.decoder import Onward, read_film
+from bwpipe.video.file import Film, open_container
+from bwpipe.video.pixel_formats import layout, luma_plane, plane
+from tests.support.made_films import AVI, MKV, TS, UNEVEN, Kind, make_corpus, make_film, opened, read, spoil
 
 
 @pytest.fixture(scope="module")

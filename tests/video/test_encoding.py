@@ -6,13 +6,13 @@ from av.codec.codec import codecs_available
 from numpy.testing import assert_array_equal
 
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.film import FULL, Film
-from bwpipe.film.codec import Encoding, check_encoding, chroma_grid, encoder, encoder_options
-from bwpipe.film.containers import Container, container_for
-from bwpipe.film.write import FilmWriter
-from bwpipe.verify import Limits
-from bwpipe.verify.film import verify_film
-from tests.made_films import FFV1, H264, MKV, make_corpus, make_film, opened, read, rewritten
+from bwpipe.verify.verdict import Limits
+from bwpipe.verify.video import verify_film
+from bwpipe.video.container import Container, container_for
+from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, encoder, encoder_options
+from bwpipe.video.file import FULL, Film
+from bwpipe.video.muxer import FilmWriter
+from tests.support.made_films import FFV1, H264, MKV, make_corpus, make_film, opened, read, rewritten
 
 PRORES = Encoding(codec="prores")
 

@@ -14,17 +14,17 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from bwpipe import Frame
-from bwpipe.film.deinterlace import deinterlaced, first_field, of_one_moment
-from bwpipe.film.pixels import plane
-from bwpipe.frame import Luma
-from bwpipe.provenance import Provenance, read_note
-from bwpipe.session import run
+from bwpipe.core.frame import Luma
+from bwpipe.core.provenance import Provenance, read_note
+from bwpipe.engine.run import run
 from bwpipe.testing import run_stage
-from bwpipe.verify import Limits
-from bwpipe.verify.film import verify_film
-from tests.made_films import KINDS, Kind, make_film, moments, opened, read
-from tests.remuxed import recoded
-from tests.test_cli import bwpipe
+from bwpipe.verify.verdict import Limits
+from bwpipe.verify.video import verify_film
+from bwpipe.video.interlacing import deinterlaced, first_field, of_one_moment
+from bwpipe.video.pixel_formats import plane
+from tests.cli.test_commands import bwpipe
+from tests.support.made_films import KINDS, Kind, make_film, moments, opened, read
+from tests.support.remuxed import recoded
 
 INTERLACED = {
     "H.264 with B-frames": replace(KINDS["interlaced"], options={"flags": "+ildct+ilme", "g": "8", "bf": "2"}),

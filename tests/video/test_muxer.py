@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from bwpipe.film import Film, open_container
-from bwpipe.film.codec import Encoding
-from bwpipe.film.encode import SegmentWriter
-from bwpipe.film.pixels import plane
-from bwpipe.film.read import read_film
-from bwpipe.film.write import FilmWriter
-from bwpipe.frame import Unit
-from tests.made_films import (
+from bwpipe.core.frame import Unit
+from bwpipe.video.decoder import read_film
+from bwpipe.video.encoding import Encoding
+from bwpipe.video.file import Film, open_container
+from bwpipe.video.muxer import FilmWriter
+from bwpipe.video.pixel_formats import plane
+from bwpipe.video.segment_encoder import SegmentWriter
+from tests.support.made_films import (
     FFV1,
     H264,
     KINDS,
@@ -210,7 +210,7 @@ def test_the_same_film_is_written_in_the_same_bytes(
 def test_what_lies_in_unused_memory_does_not_change_the_file(tmp_path: Path) -> None:
     source = make_film(tmp_path / "film.mkv", replace(MKV, size=(176, 144)))
     program = (
-        "import sys; from pathlib import Path; from tests.made_films import H264, opened, rewritten;"
+        "import sys; from pathlib import Path; from tests.support.made_films import H264, opened, rewritten;"
         " rewritten(opened(Path(sys.argv[1])), Path(sys.argv[2]), H264)"
     )
     made = []
@@ -219,7 +219,7 @@ def test_what_lies_in_unused_memory_does_not_change_the_file(tmp_path: Path) -> 
         folder.mkdir()
         command = [sys.executable, "-c", program, str(source), str(folder)]
         surroundings = {**os.environ, "MALLOC_PERTURB_": pattern}  # the C library then fills memory with it
-        subprocess.run(command, check=True, env=surroundings, cwd=Path(__file__).parents[1], timeout=60)
+        subprocess.run(command, check=True, env=surroundings, cwd=Path(__file__).parents[2], timeout=60)
         made.append((folder / "written.mkv").read_bytes())
 
     assert made[0] == made[1] == made[2]

@@ -8,9 +8,9 @@ import pytest
 from av.stream import Disposition
 
 from bwpipe.errors import MediaError
-from bwpipe.film import Film, sniff
-from bwpipe.film.open import open_film
-from tests.made_films import KINDS, MKV, Kind, make_corpus, make_film, moments, opened, read, spoil
+from bwpipe.video.file import Film, sniff
+from bwpipe.video.probe import open_film
+from tests.support.made_films import KINDS, MKV, Kind, make_corpus, make_film, moments, opened, read, spoil
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from bwpipe.color import AnyChroma, codes
 from bwpipe.errors import MediaError
-from bwpipe.picture import DAMAGED_PROFILE, Chunk, Header, Metadata, photoshop, several
-from bwpipe.picture.tags import directories, orientation, without_thumbnail
+from bwpipe.image import tiff_ifd
+from bwpipe.image.file import DAMAGED_PROFILE, Chunk, Header, Metadata, several
+from bwpipe.image.tiff_ifd import directories, orientation, without_thumbnail
+from bwpipe.pixels.ycbcr import AnyChroma, codes
 
 MOST_PIXELS_A_SIDE = 65500
 _LARGEST_PART = 65533 - 29  # the name before XMP is the longer one
@@ -214,8 +215,8 @@ def _segments(image: JpegImageFile) -> Iterator[Chunk]:
             yield Chunk(b"\xff\xfe", data)
         elif name == "APP1" and data.startswith(_XMP_EXTENSION):
             yield Chunk(b"\xff\xe1", data)
-        elif name == "APP13" and data.startswith(photoshop.PREFIX):
-            resources += data.removeprefix(photoshop.PREFIX)
-    kept = photoshop.without_thumbnails(resources)
+        elif name == "APP13" and data.startswith(tiff_ifd.PHOTOSHOP):
+            resources += data.removeprefix(tiff_ifd.PHOTOSHOP)
+    kept = tiff_ifd.without_thumbnails(resources)
     for start in range(0, len(kept), _LARGEST_PART):
-        yield Chunk(b"\xff\xed", photoshop.PREFIX + kept[start : start + _LARGEST_PART])
+        yield Chunk(b"\xff\xed", tiff_ifd.PHOTOSHOP + kept[start : start + _LARGEST_PART])

@@ -1,4 +1,7 @@
-"""BMP: its header, its resolution, and a writer."""
+"""BMP, GIF and JPEG 2000: their headers; of BMP the resolution and a writer, too.
+
+GIF after the GIF89a specification, JPEG 2000 after ITU-T T.800, annex A.5.1.
+"""
 
 import struct
 from io import BytesIO
@@ -9,29 +12,83 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bwpipe.picture import Header, Metadata
-from bwpipe.picture.deep import swapped
+from bwpipe.errors import MediaError
+from bwpipe.image.file import Header, Metadata, several
+from bwpipe.image.formats.sixteen_bit import swapped
 
 _RESOLUTION_AT = 38
 _INCH = 0.0254
 
 
-def header(file: BinaryIO) -> Header:
+def bmp_header(file: BinaryIO) -> Header:
     """What a BMP file says of itself."""
     with Image.open(file, formats=["BMP"]) as image:
         return Header(*image.size, image.mode)
 
 
-def metadata(data: bytes) -> Metadata:
+def bmp_metadata(data: bytes) -> Metadata:
     """What a BMP file holds beside its samples."""
     with Image.open(BytesIO(data), formats=["BMP"]) as image:
         across, down = image.info.get("dpi", (0, 0))
     return Metadata(dpi=(across, down) if across > 0 and down > 0 else None)
 
 
-def encode(samples: NDArray[np.uint8], metadata: Metadata) -> bytes:
+def encode_bmp(samples: NDArray[np.uint8], metadata: Metadata) -> bytes:
     """A BMP file of (H, W, 3 or 4) RGB and alpha: of those at hand, OpenCV's encoder is the one that says there is alpha."""
     data = bytearray(cv2.imencode(".bmp", swapped(samples))[1].tobytes())
     if metadata.dpi:
         struct.pack_into("<2i", data, _RESOLUTION_AT, *(round(value / _INCH) for value in metadata.dpi))
     return bytes(data)
+
+
+_EXTENSION, _IMAGE, _END = b"!", b",", b";"
+_HAS_TABLE = 0x80
+
+
+def gif_header(file: BinaryIO) -> Header:
+    """What a GIF file says of itself. Raises MediaError: damaged, or several frames."""
+    file.seek(6)
+    width, height, flags = struct.unpack("<HHB2x", file.read(7).ljust(7, b"\0"))
+    _skip_table(file, flags)
+    frames = 0
+    while (block := file.read(1)) != _END:
+        if block == _IMAGE:
+            frames += 1
+            _skip_table(file, file.read(9).ljust(9, b"\0")[8])
+            file.read(1)
+        elif block == _EXTENSION:
+            file.read(1)
+        else:
+            raise MediaError("can't be read: it is cut short")
+        while size := int.from_bytes(file.read(1), "little"):
+            file.seek(size, 1)
+    if frames > 1:
+        raise several(frames, "frames")
+    return Header(width, height, "P")
+
+
+def _skip_table(file: BinaryIO, flags: int) -> None:
+    """Go past the colours that follow, if they do."""
+    if flags & _HAS_TABLE:
+        file.seek(3 * 2 ** ((flags & 7) + 1), 1)
+
+
+_SIZE_SEGMENT = b"\xff\x4f\xff\x51"
+_COMPONENTS = 40
+_LONGEST_HEADER = 2**20
+
+
+def jp2_header(file: BinaryIO) -> Header:
+    """What a JPEG 2000 file says of itself. Raises MediaError: damaged, or samples that are neither 8 nor 16 bits."""
+    with Image.open(file, formats=["JPEG2000"]) as image:
+        size, mode = image.size, image.mode
+    file.seek(0)
+    segment = file.read(_LONGEST_HEADER).partition(_SIZE_SEGMENT)[2]
+    at = _COMPONENTS - len(_SIZE_SEGMENT)
+    count = int.from_bytes(segment[at : at + 2])
+    bits = {1 + depth for depth in segment[at + 2 : at + 2 + 3 * count : 3]}  # a signed component's is above 128
+    if bits == {16} and count in (1, 3):
+        return Header(*size, "I;16" if count == 1 else "RGB;16")
+    if bits != {8}:
+        raise MediaError("has samples that are not plain 8 or 16 bits, which are not read; convert it to PNG or TIFF first")
+    return Header(*size, mode)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bwpipe.errors import MediaError
-from bwpipe.picture import DAMAGED_PROFILE, Chunk, Header, Metadata, deep, several
-from bwpipe.picture.tags import orientation, without_thumbnail
+from bwpipe.image.file import DAMAGED_PROFILE, Chunk, Header, Metadata, several
+from bwpipe.image.formats import sixteen_bit
+from bwpipe.image.tiff_ifd import orientation, without_thumbnail
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEPT = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"cICP"}
@@ -68,7 +69,7 @@ def bare(data: bytes) -> bytes:
 
 def deep_samples(data: bytes) -> NDArray[np.uint16]:
     """The samples of a 16-bit file that `bare` gave: (H, W), or (H, W, 2, 3 or 4) with alpha last. Raises MediaError."""
-    samples = deep.decode(data)
+    samples = sixteen_bit.decode(data)
     clear = next((data[at : at + size] for name, at, size in _walk(BytesIO(data)) if name == b"tRNS"), b"")
     if samples.ndim == 2 and clear:  # in grey, OpenCV does not heed it
         samples = np.dstack([samples, np.where(samples == int.from_bytes(clear, "big"), np.uint16(0), np.uint16(65535))])
@@ -143,7 +144,7 @@ def _inflated(data: bytes) -> bytes:
 def encode(samples: NDArray[Any], metadata: Metadata) -> bytes:
     """A PNG file of (H, W, 3 or 4) RGB and alpha, of 8 or 16 bits."""
     if samples.dtype == np.uint16:
-        data = deep.encode_png(samples)
+        data = sixteen_bit.encode_png(samples)
     else:
         file = BytesIO()
         Image.fromarray(samples).save(file, "PNG", compress_level=_EFFORT)

@@ -6,9 +6,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bwpipe.core.frame import Luma
 from bwpipe.errors import MediaError
-from bwpipe.frame import Luma
-from bwpipe.picture import Header, several
+from bwpipe.image.file import Header, several
 
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _START = re.compile(rb"P([1-6])" + _GAP + rb"(\d{1,10})" + _GAP + rb"(\d{1,10})")

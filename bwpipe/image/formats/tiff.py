@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from bwpipe.core.frame import Luma
 from bwpipe.errors import MediaError
-from bwpipe.frame import Luma
-from bwpipe.picture import Header, Metadata, deep, several
-from bwpipe.picture.photoshop import without_thumbnails
-from bwpipe.picture.tags import (
+from bwpipe.image.file import Header, Metadata, several
+from bwpipe.image.formats import sixteen_bit
+from bwpipe.image.tiff_ifd import (
     ORIENTATION,
     RESOLUTION,
     Directory,
@@ -29,6 +29,7 @@ from bwpipe.picture.tags import (
     file_start,
     pack,
     resolution,
+    without_thumbnails,
 )
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it can't read is said by us, by name
@@ -122,7 +123,7 @@ def deep_samples(data: bytes) -> NDArray[np.uint16]:
         samples = tifffile.imread(BytesIO(data), key=0)
         samples = np.moveaxis(samples, 0, -1) if first.number(_PLANAR) == _PLANES else samples
     else:
-        samples = deep.decode(data)
+        samples = sixteen_bit.decode(data)
     if first.number(_PHOTOMETRIC) == _GREY_WHITE_FIRST:
         grey = samples if samples.ndim == 2 else samples[..., 0]
         np.subtract(65535, grey, out=grey)

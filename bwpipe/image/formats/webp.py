@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bwpipe.errors import MediaError
-from bwpipe.picture import Header, Metadata, several
-from bwpipe.picture.tags import (
+from bwpipe.image.file import Header, Metadata, several
+from bwpipe.image.tiff_ifd import (
     RESOLUTION,
     Directory,
     directories,

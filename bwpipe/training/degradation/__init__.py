@@ -4,12 +4,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from bwpipe.damage.jpeg import Jpeg
-from bwpipe.damage.kind import Flaw
-from bwpipe.damage.optics import Blur, Shrink, Vignette
-from bwpipe.damage.spans import Share, uniform
-from bwpipe.damage.stock import Curve, Grain, Spectrum
-from bwpipe.damage.wear import Dust, Hairs, Scratches
+from bwpipe.training.degradation.base import Flaw, Share, uniform
+from bwpipe.training.degradation.film_stock import Curve, Grain, Spectrum
+from bwpipe.training.degradation.jpeg import Jpeg
+from bwpipe.training.degradation.optics import Blur, Shrink, Vignette
+from bwpipe.training.degradation.wear import Dust, Hairs, Scratches
 
 
 class Damage(BaseModel):

@@ -6,9 +6,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from bwpipe.color import WEIGHTS
-from bwpipe.damage.kind import Flaw, Kind
-from bwpipe.damage.spans import ASCENDING, FactorSpan, Share, ShareSpan, factors, normal, uniform
+from bwpipe.pixels.ycbcr import WEIGHTS
+from bwpipe.training.degradation.base import ASCENDING, FactorSpan, Flaw, Kind, Share, ShareSpan, factors, normal, uniform
 
 _EDGE_GRAIN = 0.3
 """Of black and white, as a share of the grain of middle grey."""

@@ -8,8 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import pad
 
-from bwpipe.damage.kind import Flaw
-from bwpipe.damage.spans import ASCENDING, Share, uniform
+from bwpipe.training.degradation.base import ASCENDING, Flaw, Share, uniform
 
 _Quality = Annotated[float, Field(ge=1, le=100)]
 

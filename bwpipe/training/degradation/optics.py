@@ -7,8 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bwpipe.damage.kind import Flaw
-from bwpipe.damage.spans import ASCENDING, LengthSpan, Share, ShareSpan, factors, uniform
+from bwpipe.training.degradation.base import ASCENDING, Flaw, LengthSpan, Share, ShareSpan, factors, uniform
 
 _OFF_CENTRE = 0.2
 _Cell = Annotated[float, Field(ge=1, allow_inf_nan=False)]

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bwpipe.damage.kind import Flaw
-from bwpipe.damage.spans import LengthSpan, Share, ShareSpan, normal, uniform
+from bwpipe.training.degradation.base import Flaw, LengthSpan, Share, ShareSpan, normal, uniform
 
 _GRID = 3
 """Pixels from one speck's place to the next."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from bwpipe.draft import publish
+from bwpipe.core.atomic_file import publish
 
 LIMIT = 1000
 """How many steps are kept at most."""

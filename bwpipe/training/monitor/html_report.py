@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
+from importlib.resources import files
 
-from bwpipe.live.chart import Curve, chart
-from bwpipe.live.scale import number
-from bwpipe.live.style import STYLE
+from bwpipe.training.monitor.svg_chart import Curve, chart, number
 
 REFRESH = 30
 """Seconds after which a browser reads the page again, as long as the training runs."""
@@ -55,6 +54,7 @@ def page(story: Story) -> str:
     """A story as a page."""
     title = escape(story.title)
     refresh = f'<meta http-equiv="refresh" content="{REFRESH}">' if story.running else ""
+    style = files("bwpipe.training.monitor").joinpath("report.css").read_text(encoding="utf-8")
     badge = '<span class="badge running">running</span>' if story.running else '<span class="badge">ended</span>'
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -64,7 +64,7 @@ def page(story: Story) -> str:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 {refresh}
 <title>{title}</title>
-<style>{STYLE}</style>
+<style>{style}</style>
 </head>
 <body>
 <header><h1>{title}</h1>{badge}</header>

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from bwpipe.report import EVERY, printable
+from bwpipe.core.console import EVERY, printable
 
 MEMORY = 50
 """Over about how many steps the loss is averaged."""

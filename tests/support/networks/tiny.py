@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from bwpipe.network import Guess, Network, Quality, network
+from bwpipe.nn.network import Guess, Network, Quality, network
 
 
 @network("test-rgb")

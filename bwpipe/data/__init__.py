@@ -1,0 +1,1 @@
+"""Paired grey and colour photographs for training."""

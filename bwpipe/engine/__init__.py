@@ -1,0 +1,1 @@
+"""Runs a graph: threads, channels, batches, the ledger, resuming."""

@@ -1,0 +1,1 @@
+"""Scores networks, images and videos against a reference."""

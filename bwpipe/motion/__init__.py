@@ -1,0 +1,1 @@
+"""Optical flow, shot detection, and the temporal filter along the motion."""

@@ -1,0 +1,1 @@
+"""Networks: their contract, checkpoints, devices, inference."""

@@ -1,0 +1,1 @@
+"""What commands do beside running a graph: describing, estimating, previewing."""

@@ -1,0 +1,1 @@
+"""Proves that only colour was added."""

@@ -1,0 +1,99 @@
+"""What may import what: code depends down; the engine's rooms and the domain's meet in `core` only."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOMAIN = (
+    "cli",
+    "review",
+    "tools",
+    "training evaluation verify",
+    "losses",
+    "data",
+    "metrics",
+    "memory sequence",
+    "image video motion nn",
+    "pixels",
+    "core",
+    "errors version",
+)
+ENGINE = ("cli", "review", "tools", "cluster", "engine", "graph", "core", "errors version")
+EXEMPT = {"bwpipe", "bwpipe.__main__", "bwpipe.testing"}
+"""The public faces of the package, which show what several rooms hold."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its name, stages and networks as `stages.read` and `models.unet`."""
+    found = {}
+    for folder in ("bwpipe", "stages", "models"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(name: str) -> Iterator[str]:
+    """The modules of bwpipe that one imports, wherever the import stands, for type checkers only or not."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            targets = [module if module in MODULES else node.module for module in inner]
+        else:
+            continue
+        yield from (target for target in dict.fromkeys(targets) if target in MODULES and target != name)
+
+
+def room(name: str) -> str:
+    """`bwpipe.image.formats.png` is in the room image."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def below(rooms: tuple[str, ...], upper: str) -> set[str] | None:
+    """The rooms that modules of a room may import, its own among them; None if it is in the other wing."""
+    for i, floor in enumerate(rooms):
+        if upper in floor.split():
+            return {upper, *(each for lower in rooms[i + 1 :] for each in lower.split())}
+    return None
+
+
+INSIDE = [name for name in MODULES if name.startswith("bwpipe.") and name not in EXEMPT]
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_module_imports_from_the_rooms_below_its_own_only(name: str) -> None:
+    allowed = [found for rooms in (DOMAIN, ENGINE) if (found := below(rooms, room(name))) is not None]
+
+    assert allowed, f"{name} is in no room of the plan"
+    wrong = [target for target in imported(name) if not any(room(target) in rooms for rooms in allowed)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(("stages", "models"))])
+def test_stages_and_networks_see_the_domain_and_core(name: str) -> None:
+    hidden = {"engine", "graph", "cluster", "tools", "review", "cli"}
+
+    assert [target for target in imported(name) if room(target) in hidden] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        if name in way:
+            pytest.fail(" -> ".join([*way[way.index(name) :], name]))
+        if name not in done:
+            for target in imported(name):
+                follow(target, (*way, name))
+            done.add(name)
+
+    for name in MODULES:
+        follow(name, ())
