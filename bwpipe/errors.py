@@ -25,3 +25,17 @@ class RunAborted(BwpipeError):
 
 class TooManyErrors(BwpipeError):
     """A unit failed under `on_error: stop`, or one more than `max_errors` did."""
+
+
+class RunStopped(Exception):
+    """The run ends for a reason elsewhere; raised so that a stream cut short never looks complete."""
+
+
+FATAL = (RunStopped, MemoryError, RunAborted, TooManyErrors, UsageError)
+"""What ends the run, wherever it is raised; any other Exception fails one unit."""
+
+
+def format_error(error: BaseException) -> str:
+    """An error in a line: our own as they are, others with their type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, BwpipeError) else f"{type(error).__name__}: {text}" if text else type(error).__name__

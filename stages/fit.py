@@ -14,9 +14,9 @@ from pydantic import PrivateAttr
 
 from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, stage
 from bwpipe.core.atomic_file import why_unwritable
-from bwpipe.core.context import sentence
 from bwpipe.core.fingerprint import digest
 from bwpipe.data.dataset import Dataset
+from bwpipe.errors import format_error
 from bwpipe.losses.combined import check
 from bwpipe.nn.device import EMULATED, available, describe, find_device, slowness
 from bwpipe.nn.network import Checkpoint, Network, load, locate
@@ -105,7 +105,7 @@ class Fit(TrainingOptions, Stage):
             try:
                 history = train(task, self._device, self._run)
             except OSError as error:
-                reason = error.strerror or sentence(error)
+                reason = error.strerror or format_error(error)
                 raise RunAborted(f"{self._folder}: {reason}; mend that and start again, the training goes on") from error
             net = self._load(self._folder / BEST, recipe, history)
         return Fitted(net.to(self._device), data, self._story(data, recipe, history))

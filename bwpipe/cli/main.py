@@ -61,7 +61,7 @@ def main() -> NoReturn:
 def _refusals() -> Iterator[None]:
     """Show an error in a sentence, and end with its code."""
     from bwpipe.core.console import printable
-    from bwpipe.core.context import sentence
+    from bwpipe.errors import format_error
 
     try:
         yield
@@ -73,7 +73,7 @@ def _refusals() -> Iterator[None]:
         text = (
             str(error)
             if isinstance(error, BwpipeError)
-            else f"{sentence(error)}; this is a fault of bwpipe: --debug shows where it is"
+            else f"{format_error(error)}; this is a fault of bwpipe: --debug shows where it is"
         )
         for line in text.splitlines():
             with suppress(OSError):

@@ -7,17 +7,13 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from bwpipe.core.frame import Broken, Media, Unit
-from bwpipe.engine.channel import ChannelAborted
-from bwpipe.errors import BwpipeError, RunAborted, TooManyErrors, UsageError
+from bwpipe.errors import RunStopped, TooManyErrors, UsageError, format_error
 
 if TYPE_CHECKING:
     from bwpipe.core.provenance import Provenance
     from bwpipe.core.stage import Stage
 
 T = TypeVar("T", bound=str | int | float | bool)
-
-FATAL = (ChannelAborted, MemoryError, RunAborted, TooManyErrors, UsageError)
-"""What ends the run, wherever it is raised; any other Exception fails one unit."""
 
 
 class Run:
@@ -158,9 +154,9 @@ class Run:
         self._stopping.set()
 
     def raise_if_stopped(self) -> None:
-        """Raise ChannelAborted if the run is to end: for stages that work long without taking or giving an item."""
+        """Raise RunStopped if the run is to end: for stages that work long without taking or giving an item."""
         if self._stopping.is_set():
-            raise ChannelAborted
+            raise RunStopped
 
     def fail(self, unit: Unit | Broken, error: Exception) -> None:
         """Note that a unit failed: its remaining items are dropped. Raises TooManyErrors, if it was one too many."""
@@ -169,13 +165,13 @@ class Run:
                 return
             self.failures[unit] = error
             self._failed.setdefault(unit.path, set())
-            said = sentence(error) in self._failed[unit.path]  # of another segment
-            self._failed[unit.path].add(sentence(error))
+            said = format_error(error) in self._failed[unit.path]  # of another segment
+            self._failed[unit.path].add(format_error(error))
             count = len(self._failed)
         where = _place(unit)
         if not said:
-            self._say(f"error: {unit.path}: {where}{sentence(error)}")
-        self._record("failed", unit.path, f"{where}{sentence(error)}")
+            self._say(f"error: {unit.path}: {where}{format_error(error)}")
+        self._record("failed", unit.path, f"{where}{format_error(error)}")
         if self._max_errors is not None and count > self._max_errors:
             raise TooManyErrors(f"stopped after {count} failed: {unit.path} was the last") from error
 
@@ -194,9 +190,3 @@ def _place(unit: Unit | Broken) -> str:
     if isinstance(unit, Broken) or unit.stop is None or (unit.start == 0 and unit.stop == unit.media.frames):
         return ""
     return f"frames {unit.start} to {unit.stop - 1}: "
-
-
-def sentence(error: BaseException) -> str:
-    """An error in a line: our own as they are, others with their type."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, BwpipeError) else f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -18,11 +18,11 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER
-from bwpipe.core.context import Run, sentence
+from bwpipe.core.context import Run
 from bwpipe.core.fingerprint import Stamp
 from bwpipe.core.frame import Unit
 from bwpipe.data.dataset import COLOUR, GREY, Pair, map_array
-from bwpipe.errors import RunAborted, UsageError
+from bwpipe.errors import RunAborted, UsageError, format_error
 from bwpipe.metrics.image_metrics import colourfulness
 
 STORY = "dataset.json"
@@ -163,7 +163,7 @@ class Cache:
                 digest=files.digest,
                 colourfulness=files.colourfulness,
                 left_out={str(unit.name): run.dropped[unit.media] for unit in wish.units if unit.media in run.dropped},
-                failed={str(unit.name): sentence(error) for unit in wish.units if (error := run.failure(unit))},
+                failed={str(unit.name): format_error(error) for unit in wish.units if (error := run.failure(unit))},
                 recipe=[dict(each) for each in wish.recipe],
             )
             with (part / STORY).open("x", encoding="ascii") as file:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from bwpipe.core.context import FATAL, Run
+from bwpipe.core.context import Run
 from bwpipe.core.frame import End
 from bwpipe.core.stage import BatchMap
 from bwpipe.engine.timing import Meter
-from bwpipe.errors import RunAborted
+from bwpipe.errors import FATAL, RunAborted
 
 WAITING = 4
 """How many batches' worth of items may wait in open batches before the oldest of these goes off part-filled."""

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from threading import Condition
 from typing import Generic, Literal, TypeVar
 
+from bwpipe.errors import RunStopped
+
 T = TypeVar("T")
-
-
-class ChannelAborted(Exception):
-    """The run failed elsewhere; raised so that a stream cut short never looks complete."""
 
 
 class Channel(Generic[T]):
@@ -26,11 +24,11 @@ class Channel(Generic[T]):
         self._changed = Condition()
 
     def put(self, item: T) -> bool:
-        """Add an item, waiting for room. False if the reader has left. Raises ChannelAborted."""
+        """Add an item, waiting for room. False if the reader has left. Raises RunStopped."""
         with self._changed:
             self._changed.wait_for(lambda: self._over or len(self._items) < self._depth)
             if self._over == "aborted":
-                raise ChannelAborted
+                raise RunStopped
             if self._over is None:
                 self._items.append(item)
                 self._changed.notify_all()
@@ -45,7 +43,7 @@ class Channel(Generic[T]):
         self._finish("left")
 
     def abort(self) -> None:
-        """Raise ChannelAborted in both threads, at once."""
+        """Raise RunStopped in both threads, at once."""
         self._finish("aborted")
 
     def _finish(self, how: Literal["ended", "left", "aborted"]) -> None:
@@ -55,12 +53,12 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
-        """The items, until the writer ends the channel. Raises ChannelAborted."""
+        """The items, until the writer ends the channel. Raises RunStopped."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._over or self._items)
                 if self._over == "aborted":
-                    raise ChannelAborted
+                    raise RunStopped
                 if not self._items:
                     return
                 item = self._items.popleft()

@@ -5,13 +5,13 @@ from itertools import chain, groupby
 from time import perf_counter
 from typing import Any
 
-from bwpipe.core.context import FATAL, Run
+from bwpipe.core.context import Run
 from bwpipe.core.frame import End, Unit
 from bwpipe.core.parallel import ordered
 from bwpipe.core.stage import BatchMap, Gather, Map, Source, Stage, UnitMap
 from bwpipe.engine.batching import in_batches
 from bwpipe.engine.timing import Meter
-from bwpipe.errors import MediaError
+from bwpipe.errors import FATAL, MediaError
 
 
 def drive(stage: Stage, items: Iterator[Any], run: Run, meter: Meter) -> Iterator[Any]:

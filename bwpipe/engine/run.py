@@ -9,7 +9,7 @@ from typing import Any
 
 from bwpipe.core.atomic_file import WORK_FOLDER, Draft
 from bwpipe.core.console import Journal, Progress
-from bwpipe.core.context import Run, sentence
+from bwpipe.core.context import Run
 from bwpipe.core.frame import Unit
 from bwpipe.core.provenance import made_by
 from bwpipe.core.segments import waiting
@@ -19,7 +19,7 @@ from bwpipe.engine.planner import Plan, make_plan, recipes, total_frames
 from bwpipe.engine.result import Outcome
 from bwpipe.engine.scheduler import idle, run_stages
 from bwpipe.engine.timing import Meter
-from bwpipe.errors import BwpipeError, MediaError, RunAborted
+from bwpipe.errors import BwpipeError, MediaError, RunAborted, format_error
 from bwpipe.graph.graph import Graph, Node, read_graph
 from bwpipe.motion.shot_report import ShotList
 
@@ -113,7 +113,7 @@ class _Session:
             outcome.seconds = perf_counter() - start
             outcome.remarks = dict(self._run.remarks)
             outcome.left_out = dict(self._run.left_out)
-            outcome.failed = {unit.path: sentence(error) for unit, error in reversed(self._run.failures.items())}
+            outcome.failed = {unit.path: format_error(error) for unit, error in reversed(self._run.failures.items())}
             with suppress(RunAborted) if stopped else nullcontext():  # what stopped the run is what the user is to read
                 self._tell_end(stopped)
         return outcome
@@ -202,7 +202,7 @@ class _Session:
     def _tell_end(self, error: BaseException | None) -> None:
         outcome = self._outcome
         stages = {name: {"items": meter.items, "busy_s": round(meter.busy, 3)} for name, meter in outcome.meters.items()}
-        reason = {"error": sentence(error)} if isinstance(error, BwpipeError) else {}
+        reason = {"error": format_error(error)} if isinstance(error, BwpipeError) else {}
         counts = {"done": outcome.done, "already": outcome.already, "kept": len(outcome.kept), "failed": len(outcome.failed)}
         event = "ended" if error is None else "stopped"
         self._tell(

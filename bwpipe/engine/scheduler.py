@@ -6,15 +6,15 @@ from time import sleep
 from typing import Any
 
 from bwpipe.core.atomic_file import Draft
-from bwpipe.core.context import Run, sentence
+from bwpipe.core.context import Run
 from bwpipe.core.frame import End, Unit
 from bwpipe.core.stage import Gather, Sink, Source
-from bwpipe.engine.channel import Channel, ChannelAborted
+from bwpipe.engine.channel import Channel
 from bwpipe.engine.executors import drive, drive_source
 from bwpipe.engine.planner import Plan
 from bwpipe.engine.sink_executor import drive_sink
 from bwpipe.engine.timing import Meter
-from bwpipe.errors import BwpipeError, RunAborted
+from bwpipe.errors import BwpipeError, RunAborted, RunStopped, format_error
 from bwpipe.graph.graph import Graph, Node
 
 TICK = 0.1
@@ -91,7 +91,7 @@ def run_stages(
                     break
             else:
                 node.stage.finish()
-        except ChannelAborted:
+        except RunStopped:
             pass
         except BaseException as error:
             failures.append(_explained(error, node))
@@ -142,7 +142,7 @@ def _explained(error: BaseException, node: Node) -> BwpipeError:
     """The error as the user is to read it."""
     if isinstance(error, BwpipeError):
         return error
-    what = "out of memory; use a smaller `batch` or `queue`" if isinstance(error, MemoryError) else sentence(error)
+    what = "out of memory; use a smaller `batch` or `queue`" if isinstance(error, MemoryError) else format_error(error)
     explained = RunAborted(f"{node.where}: stage {node.id!r}: {what}")
     explained.__cause__ = error
     return explained

@@ -108,7 +108,7 @@ class Files:
         return (self._units[name].path.resolve() for name in self.names)
 
     def in_colour(self, run: Run) -> bool:
-        """Whether at least one of the pictures is in colour; they are read until one is. Raises ChannelAborted."""
+        """Whether at least one of the pictures is in colour; they are read until one is. Raises RunStopped."""
         for name in self.names:
             run.raise_if_stopped()
             with suppress(MediaError):

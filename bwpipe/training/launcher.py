@@ -21,9 +21,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from bwpipe.core import plugins
 from bwpipe.core.console import printable
-from bwpipe.core.context import Run, sentence
-from bwpipe.engine.channel import ChannelAborted
-from bwpipe.errors import BwpipeError, RunAborted
+from bwpipe.core.context import Run
+from bwpipe.errors import BwpipeError, RunAborted, RunStopped, format_error
 from bwpipe.nn.device import cores
 from bwpipe.training.trainer import Task, Trainer
 
@@ -49,7 +48,7 @@ def train(task: Task, device: torch.device, run: Run) -> list[dict[str, float]]:
         The figures of all validations.
 
     Raises:
-        ChannelAborted: The run is to stop.
+        RunStopped: The run is to stop.
         BwpipeError: The training can't go on.
         OSError: Its state can't be kept.
     """
@@ -110,7 +109,7 @@ def _work(fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event,
         if not (parent and parent.is_alive()):
             os._exit(1)  # another training may hold the folder by now
         if stop.is_set():
-            raise ChannelAborted
+            raise RunStopped
 
     def say(text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)
@@ -124,13 +123,13 @@ def _work(fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event,
         tick()
         with _threads(max(1, (task.options.threads or cores()) // fabric.world_size)):
             return Trainer(task, fabric, say=note, warn=lambda text: say(f"warning: {text}"), tick=tick).run()
-    except ChannelAborted:
+    except RunStopped:
         return None
     except (BwpipeError, OSError) as error:
         errors.put(error)
         raise
     except Exception as error:
-        errors.put(RunAborted(sentence(error)))
+        errors.put(RunAborted(format_error(error)))
         raise
 
 
@@ -187,6 +186,6 @@ def _watched(run: Run, stop: Event, errors: Any) -> Iterator[None]:
 def _raises(call: Callable[[], None]) -> bool:
     try:
         call()
-    except ChannelAborted:
+    except RunStopped:
         return True
     return False

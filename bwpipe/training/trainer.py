@@ -15,8 +15,7 @@ from lightning_fabric import Fabric
 from bwpipe import __version__
 from bwpipe.core.atomic_file import publish
 from bwpipe.data.dataset import Dataset
-from bwpipe.engine.channel import ChannelAborted
-from bwpipe.errors import RunAborted
+from bwpipe.errors import RunAborted, RunStopped
 from bwpipe.nn.network import Checkpoint, packed
 from bwpipe.training.job import BEST
 from bwpipe.training.monitor.monitor import Telling
@@ -73,7 +72,7 @@ class Trainer:
             fabric: Launched; says which of how many processes this is, and on which device it works.
             say: Shows a line to the user.
             warn: Shows a warning.
-            tick: Called before each step; raises ChannelAborted where the training is to stop.
+            tick: Called before each step; raises RunStopped where the training is to stop.
 
         Raises:
             UsageError: Something does not fit together.
@@ -99,7 +98,7 @@ class Trainer:
             The figures of all validations.
 
         Raises:
-            ChannelAborted: It is to stop; its state was kept.
+            RunStopped: It is to stop; its state was kept.
             RunAborted: A loss is not finite.
             OSError: The state can't be kept; the one before is unharmed.
         """
@@ -128,20 +127,20 @@ class Trainer:
                         telling.stepped(tally.step, values)
                 if telling and (self._measured() or monotonic() - self._kept >= self._task.options.keep):
                     self._keep()
-        except ChannelAborted:
+        except RunStopped:
             if telling:
                 self._keep()
             raise
 
     def _stop_if_asked(self) -> None:
-        """Raise ChannelAborted in all processes where one was asked to stop."""
+        """Raise RunStopped in all processes where one was asked to stop."""
         asked = False
         try:
             self._tick()
-        except ChannelAborted:
+        except RunStopped:
             asked = True
         if self._stepper.agreed(asked):
-            raise ChannelAborted
+            raise RunStopped
 
     def _due(self) -> bool:
         """Whether an epoch is over and not measured yet."""
@@ -183,7 +182,7 @@ class Trainer:
         tally, stepper, task = self._tally, self._stepper, self._task
         figures = self._fabric.broadcast(self._figures() if telling else {})
         if not figures:
-            raise ChannelAborted
+            raise RunStopped
         self._refuse(figures, f"in the validation after step {tally.step}")
         tally.history.append(figures)
         tally.loss = 0.0
@@ -205,7 +204,7 @@ class Trainer:
                 autocast=stepper.autocast,
                 tick=self._tick,
             )
-        except ChannelAborted:
+        except RunStopped:
             return {}
         steps = tally.step - int(tally.history[-1]["step"] if tally.history else 0)
         return {"step": tally.step, "epoch": len(tally.history) + 1, "training_loss": tally.loss / steps, **figures}

@@ -2,7 +2,8 @@ from threading import Thread
 
 import pytest
 
-from bwpipe.engine.channel import Channel, ChannelAborted
+from bwpipe.engine.channel import Channel
+from bwpipe.errors import RunStopped
 
 
 def test_items_come_in_order_until_the_writer_ends_it() -> None:
@@ -46,7 +47,7 @@ def test_an_aborted_channel_raises_on_both_sides_even_after_its_end() -> None:
     channel.end()
     channel.abort()
 
-    with pytest.raises(ChannelAborted):
+    with pytest.raises(RunStopped):
         next(iter(channel))
-    with pytest.raises(ChannelAborted):
+    with pytest.raises(RunStopped):
         channel.put(1)

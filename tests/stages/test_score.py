@@ -10,7 +10,7 @@ import pytest
 from bwpipe import Run, UsageError
 from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset
-from bwpipe.engine.channel import ChannelAborted
+from bwpipe.errors import RunStopped
 from bwpipe.nn.network import Checkpoint, load, locate
 from bwpipe.testing import run_stage
 from bwpipe.training.job import Fitted
@@ -125,5 +125,5 @@ def test_photographs_without_colour_are_told_before_anything_starts(tmp_path: Pa
 def test_it_ends_when_the_run_does(fitted: Fitted) -> None:
     stopped = Run()
     stopped.stop()
-    with pytest.raises(ChannelAborted):
+    with pytest.raises(RunStopped):
         run_stage("score", [fitted], run=stopped)

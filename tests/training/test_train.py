@@ -21,8 +21,8 @@ import torch
 from bwpipe import Run, RunAborted, UsageError
 from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset
-from bwpipe.engine.channel import ChannelAborted
 from bwpipe.engine.run import Outcome, run
+from bwpipe.errors import RunStopped
 from bwpipe.nn.network import load, locate
 from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.job import Fitted
@@ -181,7 +181,7 @@ def test_a_stopped_training_keeps_the_step_it_has_come_to(tmp_path: Path) -> Non
     stopped = Run()
     data = dataset(photos, tmp_path)
     stopped.stop()
-    with pytest.raises(ChannelAborted):
+    with pytest.raises(RunStopped):
         run_stage("fit", [data], run=stopped, model="test-rgb", batch=4, runs=tmp_path / "runs")
 
     assert [path.name for path in (tmp_path / "runs").glob("state-*.pt")] == ["state-00000000.pt"]
