@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe import Frame, UnitMap, stage
-from bwpipe.motion.optical_flow import Field, Flow, Motion, seen
+from bwpipe.core.frame import Field, Motion
+from bwpipe.motion.optical_flow import Flow, seen
 from bwpipe.motion.shot_detection import REACH, Look, begins_shot, look
 
 

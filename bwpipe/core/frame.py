@@ -5,17 +5,16 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from bwpipe.motion.optical_flow import Motion
-
 Luma: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 Chroma: TypeAlias = NDArray[np.float16]
 Matrix: TypeAlias = Literal["bt601", "bt709", "bt2020"]
+Field: TypeAlias = NDArray[np.float32]
+"""(h, w, 2), an x and a y offset in cells for each cell of a grid: where what is seen there lies in another frame."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +94,26 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """What the stage `shots` found out of a film's frame.
+
+    Attributes:
+        seen: (h, w) uint8, full range, read-only: the guide on a grid whose short side has at most `optical_flow.SHORT` cells.
+        cut: Whether a shot begins with this frame: after a cut, amid a dissolve, at the end of a fade, or with the film.
+        since: How many frames before this one the later of two frames is: the shot's first, and the unit's first delivered one.
+        back: (h, w, 2) float32, read-only, where each cell of this frame lies in the frame before: an x and a y offset, in
+            cells. None where the shot begins.
+        on: The same for the frame after; None where the shot ends. Both are None where there is no such frame.
+    """
+
+    seen: NDArray[np.uint8]
+    cut: bool
+    since: int
+    back: Field | None
+    on: Field | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One image on its way through a graph. Never changed: use `dataclasses.replace`.
 
@@ -123,7 +142,7 @@ class Frame:
     chroma: Chroma | None = None
     guide: NDArray[np.uint8] | None = None
     confidence: NDArray[np.float16] | None = None
-    motion: "Motion | None" = None
+    motion: Motion | None = None
     alpha: Luma | None = None
     context: bool = False
     notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.context import Run
-from bwpipe.core.frame import Chroma, Frame, Unit
+from bwpipe.core.frame import Chroma, Frame, Motion, Unit
 from bwpipe.core.stage import UnitMap, stages
 from bwpipe.errors import MediaError
 from bwpipe.evaluation.predictions import NetworkGuesses
 from bwpipe.metrics.temporal import SHORT, Steadiness, way
-from bwpipe.motion.optical_flow import Motion
 from bwpipe.pixels.levels import full_range
 from bwpipe.pixels.orientation import upright
 from bwpipe.pixels.resize import averaged, sides, squash

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.motion.optical_flow import Field, agree, brought
+from bwpipe.core.frame import Field
+from bwpipe.motion.optical_flow import agree, brought
 
 SHORT = 256
 """Pixels of the short side of the grid on which films are compared."""

@@ -1,6 +1,5 @@
 """How what is seen moves from frame to frame, on small guides."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -8,39 +7,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.core.frame import Frame
+from bwpipe.core.frame import Field, Frame
 from bwpipe.pixels.levels import full_range
 from bwpipe.pixels.resize import averaged, sides
 
 L = TypeVar("L", bound=NDArray[Any])
-Field = NDArray[np.float32]
-"""(h, w, 2), an x and a y offset in cells for each cell of a grid: where what is seen there lies in another frame."""
 
 SHORT = 128
 """Cells of the short side of the grid on which motion is looked for."""
 LONGEST_GAP = 8
 """A network may be shown every frame of a film, or down to one of so many; those between are filled in along the motion."""
 _SHARE, _CELLS = 0.01, 0.5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Motion:
-    """What the stage `shots` found out of a film's frame.
-
-    Attributes:
-        seen: (h, w) uint8, full range, read-only: the guide on a grid whose short side has at most `SHORT` cells.
-        cut: Whether a shot begins with this frame: after a cut, amid a dissolve, at the end of a fade, or with the film.
-        since: How many frames before this one the later of two frames is: the shot's first, and the unit's first delivered one.
-        back: (h, w, 2) float32, read-only, where each cell of this frame lies in the frame before: an x and a y offset, in
-            cells. None where the shot begins.
-        on: The same for the frame after; None where the shot ends. Both are None where there is no such frame.
-    """
-
-    seen: NDArray[np.uint8]
-    cut: bool
-    since: int
-    back: Field | None
-    on: Field | None
 
 
 def seen(frame: Frame) -> NDArray[np.uint8]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.motion.optical_flow import Field, agree, brought
+from bwpipe.core.frame import Field
+from bwpipe.motion.optical_flow import agree, brought
 from bwpipe.pixels.resize import averaged
 
 REACH = 9

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.core.frame import Frame
-from bwpipe.motion.optical_flow import Field, Motion, brought, places, regridded, strayed, taken
+from bwpipe.core.frame import Field, Frame, Motion
+from bwpipe.motion.optical_flow import brought, places, regridded, strayed, taken
 from bwpipe.pixels.resize import averaged, sides
 
 FINEST = 96

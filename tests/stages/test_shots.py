@@ -9,8 +9,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from bwpipe import Frame
+from bwpipe.core.frame import Motion
 from bwpipe.core.stage import stages
-from bwpipe.motion.optical_flow import Motion, agree, brought
+from bwpipe.motion.optical_flow import agree, brought
 from bwpipe.testing import make_frames, run_stage
 from tests.support.made_scenes import Planes, film_of, scene
 

@@ -14,11 +14,11 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from bwpipe import Frame, MediaError, RunAborted
+from bwpipe.core.frame import Motion
 from bwpipe.core.stage import stages
 from bwpipe.engine.run import run
 from bwpipe.graph.graph import read_graph
 from bwpipe.graph.yaml_loader import ConfigError
-from bwpipe.motion.optical_flow import Motion
 from bwpipe.testing import coloured, make_frames, run_stage
 from tests.support.made_films import Kind, make_film
 from tests.support.made_scenes import HEIGHT, WIDTH, film_of, scene
