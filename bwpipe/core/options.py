@@ -11,9 +11,10 @@ from pydantic_core import ErrorDetails, from_json, to_json
 
 from bwpipe.core.registry import hint
 from bwpipe.errors import UsageError
-from bwpipe.graph.yaml_loader import Loc
 
 M = TypeVar("M", bound=BaseModel)
+Loc: TypeAlias = tuple[str | int, ...]
+"""The way to a value: keys of mappings and places in lists."""
 Schema: TypeAlias = Mapping[str, Any]
 """A JSON Schema."""
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from bwpipe.graph.yaml_loader import MAX_BYTES, ConfigError, Loc, Mark, Marked, parse
+from bwpipe.core.options import Loc
+from bwpipe.graph.yaml_loader import MAX_BYTES, ConfigError, Mark, Marked, parse
 
 MOST = 20
 """So many complaints are shown at once."""

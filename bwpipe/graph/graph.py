@@ -10,14 +10,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from bwpipe.core import plugins
-from bwpipe.core.options import build
+from bwpipe.core.options import Loc, build
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.core.stage import Count, Stage, stages
 from bwpipe.errors import UsageError
 from bwpipe.graph.document import Document
 from bwpipe.graph.overrides import apply_changes
 from bwpipe.graph.topology import Place, check_places, upstream
-from bwpipe.graph.yaml_loader import Loc
 
 M = TypeVar("M", bound=BaseModel)
 

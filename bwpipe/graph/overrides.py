@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from bwpipe.core.options import Loc
 from bwpipe.core.registry import hint
 from bwpipe.graph.document import Document
-from bwpipe.graph.yaml_loader import Loc, parse
+from bwpipe.graph.yaml_loader import parse
 
 _FORM = "write STAGE.OPTION=VALUE, such as colorize.batch=4"
 

@@ -8,10 +8,9 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from bwpipe.core.options import Loc
 from bwpipe.errors import UsageError
 
-Loc: TypeAlias = tuple[str | int, ...]
-"""The way to a value: keys of mappings and places in lists."""
 Mark: TypeAlias = tuple[int, int]
 """Line and column, from 1."""
 
