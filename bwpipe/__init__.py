@@ -9,8 +9,7 @@ from bwpipe.engine.result import Outcome
 from bwpipe.engine.run import run
 from bwpipe.errors import BwpipeError, MediaError, RunAborted, TooManyErrors, UsageError
 from bwpipe.graph.graph import Graph, read_graph
-
-__version__ = "0.1.0"
+from bwpipe.version import __version__
 
 __all__ = [
     "BatchMap",
@@ -35,6 +34,7 @@ __all__ = [
     "Unit",
     "UnitMap",
     "UsageError",
+    "__version__",
     "read_graph",
     "run",
     "stage",

@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, __version__, stage
+from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, stage
 from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER, publish, why_unwritable
 from bwpipe.core.console import printable
 from bwpipe.nn.network import Checkpoint, load, packed
 from bwpipe.training.job import Coming, Fitted
 from bwpipe.training.model_card import card, untouched
+from bwpipe.version import __version__
 
 _OLD = 600.0
 """Seconds after which an unfinished checkpoint has been left; writing one takes a few."""

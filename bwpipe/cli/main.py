@@ -83,7 +83,7 @@ def _refusals() -> Iterator[None]:
 
 def _version(asked: bool) -> None:
     if asked:
-        from bwpipe import __version__
+        from bwpipe.version import __version__
 
         print(f"bwpipe {__version__}")
         raise typer.Exit

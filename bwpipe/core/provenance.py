@@ -74,7 +74,7 @@ class Provenance:
 
 def made_by(graph: "Graph", stage: "Stage") -> Provenance | None:
     """What this version makes in a stage of a graph; None if the graph has no such stage. Raises UsageError."""
-    from bwpipe import __version__
+    from bwpipe.version import __version__
 
     nodes = {node.id: node for node in graph.nodes}
     node = next((node for node in graph.nodes if node.stage is stage), None)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from bwpipe import __version__
 from bwpipe.core.context import Run
 from bwpipe.core.parallel import ordered
 from bwpipe.errors import MediaError, RunAborted, UsageError
@@ -17,6 +16,7 @@ from bwpipe.evaluation.references import Truths
 from bwpipe.evaluation.video_scores import FilmScore
 from bwpipe.metrics.descriptions import FIGURES, FILM_FIGURES
 from bwpipe.metrics.frechet import LEAST, PACKAGE, SIDE, Eyes, has_weights
+from bwpipe.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from bwpipe import __version__
 from bwpipe.core.atomic_file import publish
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import RunAborted, RunStopped
@@ -23,6 +22,7 @@ from bwpipe.training.options import TrainingOptions
 from bwpipe.training.step import Stepper
 from bwpipe.training.training_state import States, forget
 from bwpipe.training.validation import best, show, validate
+from bwpipe.version import __version__
 
 _SHOWN = 8
 """How many pictures of the validation are on the sheet."""

@@ -56,8 +56,8 @@ class Report:
 
     def plain(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
-        from bwpipe import __version__
         from bwpipe.core.console import printable
+        from bwpipe.version import __version__
 
         return {
             "bwpipe": __version__,

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bwpipe import __version__
 from bwpipe.cli.main import app
 from bwpipe.cli.signals import InterruptedRun
+from bwpipe.version import __version__
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,12 +7,12 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from bwpipe import __version__
 from bwpipe.core.provenance import Provenance, appended, noted, read_note, split
 from bwpipe.engine.run import run
 from bwpipe.image.provenance_tag import history, with_history
 from bwpipe.image.read import read_metadata
 from bwpipe.image.tiff_ifd import HISTORY
+from bwpipe.version import __version__
 from bwpipe.video.file import open_container
 from tests.image.test_write import opened as opened_picture
 from tests.image.test_write import read
