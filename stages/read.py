@@ -10,7 +10,7 @@ from pydantic import PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, Run, Source, Unit, stage
 from bwpipe.core.inputs import find_files, leads_outside
-from bwpipe.engine.scan_cache import Scans
+from bwpipe.core.stage import ScanCache
 from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_picture
 from bwpipe.image.read import read_picture
@@ -46,7 +46,7 @@ class Read(Source):
     """How many pictures are read at a time."""
 
     _run: Run = PrivateAttr()
-    _scans: Scans | None = PrivateAttr(default=None)
+    _scans: ScanCache | None = PrivateAttr(default=None)
     _onward: Onward | None = PrivateAttr(default=None)
     _told: set[Film] = PrivateAttr(default_factory=set)
 
@@ -54,7 +54,7 @@ class Read(Source):
         """Remember whom to tell of losses."""
         self._run = run
 
-    def remember(self, scans: Scans) -> None:
+    def remember(self, scans: ScanCache) -> None:
         """Where the index of a film is kept."""
         self._scans = scans
 

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,7 +14,6 @@ from bwpipe.core.fingerprint import Stamp
 from bwpipe.core.frame import Broken, End, Unit
 from bwpipe.core.registry import Registry
 from bwpipe.core.segments import fragment_path
-from bwpipe.engine.scan_cache import Scans
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,24 @@ _NO_EFFECT = "does not affect the result"
 NoEffect = Annotated[T, _NO_EFFECT]
 """Marks the type of an option that a result does not depend on, such as `batch: NoEffect[int]`: changing it redoes nothing."""
 Count = Annotated[int, Field(ge=1)]
+
+
+class ScanCache(Protocol):
+    """Keeps what was found in an input by reading it through, so that the next start need not read it again."""
+
+    def find(self, path: Path, what: str, look: Callable[[], bytes]) -> bytes:
+        """What an earlier execution found in a file, or else what `look` finds now.
+
+        Args:
+            path: The file, absolute.
+            what: What is found and by which way, such as another version of a library: another one makes it look again.
+            look: Finds it. What it raises is raised.
+
+        Raises:
+            UsageError: What was kept is damaged.
+            RunAborted: What was kept can't be read.
+        """
+        ...
 
 
 class Stage(BaseModel):
@@ -115,7 +132,7 @@ class Source(Stage):
     workers: NoEffect[Count] = 1
     """How many pictures are read at a time; a film is read by one."""
 
-    def remember(self, scans: Scans) -> None:
+    def remember(self, scans: ScanCache) -> None:
         """Called before `units`: where what takes long to be found in an input can be kept for the next start."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ from bwpipe.core.frame import Broken, Unit
 from bwpipe.core.segments import Assembly, cut, span
 from bwpipe.core.stage import Sink, Source, UnitMap
 from bwpipe.engine.ledger import Ledger
-from bwpipe.engine.scan_cache import Scans
+from bwpipe.engine.scan_cache import SqliteScanCache
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph, Node
 
@@ -47,7 +47,7 @@ class Plan:
     kept: list[Path] = field(default_factory=list)
     own: int = 0
     stamps: dict[Unit, Stamp | None] = field(default_factory=dict)
-    scans: Scans = field(default_factory=Scans)
+    scans: SqliteScanCache = field(default_factory=SqliteScanCache)
 
     @property
     def idle(self) -> bool:
@@ -75,7 +75,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         recipes={name: {} for name in sinks},
         assemblies={name: [] for name in sinks},
         whole={name: [] for name in sinks},
-        scans=Scans(ledgers.values()),
+        scans=SqliteScanCache(ledgers.values()),
     )
     source.remember(plan.scans)
     units: list[Unit] = []

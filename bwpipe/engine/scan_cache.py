@@ -14,8 +14,8 @@ CREATE TABLE IF NOT EXISTS scans (path BLOB, what TEXT, size INTEGER, mtime_ns I
 """
 
 
-class Scans:
-    """What was found in inputs, as long as their stamps stay what they were before that.
+class SqliteScanCache:
+    """What was found in inputs, as long as their stamps stay what they were before that: a `ScanCache`.
 
     It is kept in memory until `store`: before a run has begun, nothing is written.
     """
@@ -26,17 +26,7 @@ class Scans:
         self._new: dict[tuple[Path, str], tuple[Stamp, bytes]] = {}
 
     def find(self, path: Path, what: str, look: Callable[[], bytes]) -> bytes:
-        """What an earlier execution found in a file, or else what `look` finds now.
-
-        Args:
-            path: The file, absolute.
-            what: What is found and by which way, such as another version of a library: another one makes it look again.
-            look: Finds it. What it raises is raised.
-
-        Raises:
-            UsageError: A ledger is damaged.
-            RunAborted: A ledger can't be read.
-        """
+        """See `ScanCache.find`."""
         now = stamp(path)  # before: what changes while it is read is read again
         known = self._recalled(path, what, now) if now else None
         if known is not None:

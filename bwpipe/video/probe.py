@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Matrix
-from bwpipe.engine.scan_cache import Scans
+from bwpipe.core.stage import ScanCache
 from bwpipe.errors import MediaError
 from bwpipe.video.decoder import packets, pictures
 from bwpipe.video.file import FULL, ColourTags, Film, Track, colour_tags, luma_weights, open_container, picture_stream
@@ -44,7 +44,7 @@ _ORIENTATIONS = {
 
 
 def open_film(
-    path: Path, name: PurePosixPath, *, max_pixels: int, picture: int | None = None, scans: Scans | None = None
+    path: Path, name: PurePosixPath, *, max_pixels: int, picture: int | None = None, scans: ScanCache | None = None
 ) -> Film:
     """What is known of a film before its frames are read. Reads all of its packets, decodes about 32 frames.
 
@@ -63,7 +63,8 @@ def open_film(
         with open_container(path) as container:
             return read_index(container, _picture(container, max_pixels, picture)).packed()
 
-    index = Index.unpacked((scans or Scans()).find(path, f"{WAY}, picture {picture or 'as marked'}", read_through))
+    what = f"{WAY}, picture {picture or 'as marked'}"
+    index = Index.unpacked(scans.find(path, what, read_through) if scans else read_through())
     with open_container(path) as container:
         stream = _picture(container, max_pixels, picture)
         looks = _look(container, stream, index)

@@ -10,7 +10,7 @@ import pytest
 from bwpipe.engine.ledger import Ledger, open_ledgers
 from bwpipe.engine.planner import Plan, make_plan
 from bwpipe.engine.run import run
-from bwpipe.engine.scan_cache import Scans
+from bwpipe.engine.scan_cache import SqliteScanCache
 from bwpipe.graph.graph import read_graph
 from bwpipe.video.file import Film
 from tests.support.made_films import MKV, make_film
@@ -73,12 +73,12 @@ def test_what_was_found_another_way_is_found_anew(tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(b"long")
     ledger = Ledger(tmp_path / "out")
     ledger.open()
-    first = Scans([ledger])
+    first = SqliteScanCache([ledger])
     assert first.find(tmp_path / "input", "length", lambda: b"4") == b"4"
     first.store()
     ledger.close()
 
-    scans = Scans([Ledger(tmp_path / "out")])
+    scans = SqliteScanCache([Ledger(tmp_path / "out")])
 
     assert scans.find(tmp_path / "input", "length", lambda: b"another") == b"4"
     assert scans.find(tmp_path / "input", "length in words", lambda: b"four") == b"four"
