@@ -4,14 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from bwpipe.core.frame import Broken, Media, Unit
+from bwpipe.core.provenance import Provenance
 from bwpipe.errors import RunStopped, TooManyErrors, UsageError, format_error
-
-if TYPE_CHECKING:
-    from bwpipe.core.provenance import Provenance
-    from bwpipe.core.stage import Stage
 
 T = TypeVar("T", bound=str | int | float | bool)
 
@@ -31,8 +28,8 @@ class Run:
         say: Callable[[str], None] = lambda text: None,
         record: Callable[[str, Path | None, str], None] = lambda event, path, text: None,
         facts: dict[str, str | int | float | bool] | None = None,
-        provenance: "Callable[[Stage], Provenance | None]" = lambda stage: None,
-        after: "Callable[[Stage], Sequence[Stage]]" = lambda stage: (),
+        provenance: Callable[[object], Provenance | None] = lambda stage: None,
+        after: Callable[[object], Sequence[Any]] = lambda stage: (),
     ) -> None:
         """Make a run.
 
@@ -65,7 +62,7 @@ class Run:
         self.failures: dict[Unit | Broken, Exception] = {}
         self._failed: dict[Path, set[str]] = {}
         self._claimed: set[str] = set()
-        self._unwanted: list[tuple[Stage, str, str]] = []
+        self._unwanted: list[tuple[object, str, str]] = []
         self.all_read = Event()
         self._lock = Lock()
         self._stopping = Event()
@@ -103,7 +100,7 @@ class Run:
             self.dropped[media] = why
         self._record("left out", media.path, why)
 
-    def do_without(self, stage: "Stage", kind: str, why: str) -> None:
+    def do_without(self, stage: object, kind: str, why: str) -> None:
         """Let a kind of media be left out before it is read, where all that is read goes through this stage: in `setup`.
 
         Args:
@@ -113,7 +110,7 @@ class Run:
         """
         self._unwanted.append((stage, kind, why))
 
-    def unwanted(self, source: "Stage") -> dict[str, str]:
+    def unwanted(self, source: object) -> dict[str, str]:
         """The kinds of media that need not be read, since all that a source gives goes through a stage without use for them."""
         rest = self.after(source)
         return {
@@ -180,7 +177,7 @@ class Run:
         return self.failures.get(unit) if unit is not None else None
 
 
-def _among(stage: "Stage", others: "Sequence[Stage]") -> bool:
+def _among(stage: object, others: Sequence[object]) -> bool:
     """Whether it is one of them, not just equal to one."""
     return any(stage is other for other in others)
 

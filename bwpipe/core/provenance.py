@@ -8,11 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from bwpipe.core.stage import Stage
-    from bwpipe.graph.graph import Graph
+from typing import Any
 
 KEPT = "colour kept"
 """The note on a frame whose own colour is kept, so that nobody says that it was added."""
@@ -30,7 +26,7 @@ class Provenance:
 
     Attributes:
         version: bwpipe's.
-        stages: What each stage told of itself, from the source to the sink, see `bwpipe.base.Stage.provenance`.
+        stages: What each stage told of itself, from the source to the sink, see `bwpipe.core.stage.Stage.provenance`.
     """
 
     version: str
@@ -70,20 +66,6 @@ class Provenance:
             return f"Written by bwpipe {self.version} {told}"
         names = ", ".join(f"network {stage[NETWORK]}, weights {stage.get('weights', 'unknown')}" for stage in networks)
         return f"Colour added by bwpipe {self.version}, {names} {told}"
-
-
-def made_by(graph: "Graph", stage: "Stage") -> Provenance | None:
-    """What this version makes in a stage of a graph; None if the graph has no such stage. Raises UsageError."""
-    from bwpipe.version import __version__
-
-    nodes = {node.id: node for node in graph.nodes}
-    node = next((node for node in graph.nodes if node.stage is stage), None)
-    told: list[Mapping[str, Any]] = []
-    while node:
-        with node.blamed():
-            told.insert(0, node.stage.provenance())
-        node = nodes.get(node.upstream or "")
-    return Provenance(__version__, tuple(told)) if told else None
 
 
 def noted(tags: Mapping[str, str], line: str) -> dict[str, str]:

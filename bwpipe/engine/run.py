@@ -11,7 +11,7 @@ from bwpipe.core.atomic_file import WORK_FOLDER, Draft
 from bwpipe.core.console import Journal, Progress
 from bwpipe.core.context import Run
 from bwpipe.core.frame import Unit
-from bwpipe.core.provenance import made_by
+from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting
 from bwpipe.core.stage import Gather, Sink
 from bwpipe.engine.ledger import Ledger, open_ledgers
@@ -22,6 +22,7 @@ from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, MediaError, RunAborted, format_error
 from bwpipe.graph.graph import Graph, Node, read_graph
 from bwpipe.motion.shot_report import ShotList
+from bwpipe.version import __version__
 
 __all__ = ["Outcome", "run", "run_graph"]
 
@@ -214,3 +215,15 @@ class _Session:
             remarks=outcome.remarks,
             stages=stages,
         )
+
+
+def made_by(graph: Graph, stage: object) -> Provenance | None:
+    """What this version makes in a stage of a graph; None if the graph has no such stage. Raises UsageError."""
+    nodes = {node.id: node for node in graph.nodes}
+    node = next((node for node in graph.nodes if node.stage is stage), None)
+    told: list[Mapping[str, Any]] = []
+    while node:
+        with node.blamed():
+            told.insert(0, node.stage.provenance())
+        node = nodes.get(node.upstream or "")
+    return Provenance(__version__, tuple(told)) if told else None

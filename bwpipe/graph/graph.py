@@ -110,7 +110,7 @@ class Graph:
         ]
         return yaml.safe_dump({"stages": given}, sort_keys=False, allow_unicode=True)
 
-    def after(self, stage: Stage) -> list[Stage]:
+    def after(self, stage: object) -> list[Stage]:
         """The stages that what comes out of a stage goes through, in their order."""
         ids = {node.id for node in self.nodes if node.stage is stage}
         found: list[Stage] = []
