@@ -1,18 +1,12 @@
 """What a run tells: a bar or lines while it goes on, a closing table, and a file of JSON lines."""
 
 import io
-import json
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from time import monotonic
-from typing import Any, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
-
-from bwpipe.engine.timing import Meter
-from bwpipe.errors import RunAborted, UsageError
 
 tqdm.monitor_interval = 0  # no thread of its own that outlasts the run
 EVERY = 10.0
@@ -85,41 +79,3 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-class Journal:
-    """A file of JSON lines, one for each thing that happened."""
-
-    def __init__(self, path: Path) -> None:
-        """Start it anew. Raises UsageError."""
-        self._path = path
-        try:
-            path.unlink(missing_ok=True)  # a link that stands there is not followed
-            self._file = path.open("x", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{path}: can't be written ({error.strerror}); remove it, or choose another folder") from error
-
-    def write(self, event: str, **what: Any) -> None:
-        """Add a line. Raises RunAborted."""
-        try:
-            self._file.write(json.dumps({"event": event, **what}) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise RunAborted(f"{self._path}: can't be written ({error.strerror}); make room, and run again") from error
-
-    def close(self) -> None:
-        """Close the file."""
-        with suppress(OSError):  # what could not be written has been said
-            self._file.close()
-
-
-def table(meters: Mapping[str, Meter]) -> str:
-    """The closing table: what each stage made, how long it was busy, and its share of all busy time."""
-    busy = sum(meter.busy for meter in meters.values()) or 1.0
-    slowest = max(meters, key=lambda name: meters[name].busy)
-    width = max(len("stage"), *map(len, meters))
-    lines = [f"{'stage':{width}}  {'items':>8}  {'busy s':>8}  {'share':>5}"]
-    for name, meter in meters.items():
-        mark = "  <- slowest" if name == slowest and len(meters) > 1 else ""
-        lines.append(f"{name:{width}}  {meter.items:8}  {meter.busy:8.2f}  {meter.busy / busy:5.0%}{mark}")
-    return "\n".join(lines)

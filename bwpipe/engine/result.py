@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bwpipe.core.console import printable, table
-from bwpipe.engine.timing import Meter
+from bwpipe.core.console import printable
+from bwpipe.engine.timing import Meter, table
 
 SHOWN = 10
 """Of how many films the closing lines tell the shots."""

@@ -8,12 +8,13 @@ from time import perf_counter
 from typing import Any
 
 from bwpipe.core.atomic_file import WORK_FOLDER, Draft
-from bwpipe.core.console import Journal, Progress
+from bwpipe.core.console import Progress
 from bwpipe.core.context import Run
 from bwpipe.core.frame import Unit
 from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting
 from bwpipe.core.stage import Gather, Sink
+from bwpipe.engine.event_log import EventLog
 from bwpipe.engine.ledger import Ledger, open_ledgers
 from bwpipe.engine.planner import Plan, make_plan, recipes, total_frames
 from bwpipe.engine.result import Outcome
@@ -72,7 +73,7 @@ class _Session:
         self._stack = stack
         self._outcome = Outcome(already=plan.done, kept=plan.kept, meters={node.id: Meter() for node in graph.nodes})
         self._progress = Progress(total_frames(plan.todo), quiet=quiet)
-        self._journals: list[Journal] = []
+        self._journals: list[EventLog] = []
         self._lock = Lock()
         self._last = next((node.id for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), graph.nodes[0].id)
         self._run = Run(
@@ -127,7 +128,7 @@ class _Session:
         for folder, ledger in self._ledgers.items():
             ledger.open()
             ledger.keep_facts(self._run.facts)
-            self._journals.append(Journal(folder / WORK_FOLDER / "report.jsonl"))
+            self._journals.append(EventLog(folder / WORK_FOLDER / "report.jsonl"))
             self._stack.callback(self._journals[-1].close)
         self._plan.scans.store()
         for node in self._graph.nodes:

@@ -1,6 +1,6 @@
 """How much a stage did, and how long it was busy with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
 from time import perf_counter
@@ -32,3 +32,15 @@ class Meter:
         """Count some seconds of work; negative ones take back time that turned out to be waiting."""
         with self._lock:
             self.busy += seconds
+
+
+def table(meters: Mapping[str, Meter]) -> str:
+    """The closing table: what each stage made, how long it was busy, and its share of all busy time."""
+    busy = sum(meter.busy for meter in meters.values()) or 1.0
+    slowest = max(meters, key=lambda name: meters[name].busy)
+    width = max(len("stage"), *map(len, meters))
+    lines = [f"{'stage':{width}}  {'items':>8}  {'busy s':>8}  {'share':>5}"]
+    for name, meter in meters.items():
+        mark = "  <- slowest" if name == slowest and len(meters) > 1 else ""
+        lines.append(f"{name:{width}}  {meter.items:8}  {meter.busy:8.2f}  {meter.busy / busy:5.0%}{mark}")
+    return "\n".join(lines)
