@@ -88,8 +88,8 @@ class Fit(TrainingOptions, Stage):
         return (self.runs or Path("runs", self._run.name)).expanduser()
 
     def _fit(self, data: Dataset) -> Fitted:
+        from bwpipe.training.job import Task
         from bwpipe.training.launcher import train
-        from bwpipe.training.trainer import Task
 
         options = TrainingOptions.model_validate(self.model_dump(include=set(TrainingOptions.model_fields)))
         recipe = self._what_it_depends_on(data)

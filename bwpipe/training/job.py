@@ -1,10 +1,12 @@
 """How a network is fitted, and what comes of it."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from bwpipe.data.dataset import Dataset
 from bwpipe.nn.network import Network
+from bwpipe.training.options import TrainingOptions
 
 BEST = "best.safetensors"
 """The checkpoint of the best weights so far, in a training's folder."""
@@ -46,3 +48,28 @@ class Fitted:
     network: Network
     data: Dataset
     training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A training that is to be done; it can be handed to another process.
+
+    Attributes:
+        options: How.
+        recipe: What its result depends on, as JSON can hold it.
+        data: The pairs.
+        folder: Where its states, the best checkpoint and the live view are kept.
+        title: What it is called.
+        graph: The text of its graph.
+        quiet: Whether to show warnings only.
+        restart: Whether to begin anew, instead of going on from a state that is kept.
+    """
+
+    options: TrainingOptions
+    recipe: dict[str, Any]
+    data: Dataset
+    folder: Path
+    title: str
+    graph: str
+    quiet: bool
+    restart: bool = False

@@ -24,7 +24,8 @@ from bwpipe.core.console import printable
 from bwpipe.core.context import Run
 from bwpipe.errors import BwpipeError, RunAborted, RunStopped, format_error
 from bwpipe.nn.device import cores
-from bwpipe.training.trainer import Task, Trainer
+from bwpipe.training.job import Task
+from bwpipe.training.trainer import Trainer
 
 T = TypeVar("T")
 

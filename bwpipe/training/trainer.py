@@ -5,20 +5,15 @@ import math
 import platform
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from lightning_fabric import Fabric
 
 from bwpipe.core.atomic_file import publish
-from bwpipe.data.dataset import Dataset
 from bwpipe.errors import RunAborted, RunStopped
 from bwpipe.nn.network import Checkpoint, packed
-from bwpipe.training.job import BEST
+from bwpipe.training.job import BEST, Task
 from bwpipe.training.monitor.monitor import Telling
-from bwpipe.training.options import TrainingOptions
 from bwpipe.training.step import Stepper
 from bwpipe.training.training_state import States, forget
 from bwpipe.training.validation import best, show, validate
@@ -26,31 +21,6 @@ from bwpipe.version import __version__
 
 _SHOWN = 8
 """How many pictures of the validation are on the sheet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A training that is to be done; it can be handed to another process.
-
-    Attributes:
-        options: How.
-        recipe: What its result depends on, as JSON can hold it.
-        data: The pairs.
-        folder: Where its states, the best checkpoint and the live view are kept.
-        title: What it is called.
-        graph: The text of its graph.
-        quiet: Whether to show warnings only.
-        restart: Whether to begin anew, instead of going on from a state that is kept.
-    """
-
-    options: TrainingOptions
-    recipe: dict[str, Any]
-    data: Dataset
-    folder: Path
-    title: str
-    graph: str
-    quiet: bool
-    restart: bool = False
 
 
 class Trainer:

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from bwpipe.core.atomic_file import WORK_FOLDER, publish
+from bwpipe.training.job import Task
 from bwpipe.training.monitor.history import Curves
 from bwpipe.training.monitor.html_report import Story, page
 from bwpipe.training.monitor.progress import Progress
@@ -20,9 +20,6 @@ from bwpipe.training.monitor.tensorboard import Events
 from bwpipe.training.schedule import Course
 from bwpipe.training.training_state import Tally
 from bwpipe.training.validation import best
-
-if TYPE_CHECKING:
-    from bwpipe.training.trainer import Task
 
 _EVERY = 10
 """How many steps lie between two points of the live view's curves."""
@@ -32,7 +29,7 @@ _COUNTS = {"step", "epoch"}
 class Telling:
     """The progress and the live view of a training."""
 
-    def __init__(self, task: "Task", tally: Tally, course: Course, say: Callable[[str], None]) -> None:
+    def __init__(self, task: Task, tally: Tally, course: Course, say: Callable[[str], None]) -> None:
         """Begin, or go on after `tally.step` steps of a course."""
         self._batch, self._epochs = task.options.batch, task.options.epochs
         self._first, self._began = tally.step, monotonic()
