@@ -44,11 +44,13 @@ def verify(
     target = check_writable(json_file) if json_file and json_file != STDOUT else None
     plugins.load()
 
+    from bwpipe.engine.ledger import Ledger
     from bwpipe.verify.compare import Pairs, frames_of
     from bwpipe.verify.compare import verify as compare_all
     from bwpipe.verify.verdict import Limits, Verdict
 
-    pairs = Pairs(source, output, name=name, max_pixels=max_pixels)
+    ledger = Ledger(output.expanduser().resolve())
+    pairs = Pairs(source, output, name=name, max_pixels=max_pixels, is_output=ledger.wrote)
     progress, done = Progress(sum(frames_of(pairs)), quiet=quiet), 0
 
     def tick() -> None:

@@ -117,6 +117,10 @@ class Ledger:
         """Whether a file somewhere in the folder has a name that was written by a run."""
         return os.fsencode(path.relative_to(self.folder)) in self._names
 
+    def wrote(self, path: Path) -> bool:
+        """Whether a file, wherever it is (absolute, links resolved), lies in the folder and was written by a run."""
+        return path.is_relative_to(self.folder) and self.knows(path)
+
     def is_done(self, unit: Unit, target: Path, recipe: str) -> bool:
         """Whether the file of that name is what this recipe makes of this input, so that nothing is to be done."""
         entry = self._entries.get(self._key(unit, target))

@@ -7,7 +7,6 @@ from typing import Any
 
 from bwpipe.core.frame import Broken, Media, Unit
 from bwpipe.core.stage import Source, stages
-from bwpipe.engine.ledger import Ledger
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import Picture
 from bwpipe.image.open import open_picture
@@ -83,7 +82,15 @@ class Pairs:
         inputs: What was found to be compared.
     """
 
-    def __init__(self, source: str, output: Path, *, name: str = "{stem}", max_pixels: int | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        output: Path,
+        *,
+        name: str = "{stem}",
+        max_pixels: int | None = None,
+        is_output: Callable[[Path], bool] = lambda path: False,
+    ) -> None:
         """Find the inputs.
 
         Args:
@@ -91,6 +98,7 @@ class Pairs:
             output: A file, if `source` is one, or a folder.
             name: What outputs are called without their ending, as `write.name` says.
             max_pixels: As `read.max_pixels` says.
+            is_output: Whether a file was written by a run, so that it is no input though it lies among these.
 
         Raises:
             UsageError: There is nothing to read, or the output is no such file or folder.
@@ -103,8 +111,7 @@ class Pairs:
         if self._alone and not Path(source).expanduser().is_file():
             raise UsageError(f"{output} is a file, and {source} is none; give two files, or two folders")
         self._folder = output.resolve()
-        ledger = None if self._alone else Ledger(self._folder)
-        found = [each for each in self._reader(source).units() if not (ledger and _is_output(each, ledger))]
+        found = [each for each in self._reader(source).units() if self._alone or not is_output(each.path.resolve())]
         if not found:
             raise UsageError(f"there is nothing to compare in {source}; give another folder")
         self.inputs = found
@@ -188,12 +195,6 @@ def compare(before: Media, after: Media, limits: Limits, *, tick: Callable[[], N
             tick()
             return verdict
     return Verdict(before.path, after.path, before.kind, differences=[f"it is a {after.kind}, and the input a {before.kind}"])
-
-
-def _is_output(found: Unit | Broken, ledger: Ledger) -> bool:
-    """Whether an input lies in the output folder and was written by a run."""
-    path = found.path.resolve()
-    return path.is_relative_to(ledger.folder) and ledger.knows(path)
 
 
 def frames_of(pairs: Pairs) -> Iterator[int]:
