@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import bwpipe
 from bwpipe import Frame
-from bwpipe.nn.network import load, locate
+from bwpipe.nn.checkpoint import load, locate
 from bwpipe.testing import run_stage
 
 WIDTH, HEIGHT = 1280, 720

@@ -32,8 +32,8 @@ from bwpipe.core.stage import stages
 from bwpipe.engine.executors import drive
 from bwpipe.engine.timing import Meter
 from bwpipe.motion.temporal_filter import Seat, grid, join, mean, seat
+from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.inference import guess, view
-from bwpipe.nn.network import load, locate
 from bwpipe.testing import run_stage
 
 Frames = list[Frame]

@@ -19,7 +19,8 @@ from bwpipe.core.context import Run
 from bwpipe.evaluation.references import Files, Photographs, Sizing
 from bwpipe.losses.base import Look
 from bwpipe.losses.consistency import meet
-from bwpipe.nn.network import Guess, Network, load, locate
+from bwpipe.nn.checkpoint import load, locate
+from bwpipe.nn.network import Guess, Network
 from bwpipe.pixels.levels import denoised
 from bwpipe.pixels.resize import squash
 

@@ -15,9 +15,10 @@ from bwpipe.core.fingerprint import digest
 from bwpipe.core.provenance import KEPT, NETWORK
 from bwpipe.core.stage import Needs
 from bwpipe.motion.optical_flow import LONGEST_GAP
+from bwpipe.nn.checkpoint import describe, load, locate
 from bwpipe.nn.device import cores, find_device, fitting_precision, prepared
 from bwpipe.nn.inference import guess, kept, view
-from bwpipe.nn.network import Guess, Network, Quality, check_quality, describe, load, locate
+from bwpipe.nn.network import Guess, Network, Quality, check_quality
 from bwpipe.pixels.orientation import stored, upright
 
 ON_A_CPU, ON_A_GPU = 4, 16

@@ -18,8 +18,9 @@ from bwpipe.core.fingerprint import digest
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import format_error
 from bwpipe.losses.combined import check
+from bwpipe.nn.checkpoint import Checkpoint, load, locate
 from bwpipe.nn.device import EMULATED, available, describe, find_device, slowness
-from bwpipe.nn.network import Checkpoint, Network, load, locate
+from bwpipe.nn.network import Network
 from bwpipe.training.builders import build, network_class, untrained
 from bwpipe.training.job import BEST, Coming, Expecting, Fitted
 from bwpipe.training.options import TrainingOptions

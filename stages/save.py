@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, stage
 from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER, publish, why_unwritable
 from bwpipe.core.console import printable
-from bwpipe.nn.network import Checkpoint, load, packed
+from bwpipe.nn.checkpoint import Checkpoint, load, packed
 from bwpipe.training.job import Coming, Fitted
 from bwpipe.training.model_card import card, untouched
 from bwpipe.version import __version__

@@ -10,7 +10,8 @@ from pydantic import Field, PrivateAttr
 
 from bwpipe import Run, Stage, UsageError, stage
 from bwpipe.core.fingerprint import digest
-from bwpipe.nn.network import Network, load, locate
+from bwpipe.nn.checkpoint import load, locate
+from bwpipe.nn.network import Network
 from bwpipe.training.builders import check_alike
 from bwpipe.training.job import Coming, Fitted
 

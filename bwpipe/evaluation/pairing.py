@@ -13,7 +13,8 @@ from bwpipe.errors import UsageError
 from bwpipe.evaluation.predictions import FileGuesses, Guesses, NetworkGuesses, partners
 from bwpipe.evaluation.references import Files, Photographs, Sizing
 from bwpipe.evaluation.video_scores import FilmFiles, FilmGuesses, NetworkFilms
-from bwpipe.nn.network import Quality, load, locate
+from bwpipe.nn.checkpoint import load, locate
+from bwpipe.nn.network import Quality
 
 
 class Opponents(NamedTuple):

@@ -11,7 +11,8 @@ from torch.optim import Adam, AdamW, Optimizer
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import UsageError
-from bwpipe.nn.network import Network, load, locate, networks
+from bwpipe.nn.checkpoint import load, locate
+from bwpipe.nn.network import Network, networks
 from bwpipe.training.options import TrainingOptions
 
 

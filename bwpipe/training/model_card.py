@@ -6,7 +6,8 @@ from hashlib import blake2b
 from typing import Any
 
 from bwpipe.metrics.descriptions import FIGURES
-from bwpipe.nn.network import Checkpoint, networks
+from bwpipe.nn.checkpoint import Checkpoint
+from bwpipe.nn.network import networks
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.validation import FIGURES as VALIDATION_FIGURES
 

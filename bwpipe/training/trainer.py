@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from bwpipe.core.atomic_file import publish
 from bwpipe.errors import RunAborted, RunStopped
-from bwpipe.nn.network import Checkpoint, packed
+from bwpipe.nn.checkpoint import Checkpoint, packed
 from bwpipe.training.job import BEST, Task
 from bwpipe.training.monitor.monitor import Telling
 from bwpipe.training.step import Stepper

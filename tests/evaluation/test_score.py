@@ -24,7 +24,7 @@ from bwpipe.cli.main import app
 from bwpipe.cli.signals import InterruptedRun
 from bwpipe.core import plugins
 from bwpipe.engine.run import run
-from bwpipe.nn.network import Checkpoint, load, locate, save
+from bwpipe.nn.checkpoint import Checkpoint, load, locate, save
 
 plugins.load()
 

@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 from bwpipe import UsageError
 from bwpipe.core import plugins
-from bwpipe.nn.network import Checkpoint, Network, load, networks, save
+from bwpipe.nn.checkpoint import Checkpoint, load, save
+from bwpipe.nn.network import Network, networks
 from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.builders import hold_backbone
 

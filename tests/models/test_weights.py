@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 
 from bwpipe.core import plugins
-from bwpipe.nn.network import load
+from bwpipe.nn.checkpoint import load
 from bwpipe.training.model_card import card
 
 SHIPPED = sorted((Path(__file__).parents[2] / "models" / "weights").glob("*.safetensors"))

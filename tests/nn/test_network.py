@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from bwpipe import UsageError
 from bwpipe.core import plugins
-from bwpipe.nn.network import Checkpoint, Guess, Network, NetworkOptions, Quality, load, locate, network, networks, save
+from bwpipe.nn.checkpoint import Checkpoint, load, locate, save
+from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network, networks
 
 plugins.load()
 

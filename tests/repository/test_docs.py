@@ -9,7 +9,7 @@ import yaml
 from bwpipe.core import plugins
 from bwpipe.engine.run import run
 from bwpipe.losses.base import losses
-from bwpipe.nn.network import load
+from bwpipe.nn.checkpoint import load
 from bwpipe.training.options import TrainingOptions
 from tests.support.made_photos import write_photos
 

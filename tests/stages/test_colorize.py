@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from bwpipe import Frame, Run, RunAborted, UsageError
 from bwpipe.core import plugins
 from bwpipe.core.stage import stages
-from bwpipe.nn.network import Checkpoint, Guess, Network, Quality, network, networks, save
+from bwpipe.nn.checkpoint import Checkpoint, save
+from bwpipe.nn.network import Guess, Network, Quality, network, networks
 from bwpipe.pixels.orientation import stored, upright
 from bwpipe.testing import coloured, make_frames, run_stage
 from tests.support.made_scenes import film_of, scene

@@ -11,7 +11,7 @@ from bwpipe import Run, UsageError
 from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import RunStopped
-from bwpipe.nn.network import Checkpoint, load, locate
+from bwpipe.nn.checkpoint import Checkpoint, load, locate
 from bwpipe.testing import run_stage
 from bwpipe.training.job import Fitted
 from bwpipe.training.model_card import card

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bwpipe import UsageError
-from bwpipe.nn.network import load
+from bwpipe.nn.checkpoint import load
 from tests.support.made_photos import write_photos
 from tests.training.test_train import train
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset
-from bwpipe.nn.network import load
+from bwpipe.nn.checkpoint import load
 from bwpipe.training.launcher import shared
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.step import Stepper

@@ -23,7 +23,7 @@ from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset
 from bwpipe.engine.run import Outcome, run
 from bwpipe.errors import RunStopped
-from bwpipe.nn.network import load, locate
+from bwpipe.nn.checkpoint import load, locate
 from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.job import Fitted
 from bwpipe.training.training_state import hold
