@@ -12,8 +12,10 @@ from pydantic import AfterValidator, Field, PrivateAttr
 from bwpipe import Count, Frame, MediaError, NoEffect, Run, Sink, Unit, stage
 from bwpipe.core.atomic_file import Draft
 from bwpipe.core.provenance import KEPT, Provenance
+from bwpipe.core.stage import Summary
 from bwpipe.image.file import Picture
 from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_picture
+from bwpipe.motion.shot_report import ShotList
 from bwpipe.pixels.chroma_upsampling import enlarge
 from bwpipe.pixels.ycbcr import codes
 from bwpipe.verify.compare import check_output
@@ -67,7 +69,7 @@ class Write(Sink):
     _run: Run = PrivateAttr()
     _told: set[Film] = PrivateAttr(default_factory=set)
     _made_by: Provenance | None = PrivateAttr(default=None)
-    _open: dict[Unit, tuple[Draft, "_PictureTarget | _FilmTarget"]] = PrivateAttr(default_factory=dict)
+    _open: dict[Unit, tuple[Draft, "_PictureTarget | _FilmTarget", ShotList]] = PrivateAttr(default_factory=dict)
 
     @property
     def encoding(self) -> Encoding:
@@ -102,28 +104,40 @@ class Write(Sink):
         """Begin a file, or a fragment of a film."""
         draft = Draft(self.fragment(unit) if unit.media.kind == "film" else self.target(unit), self.folder)
         try:
-            self._open[unit] = draft, self._open_target(unit, draft.path)
+            self._open[unit] = draft, self._open_target(unit, draft.path), ShotList()
         except BaseException:
             draft.discard()
             raise
 
     def write(self, frame: Frame) -> None:
         """Add a frame; one whose chroma is unknown is written without colour."""
-        _, target = self._open[frame.unit]
+        _, target, shots = self._open[frame.unit]
         target.write(frame)
+        shots.see(frame)
 
     def commit(self, unit: Unit) -> Draft:
         """Finish the file, or the fragment. Raises MediaError."""
-        draft, target = self._open[unit]
+        draft, target, shots = self._open[unit]
         target.close()
+        draft.notes = shots.text
         if self.verify and not isinstance(unit.media, Film):  # a film is verified once it is joined
             check_output(unit.media, draft.path)
         del self._open[unit]
         return draft
 
+    def summary(self, unit: Unit, notes: Sequence[str]) -> Summary:
+        """How much the shots of a film flicker, and which are doubtful."""
+        found = ShotList(notes)
+        complaint = found.complaint()
+        return Summary(
+            lines=(f"{unit.name}: {'; '.join(found.told())}",) if found.shots else (),
+            warnings=(complaint,) if complaint else (),
+            events=tuple(("shot", shot.plain()) for shot in found.shots),
+        )
+
     def abandon(self, unit: Unit) -> None:
         """Remove the unfinished file."""
-        draft, target = self._open.pop(unit, (None, None))
+        draft, target, _ = self._open.pop(unit, (None, None, None))
         if draft and target:
             target.abandon()
             draft.discard()

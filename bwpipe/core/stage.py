@@ -68,6 +68,21 @@ class ScanCache(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a sink reports of a finished file.
+
+    Attributes:
+        lines: For the end of the run, in a line each.
+        warnings: In a sentence each, without the file's name.
+        events: For `report.jsonl`: what each is called, and its fields as JSON can hold them.
+    """
+
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    events: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+
+
 class Stage(BaseModel):
     """A step of a graph: its fields are its options, one typed method is its work, and that method's hints are its ports.
 
@@ -257,6 +272,15 @@ class Sink(Stage):
     @abstractmethod
     def commit(self, unit: Unit) -> Draft:
         """All items came: close the file and hand it over under its temporary name. Raises MediaError."""
+
+    def summary(self, unit: Unit, notes: Sequence[str]) -> Summary:
+        """Optional: what is to be reported of a finished file.
+
+        Args:
+            unit: The file, or the whole film.
+            notes: What `commit` put into `Draft.notes`, of each segment in order; empty texts where it put nothing.
+        """
+        return Summary()
 
     def abandon(self, unit: Unit) -> None:
         """The unit failed or the run ends: remove what there is of it, if anything."""

@@ -7,7 +7,7 @@ from bwpipe.core.console import printable
 from bwpipe.engine.timing import Meter, table
 
 SHOWN = 10
-"""Of how many films the closing lines tell the shots."""
+"""How many of the sinks' lines are shown at the end."""
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Outcome:
         seconds: How long it took.
         meters: The work of each stage, by its id in the graph.
         remarks: What was warned of, and of how many files or frames it holds.
-        shots: Of each film that was finished by it, a line about its shots, if they were looked for.
+        lines: What sinks reported of the files that were finished by it, such as a film's flicker before and after.
     """
 
     done: int = 0
@@ -34,7 +34,7 @@ class Outcome:
     seconds: float = 0.0
     meters: dict[str, Meter] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
-    shots: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -42,16 +42,16 @@ class Outcome:
         return 1 if self.failed else 0
 
     def __str__(self) -> str:
-        """The closing table, shots, what was left out, what was warned of more than once, and a line of counts."""
+        """The closing table, what sinks reported, what was left out, repeated warnings, and a line of counts."""
         counts = {"done": self.done, "done already": self.already, "kept": len(self.kept), "failed": len(self.failed)}
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "done")
         often = [f"{count} times: {text}" for text, count in self.remarks.items() if count > 1]
         tables = [table(self.meters)] if any(meter.items for meter in self.meters.values()) else []
         dropped = ", ".join(f"{count} {why}" for why, count in self.left_out.items())
         left_out = [f"left out: {dropped}"] if dropped else []
-        more = len(self.shots) - SHOWN
-        shots = [
-            *map(printable, self.shots[:SHOWN]),
-            *([f"of {more} more films, report.jsonl lists the shots"] if more > 0 else []),
+        more = len(self.lines) - SHOWN
+        lines = [
+            *map(printable, self.lines[:SHOWN]),
+            *([f"and {more} more lines like these; report.jsonl has all"] if more > 0 else []),
         ]
-        return "\n".join([*tables, *shots, *left_out, *often, f"{said} in {self.seconds:.1f} s"])
+        return "\n".join([*tables, *lines, *left_out, *often, f"{said} in {self.seconds:.1f} s"])

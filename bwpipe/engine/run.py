@@ -13,7 +13,7 @@ from bwpipe.core.context import Run
 from bwpipe.core.frame import Unit
 from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting
-from bwpipe.core.stage import Gather, Sink
+from bwpipe.core.stage import Gather, Sink, Summary
 from bwpipe.engine.event_log import EventLog
 from bwpipe.engine.ledger import Ledger, open_ledgers
 from bwpipe.engine.planner import Plan, make_plan, recipes, total_frames
@@ -22,7 +22,6 @@ from bwpipe.engine.scheduler import idle, run_stages
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, MediaError, RunAborted, format_error
 from bwpipe.graph.graph import Graph, Node, read_graph
-from bwpipe.motion.shot_report import ShotList
 from bwpipe.version import __version__
 
 __all__ = ["Outcome", "run", "run_graph"]
@@ -169,21 +168,21 @@ class _Session:
             return
         film = next((film for film in self._plan.assemblies[node.id] if film.whole is unit), None)
         parts = [ledger.notes(part, node.stage.fragment(part)) for part in film.segments] if film else [draft.notes]
-        self._tell_shots(unit, target, ShotList(parts))
+        self._report(unit, target, node.stage.summary(unit, parts))
         if node.stage.assembles:
             ledger.forget(waiting(ledger.folder, [target]))
         with self._lock:
             self._outcome.done += 1
         self._tell("done", path=str(unit.path), part=unit.part, output=str(target))
 
-    def _tell_shots(self, unit: Unit, target: Path, found: ShotList) -> None:
-        """Say how much the shots of a finished film flicker, and which are doubtful."""
-        for shot in found.shots:
-            self._tell("shot", path=str(unit.path), output=str(target), **shot.plain())
-        if complaint := found.complaint():
-            self._run.warn(complaint, unit.media, each=True)
-        if found.shots:
-            self._outcome.shots.append(f"{unit.name}: {'; '.join(found.told())}")
+    def _report(self, unit: Unit, target: Path, summary: Summary) -> None:
+        """Pass on what a sink reports of a finished file."""
+        for event, fields in summary.events:
+            self._tell(event, path=str(unit.path), output=str(target), **fields)
+        for text in summary.warnings:
+            self._run.warn(text, unit.media, each=True)
+        with self._lock:
+            self._outcome.lines.extend(summary.lines)
 
     def _show(self) -> None:
         self._progress.show(self._outcome.meters[self._last].items)

@@ -14,7 +14,6 @@ from bwpipe.core.stage import Sink
 from bwpipe.engine.executors import blame, by_unit
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, RunAborted
-from bwpipe.motion.shot_report import ShotList
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EROFS: "the disk is read-only"}
 
@@ -73,7 +72,6 @@ class _Writer:
         """Write a unit's items up to its End."""
         stage, run = self._stage, self._run
         opened = False
-        shots = ShotList()
         try:
             for item in items:
                 if run.failure(unit) or (isinstance(item, End) and item.error):
@@ -92,12 +90,10 @@ class _Writer:
                         stage.open(unit)
                     if isinstance(item, End):
                         draft = stage.commit(unit)
-                        draft.notes = shots.text
                         opened = False
                         self._publish(unit, draft)
                     else:
                         stage.write(item)
-                        shots.see(item)
                         self._meter.items += 1
         except Exception as error:
             self._blame(unit, error)

@@ -244,7 +244,7 @@ def test_segments_that_are_done_in_two_runs_are_those_of_one_run(tmp_path: Path,
     assert (tmp_path / "one" / "film.mkv").read_bytes() == (tmp_path / "two" / "film.mkv").read_bytes()
     assert shots("two") == shots("one")  # the first of its segments were done by a run that was stopped
     assert sum(shot["frames"] for shot in shots("one")) == 40
-    assert outcome.shots[0].startswith(f"film.mkv: {len(shots('one'))} shot")
+    assert outcome.lines[0].startswith(f"film.mkv: {len(shots('one'))} shot")
     if every == 1:
         colour("whole", -1, segment=1000)
         for shot, whole in zip(shots("one"), shots("whole"), strict=True):
