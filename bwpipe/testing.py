@@ -22,6 +22,7 @@ from bwpipe.engine.timing import Meter
 
 class _FilmLike(Media):
     kind = "film"
+    has_segments = True
 
 
 def make_frames(
@@ -137,7 +138,7 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None
 def _assemblies(sink: Sink, items: Iterable[Any]) -> list[Assembly]:
     """The films among the items that a sink is to join, each of one segment."""
     units = dict.fromkeys(item.unit for item in items)
-    return [Assembly(replace(unit), (unit,)) for unit in units if sink.assembles and unit.media.kind == "film"]
+    return [Assembly(replace(unit), (unit,)) for unit in units if sink.assembles and unit.media.has_segments]
 
 
 def _keep(sink: Sink, unit: Unit, draft: Draft) -> None:

@@ -102,7 +102,7 @@ class Write(Sink):
 
     def open(self, unit: Unit) -> None:
         """Begin a file, or a fragment of a film."""
-        draft = Draft(self.fragment(unit) if unit.media.kind == "film" else self.target(unit), self.folder)
+        draft = Draft(self.fragment(unit) if unit.media.has_segments else self.target(unit), self.folder)
         try:
             self._open[unit] = draft, self._open_target(unit, draft.path), ShotList()
         except BaseException:

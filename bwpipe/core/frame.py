@@ -35,7 +35,9 @@ class Media:
         tones: The luma codes between which nearly all of a film lies (`film.probe`); None where each frame is judged by itself.
     """
 
-    kind: ClassVar[Literal["picture", "film"]] = "picture"
+    kind: ClassVar[str] = "picture"
+    has_segments: ClassVar[bool] = False
+    """Whether it may be cut into segments, each of many frames in a row; else it is one unit, and of few frames."""
 
     path: Path
     name: PurePosixPath
@@ -48,6 +50,10 @@ class Media:
     time_base: Fraction | None = None
     frames: int | None = 1
     tones: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        """What it is, for messages: "a picture of 640x480 pixels"."""
+        return f"a {self.kind} of {self.width}x{self.height} pixels"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

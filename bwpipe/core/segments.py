@@ -33,7 +33,7 @@ class Assembly:
 def cut(unit: Unit, size: int | None) -> list[Unit]:
     """Cut a film into segments of `size` frames, the last one shorter; None leaves it in one, as a picture always is."""
     start, stop = span(unit)
-    if size is None or stop is None or unit.media.kind != "film" or stop - start <= size:
+    if size is None or stop is None or not unit.media.has_segments or stop - start <= size:
         return [unit]
     row = max(ROW // size, 1)
     places = range(start, stop, size)

@@ -37,7 +37,7 @@ def in_batches(stage: BatchMap, items: Iterator[Any], run: Run, meter: Meter) ->
                     for key in [key for key in open_batches if key[0] is item.unit]:
                         send(key)
                 elif not run.failure(item.unit):
-                    key = (item.unit if item.unit.media.kind == "film" else None, stage.key(item))
+                    key = (item.unit if item.unit.media.has_segments else None, stage.key(item))
                     place = _Slot(item, key)
                     slots.append(place)
                     open_batches.setdefault(key, []).append(place)

@@ -44,8 +44,8 @@ def drive_source(stage: Source, units: Iterable[Unit], context: int, run: Run, m
             blame(unit, error, run)
         yield End(unit, run.failure(unit))
 
-    for kind, group in groupby(units, key=lambda unit: unit.media.kind):
-        if kind == "picture":
+    for in_rows, group in groupby(units, key=lambda unit: unit.media.has_segments):
+        if not in_rows:
             yield from chain.from_iterable(ordered(lambda unit: list(items_of(unit)), group, stage.workers))
         else:
             yield from chain.from_iterable(map(items_of, group))
@@ -53,9 +53,9 @@ def drive_source(stage: Source, units: Iterable[Unit], context: int, run: Run, m
 
 
 def blame(unit: Unit, error: Exception, run: Run) -> None:
-    """Let a unit fail of an error, or raise the error if it is the run's. A picture too large for the memory is the unit's."""
-    if isinstance(error, MemoryError) and unit.media.kind == "picture":
-        error = MediaError(f"there is not enough memory for a picture of {unit.media.width}x{unit.media.height} pixels")
+    """Let a unit fail of an error, or raise the error if it is the run's. One file too large for the memory is the unit's."""
+    if isinstance(error, MemoryError) and not unit.media.has_segments:
+        error = MediaError(f"there is not enough memory for {unit.media}")
     if isinstance(error, FATAL):
         raise error
     run.fail(unit, error)

@@ -120,7 +120,7 @@ class _Wanted:
     def see(self, unit: Unit, segments: Sequence[Unit]) -> None:
         """Plan what is to be done of a file, which is in these segments."""
         plan, sink, target = self._plan, self._sink, self._sink.target(unit)
-        joined = sink.assembles and unit.media.kind == "film"
+        joined = sink.assembles and unit.media.has_segments
         recipe = _digest([*self._told, {"segments": [span(piece) for piece in segments]}] if joined else self._told)
         if self._is_done(unit, target, recipe):
             plan.done += 1

@@ -43,8 +43,8 @@ def drive_sink(
     missing = {film: sum(map(wanted, film.segments)) for film in assemblies}
     yield from (writer.join(film) for film, count in missing.items() if not count)
     groups = ((unit, group) for unit, group in by_unit(items) if wanted(unit))
-    for kind, some in groupby(groups, key=lambda group: group[0].media.kind):
-        if kind == "picture":
+    for in_rows, some in groupby(groups, key=lambda group: group[0].media.has_segments):
+        if not in_rows:
             lists = ((unit, list(group)) for unit, group in some)
             yield from ordered(lambda group: writer.write(*group), lists, stage.workers)
             continue

@@ -121,7 +121,8 @@ class Film(Media):
         faults: What the index pass found wrong with the file, in sentences without its name.
     """
 
-    kind: ClassVar[Literal["picture", "film"]] = "film"
+    kind: ClassVar[str] = "film"
+    has_segments: ClassVar[bool] = True
 
     time_base: Fraction
     container: str
