@@ -21,7 +21,7 @@ import torch
 from bench.run_graph import medians
 from bwpipe import Frame
 from bwpipe.core import plugins
-from bwpipe.core.parallel import ordered
+from bwpipe.core.parallel import ordered_map
 from bwpipe.core.stage import stages
 from bwpipe.nn.device import cores
 from bwpipe.nn.efficientnet import NAME
@@ -53,7 +53,7 @@ def encoding(precision: str, frames: list[Frame], batch: int) -> Callable[[], An
             net(part.contiguous(memory_format=torch.channels_last))
 
     def run() -> None:
-        for _ in ordered(one, torch.split(seen, batch), cores()):
+        for _ in ordered_map(one, torch.split(seen, batch), cores()):
             pass
 
     return run

@@ -25,12 +25,12 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from bwpipe import Frame
 from bwpipe.metrics.image_metrics import colourfulness
-from bwpipe.metrics.temporal import SHORT, Way, way
-from bwpipe.motion.optical_flow import brought
-from bwpipe.pixels.chroma_upsampling import enlarge
+from bwpipe.metrics.temporal import SHORT, FlowPair, way
+from bwpipe.motion.optical_flow import warp
+from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.levels import full_range
-from bwpipe.pixels.resize import averaged, sides
-from bwpipe.pixels.ycbcr import to_rgb
+from bwpipe.pixels.resize import fit_short_side, resize_area
+from bwpipe.pixels.ycbcr import ycbcr_to_rgb
 from bwpipe.testing import run_stage
 
 SAMPLE = 2
@@ -45,13 +45,16 @@ class Seen:
     """A film's small luma planes (h, w), uint8, the ways between neighbours, None at cuts, and where shots begin."""
 
     luma: list[NDArray[np.uint8]]
-    ways: list[Way | None]
+    ways: list[FlowPair | None]
     cuts: list[int]
 
 
 def look(frames: Sequence[Frame]) -> Seen:
     """Bring frames to a small size, and find their motion as `bwpipe score` does."""
-    planes = [full_range(averaged(frame.luma, sides(frame.luma.shape, SHORT)), frame.unit.media.levels) for frame in frames]
+    planes = [
+        full_range(resize_area(frame.luma, fit_short_side(frame.luma.shape, SHORT)), frame.unit.media.levels)
+        for frame in frames
+    ]
     cuts = [frame.index for frame in frames if frame.motion and frame.motion.cut]
     pairs = enumerate(itertools.pairwise(planes), start=1)
     return Seen(planes, [None if place in cuts else way(*pair) for place, pair in pairs], cuts)
@@ -63,7 +66,7 @@ def changes(seen: Seen, planes: Sequence[NDArray[np.float32]]) -> float:
     large = [cv2.resize(each.transpose(1, 2, 0), seen.luma[0].shape[::-1]).reshape(*seen.luma[0].shape, -1) for each in planes]
     for i, moves in enumerate(seen.ways, start=1):
         if moves:
-            moved = brought(large[i - 1], moves.back).reshape(large[i].shape)
+            moved = warp(large[i - 1], moves.back).reshape(large[i].shape)
             total.append(float(np.linalg.norm(large[i] - moved, axis=2)[moves.agreed].mean()))
     return float(np.mean(total))
 
@@ -75,7 +78,7 @@ def chroma_of(frame: Frame) -> NDArray[np.float32]:
 
 def picture(frame: Frame, luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """RGB of a frame in the size of its small luma."""
-    rgb: Any = to_rgb(luma, enlarge(chroma_of(frame), luma, (0, 255), "bt601", luma.shape))
+    rgb: Any = ycbcr_to_rgb(luma, upsample_chroma(chroma_of(frame), luma, (0, 255), "bt601", luma.shape))
     return np.asarray(rgb)
 
 
@@ -84,7 +87,7 @@ def truths(path: str, size: tuple[int, ...], count: int) -> list[NDArray[np.uint
     with av.open(path) as container:
         decoded = (frame for _, frame in zip(range(count), container.decode(video=0), strict=False))
         sample: list[Any] = [frame.to_ndarray(format="rgb24") for i, frame in enumerate(decoded) if i % SAMPLE == 0]
-    return [averaged(rgb, size) for rgb in sample]
+    return [resize_area(rgb, size) for rgb in sample]
 
 
 def apart(one: Sequence[NDArray[np.uint8]], other: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:

@@ -26,14 +26,14 @@ import torch
 from numpy.typing import NDArray
 
 from bench.steady import owned
-from bwpipe import Frame, Run
+from bwpipe import Frame, RunContext
 from bwpipe.core.frame import End
 from bwpipe.core.stage import stages
-from bwpipe.engine.executors import drive
+from bwpipe.engine.executors import execute
 from bwpipe.engine.timing import Meter
-from bwpipe.motion.temporal_filter import Seat, grid, join, mean, seat
+from bwpipe.motion.temporal_filter import WindowFrame, grid, join, mean, window_frame
 from bwpipe.nn.checkpoint import load, locate
-from bwpipe.nn.inference import guess, view
+from bwpipe.nn.inference import network_input, predict
 from bwpipe.testing import run_stage
 
 Frames = list[Frame]
@@ -56,11 +56,11 @@ def _middle(plane: NDArray[Any]) -> NDArray[Any]:
 
 def ready(name: str, **options: Any) -> tuple[Any, Work]:
     """A stage, set up, and what puts the frames of one film through it, time after time."""
-    stage, run = stages[name](**options), Run()
+    stage, run = stages[name](**options), RunContext()
     stage.setup(run)
 
     def work(frames: Frames) -> Frames:
-        made = [item for item in drive(stage, iter([*frames, End(frames[0].unit)]), run, Meter()) if isinstance(item, Frame)]
+        made = [item for item in execute(stage, iter([*frames, End(frames[0].unit)]), run, Meter()) if isinstance(item, Frame)]
         for error in run.failures.values():
             raise error
         return made
@@ -70,10 +70,10 @@ def ready(name: str, **options: Any) -> tuple[Any, Work]:
 
 def fill(frames: Frames, window: int) -> None:
     """Average chroma onto the frames that came without, and do nothing else."""
-    row = list[Seat]()
+    row = list[WindowFrame]()
     for frame in frames:
         assert frame.motion is not None
-        row.append(seat(frame, frame.motion, row[-1].planes.shape[:2] if row else grid(frame)))
+        row.append(window_frame(frame, frame.motion, row[-1].planes.shape[:2] if row else grid(frame)))
         if len(row) > 1:
             join(row[-2], row[-1])
     for place, here in enumerate(row):
@@ -94,10 +94,10 @@ def lines(options: argparse.Namespace, film: str) -> Iterator[str]:
     plain, given = colour(shown), colour_some(shown)
     net = load(locate(options.model))[0].to(getattr(torch, precision)).to(memory_format=torch.channels_last)
     size = net.input_size(*grey[0].luma.shape)
-    views = [view(frame, *size) for frame in grey]
+    views = [network_input(frame, *size) for frame in grey]
     batches = [np.stack(views[i : i + colorize.batch]) for i in range(0, len(views), colorize.batch)]
     works: dict[str, Callable[[], object]] = {
-        "network": lambda: [guess(net, batch) for batch in batches],
+        "network": lambda: [predict(net, batch) for batch in batches],
         "colorize": lambda: colour(shown),
         "shots": lambda: shots(grey),
         "steady": lambda: steadied(plain),

@@ -15,19 +15,19 @@ import numpy as np
 import torch
 
 from bwpipe.core import plugins
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.evaluation.references import Files, Photographs, Sizing
-from bwpipe.losses.base import Look
+from bwpipe.losses.base import View
 from bwpipe.losses.consistency import meet
 from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.network import Guess, Network
-from bwpipe.pixels.levels import denoised
+from bwpipe.pixels.levels import denoise
 from bwpipe.pixels.resize import squash
 
 GRAIN, SHIFT, EXPOSURE = 0.05, 4, 1.05
 
 
-def looks(luma: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def views(luma: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Luma (1, 1, H, W) without its first rows and columns, and the same moved, brighter and with grain."""
     generator = torch.Generator().manual_seed(seed)
     still, moved = luma[..., SHIFT:, SHIFT:], luma[..., :-SHIFT, :-SHIFT]
@@ -38,14 +38,14 @@ def looks(luma: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def lessened(luma: torch.Tensor) -> torch.Tensor:
     """Luma (1, 1, H, W) with its grain lessened as in the guide that `grayscale` makes."""
     codes = (luma[0, 0] * 255).round().to(torch.uint8).numpy()
-    return torch.from_numpy(denoised(codes, (0, 255)).astype(np.float32) / 255)[None, None]
+    return torch.from_numpy(denoise(codes, (0, 255)).astype(np.float32) / 255)[None, None]
 
 
 def compare(net: Network, luma: torch.Tensor, seed: int, vividness: float | None, denoise: bool) -> tuple[float, float]:
     """The mean difference of chroma and the mean chroma of both looks."""
-    seen = [lessened(each) if denoise else each for each in looks(luma, seed)]
+    seen = [lessened(each) if denoise else each for each in views(luma, seed)]
     still, moved = (Guess(net.guess(each, vividness).chroma) for each in seen)
-    pair = Look(still.chroma, lambda _: still), Look(moved.chroma, lambda _: moved, (SHIFT, SHIFT))
+    pair = View(still.chroma, lambda _: still), View(moved.chroma, lambda _: moved, (SHIFT, SHIFT))
     first, second = meet(*pair, luma.shape[2] - SHIFT, luma.shape[3] - SHIFT)
     chroma = (first.norm(dim=1).mean() + second.norm(dim=1).mean()) / 2
     return float((first - second).norm(dim=1).mean()), float(chroma)
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--denoise", action="store_true")
     options = parser.parse_args()
     plugins.load()
-    run = Run(say=print)
+    run = RunContext(say=print)
     truths = Photographs(Files(options.folder, run), Sizing(None, False), run)
     step = max(1, len(truths.names) // options.pictures)
     names = truths.names[::step][: options.pictures]

@@ -31,8 +31,8 @@ from bwpipe.core import plugins
 from bwpipe.data.dataset import COLOUR, GREY, Dataset
 from bwpipe.engine.run import run
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.step import Stepper
-from bwpipe.training.trainer import keep_freed
+from bwpipe.training.step import TrainStep
+from bwpipe.training.trainer import keep_freed_memory
 
 SIZE = 160
 PATIENCE = 600
@@ -136,10 +136,10 @@ def step_seconds(data: Dataset, count: int) -> dict[str, float]:
     """Seconds of a step, with pictures from files and from memory: medians over as many of each, in turn."""
     assert data.folder
     let_go(data.folder)
-    keep_freed()  # as `fit` does: else it is chance which of the two gets its memory from the kernel again at each step
+    keep_freed_memory()  # as `fit` does: else it is chance which of the two gets its memory from the kernel again at each step
     fabric = Fabric(accelerator="cpu", devices=1)
     options = TrainingOptions.model_validate(FIT)
-    steppers = {"files": Stepper(options, data, fabric), "memory": Stepper(options, constant(data, options.batch), fabric)}
+    steppers = {"files": TrainStep(options, data, fabric), "memory": TrainStep(options, constant(data, options.batch), fabric)}
     times: dict[str, list[float]] = {name: [] for name in steppers}
     for step in range(WARM_UP + count):
         for name in sorted(steppers, reverse=step % 2 == 1):  # each goes first as often as the other

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from bwpipe.core.context import Run
+from bwpipe.core import aliases
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Broken, End, Frame, Media, Unit
 from bwpipe.core.stage import BatchMap, Count, Gather, Map, NoEffect, Sink, Source, Stage, UnitMap, stage
-from bwpipe.engine.result import Outcome
+from bwpipe.engine.result import RunResult
 from bwpipe.engine.run import run
 from bwpipe.errors import BwpipeError, MediaError, RunAborted, TooManyErrors, UsageError
 from bwpipe.graph.graph import Graph, read_graph
@@ -24,9 +25,9 @@ __all__ = [
     "Media",
     "MediaError",
     "NoEffect",
-    "Outcome",
-    "Run",
     "RunAborted",
+    "RunContext",
+    "RunResult",
     "Sink",
     "Source",
     "Stage",
@@ -42,3 +43,6 @@ __all__ = [
 
 if not Path(__path__[0], "stages").is_dir():  # a checkout: `stages/` and `models/` stand beside the package
     __path__.append(str(Path(__path__[0]).parent))
+
+__getattr__ = aliases.forward(__name__)
+aliases.install()

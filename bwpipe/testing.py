@@ -10,13 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bwpipe.core.atomic_file import Draft
-from bwpipe.core.context import Run
+from bwpipe.core.atomic_file import AtomicFile
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Broken, End, Frame, Luma, Media, Unit
-from bwpipe.core.segments import Assembly, waiting
+from bwpipe.core.segments import Assembly, waiting_fragments
 from bwpipe.core.stage import Sink, Source, stages
-from bwpipe.engine.executors import drive, drive_source
-from bwpipe.engine.sink_executor import drive_sink
+from bwpipe.engine.executors import execute, execute_source
+from bwpipe.engine.sink_executor import execute_sink
 from bwpipe.engine.timing import Meter
 
 
@@ -83,7 +83,7 @@ def make_frames(
     return frames
 
 
-def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None, **options: Any) -> list[Any]:
+def run_stage(name: str, items: Iterable[Any] = (), /, *, run: RunContext | None = None, **options: Any) -> list[Any]:
     """Run one stage alone, as the engine does but in this thread, and give what it makes.
 
     Args:
@@ -101,7 +101,7 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None
     from bwpipe.core import plugins
 
     plugins.load()
-    run = run or Run()
+    run = run or RunContext()
     stage = stages[name](**options)
     items = list(items)
     meter = Meter()
@@ -112,9 +112,9 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None
                 found = list(stage.units())
                 if broken := [unit for unit in found if isinstance(unit, Broken)]:
                     raise ValueError(f"{broken[0].name}: {broken[0].error}")
-                stream = drive_source(stage, [unit for unit in found if isinstance(unit, Unit)], 0, run, meter)
+                stream = execute_source(stage, [unit for unit in found if isinstance(unit, Unit)], 0, run, meter)
             case Sink():
-                published = drive_sink(
+                published = execute_sink(
                     stage,
                     _ended(items),
                     wanted=lambda unit: True,
@@ -125,7 +125,7 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: Run | None = None
                 )
                 stream = iter(dict.fromkeys(str(unit.media.name) for unit in published))
             case _:
-                stream = drive(stage, _ended(items), run, meter)
+                stream = execute(stage, _ended(items), run, meter)
         made = [item for item in stream if not isinstance(item, End)]
         if run.failures:
             raise next(iter(run.failures.values()))
@@ -141,10 +141,10 @@ def _assemblies(sink: Sink, items: Iterable[Any]) -> list[Assembly]:
     return [Assembly(replace(unit), (unit,)) for unit in units if sink.assembles and unit.media.has_segments]
 
 
-def _keep(sink: Sink, unit: Unit, draft: Draft) -> None:
+def _keep(sink: Sink, unit: Unit, draft: AtomicFile) -> None:
     draft.publish()
     if sink.assembles and draft.target == sink.target(unit):
-        for path in waiting(sink.folder, [draft.target]):
+        for path in waiting_fragments(sink.folder, [draft.target]):
             path.unlink()
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network
-from bwpipe.nn.ycbcr import split
+from bwpipe.nn.ycbcr import rgb_to_ycbcr
 
 SIDE = 150
 """The height and the width, in pixels, of what it sees and of what it gives."""
@@ -58,5 +58,5 @@ class Autoencoder(Network):
             vividness: The chroma is multiplied by 1 + vividness, which keeps each hue: at 0, the default, it is the
                 network's own, at 1 twice that.
         """
-        _, chroma = split(output)
+        _, chroma = rgb_to_ycbcr(output)
         return Guess((chroma * (1 + (vividness or 0.0))).clamp(-0.5, 0.5), rgb=output)

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import BatchMap, Count, Frame, NoEffect, Run, stage
+from bwpipe import BatchMap, Count, Frame, NoEffect, RunContext, stage
 from bwpipe.core.fingerprint import digest
 from bwpipe.core.provenance import KEPT, NETWORK
 from bwpipe.core.stage import Needs
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.nn.checkpoint import describe, load, locate
-from bwpipe.nn.device import cores, find_device, fitting_precision, prepared
-from bwpipe.nn.inference import guess, kept, view
+from bwpipe.nn.device import cores, find_device, fitting_precision, prepare
+from bwpipe.nn.inference import frame_planes, network_input, predict
 from bwpipe.nn.network import Guess, Network, Quality, check_quality
 from bwpipe.pixels.orientation import stored, upright
 
@@ -59,7 +59,7 @@ class Colorize(BatchMap):
         """If frames are passed over: where shots begin, and a stage that fills in."""
         return Needs() if self.every == 1 else Needs(frozenset({"motion"}), frozenset({"chroma of every frame"}))
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Load the weights onto each device. Raises UsageError."""
         names = [self.device] if isinstance(self.device, str) else self.device
         devices = [find_device(name) for name in names]
@@ -69,9 +69,9 @@ class Colorize(BatchMap):
         kind = devices[0].type
         precision: str = self.precision
         if precision == "auto":
-            precision = run.fact(f"precision of {digest(path)} on {kind}", lambda: fitting_precision(net, kind))
+            precision = run.remember(f"precision of {digest(path)} on {kind}", lambda: fitting_precision(net, kind))
         for device in devices:
-            self._networks.append(prepared(net, device, getattr(torch, precision)))
+            self._networks.append(prepare(net, device, getattr(torch, precision)))
         self._turns = cycle(self._networks)
         self._chosen = {"precision": precision, "device": ", ".join(dict.fromkeys(map(str, devices)))}
 
@@ -97,7 +97,7 @@ class Colorize(BatchMap):
             return [
                 replace(frame, notes={**frame.notes, KEPT: True}) if frame.chroma is not None else frame for frame in frames
             ]
-        guessed = self._guess(np.stack([view(frame, *size) for frame in frames]))
+        guessed = self._guess(np.stack([network_input(frame, *size) for frame in frames]))
         chroma = [_kept(planes, frame) for planes, frame in zip(guessed.chroma.numpy(), frames, strict=True)]
         if guessed.confidence is None:
             return [replace(frame, chroma=planes) for frame, planes in zip(frames, chroma, strict=True)]
@@ -114,9 +114,9 @@ class Colorize(BatchMap):
         """What the network whose turn it is thinks of luma (B, h, w) in 0..1. Raises MemoryError, RunAborted."""
         if torch.get_num_threads() > 1:  # it is a setting of this thread, and takes a while
             torch.set_num_threads(1)
-        return guess(next(self._turns), luma, self.vividness)
+        return predict(next(self._turns), luma, self.vividness)
 
 
 def _kept(planes: NDArray[np.float32], frame: Frame) -> NDArray[np.float16]:
     """Planes (C, h, w) for an upright frame, as the frame keeps them, in the order of its rows."""
-    return kept(stored(planes, frame.unit.media.orientation), frame.luma.shape)
+    return frame_planes(stored(planes, frame.unit.media.orientation), frame.luma.shape)

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Gather, MediaError, NoEffect, Run, Unit, UsageError, stage
-from bwpipe.core.fingerprint import Stamp
+from bwpipe import Gather, MediaError, NoEffect, RunContext, Unit, UsageError, stage
+from bwpipe.core.fingerprint import Fingerprint
 from bwpipe.core.registry import hint
-from bwpipe.data.cache import Cache, Kept, Wish
-from bwpipe.data.dataset import Dataset, Pair, set_aside
+from bwpipe.data.cache import Cache, CachedPairs, CacheKey
+from bwpipe.data.dataset import Dataset, Pair, split_validation
 from bwpipe.data.summary import summary
 
 
@@ -37,18 +37,20 @@ class Gathered(Gather):
     cache: NoEffect[Path] = Path("build/dataset")
     """The folder that keeps the pairs; from the current folder."""
 
-    _run: Run = PrivateAttr()
-    _wish: Wish | None = PrivateAttr(None)
+    _run: RunContext = PrivateAttr()
+    _wish: CacheKey | None = PrivateAttr(None)
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Remember whom to tell."""
         self._run = run
 
-    def ready(self, units: Mapping[Unit, Stamp | None], recipe: Sequence[Mapping[str, Any]]) -> Dataset | None:
+    def ready(self, units: Mapping[Unit, Fingerprint | None], recipe: Sequence[Mapping[str, Any]]) -> Dataset | None:
         """The dataset, if an earlier run kept its pairs. Raises UsageError."""
         self._check_weights(units)
         *upstream, own = recipe
-        self._wish = Wish(units, [*upstream, {key: own[key] for key in ("stage", "revision")}])  # no option here changes pairs
+        self._wish = CacheKey(
+            units, [*upstream, {key: own[key] for key in ("stage", "revision")}]
+        )  # no option here changes pairs
         cache = Cache(self.cache)
         if kept := cache.find(self._wish):
             return self._dataset(kept, self._wish)
@@ -60,7 +62,7 @@ class Gathered(Gather):
         """Keep the pairs in the order they come. Raises UsageError where there are too few to split; RunAborted."""
         if self._wish is None:  # run alone: nobody says what the pairs are made of, so they could never be found again
             with TemporaryDirectory() as folder:
-                nothing = Wish({}, [])
+                nothing = CacheKey({}, [])
                 return self._dataset(Cache(Path(folder)).fill(nothing, pairs, self._run).loaded(), nothing)
         cache = Cache(self.cache)
         data = self._dataset(cache.fill(self._wish, pairs, self._run), self._wish)
@@ -81,15 +83,15 @@ class Gathered(Gather):
         ranked = [(_fitting(given), self.weights[given]) for given in sorted(self.weights, key=len, reverse=True)]
         return np.array([next((weight for fits, weight in ranked if fits(name)), 1) for name in names], np.float32)
 
-    def _dataset(self, kept: Kept, wish: Wish) -> Dataset:
+    def _dataset(self, kept: CachedPairs, wish: CacheKey) -> Dataset:
         """The pairs with what is to be done with them. What came of files that were not read this time is told again."""
         story = kept.story
         for unit in wish.units:
             if why := story.left_out.get(str(unit.name)):
-                self._run.leave_out(unit.media, why)
+                self._run.exclude(unit.media, why)
             if error := story.failed.get(str(unit.name)):
                 self._run.fail(unit, MediaError(error))
-        chosen = set_aside(story.names, self.split, self.seed)
+        chosen = split_validation(story.names, self.split, self.seed)
         aside = np.array([name in chosen for name in story.names])
         whole = np.array([name not in story.failed for name in story.names])  # a film may have failed after some frames
         data = Dataset(

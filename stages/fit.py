@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from pydantic import PrivateAttr
 
-from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, stage
-from bwpipe.core.atomic_file import why_unwritable
+from bwpipe import NoEffect, RunAborted, RunContext, Stage, UsageError, stage
+from bwpipe.core.atomic_file import unwritable_reason
 from bwpipe.core.fingerprint import digest
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import format_error
@@ -21,10 +21,10 @@ from bwpipe.losses.combined import check
 from bwpipe.nn.checkpoint import Checkpoint, load, locate
 from bwpipe.nn.device import EMULATED, available, describe, find_device, slowness
 from bwpipe.nn.network import Network
-from bwpipe.training.builders import build, network_class, untrained
-from bwpipe.training.job import BEST, Coming, Expecting, Fitted
+from bwpipe.training.builders import build, build_untrained, network_class
+from bwpipe.training.job import BEST, ChecksTraining, FittedNetwork, UpcomingTraining
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.training_state import States, hold, states_in
+from bwpipe.training.training_state import States, lock_folder, states_in
 from bwpipe.training.validation import GOALS, best
 
 _NO_FIGURE = "fit.goal: {goal!r} is no figure of a validation of {model}; choose one of {names}"
@@ -44,11 +44,11 @@ class Fit(TrainingOptions, Stage):
     runs: NoEffect[Path | None] = None
     """The folder that keeps the state and the live view of the training; `runs/` and the graph's name by default."""
 
-    _run: Run = PrivateAttr()
+    _run: RunContext = PrivateAttr()
     _device: torch.device = PrivateAttr()
     _start: str | None = PrivateAttr(None)
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Check what can be known before a picture is read. Raises UsageError."""
         self._run = run
         for package in ("lightning_fabric", "tensorboard"):
@@ -77,10 +77,10 @@ class Fit(TrainingOptions, Stage):
             raise UsageError(f"fit.devices: this machine has {there} of {self._device.type}, not {self.devices}")
         run.claim(str(self._folder), "give each `fit` a `runs` folder of its own")
         run.claim(str((self._folder / BEST).resolve()), "give each `fit` a `runs` folder of its own")
-        if reason := why_unwritable(self._folder):
+        if reason := unwritable_reason(self._folder):
             raise UsageError(f"fit.runs: {reason}; choose another folder")
 
-    def stream(self, items: Iterator[Dataset]) -> Iterator[Fitted]:
+    def stream(self, items: Iterator[Dataset]) -> Iterator[FittedNetwork]:
         """Fit the network to the dataset."""
         return map(self._fit, items)
 
@@ -88,7 +88,7 @@ class Fit(TrainingOptions, Stage):
     def _folder(self) -> Path:
         return (self.runs or Path("runs", self._run.name)).expanduser()
 
-    def _fit(self, data: Dataset) -> Fitted:
+    def _fit(self, data: Dataset) -> FittedNetwork:
         from bwpipe.training.job import Task
         from bwpipe.training.launcher import train
 
@@ -96,10 +96,10 @@ class Fit(TrainingOptions, Stage):
         recipe = self._what_it_depends_on(data)
         run = self._run
         task = Task(options, recipe, data, self._folder, run.name, run.text, run.quiet, run.restart)
-        with _taking_turns(self._run), hold(self._folder):
+        with _taking_turns(self._run), lock_folder(self._folder):
             if not run.restart:  # other options are the first thing to be told, also where `save` would complain of them
                 States(self._folder, recipe, {}).check()
-            network = untrained(self).eval()
+            network = build_untrained(self).eval()
             self._announce(network, recipe, data)
             if run.restart or not states_in(self._folder):  # later, another precision would be refused
                 self._warn_of_emulation(network)
@@ -109,13 +109,13 @@ class Fit(TrainingOptions, Stage):
                 reason = error.strerror or format_error(error)
                 raise RunAborted(f"{self._folder}: {reason}; mend that and start again, the training goes on") from error
             net = self._load(self._folder / BEST, recipe, history)
-        return Fitted(net.to(self._device), data, self._story(data, recipe, history))
+        return FittedNetwork(net.to(self._device), data, self._story(data, recipe, history))
 
     def _announce(self, network: Network, recipe: dict[str, Any], data: Dataset) -> None:
         """Let the stages to come refuse now what they would refuse when all is fitted. Raises UsageError."""
-        coming = Coming(network, _hash(recipe), data)
-        for each in self._run.after(self):
-            if isinstance(each, Expecting):
+        coming = UpcomingTraining(network, _hash(recipe), data)
+        for each in self._run.downstream(self):
+            if isinstance(each, ChecksTraining):
                 each.expect(coming)
 
     def _warn_of_emulation(self, network: Network) -> None:
@@ -181,7 +181,7 @@ _turn = Lock()
 
 
 @contextmanager
-def _taking_turns(run: Run) -> Iterator[None]:
+def _taking_turns(run: RunContext) -> Iterator[None]:
     """One training after another in this process: torch's random state and its number of threads are for all of it."""
     while not _turn.acquire(timeout=0.5):
         run.raise_if_stopped()

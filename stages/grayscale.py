@@ -6,14 +6,14 @@ from typing import Any, ClassVar, Literal, TypeVar
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
-from bwpipe import Frame, Map, Run, stage
+from bwpipe import Frame, Map, RunContext, stage
 from bwpipe.core.frame import Luma, Media
 from bwpipe.core.provenance import LUMA
-from bwpipe.pixels.levels import denoised, evened, full_range, stretched, tones
-from bwpipe.pixels.resize import averaged, sides
+from bwpipe.pixels.levels import auto_levels, denoise, full_range, stretch, tonal_range
+from bwpipe.pixels.resize import fit_short_side, resize_area
 from bwpipe.pixels.tint_detection import colour_kind
-from bwpipe.pixels.ycbcr import WEIGHTS, Weights, reweighed
-from bwpipe.video.file import Film
+from bwpipe.pixels.ycbcr import WEIGHTS, Weights, convert_matrix
+from bwpipe.video.file import VideoFile
 from bwpipe.video.interlacing import first_field
 
 A = TypeVar("A", bound=NDArray[Any])
@@ -51,14 +51,14 @@ class Grayscale(Map):
     restore: bool = False
     """Do to the luma, which is seen, what `levels` and `denoise` do to the guide."""
 
-    _run: Run = PrivateAttr()
+    _run: RunContext = PrivateAttr()
 
     def provenance(self) -> dict[str, Any]:
         """The options, and why the luma is another, if it is."""
         reasons = {"restore": self.restore, f"weights: {self.weights}": self.weights != "source"}
         return {**super().provenance(), LUMA: ", ".join(reason for reason, holds in reasons.items() if holds) or None}
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Remember whom to tell."""
         self._run = run
 
@@ -67,10 +67,10 @@ class Grayscale(Map):
         frame = self._in_grey(frame)
         media = frame.unit.media
         small = _small(frame.luma, media)
-        points = evened(media.tones or tones(small), media.levels) if self.levels == "auto" else media.levels
+        points = auto_levels(media.tones or tonal_range(small), media.levels) if self.levels == "auto" else media.levels
         if not self.restore:
             return replace(frame, guide=_frozen(self._denoised(full_range(small, points), (0, 255))))
-        luma = stretched(frame.luma, points, media.levels) if self.levels == "auto" else frame.luma
+        luma = stretch(frame.luma, points, media.levels) if self.levels == "auto" else frame.luma
         luma = self._denoised(luma, media.levels)
         return replace(frame, luma=_frozen(luma), guide=_frozen(full_range(_small(luma, media), media.levels)))
 
@@ -89,18 +89,18 @@ class Grayscale(Map):
             self._run.warn("it is in colour already, and is coloured anew; `colour: keep` would leave it as it is", media)
         if self.weights == "source":
             return replace(frame, chroma=None)
-        luma = reweighed(frame.luma, frame.chroma, media.levels, media.matrix, _WEIGHTS[self.weights])
+        luma = convert_matrix(frame.luma, frame.chroma, media.levels, media.matrix, _WEIGHTS[self.weights])
         return replace(frame, luma=_frozen(luma), chroma=None)
 
     def _denoised(self, luma: A, levels: tuple[int, int]) -> A:
-        return denoised(luma, levels) if self.denoise == "light" else luma
+        return denoise(luma, levels) if self.denoise == "light" else luma
 
 
 def _small(luma: Luma, media: Media) -> Luma:
     """Luma on the guide's grid; where its lines belong to two moments, of the first: networks know no combs."""
-    if isinstance(media, Film) and media.fields:
+    if isinstance(media, VideoFile) and media.fields:
         luma = first_field(luma, media.fields)
-    return averaged(luma, sides(luma.shape, GUIDE))
+    return resize_area(luma, fit_short_side(luma.shape, GUIDE))
 
 
 def _frozen(plane: A) -> A:

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Count, Frame, Media, NoEffect, Run, UnitMap, stage
+from bwpipe import Count, Frame, Media, NoEffect, RunContext, UnitMap, stage
 from bwpipe.core.frame import Luma
 from bwpipe.data.dataset import Pair
-from bwpipe.data.grayscale_partners import Partners, folder_stamp
-from bwpipe.data.near_duplicates import Seen
+from bwpipe.data.grayscale_partners import GrayscalePartners, folder_fingerprint
+from bwpipe.data.near_duplicates import DuplicateIndex
 from bwpipe.pixels.levels import full_range
 from bwpipe.pixels.orientation import upright
 from bwpipe.pixels.resize import squash
 from bwpipe.pixels.tint_detection import has_one_hue
-from bwpipe.pixels.ycbcr import to_rgb
+from bwpipe.pixels.ycbcr import ycbcr_to_rgb
 
 P = TypeVar("P", bound=np.generic)
 
@@ -52,22 +52,22 @@ class Pairs(UnitMap):
     max_pixels: NoEffect[Count] = 250_000_000
     """Grey pictures in `gray` with more pixels than this are refused by their header."""
 
-    _run: Run = PrivateAttr()
-    _partners: Partners | None = PrivateAttr()
+    _run: RunContext = PrivateAttr()
+    _partners: GrayscalePartners | None = PrivateAttr()
     _alone: list[PurePosixPath] = PrivateAttr()
-    _seen: Seen = PrivateAttr()
+    _seen: DuplicateIndex = PrivateAttr()
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """List the grey pictures. Raises UsageError where there are none."""
         self._run = run
-        run.do_without(self, "film", _FILMS)
-        self._seen = Seen()
+        run.skip_kind(self, "film", _FILMS)
+        self._seen = DuplicateIndex()
         self._alone = []
-        self._partners = Partners(self.gray, max_pixels=self.max_pixels) if self.gray else None
+        self._partners = GrayscalePartners(self.gray, max_pixels=self.max_pixels) if self.gray else None
 
     def recipe(self) -> dict[str, Any]:
         """What its results depend on: also the grey pictures, wherever they are. Raises UsageError where there is no folder."""
-        return {**super().recipe(), "gray": folder_stamp(self.gray) if self.gray else None}
+        return {**super().recipe(), "gray": folder_fingerprint(self.gray) if self.gray else None}
 
     def apply(self, frames: Iterator[Frame]) -> Iterator[Pair]:
         """The pair of a picture that colour can be learnt from. Raises MediaError where its grey partner can't be read."""
@@ -76,11 +76,11 @@ class Pairs(UnitMap):
             if isinstance(made, Pair):
                 yield made
             else:
-                self._run.leave_out(frame.unit.media, made)
+                self._run.exclude(frame.unit.media, made)
 
     def finish(self) -> None:
         """Forget the pictures that came, and tell which have no partner."""
-        self._seen = Seen()
+        self._seen = DuplicateIndex()
         if self._partners:
             strangers = self._partners.others(unit.name for unit in list(self._run.failures))
             told = [
@@ -112,7 +112,7 @@ class Pairs(UnitMap):
             return "of one hue"
         luma = self._grey(frame)
         grey = self._grey(self._partners.read(media)) if self._partners else luma
-        colour = np.asarray(to_rgb(luma, chroma, media.matrix), np.uint8)
+        colour = np.asarray(ycbcr_to_rgb(luma, chroma, media.matrix), np.uint8)
         if not self.duplicates and self._seen.again(colour):
             return "seen before"
         return Pair(frame.unit, grey, colour)

@@ -8,17 +8,17 @@ from typing import ClassVar, Literal
 
 from pydantic import PrivateAttr
 
-from bwpipe import Broken, Count, Frame, MediaError, NoEffect, Run, Source, Unit, stage
+from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Source, Unit, stage
 from bwpipe.core.inputs import find_files, leads_outside
 from bwpipe.core.stage import ScanCache
 from bwpipe.image.file import HEAD, sniff
-from bwpipe.image.open import open_picture
-from bwpipe.image.read import read_picture
+from bwpipe.image.open import open_image
+from bwpipe.image.read import read_image
 from bwpipe.video import file as video_file
-from bwpipe.video.decoder import Onward, read_film
-from bwpipe.video.file import Film
+from bwpipe.video.decoder import SharedDecoder, read_video
+from bwpipe.video.file import VideoFile
 from bwpipe.video.interlacing import of_one_moment
-from bwpipe.video.probe import open_film
+from bwpipe.video.probe import open_video
 
 
 @stage("read")
@@ -45,12 +45,12 @@ class Read(Source):
     workers: NoEffect[Count] = 2
     """How many pictures are read at a time."""
 
-    _run: Run = PrivateAttr()
+    _run: RunContext = PrivateAttr()
     _scans: ScanCache | None = PrivateAttr(default=None)
-    _onward: Onward | None = PrivateAttr(default=None)
-    _told: set[Film] = PrivateAttr(default_factory=set)
+    _onward: SharedDecoder | None = PrivateAttr(default=None)
+    _told: set[VideoFile] = PrivateAttr(default_factory=set)
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Remember whom to tell of losses."""
         self._run = run
 
@@ -69,9 +69,9 @@ class Read(Source):
                 with path.open("rb") as file:
                     head = file.read(HEAD)
                 if sniff(head):
-                    yield Unit(open_picture(path, name, max_pixels=self.max_pixels))
+                    yield Unit(open_image(path, name, max_pixels=self.max_pixels))
                 elif video_file.sniff(path):
-                    film = open_film(path, name, max_pixels=self.max_pixels, picture=self.picture, scans=self._scans)
+                    film = open_video(path, name, max_pixels=self.max_pixels, picture=self.picture, scans=self._scans)
                     yield Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
                 elif alone or self._looks_like_media(name):
                     yield Broken(path, name, "it is no picture or film of a kind that can be read; convert it first")
@@ -83,26 +83,26 @@ class Read(Source):
 
     def read(self, unit: Unit, context: int) -> Iterator[Frame]:
         """The one frame of a picture, or the frames of a film in the order they are shown."""
-        if isinstance(unit.media, Film):
+        if isinstance(unit.media, VideoFile):
             if unit.media not in self._told:  # also where the first segment is done already
                 self._told.add(unit.media)
                 for fault in unit.media.faults:
                     self._run.warn(fault, unit.media, each=True)
             warn = partial(self._run.warn, media=unit.media, each=True)
-            yield from read_film(unit, context, warn=warn, onward=self._decoder(unit.media))
+            yield from read_video(unit, context, warn=warn, onward=self._decoder(unit.media))
         else:
-            yield read_picture(unit)
+            yield read_image(unit)
 
     def close(self) -> None:
         """Let go of a decoder."""
         if self._onward:
             self._onward.close()
 
-    def _decoder(self, film: Film) -> Onward:
+    def _decoder(self, film: VideoFile) -> SharedDecoder:
         """What goes on decoding a film from segment to segment."""
         if self._onward is None or self._onward.film is not film:
             self.close()
-            self._onward = Onward(film)
+            self._onward = SharedDecoder(film)
         return self._onward
 
     def _looks_like_media(self, name: PurePosixPath) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from bwpipe import NoEffect, Run, RunAborted, Stage, UsageError, stage
-from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER, publish, why_unwritable
+from bwpipe import NoEffect, RunAborted, RunContext, Stage, UsageError, stage
+from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER, unwritable_reason, write_atomically
 from bwpipe.core.console import printable
-from bwpipe.nn.checkpoint import Checkpoint, load, packed
-from bwpipe.training.job import Coming, Fitted
+from bwpipe.nn.checkpoint import Checkpoint, load, serialise_checkpoint
+from bwpipe.training.job import FittedNetwork, UpcomingTraining
 from bwpipe.training.model_card import card, untouched
 from bwpipe.version import __version__
 
@@ -35,16 +35,16 @@ class Save(Stage):
     overwrite: NoEffect[bool] = False
     """Write over the checkpoint of another training, and its card, that have these names."""
 
-    _run: Run = PrivateAttr()
+    _run: RunContext = PrivateAttr()
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Check the name, and what has it. Raises UsageError."""
         self._run = run
         target, described = self._target, self._target.with_suffix(".md")
         if target.suffix != ".safetensors":
             raise UsageError(f"save.path: {self.path} does not end in .safetensors")
         run.claim(str(target.resolve()), "give each `save` a `path` that no other stage has")
-        if reason := why_unwritable(target.parent):
+        if reason := unwritable_reason(target.parent):
             raise UsageError(f"save.path: {reason}; choose another one")
         if self.overwrite:
             return
@@ -62,14 +62,14 @@ class Save(Stage):
             if described.exists() and not ours:
                 raise UsageError(f"save.path: {described} was changed by hand; move it away, or set `save.overwrite: true`")
 
-    def expect(self, coming: Coming) -> None:
+    def expect(self, coming: UpcomingTraining) -> None:
         """Refuse, before the first step, a name that the checkpoint of another training has. Raises UsageError."""
         if self._others(coming.recipe):
             raise UsageError(
                 f"save.path: {self._target} is the checkpoint of another training; move it away, or set `save.overwrite: true`"
             )
 
-    def stream(self, items: Iterator[Fitted]) -> Iterator[Path]:
+    def stream(self, items: Iterator[FittedNetwork]) -> Iterator[Path]:
         """Write the network."""
         return map(self._save, items)
 
@@ -84,7 +84,7 @@ class Save(Stage):
         found = _trained(self._target)
         return found is None or found.training.get("recipe") != recipe
 
-    def _save(self, fitted: Fitted) -> Path:
+    def _save(self, fitted: FittedNetwork) -> Path:
         network, target = fitted.network, self._target
         checkpoint = Checkpoint(
             network=network.registered,
@@ -103,11 +103,11 @@ class Save(Stage):
             target.parent.mkdir(parents=True, exist_ok=True)
             _clear_old(target.parent / WORK_FOLDER)
             as_read = Checkpoint.model_validate_json(checkpoint.model_dump_json())  # JSON has no infinity
-            weights = packed(network, checkpoint, half=self.half)
+            weights = serialise_checkpoint(network, checkpoint, half=self.half)
             # The checkpoint first: should this be stopped between the two, the next start knows it for its own.
             for path, data in ((target, weights), (described, card(target.stem, as_read).encode())):
                 if not (path.exists() and path.read_bytes() == data):
-                    publish(path, data)
+                    write_atomically(path, data)
             with suppress(OSError):  # others may have their drafts there
                 (target.parent / WORK_FOLDER).rmdir()
         except OSError as error:

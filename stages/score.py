@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Count, NoEffect, Run, Stage, UsageError, stage
+from bwpipe import Count, NoEffect, RunContext, Stage, UsageError, stage
 from bwpipe.core.atomic_file import check_writable, write_output
 from bwpipe.evaluation.references import Files, Sizing
 from bwpipe.metrics import check_installed
 from bwpipe.nn.device import cores
 from bwpipe.nn.network import Quality, check_quality
-from bwpipe.training.job import Coming, Fitted
+from bwpipe.training.job import FittedNetwork, UpcomingTraining
 
 
 @stage("score")
@@ -39,11 +39,11 @@ class Score(Stage):
     workers: NoEffect[Count] = Field(default_factory=cores)
     """How many pictures are worked on at a time; by default as many as there are cores."""
 
-    _run: Run = PrivateAttr()
+    _run: RunContext = PrivateAttr()
     _files: Files | None = PrivateAttr(default=None)
     _html: Path | None = PrivateAttr(default=None)
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Find the photographs, and see that they have colours to compare with. Raises UsageError."""
         check_installed()
         self._run = run
@@ -55,7 +55,7 @@ class Score(Stage):
                     f"score.on: no picture in {self.on} that can be read is in colour; give others to compare with"
                 )
 
-    def expect(self, coming: Coming) -> None:
+    def expect(self, coming: UpcomingTraining) -> None:
         """Refuse a quality that the network does not know, and warn of photographs that it has seen. Raises UsageError."""
         check_quality(coming.network, self.quality, "score")
         if self._files and (seen := len({*self._files.real()}.intersection(coming.data.seen()))):
@@ -64,27 +64,27 @@ class Score(Stage):
                 "tell little of others; give pictures from outside `read.path`, or leave `on` out"
             )
 
-    def stream(self, items: Iterator[Fitted]) -> Iterator[Fitted]:
+    def stream(self, items: Iterator[FittedNetwork]) -> Iterator[FittedNetwork]:
         """Add the figures to how the network was made."""
         return map(self._score, items)
 
-    def _score(self, fitted: Fitted) -> Fitted:
+    def _score(self, fitted: FittedNetwork) -> FittedNetwork:
         from bwpipe.evaluation import html_report, text_report
-        from bwpipe.evaluation.predictions import NetworkGuesses
-        from bwpipe.evaluation.references import Photographs, Truths, Validation
+        from bwpipe.evaluation.predictions import NetworkPredictions
+        from bwpipe.evaluation.references import Photographs, References, Validation
         from bwpipe.evaluation.score import score
 
         run, sizing = self._run, Sizing(self.size, self.crop)
-        truths: Truths = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
+        truths: References = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
         weights = "as mixed by `soup`" if "soup" in fitted.training else "as fitted"
         about = {"network": fitted.network.registered, "weights": f"{weights}, before any rounding by `save`"}
-        guesses = NetworkGuesses(fitted.network, self.vividness, about, self.quality)
+        guesses = NetworkPredictions(fitted.network, self.vividness, about, self.quality)
         device = next(fitted.network.parameters()).device
         scores = score(truths, guesses, run=run, device=device, workers=self.workers)
         for line in text_report.lines(scores):
             run.note(line)
         if self._html:
             write_output(self._html, html_report.page(scores, truths, guesses, run))
-        told = scores.plain()
+        told = scores.to_json()
         added = {"protocol": told["protocol"], **told["all"], "by_folder": told["by_folder"]}
         return replace(fitted, training={**fitted.training, "scores": [*fitted.training.get("scores", []), added]})

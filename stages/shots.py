@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe import Frame, UnitMap, stage
-from bwpipe.core.frame import Field, Motion
-from bwpipe.motion.optical_flow import Flow, seen
-from bwpipe.motion.shot_detection import REACH, Look, begins_shot, look
+from bwpipe.core.frame import FlowField, Motion
+from bwpipe.motion.optical_flow import Flow, motion_plane
+from bwpipe.motion.shot_detection import REACH, FrameSignature, begins_shot, frame_signature
 
 
 @stage("shots")
@@ -48,19 +48,19 @@ class _Seen:
 
     frame: Frame
     view: NDArray[np.uint8]
-    look: Look
-    back: Field | None = None
-    to_here: Field | None = None
+    look: FrameSignature
+    back: FlowField | None = None
+    to_here: FlowField | None = None
 
 
 def _see(frame: Frame, before: _Seen | None, flow: Flow) -> _Seen:
-    view = seen(frame)
+    view = motion_plane(frame)
     view.flags.writeable = False
     if before is None:
-        return _Seen(frame, view, look(view))
+        return _Seen(frame, view, frame_signature(view))
     back, to_here = flow(view, before.view), flow(before.view, view)
     back.flags.writeable = to_here.flags.writeable = False
-    return _Seen(frame, view, look(view, before.view, back, to_here), back, to_here)
+    return _Seen(frame, view, frame_signature(view, before.view, back, to_here), back, to_here)
 
 
 class _Row:

@@ -8,12 +8,12 @@ from typing import Annotated
 
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Run, Stage, UsageError, stage
+from bwpipe import RunContext, Stage, UsageError, stage
 from bwpipe.core.fingerprint import digest
 from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.network import Network
 from bwpipe.training.builders import check_alike
-from bwpipe.training.job import Coming, Fitted
+from bwpipe.training.job import FittedNetwork, UpcomingTraining
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,13 +39,13 @@ class Soup(Stage):
 
     _parts: dict[str, _Part] = PrivateAttr(default_factory=dict)
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Read them, and see that they leave something for what is fitted. Raises UsageError."""
         if self._left <= 0:
             raise UsageError(
                 f"soup.checkpoints: the shares add up to {1 - self._left:g}; make it less than 1, the rest is what is fitted's"
             )
-        if any(isinstance(each, Soup) for each in run.after(self)):
+        if any(isinstance(each, Soup) for each in run.downstream(self)):
             raise UsageError("soup: there is another `soup` below; name all checkpoints in one")
         for checkpoint in self.checkpoints:
             path = locate(checkpoint)
@@ -53,12 +53,12 @@ class Soup(Stage):
             network, _ = load(path)
             self._parts[checkpoint] = _Part(network, digest(path))
 
-    def expect(self, coming: Coming) -> None:
+    def expect(self, coming: UpcomingTraining) -> None:
         """Refuse checkpoints of another network before the first step. Raises UsageError."""
         for checkpoint, part in self._parts.items():
             check_alike(coming.network, part.network, f"soup.checkpoints: {checkpoint}")
 
-    def stream(self, items: Iterator[Fitted]) -> Iterator[Fitted]:
+    def stream(self, items: Iterator[FittedNetwork]) -> Iterator[FittedNetwork]:
         """Take the mean."""
         return map(self._mix, items)
 
@@ -66,7 +66,7 @@ class Soup(Stage):
     def _left(self) -> float:
         return round(1 - fsum(self.checkpoints.values()), 9)
 
-    def _mix(self, fitted: Fitted) -> Fitted:
+    def _mix(self, fitted: FittedNetwork) -> FittedNetwork:
         network = deepcopy(fitted.network)  # other stages may have the fitted one
         sums = {name: each for name, each in network.state_dict().items() if each.is_floating_point()}  # no counts of steps
         for each in sums.values():

@@ -12,7 +12,7 @@ from bwpipe import Frame, MediaError, UnitMap, stage
 from bwpipe.core.stage import Needs
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.motion.shot_report import FLICKER, Step
-from bwpipe.motion.temporal_filter import Change, Seat, change, grid, join, left, mean, seat, usual, vividness
+from bwpipe.motion.temporal_filter import Change, WindowFrame, change, grid, join, left, mean, usual, vividness, window_frame
 
 NEAR = 4
 """The strength at a frame follows from what changes between the frames up to so many away."""
@@ -51,7 +51,7 @@ class Steady(UnitMap):
 
     def apply(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Steady the chroma of a film's frames, on their own grid or one with a short side of 96."""
-        row = list[Seat]()
+        row = list[WindowFrame]()
         changes = list[Change | None]()
         at = averaged = 0
         for frame in frames:
@@ -74,15 +74,15 @@ class Steady(UnitMap):
         for place in range(at, len(row)):
             yield self._steadied(row, changes, place)
 
-    def _seat(self, frame: Frame, row: Sequence[Seat]) -> Seat:
+    def _seat(self, frame: Frame, row: Sequence[WindowFrame]) -> WindowFrame:
         if frame.motion is None:
             raise MediaError("its frames come without motion; put the stage `shots` above `steady`")
         if not row and frame.chroma is None:
             raise MediaError("its first frame comes without chroma; put the stage `colorize` between `shots` and `steady`")
         size = row[-1].planes.shape[:2] if row else grid(frame)
-        return seat(frame, frame.motion, size)
+        return window_frame(frame, frame.motion, size)
 
-    def _average(self, row: Sequence[Seat], changes: list[Change | None], at: int) -> int:
+    def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int) -> int:
         """Average the chroma of the frame at a place, and give the next place."""
         here = row[at]
         here.mean, here.usual = mean(row, at, self.window), usual(row, at, self.window)
@@ -90,7 +90,7 @@ class Steady(UnitMap):
         changes.append(change(row[at - 1], row[at]) if at else None)
         return at + 1
 
-    def _steadied(self, row: Sequence[Seat], changes: Sequence[Change | None], at: int) -> Frame:
+    def _steadied(self, row: Sequence[WindowFrame], changes: Sequence[Change | None], at: int) -> Frame:
         here = row[at]
         assert here.mean is not None
         first, last = _shot(row, at)
@@ -120,7 +120,7 @@ class Steady(UnitMap):
         return 1.0 if mean >= goal else (own - goal) / (own - mean)
 
 
-def _shot(row: Sequence[Seat], at: int) -> tuple[int, int]:
+def _shot(row: Sequence[WindowFrame], at: int) -> tuple[int, int]:
     """The first and the last place of the frames near one that belong to its shot."""
     first = last = at
     while first > max(0, at - NEAR) and row[first].back is not None:
@@ -130,7 +130,7 @@ def _shot(row: Sequence[Seat], at: int) -> tuple[int, int]:
     return first, last
 
 
-def _gain(seats: Sequence[Seat]) -> float:
+def _gain(seats: Sequence[WindowFrame]) -> float:
     """What makes averaged chroma as vivid as what it was made of: to average unlike hues makes them paler."""
     both = [(each.usual, each.left) for each in seats if each.usual]
     own, averaged = (sum(values) for values in zip(*both, strict=True)) if both else (0.0, 0.0)

@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, PrivateAttr
 
-from bwpipe import Count, Frame, MediaError, NoEffect, Run, Sink, Unit, stage
-from bwpipe.core.atomic_file import Draft
+from bwpipe import Count, Frame, MediaError, NoEffect, RunContext, Sink, Unit, stage
+from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.provenance import KEPT, Provenance
 from bwpipe.core.stage import Summary
-from bwpipe.image.file import Picture
-from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_picture
+from bwpipe.image.file import ImageFile
+from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_image
 from bwpipe.motion.shot_report import ShotList
-from bwpipe.pixels.chroma_upsampling import enlarge
-from bwpipe.pixels.ycbcr import codes
+from bwpipe.pixels.chroma_upsampling import upsample_chroma
+from bwpipe.pixels.ycbcr import to_codes
 from bwpipe.verify.compare import check_output
-from bwpipe.video.container import changes, container_for
+from bwpipe.video.container import container_for, conversion_notes
 from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, coded_depth
-from bwpipe.video.file import Film
-from bwpipe.video.muxer import FilmWriter
+from bwpipe.video.file import VideoFile
+from bwpipe.video.muxer import VideoMuxer
 from bwpipe.video.segment_encoder import SegmentWriter
 
 
@@ -66,10 +66,10 @@ class Write(Sink):
     workers: NoEffect[Count] = 2
     """How many pictures are written at a time."""
 
-    _run: Run = PrivateAttr()
-    _told: set[Film] = PrivateAttr(default_factory=set)
+    _run: RunContext = PrivateAttr()
+    _told: set[VideoFile] = PrivateAttr(default_factory=set)
     _made_by: Provenance | None = PrivateAttr(default=None)
-    _open: dict[Unit, tuple[Draft, "_PictureTarget | _FilmTarget", ShotList]] = PrivateAttr(default_factory=dict)
+    _open: dict[Unit, tuple[AtomicFile, "_PictureTarget | _FilmTarget", ShotList]] = PrivateAttr(default_factory=dict)
 
     @property
     def encoding(self) -> Encoding:
@@ -86,15 +86,15 @@ class Write(Sink):
     def target(self, unit: Unit) -> Path:
         """The file in that folder which mirrors the input's place."""
         media = unit.media
-        if isinstance(media, Film):
+        if isinstance(media, VideoFile):
             suffix = container_for(media, self.encoding).suffix
-        elif isinstance(media, Picture):
+        elif isinstance(media, ImageFile):
             suffix = target_suffix(media, target_format(media, self.format))
         else:
             suffix = media.name.suffix
         return self.folder / media.name.parent / f"{self.name.format(stem=media.name.stem)}{suffix}"
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Check that there is such an encoder. Raises UsageError."""
         check_encoding(self.encoding)
         self._run = run
@@ -102,7 +102,7 @@ class Write(Sink):
 
     def open(self, unit: Unit) -> None:
         """Begin a file, or a fragment of a film."""
-        draft = Draft(self.fragment(unit) if unit.media.has_segments else self.target(unit), self.folder)
+        draft = AtomicFile(self.fragment(unit) if unit.media.has_segments else self.target(unit), self.folder)
         try:
             self._open[unit] = draft, self._open_target(unit, draft.path), ShotList()
         except BaseException:
@@ -115,12 +115,12 @@ class Write(Sink):
         target.write(frame)
         shots.see(frame)
 
-    def commit(self, unit: Unit) -> Draft:
+    def commit(self, unit: Unit) -> AtomicFile:
         """Finish the file, or the fragment. Raises MediaError."""
         draft, target, shots = self._open[unit]
         target.close()
         draft.notes = shots.text
-        if self.verify and not isinstance(unit.media, Film):  # a film is verified once it is joined
+        if self.verify and not isinstance(unit.media, VideoFile):  # a film is verified once it is joined
             check_output(unit.media, draft.path)
         del self._open[unit]
         return draft
@@ -130,9 +130,9 @@ class Write(Sink):
         found = ShotList(notes)
         complaint = found.complaint()
         return Summary(
-            lines=(f"{unit.name}: {'; '.join(found.told())}",) if found.shots else (),
+            lines=(f"{unit.name}: {'; '.join(found.describe())}",) if found.shots else (),
             warnings=(complaint,) if complaint else (),
-            events=tuple(("shot", shot.plain()) for shot in found.shots),
+            events=tuple(("shot", shot.to_json()) for shot in found.shots),
         )
 
     def abandon(self, unit: Unit) -> None:
@@ -142,15 +142,15 @@ class Write(Sink):
             target.abandon()
             draft.discard()
 
-    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
+    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> AtomicFile:
         """Join the fragments of a film, and copy its other streams in. Raises MediaError."""
         film = unit.media
-        if not isinstance(film, Film):
+        if not isinstance(film, VideoFile):
             raise TypeError(f"{film.name} is no film")
         self._tell_changes(film)
-        draft = Draft(self.target(unit), self.folder)
+        draft = AtomicFile(self.target(unit), self.folder)
         try:
-            writer = FilmWriter(
+            writer = VideoMuxer(
                 draft.path,
                 film,
                 self.encoding,
@@ -171,22 +171,22 @@ class Write(Sink):
             raise
         return draft
 
-    def _tell_changes(self, film: Film) -> None:
+    def _tell_changes(self, film: VideoFile) -> None:
         """Say once what becomes other than it was."""
         if film not in self._told:
             self._told.add(film)
-            for text in changes(film, self.encoding):
+            for text in conversion_notes(film, self.encoding):
                 self._run.warn(text, film, each=True)
 
-    def _warner(self, film: Film) -> Callable[[str], None]:
+    def _warner(self, film: VideoFile) -> Callable[[str], None]:
         return lambda text: self._run.warn(text, film, each=True)
 
     def _open_target(self, unit: Unit, path: Path) -> "_PictureTarget | _FilmTarget":
         media = unit.media
-        if isinstance(media, Film):
+        if isinstance(media, VideoFile):
             self._tell_changes(media)
             return _FilmTarget(SegmentWriter(path, media, self.encoding), media, self.encoding)
-        if isinstance(media, Picture):
+        if isinstance(media, ImageFile):
             target = target_format(media, self.format)
             return _PictureTarget(path, target, self.quality, self._made_by, lambda text: self._run.warn(text, media))
         raise TypeError(f"{media.name} is neither a picture nor a film")
@@ -204,7 +204,7 @@ class _PictureTarget:
         media = frame.unit.media
         chroma = _enlarged(frame, (media.height, media.width))
         line = self._made_by.line(coloured=KEPT not in frame.notes) if self._made_by else ""
-        write_picture(self._path, frame, chroma, target=self._target, quality=self._quality, line=line, warn=self._warn)
+        write_image(self._path, frame, chroma, target=self._target, quality=self._quality, line=line, warn=self._warn)
 
     def close(self) -> None:
         """There is nothing left to do."""
@@ -216,7 +216,7 @@ class _PictureTarget:
 class _FilmTarget:
     """A film's fragment, which grows frame by frame."""
 
-    def __init__(self, writer: SegmentWriter, film: Film, encoding: Encoding) -> None:
+    def __init__(self, writer: SegmentWriter, film: VideoFile, encoding: Encoding) -> None:
         self._writer, self._film = writer, film
         self._grid, self._depth = chroma_grid(film, encoding), coded_depth(film, encoding)
         self.close, self.abandon = writer.close, writer.abandon
@@ -224,7 +224,7 @@ class _FilmTarget:
     def write(self, frame: Frame) -> None:
         film = self._film
         black, white = (level << (self._depth - film.depth) for level in film.levels)
-        chroma = codes(_enlarged(frame, (self._grid.height, self._grid.width)), film.matrix, self._depth, (black, white))
+        chroma = to_codes(_enlarged(frame, (self._grid.height, self._grid.width)), film.matrix, self._depth, (black, white))
         if frame.pts is None:
             raise MediaError(f"frame {frame.index} has no time")
         self._writer.write(frame.luma, chroma, frame.pts, frame.duration)
@@ -235,4 +235,4 @@ def _enlarged(frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:
     if frame.chroma is None:
         return np.zeros((2, *size), np.float32)
     media = frame.unit.media
-    return enlarge(frame.chroma, frame.luma, media.levels, media.matrix, size)
+    return upsample_chroma(frame.chroma, frame.luma, media.levels, media.matrix, size)

@@ -43,7 +43,7 @@ def preview(
     import cv2
 
     from bwpipe.core.console import Progress
-    from bwpipe.core.context import Run
+    from bwpipe.core.context import RunContext
     from bwpipe.graph.graph import read_graph
     from bwpipe.graph.templates import template
     from bwpipe.tools.preview import preview as make_preview
@@ -51,7 +51,7 @@ def preview(
 
     progress = Progress(None, quiet=True)
     graph = read_graph(graph_file or template("pipeline.yaml"), [*(options or []), f"read.path={json.dumps(str(file))}"])
-    shown = sheet(make_preview(graph, count, Run(say=progress.say)))
+    shown = sheet(make_preview(graph, count, RunContext(say=progress.say)))
     data = cv2.imencode(target.suffix.lower(), cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes()
     write_output_bytes(target.expanduser().absolute(), data)
     print(target)

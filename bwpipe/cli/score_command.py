@@ -78,12 +78,12 @@ def score(
     plugins.load(plugin_folders or ())  # imports torch, as the following does: what takes no such wait was checked before
 
     from bwpipe.core.console import Progress, printable
-    from bwpipe.core.context import Run
+    from bwpipe.core.context import RunContext
     from bwpipe.engine.planner import total_frames
     from bwpipe.evaluation import html_report, pairing, text_report
     from bwpipe.evaluation.references import Sizing
     from bwpipe.evaluation.score import score as compare
-    from bwpipe.evaluation.video_scores import score_films
+    from bwpipe.evaluation.video_scores import score_videos
     from bwpipe.metrics.temporal import SHORT
     from bwpipe.nn.device import cores, find_device
 
@@ -93,7 +93,7 @@ def score(
     def say(text: str) -> None:
         progress.say(text)  # above the bar, once there is one
 
-    run = Run(say=say)
+    run = RunContext(say=say)
     if checkpoint and on:
         found = pairing.of_network(checkpoint, on, sizing, run, vividness=vividness, quality=quality or "normal", device=where)
     else:
@@ -106,7 +106,7 @@ def score(
     frames = total_frames(list(films.values())) or 0
     progress = Progress(len(truths.names) + frames, quiet=quiet)
     try:
-        of_films = score_films(films, film_guesses, run, progress.show)
+        of_films = score_videos(films, film_guesses, run, progress.show)
         scores = compare(
             *(truths, guesses),
             run=run,
@@ -120,7 +120,7 @@ def score(
     finally:
         progress.close()
     if json_file:
-        told = json.dumps(scores.plain(), indent=2)
+        told = json.dumps(scores.to_json(), indent=2)
         write_output(wanted[json_file], told + "\n") if json_file != STDOUT else print(told)
     if not quiet and json_file != STDOUT:
         for line in (*text_report.lines(scores), "", *text_report.pairs(text_report.meanings(scores))):

@@ -70,7 +70,7 @@ def verify(
     finally:
         progress.close()
     if json_file:
-        told = json.dumps(report.plain(), indent=2)
+        told = json.dumps(report.to_json(), indent=2)
         write_output(target, told + "\n") if target else print(told)
     if not quiet and json_file != STDOUT:
         print(printable(str(report)))

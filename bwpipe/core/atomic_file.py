@@ -13,7 +13,7 @@ _TRIES = 100
 """How often in a row the work folder may vanish under a new draft."""
 
 
-class Draft:
+class AtomicFile:
     """A file that is being written: it has its final name only when it is whole and on the disk.
 
     It lies in the output folder's `.bwpipe/`, on the same file system, under a random name that did not exist (O_EXCL, so
@@ -42,7 +42,7 @@ class Draft:
             else:
                 return
 
-    def settle(self) -> os.stat_result:
+    def flush(self) -> os.stat_result:
         """Flush the whole file to the disk; what it returns holds of the published file too. Raises OSError."""
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
@@ -65,13 +65,13 @@ class Draft:
         self.path.unlink(missing_ok=True)
 
 
-def clear(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove the drafts that a killed run left in an output folder. The caller holds the folder's lock."""
     for path in (folder / WORK_FOLDER).glob(f"*{SUFFIX}*"):
         path.unlink(missing_ok=True)
 
 
-def publish(path: Path, data: bytes | memoryview, *, folder: Path | None = None) -> None:
+def write_atomically(path: Path, data: bytes | memoryview, *, folder: Path | None = None) -> None:
     """Write a file under its final name once it is whole. Raises OSError, with what was there before unharmed.
 
     Args:
@@ -79,17 +79,17 @@ def publish(path: Path, data: bytes | memoryview, *, folder: Path | None = None)
         data: What the file is to hold.
         folder: The folder, which exists, in whose `.bwpipe` it is drafted; the one that it is in if not given.
     """
-    draft = Draft(path, folder or path.parent)
+    draft = AtomicFile(path, folder or path.parent)
     try:
         draft.path.write_bytes(data)
-        draft.settle()
+        draft.flush()
         draft.publish()
     except BaseException:
         draft.discard()
         raise
 
 
-def why_unwritable(folder: Path) -> str | None:
+def unwritable_reason(folder: Path) -> str | None:
     """Why a folder, which need not exist, can't be written into; None if nothing speaks against it. Nothing is made."""
     place = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
     if not place.is_dir():
@@ -115,7 +115,7 @@ def write_output(path: Path, text: str) -> None:
 def write_output_bytes(path: Path, data: bytes) -> None:
     """Write a report that is no text. Raises RunAborted."""
     try:
-        publish(path, data)
+        write_atomically(path, data)
     except OSError as error:
         raise RunAborted(f"{path}: can't be written ({error.strerror}); make room, and run again") from error
     finally:

@@ -13,7 +13,7 @@ from bwpipe.errors import RunStopped, TooManyErrors, UsageError, format_error
 T = TypeVar("T", bound=str | int | float | bool)
 
 
-class Run:
+class RunContext:
     """What the stages of one execution share: remarks, facts to remember, and which units failed. Safe in threads."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Run:
         record: Callable[[str, Path | None, str], None] = lambda event, path, text: None,
         facts: dict[str, str | int | float | bool] | None = None,
         provenance: Callable[[object], Provenance | None] = lambda stage: None,
-        after: Callable[[object], Sequence[Any]] = lambda stage: (),
+        downstream: Callable[[object], Sequence[Any]] = lambda stage: (),
     ) -> None:
         """Make a run.
 
@@ -44,7 +44,7 @@ class Run:
             record: Notes an event ("warning", "left out", "failed") with the file it is about, also where it is shown no more.
             facts: What earlier executions remembered; added to.
             provenance: What the metadata of outputs are to say, of what comes out of a stage.
-            after: The stages that what comes out of a stage goes through, in their order.
+            downstream: The stages that what comes out of a stage goes through, in their order.
         """
         self.facts = {} if facts is None else facts
         self.quiet = quiet
@@ -53,7 +53,7 @@ class Run:
         self.restart = restart
         self.plugins = tuple(plugins)
         self.provenance = provenance
-        self.after = after
+        self.downstream = downstream
         self.dropped: dict[Media, str] = {}
         self.remarks: Counter[str] = Counter()
         self._max_errors = max_errors
@@ -87,7 +87,7 @@ class Run:
         if not self.quiet:
             self._say(text)
 
-    def leave_out(self, media: Media, why: str) -> None:
+    def exclude(self, media: Media, why: str) -> None:
         """Note that a stage drops a file on purpose: counted by reason, and named in the report.
 
         Args:
@@ -100,7 +100,7 @@ class Run:
             self.dropped[media] = why
         self._record("left out", media.path, why)
 
-    def do_without(self, stage: object, kind: str, why: str) -> None:
+    def skip_kind(self, stage: object, kind: str, why: str) -> None:
         """Let a kind of media be left out before it is read, where all that is read goes through this stage: in `setup`.
 
         Args:
@@ -110,14 +110,16 @@ class Run:
         """
         self._unwanted.append((stage, kind, why))
 
-    def unwanted(self, source: object) -> dict[str, str]:
+    def skipped_kinds(self, source: object) -> dict[str, str]:
         """The kinds of media that need not be read, since all that a source gives goes through a stage without use for them."""
-        rest = self.after(source)
+        rest = self.downstream(source)
         return {
             kind: why
             for stage, kind, why in self._unwanted
             if _among(stage, rest)
-            and all(each is stage or _among(stage, self.after(each)) or _among(each, self.after(stage)) for each in rest)
+            and all(
+                each is stage or _among(stage, self.downstream(each)) or _among(each, self.downstream(stage)) for each in rest
+            )
         }
 
     @property
@@ -137,7 +139,7 @@ class Run:
             raise UsageError(f"{thing} would be used by two stages; {remedy}")
         self._claimed.add(thing)
 
-    def fact(self, key: str, find: Callable[[], T]) -> T:
+    def remember(self, key: str, find: Callable[[], T]) -> T:
         """What was found out under this key by an earlier execution into the same folder, or else what `find` finds now.
 
         For choices that are measured in `setup`, such as a precision: a resumed run must not choose anew.

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Stamp(NamedTuple):
+class Fingerprint(NamedTuple):
     """What tells that a file has changed: its size in bytes and the time of its last change in nanoseconds."""
 
     size: int
     mtime_ns: int
 
 
-def stamp(path: Path) -> Stamp | None:
+def fingerprint(path: Path) -> Fingerprint | None:
     """The stamp of a file; None if there is no such file."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return Stamp(status.st_size, status.st_mtime_ns)
+    return Fingerprint(status.st_size, status.st_mtime_ns)
 
 
 def digest(path: Path, tick: Callable[[], None] = lambda: None) -> str:

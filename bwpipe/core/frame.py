@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Luma: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 Chroma: TypeAlias = NDArray[np.float16]
 Matrix: TypeAlias = Literal["bt601", "bt709", "bt2020"]
-Field: TypeAlias = NDArray[np.float32]
+FlowField: TypeAlias = NDArray[np.float32]
 """(h, w, 2), an x and a y offset in cells for each cell of a grid: where what is seen there lies in another frame."""
 
 
@@ -115,8 +115,8 @@ class Motion:
     seen: NDArray[np.uint8]
     cut: bool
     since: int
-    back: Field | None
-    on: Field | None
+    back: FlowField | None
+    on: FlowField | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -72,7 +72,7 @@ def build(model: type[M], options: Mapping[str, Any], *, of: str, words: tuple[s
         return [Complaint((), str(error))]
 
 
-def in_order(model: type[BaseModel]) -> list[str]:
+def ordered_fields(model: type[BaseModel]) -> list[str]:
     """The names of the fields for a reader: its own, then those that it inherits."""
     inherited = {name for base in model.__bases__ for name in getattr(base, "model_fields", ())}
     return sorted(model.model_fields, key=inherited.__contains__)
@@ -82,7 +82,7 @@ def options_of(model: type[BaseModel]) -> list[Option]:
     """The options of a stage or a network, in their order, each followed by those within it: `damage`, `damage.chance`."""
     schema = model.model_json_schema()
     found = []
-    for name in in_order(model):
+    for name in ordered_fields(model):
         field = model.model_fields[name]
         inner = {**schema["properties"][field.alias or name], "$defs": schema.get("$defs", {})}
         default = None if field.is_required() else _default(field.get_default(call_default_factory=True))
@@ -94,7 +94,7 @@ def options_of(model: type[BaseModel]) -> list[Option]:
 
 
 def _default(value: Any) -> str:
-    return "as follows" if isinstance(value, BaseModel) else shown(from_json(to_json(value)))
+    return "as follows" if isinstance(value, BaseModel) else format_value(from_json(to_json(value)))
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -130,7 +130,7 @@ def _text(error: ErrorDetails, label: str, value: Any, schema: Schema) -> str:
         return f"{start}{error['ctx']['error']}"
     if "url" not in error:  # a PydanticCustomError, whose message is the author's too
         return f"{start}{error['msg']}"
-    return f"{start}expected {expected(schema)}, not {shown(value)}{remedy(schema, value)}"
+    return f"{start}expected {expected(schema)}, not {format_value(value)}{suggest(schema, value)}"
 
 
 def _reach(value: Any, root: Schema, way: Loc) -> tuple[Loc, Any, Schema]:
@@ -179,7 +179,7 @@ def expected(schema: Schema) -> str:
     return _phrase(schema, schema.get("$defs", {}))
 
 
-def shown(value: Any, longest: int = 60) -> str:
+def format_value(value: Any, longest: int = 60) -> str:
     """A value as it would stand in YAML, cut where it is longer: "'four'", "true", "[1, 2]", "nothing"."""
     if value is None:
         return "nothing"
@@ -187,7 +187,7 @@ def shown(value: Any, longest: int = 60) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-def remedy(schema: Schema, value: Any) -> str:
+def suggest(schema: Schema, value: Any) -> str:
     """What to do about a value that is not what the schema says, to be put after the complaint; empty if that is plain."""
     branches = list(_branches(schema, schema.get("$defs", {})))
     kinds = {branch.get("type") for branch in branches if not _fixed(branch)}
@@ -229,7 +229,7 @@ def _fixed(schema: Schema) -> list[Any]:
 def _phrase(schema: Schema, defs: Schema) -> str:
     branches = _branches(schema, defs)
     phrases = [
-        text for branch in branches for text in (map(shown, _fixed(branch)) if _fixed(branch) else [_kind(branch, defs)])
+        text for branch in branches for text in (map(format_value, _fixed(branch)) if _fixed(branch) else [_kind(branch, defs)])
     ]
     *most, last = dict.fromkeys(phrases)
     return f"{', '.join(most)} or {last}" if most else last

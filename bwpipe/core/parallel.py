@@ -9,7 +9,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ordered(function: Callable[[A], B], items: Iterable[A], workers: int) -> Generator[B, None, None]:
+def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int) -> Generator[B, None, None]:
     """Apply a function in several threads; results come in the order of the items, at most `workers` ahead of the reader."""
     if workers == 1:
         yield from map(function, items)

@@ -68,27 +68,27 @@ class Provenance:
         return f"Colour added by bwpipe {self.version}, {names} {told}"
 
 
-def noted(tags: Mapping[str, str], line: str) -> dict[str, str]:
+def add_note(tags: Mapping[str, str], line: str) -> dict[str, str]:
     """A film's tags with the line in its comment, which MP4 and Matroska both keep; what was there is kept above it."""
     key = next((key for key in tags if key.lower() == _COMMENT), _COMMENT)
-    return {**tags, key: appended(tags.get(key, ""), line)} if line else dict(tags)
+    return {**tags, key: append_line(tags.get(key, ""), line)} if line else dict(tags)
 
 
 def read_note(tags: Mapping[str, str]) -> tuple[dict[str, str], Provenance | None]:
     """A film's tags without the line that was added last, and what it says."""
     for key, text in tags.items():
         if key.lower() == _COMMENT:
-            before, provenance = split(text)
+            before, provenance = split_note(text)
             return {**tags, key: before}, provenance
     return dict(tags), None
 
 
-def appended(text: str, line: str) -> str:
+def append_line(text: str, line: str) -> str:
     """A text that was there, which is kept, and the line below it."""
     return f"{text}\n{line}" if text else line
 
 
-def split(text: str) -> tuple[str, Provenance | None]:
+def split_note(text: str) -> tuple[str, Provenance | None]:
     """What stood in a text before the last line was added, and what that line says; None if it is none of ours."""
     before, _, last = text.rpartition("\n")
     found = _LINE.fullmatch(last)

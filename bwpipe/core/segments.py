@@ -30,9 +30,9 @@ class Assembly:
     segments: tuple[Unit, ...]
 
 
-def cut(unit: Unit, size: int | None) -> list[Unit]:
+def split_into_segments(unit: Unit, size: int | None) -> list[Unit]:
     """Cut a film into segments of `size` frames, the last one shorter; None leaves it in one, as a picture always is."""
-    start, stop = span(unit)
+    start, stop = frame_range(unit)
     if size is None or stop is None or not unit.media.has_segments or stop - start <= size:
         return [unit]
     row = max(ROW // size, 1)
@@ -43,7 +43,7 @@ def cut(unit: Unit, size: int | None) -> list[Unit]:
     ]
 
 
-def span(unit: Unit) -> tuple[int, int | None]:
+def frame_range(unit: Unit) -> tuple[int, int | None]:
     """The first frame of a unit and the one after its last; None where its file does not say how many it has."""
     ends = [end for end in (unit.stop, unit.media.frames) if end is not None]
     return unit.start, min(ends, default=None)
@@ -54,7 +54,7 @@ def fragment_path(folder: Path, target: Path, part: int) -> Path:
     return folder / WORK_FOLDER / FRAGMENTS / f"{_mark(folder, target)}-{part:06d}"
 
 
-def waiting(folder: Path, targets: Sequence[Path]) -> list[Path]:
+def waiting_fragments(folder: Path, targets: Sequence[Path]) -> list[Path]:
     """The fragments of some films that lie in an output folder, also those of other recipes."""
     marks = {_mark(folder, target) for target in targets}
     return sorted(path for path in (folder / WORK_FOLDER / FRAGMENTS).glob("*-*") if path.name.partition("-")[0] in marks)

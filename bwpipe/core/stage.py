@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, get_
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bwpipe.core.atomic_file import Draft
-from bwpipe.core.context import Run
-from bwpipe.core.fingerprint import Stamp
+from bwpipe.core.atomic_file import AtomicFile
+from bwpipe.core.context import RunContext
+from bwpipe.core.fingerprint import Fingerprint
 from bwpipe.core.frame import Broken, End, Unit
 from bwpipe.core.registry import Registry
 from bwpipe.core.segments import fragment_path
@@ -107,7 +107,7 @@ class Stage(BaseModel):
         """What other stages on the way of its items have to provide: a graph in which they do not is refused."""
         return Needs()
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         """Open what lasts: weights, devices. Raises UsageError for what the user can mend; nothing has been written yet."""
 
     def stream(self, items: Iterator[Any]) -> Iterator[Any]:
@@ -222,7 +222,7 @@ class Gather(Stage):
 
     works_in = "gather"
 
-    def ready(self, units: Mapping[Unit, Stamp | None], recipe: Sequence[Mapping[str, Any]]) -> Any:
+    def ready(self, units: Mapping[Unit, Fingerprint | None], recipe: Sequence[Mapping[str, Any]]) -> Any:
         """What `gather` would make, if it is known already; None, as here, if it is to be gathered.
 
         Asked once in a run, after `setup` and before anything is read; raises UsageError. Where it gives a thing, `gather` is
@@ -270,7 +270,7 @@ class Sink(Stage):
         """Take one item of the unit that `item.unit` names. Raises MediaError."""
 
     @abstractmethod
-    def commit(self, unit: Unit) -> Draft:
+    def commit(self, unit: Unit) -> AtomicFile:
         """All items came: close the file and hand it over under its temporary name. Raises MediaError."""
 
     def summary(self, unit: Unit, notes: Sequence[str]) -> Summary:
@@ -285,7 +285,7 @@ class Sink(Stage):
     def abandon(self, unit: Unit) -> None:
         """The unit failed or the run ends: remove what there is of it, if anything."""
 
-    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
+    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> AtomicFile:
         """Optional: join what was committed of a film's segments, in order, and hand the file over. Raises MediaError."""
         raise TypeError(f"stage {self.registered!r} has no method 'assemble'")
 

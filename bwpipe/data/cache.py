@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER
-from bwpipe.core.context import Run
-from bwpipe.core.fingerprint import Stamp
+from bwpipe.core.context import RunContext
+from bwpipe.core.fingerprint import Fingerprint
 from bwpipe.core.frame import Unit
 from bwpipe.data.dataset import COLOUR, GREY, Pair, map_array
 from bwpipe.errors import RunAborted, UsageError, format_error
@@ -31,7 +31,7 @@ _POLL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class DatasetInfo:
     """What is told of some pairs beside them.
 
     Attributes:
@@ -52,7 +52,7 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
+class CachedPairs:
     """Pairs that are kept.
 
     Attributes:
@@ -65,18 +65,18 @@ class Kept:
     folder: Path | None
     grey: NDArray[np.uint8]
     colour: NDArray[np.uint8]
-    story: Story
+    story: DatasetInfo
 
-    def loaded(self) -> "Kept":
+    def loaded(self) -> "CachedPairs":
         """The same in memory, for when the folder goes."""
-        return Kept(None, np.array(self.grey), np.array(self.colour), self.story)
+        return CachedPairs(None, np.array(self.grey), np.array(self.colour), self.story)
 
 
 @dataclass(frozen=True, eq=False)
-class Wish:
+class CacheKey:
     """What pairs are wanted: of which files, made how. Both are as `Gather.ready` is told."""
 
-    units: Mapping[Unit, Stamp | None]
+    units: Mapping[Unit, Fingerprint | None]
     recipe: Sequence[Mapping[str, Any]]
 
     @cached_property
@@ -93,16 +93,16 @@ class Cache:
         """`folder` need not exist."""
         self._folder = folder.expanduser().absolute()
 
-    def place(self, wish: Wish) -> Path:
+    def place(self, wish: CacheKey) -> Path:
         """Where the pairs of a wish are, or will be."""
         return self._folder / wish.key
 
-    def find(self, wish: Wish) -> Kept | None:
+    def find(self, wish: CacheKey) -> CachedPairs | None:
         """The pairs that are wanted; None where they are not there, or damaged."""
         place = self.place(wish)
         try:
-            story = Story(**json.loads((place / STORY).read_text(encoding="ascii")))
-            kept = Kept(place, map_array(place / GREY), map_array(place / COLOUR), story)
+            story = DatasetInfo(**json.loads((place / STORY).read_text(encoding="ascii")))
+            kept = CachedPairs(place, map_array(place / GREY), map_array(place / COLOUR), story)
         except (OSError, ValueError, TypeError, EOFError):
             return None
         shape = kept.grey.shape
@@ -113,7 +113,7 @@ class Cache:
         )
         return kept if fits else None
 
-    def fill(self, wish: Wish, pairs: Iterable[Pair], run: Run) -> Kept:
+    def fill(self, wish: CacheKey, pairs: Iterable[Pair], run: RunContext) -> CachedPairs:
         """Keep the pairs that were wanted, or find that another run has done so by now.
 
         Raises:
@@ -123,12 +123,12 @@ class Cache:
         with self._alone(run) as work:
             return self.find(wish) or self._write(wish, pairs, run, work)
 
-    def others(self, wish: Wish) -> list[Path]:
+    def others(self, wish: CacheKey) -> list[Path]:
         """The folders of other wishes."""
         return [file.parent for file in sorted(self._folder.glob(f"*/{STORY}")) if file.parent != self.place(wish)]
 
     @contextmanager
-    def _alone(self, run: Run) -> Iterator[Path]:
+    def _alone(self, run: RunContext) -> Iterator[Path]:
         """Keep other runs from writing into the cache. The folder for unfinished files, without those of killed runs."""
         work = self._folder / WORK_FOLDER
         lock = FileLock(work / "lock")
@@ -149,7 +149,7 @@ class Cache:
         finally:
             lock.release()
 
-    def _write(self, wish: Wish, pairs: Iterable[Pair], run: Run, work: Path) -> Kept:
+    def _write(self, wish: CacheKey, pairs: Iterable[Pair], run: RunContext, work: Path) -> CachedPairs:
         place, part = self.place(wish), work / f"{secrets.token_hex(8)}{SUFFIX}"
         try:
             part.mkdir()
@@ -158,7 +158,7 @@ class Cache:
                     files.add(pair)
             if not files.names:
                 raise UsageError("there is no picture to train on; read a folder of colour photographs")
-            story = Story(
+            story = DatasetInfo(
                 names=files.names,
                 digest=files.digest,
                 colourfulness=files.colourfulness,

@@ -155,7 +155,7 @@ def map_array(path: Path) -> NDArray[Any]:
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
-def set_aside(names: Iterable[str], share: float, seed: int) -> set[str]:
+def split_validation(names: Iterable[str], share: float, seed: int) -> set[str]:
     """Choose about this share, in 0..1, of some names.
 
     A hash of the name and the seed decides on each by itself, so that a name more or less moves no other one. Of two names or

@@ -10,8 +10,8 @@ from bwpipe.core.frame import Frame, Media, Unit
 from bwpipe.core.inputs import find_files, leads_outside
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import HEAD, sniff
-from bwpipe.image.open import open_picture
-from bwpipe.image.read import read_picture
+from bwpipe.image.open import open_image
+from bwpipe.image.read import read_image
 
 _STRAY = 0.02
 """How far the shapes of two copies of one picture may differ, as a share, beside the pixel that rounding takes."""
@@ -28,7 +28,7 @@ class _File(NamedTuple):
         return self.name.with_suffix("")
 
 
-class Partners:
+class GrayscalePartners:
     """The pictures of a folder, each the grey partner of the colour picture of the same name; endings may differ."""
 
     def __init__(self, folder: Path, *, max_pixels: int) -> None:
@@ -97,10 +97,10 @@ class Partners:
     def _read(self, file: _File) -> Frame:
         if leads_outside(*file):
             raise MediaError("is a link out of its folder")
-        return read_picture(Unit(open_picture(*file, max_pixels=self._max_pixels)))
+        return read_image(Unit(open_image(*file, max_pixels=self._max_pixels)))
 
 
-def folder_stamp(folder: Path) -> str:
+def folder_fingerprint(folder: Path) -> str:
     """A hash of the names, sizes and times of change of a folder's files. Raises UsageError."""
     told = blake2b(digest_size=16)
     for path, name in _files(folder):

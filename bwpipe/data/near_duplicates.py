@@ -17,7 +17,7 @@ _ALIKE = 0.1
 of 100 are below 0.06; of 14,000 photographs, no two that are not the same come nearer than 0.18."""
 
 
-class Seen:
+class DuplicateIndex:
     """The pictures that came so far.
 
     Each leaves a small copy, filed by how light its nine parts are, in steps of `_STEP`. Only copies that are filed alike are

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import End
 from bwpipe.core.stage import BatchMap
 from bwpipe.engine.timing import Meter
@@ -17,7 +17,7 @@ WAITING = 4
 """How many batches' worth of items may wait in open batches before the oldest of these goes off part-filled."""
 
 
-def in_batches(stage: BatchMap, items: Iterator[Any], run: Run, meter: Meter) -> Iterator[Any]:
+def in_batches(stage: BatchMap, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
     """The stream of a BatchMap: one open batch a key; a batch of film frames never crosses its unit."""
     slots: deque[_Slot | End] = deque()
     open_batches: dict[Any, list[_Slot]] = {}
@@ -93,7 +93,7 @@ def _in_pool(slots: deque[_Slot | End]) -> int:
 class _Work:
     """Applies a stage to batches; what fails is tried again in smaller ones."""
 
-    def __init__(self, stage: BatchMap, run: Run, meter: Meter) -> None:
+    def __init__(self, stage: BatchMap, run: RunContext, meter: Meter) -> None:
         self.size = stage.batch
         self._stage = stage
         self._run = run

@@ -5,16 +5,16 @@ from itertools import chain, groupby
 from time import perf_counter
 from typing import Any
 
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import End, Unit
-from bwpipe.core.parallel import ordered
+from bwpipe.core.parallel import ordered_map
 from bwpipe.core.stage import BatchMap, Gather, Map, Source, Stage, UnitMap
 from bwpipe.engine.batching import in_batches
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import FATAL, MediaError
 
 
-def drive(stage: Stage, items: Iterator[Any], run: Run, meter: Meter) -> Iterator[Any]:
+def execute(stage: Stage, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
     """The stream of a stage that stands between others."""
     match stage:
         case Map():
@@ -29,30 +29,30 @@ def drive(stage: Stage, items: Iterator[Any], run: Run, meter: Meter) -> Iterato
             return _metered(stage.stream, items, meter, run)
 
 
-def drive_source(stage: Source, units: Iterable[Unit], context: int, run: Run, meter: Meter) -> Iterator[Any]:
+def execute_source(stage: Source, units: Iterable[Unit], context: int, run: RunContext, meter: Meter) -> Iterator[Any]:
     """The stream of a source: pictures are read several at a time, films one after another."""
-    unwanted = run.unwanted(stage)
+    unwanted = run.skipped_kinds(stage)
 
     def items_of(unit: Unit) -> Iterator[Any]:
         if why := unwanted.get(unit.media.kind):
-            run.leave_out(unit.media, why)
+            run.exclude(unit.media, why)
             yield End(unit)
             return
         try:
             yield from _metered(lambda _: stage.read(unit, context), iter(()), meter, run, unit)
         except Exception as error:
-            blame(unit, error, run)
+            fail_unit(unit, error, run)
         yield End(unit, run.failure(unit))
 
     for in_rows, group in groupby(units, key=lambda unit: unit.media.has_segments):
         if not in_rows:
-            yield from chain.from_iterable(ordered(lambda unit: list(items_of(unit)), group, stage.workers))
+            yield from chain.from_iterable(ordered_map(lambda unit: list(items_of(unit)), group, stage.workers))
         else:
             yield from chain.from_iterable(map(items_of, group))
     run.all_read.set()
 
 
-def blame(unit: Unit, error: Exception, run: Run) -> None:
+def fail_unit(unit: Unit, error: Exception, run: RunContext) -> None:
     """Let a unit fail of an error, or raise the error if it is the run's. One file too large for the memory is the unit's."""
     if isinstance(error, MemoryError) and not unit.media.has_segments:
         error = MediaError(f"there is not enough memory for {unit.media}")
@@ -66,7 +66,7 @@ def by_unit(items: Iterator[Any]) -> Iterator[tuple[Unit, Iterator[Any]]]:
     return groupby(items, key=lambda item: item.unit)
 
 
-def _attempt(call: Callable[[Any], Any], item: Any, run: Run, meter: Meter) -> Any:
+def _attempt(call: Callable[[Any], Any], item: Any, run: RunContext, meter: Meter) -> Any:
     """What a call makes of an item, or None where the item's unit has failed."""
     unit = getattr(item, "unit", None)
     if run.failure(unit):
@@ -77,24 +77,24 @@ def _attempt(call: Callable[[Any], Any], item: Any, run: Run, meter: Meter) -> A
     except Exception as error:
         if unit is None:
             raise
-        blame(unit, error, run)
+        fail_unit(unit, error, run)
         return None
 
 
-def _map(stage: Map, items: Iterator[Any], run: Run, meter: Meter) -> Iterator[Any]:
+def _map(stage: Map, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
     def one(item: Any) -> Any:
         return item if isinstance(item, End) else _attempt(stage.apply, item, run, meter)
 
-    return (made for made in ordered(one, items, stage.workers) if made is not None)
+    return (made for made in ordered_map(one, items, stage.workers) if made is not None)
 
 
-def _unit_map(stage: UnitMap, items: Iterator[Any], run: Run, meter: Meter) -> Iterator[Any]:
+def _unit_map(stage: UnitMap, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
     for unit, group in by_unit(items):
         ends: list[End] = []
         try:
             yield from _metered(stage.apply, _before_end(group, ends), meter, run, unit)
         except Exception as error:
-            blame(unit, error, run)
+            fail_unit(unit, error, run)
         yield from ends or [item for item in group if isinstance(item, End)]
 
 
@@ -114,7 +114,11 @@ def _gather(stage: Gather, items: Iterator[Any], meter: Meter) -> Iterator[Any]:
 
 
 def _metered(
-    call: Callable[[Iterator[Any]], Iterator[Any]], items: Iterator[Any], meter: Meter, run: Run, unit: Unit | None = None
+    call: Callable[[Iterator[Any]], Iterator[Any]],
+    items: Iterator[Any],
+    meter: Meter,
+    run: RunContext,
+    unit: Unit | None = None,
 ) -> Iterator[Any]:
     """What a call makes of items, its time counted without that of waiting for them; it stops where the unit has failed."""
     made = iter(call(_unwaited(items, meter)))

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from bwpipe.core.atomic_file import WORK_FOLDER, Draft, clear
-from bwpipe.core.fingerprint import Stamp, digest, stamp
+from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, remove_leftovers
+from bwpipe.core.fingerprint import Fingerprint, digest, fingerprint
 from bwpipe.core.frame import Unit
 from bwpipe.core.segments import FRAGMENTS
 from bwpipe.errors import MediaError, RunAborted, UsageError
@@ -36,9 +36,9 @@ class _Entry:
     """What is known of a unit that was done: its recipe, the input it was made of, and the file it became."""
 
     recipe: str
-    source: Stamp
+    source: Fingerprint
     digest: str
-    made: Stamp
+    made: Fingerprint
 
 
 class Ledger:
@@ -58,13 +58,13 @@ class Ledger:
         self.facts: dict[str, str | int | float | bool] = {}
         self._entries: dict[tuple[bytes, int], _Entry] = {}
         self._names: set[bytes] = set()
-        self._digests: dict[tuple[Path, Stamp], str] = {}
+        self._digests: dict[tuple[Path, Fingerprint], str] = {}
         self._lock = Lock()
         self.path = folder / WORK_FOLDER / "ledger.sqlite"
         self._file: sqlite3.Connection | None = None
         self._folder_lock = FileLock(self.path.with_name("lock"))
         if self.path.exists():
-            with explained(self.path), closing(read_only(self.path)) as file:
+            with translate_errors(self.path), closing(read_only(self.path)) as file:
                 self._read(file)
 
     @property
@@ -89,8 +89,8 @@ class Ledger:
         except OSError as error:
             raise UsageError(f"{self.folder}: can't write into it ({error.strerror}); choose another folder") from error
         try:
-            with explained(self.path):
-                clear(self.folder)
+            with translate_errors(self.path):
+                remove_leftovers(self.folder)
                 self._file = sqlite3.connect(self.path, check_same_thread=False)
                 self._file.executescript(_TABLES)
                 self._read(self._file)
@@ -104,14 +104,16 @@ class Ledger:
         if version != _VERSION:
             raise UsageError(f"{self.path} was written by another version of bwpipe; remove it to start over")
         for target, part, recipe, size, mtime_ns, digest_, made_size, made_mtime_ns in file.execute(_UNITS):
-            self._entries[target, part] = _Entry(recipe, Stamp(size, mtime_ns), digest_, Stamp(made_size, made_mtime_ns))
+            self._entries[target, part] = _Entry(
+                recipe, Fingerprint(size, mtime_ns), digest_, Fingerprint(made_size, made_mtime_ns)
+            )
         self.facts |= dict(file.execute("SELECT key, value FROM facts"))
         self._names = {target for target, _ in self._entries}
 
     def owns(self, unit: Unit, target: Path) -> bool:
         """Whether the file of that name is the one that was written for this unit, unchanged since."""
         entry = self._entries.get(self._key(unit, target))
-        return entry is not None and stamp(target) == entry.made
+        return entry is not None and fingerprint(target) == entry.made
 
     def knows(self, path: Path) -> bool:
         """Whether a file somewhere in the folder has a name that was written by a run."""
@@ -126,7 +128,7 @@ class Ledger:
         entry = self._entries.get(self._key(unit, target))
         if entry is None or entry.recipe != recipe or not self.owns(unit, target):
             return False
-        now = stamp(unit.path)
+        now = fingerprint(unit.path)
         if now == entry.source:
             return True
         with suppress(OSError):
@@ -134,7 +136,7 @@ class Ledger:
         return False
 
     def keep(
-        self, unit: Unit, draft: Draft, recipe: str, source: Stamp | None, tick: Callable[[], None] = lambda: None
+        self, unit: Unit, draft: AtomicFile, recipe: str, source: Fingerprint | None, tick: Callable[[], None] = lambda: None
     ) -> None:
         """Give a finished file its final name, and remember it.
 
@@ -153,10 +155,10 @@ class Ledger:
             RunAborted: The ledger can't be written.
             OSError: The file can't be.
         """
-        if source is None or stamp(unit.path) != source:
+        if source is None or fingerprint(unit.path) != source:
             raise MediaError("it changed while it was read; run again")
-        status = draft.settle()
-        entry = _Entry(recipe, source, self._digest(unit.path, source, tick), Stamp(status.st_size, status.st_mtime_ns))
+        status = draft.flush()
+        entry = _Entry(recipe, source, self._digest(unit.path, source, tick), Fingerprint(status.st_size, status.st_mtime_ns))
         key = self._key(unit, draft.target)
         with self._opened() as file:
             self._entries[key] = entry
@@ -190,7 +192,7 @@ class Ledger:
             if os.fsencode(path.relative_to(self.folder)) not in self._names:
                 path.unlink()
 
-    def _digest(self, path: Path, now: Stamp, tick: Callable[[], None] = lambda: None) -> str:
+    def _digest(self, path: Path, now: Fingerprint, tick: Callable[[], None] = lambda: None) -> str:
         """The digest of an input whose stamp is known: read once, however many segments it has. Raises OSError."""
         if (path, now) not in self._digests:
             self._digests[path, now] = digest(path, tick)
@@ -223,7 +225,7 @@ class Ledger:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """The open file, for one thread at a time; what is done to it inside is committed at the end."""
-        with self._lock, explained(self.path):
+        with self._lock, translate_errors(self.path):
             if self._file is None:
                 raise RuntimeError("the ledger is not open")
             with self._file:
@@ -257,7 +259,7 @@ def read_only(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Say what the database at a path raises inside in our words: UsageError, RunAborted."""
     try:
         yield

@@ -9,9 +9,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from bwpipe.core.fingerprint import Stamp, stamp
+from bwpipe.core.fingerprint import Fingerprint, fingerprint
 from bwpipe.core.frame import Broken, Unit
-from bwpipe.core.segments import Assembly, cut, span
+from bwpipe.core.segments import Assembly, frame_range, split_into_segments
 from bwpipe.core.stage import Sink, Source, UnitMap
 from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.scan_cache import SqliteScanCache
@@ -46,7 +46,7 @@ class Plan:
     done: int = 0
     kept: list[Path] = field(default_factory=list)
     own: int = 0
-    stamps: dict[Unit, Stamp | None] = field(default_factory=dict)
+    stamps: dict[Unit, Fingerprint | None] = field(default_factory=dict)
     scans: SqliteScanCache = field(default_factory=SqliteScanCache)
 
     @property
@@ -79,7 +79,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
     )
     source.remember(plan.scans)
     units: list[Unit] = []
-    with graph.nodes[0].blamed():
+    with graph.nodes[0].error_context():
         for found in source.units():
             if any(_is_output(found, sink.folder, ledgers[sink.folder]) for sink in sinks.values()):
                 plan.own += 1
@@ -89,12 +89,12 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
                 plan.broken.append(refused)
             else:
                 units.append(found)
-                plan.stamps[found] = stamp(found.path)  # at once: a file that grows from here on is known to have changed
+                plan.stamps[found] = fingerprint(found.path)  # at once: a file that grows from here on is known to have changed
     if not (units or plan.broken):
         raise UsageError(f"{graph.nodes[0].where}: there is nothing to read; give the stage another `path`")
     names = _Names(units)
     size = graph.segment if sinks and all(sink.assembles for sink in sinks.values()) else None
-    pieces = {unit: cut(unit, size) for unit in units}
+    pieces = {unit: split_into_segments(unit, size) for unit in units}
     plan.stamps |= {piece: plan.stamps[unit] for unit in units for piece in pieces[unit]}
     for node in graph.nodes:
         if isinstance(node.stage, Sink):
@@ -121,7 +121,7 @@ class _Wanted:
         """Plan what is to be done of a file, which is in these segments."""
         plan, sink, target = self._plan, self._sink, self._sink.target(unit)
         joined = sink.assembles and unit.media.has_segments
-        recipe = _digest([*self._told, {"segments": [span(piece) for piece in segments]}] if joined else self._told)
+        recipe = _digest([*self._told, {"segments": [frame_range(piece) for piece in segments]}] if joined else self._told)
         if self._is_done(unit, target, recipe):
             plan.done += 1
             plan.whole[self._name].extend([target] if joined else [])
@@ -139,7 +139,7 @@ class _Wanted:
         chosen = self._plan.recipes[self._name]
         chosen[whole], self._plan.stamps[whole] = recipe, self._plan.stamps[unit]
         for segment in segments:
-            own = _digest([*self._told, {"segment": span(segment)}])
+            own = _digest([*self._told, {"segment": frame_range(segment)}])
             if not self._is_done(segment, self._sink.fragment(segment), own):
                 chosen[segment] = own
 
@@ -161,7 +161,7 @@ def recipes(graph: Graph, name: str) -> list[dict[str, Any]]:
     """What the stages, from the source to the one of that id, say that their results depend on. Raises UsageError."""
     told = []
     for node in _path(graph, name):
-        with node.blamed():
+        with node.error_context():
             told.append(node.stage.recipe())
     return told
 
@@ -235,5 +235,5 @@ def total_frames(units: Sequence[Unit]) -> int | None:
 
 def _counts(units: Sequence[Unit]) -> Iterator[int | None]:
     for unit in units:
-        start, stop = span(unit)
+        start, stop = frame_range(unit)
         yield None if stop is None else stop - start

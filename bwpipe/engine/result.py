@@ -11,7 +11,7 @@ SHOWN = 10
 
 
 @dataclass(slots=True)
-class Outcome:
+class RunResult:
     """What came of a run.
 
     Attributes:

@@ -7,24 +7,24 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
-from bwpipe.core.atomic_file import WORK_FOLDER, Draft
+from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile
 from bwpipe.core.console import Progress
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Unit
 from bwpipe.core.provenance import Provenance
-from bwpipe.core.segments import waiting
+from bwpipe.core.segments import waiting_fragments
 from bwpipe.core.stage import Gather, Sink, Summary
 from bwpipe.engine.event_log import EventLog
 from bwpipe.engine.ledger import Ledger, open_ledgers
 from bwpipe.engine.planner import Plan, make_plan, recipes, total_frames
-from bwpipe.engine.result import Outcome
-from bwpipe.engine.scheduler import idle, run_stages
+from bwpipe.engine.result import RunResult
+from bwpipe.engine.scheduler import idle_nodes, run_stages
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, MediaError, RunAborted, format_error
 from bwpipe.graph.graph import Graph, Node, read_graph
 from bwpipe.version import __version__
 
-__all__ = ["Outcome", "run", "run_graph"]
+__all__ = ["RunResult", "run", "run_graph"]
 
 
 def run(
@@ -33,7 +33,7 @@ def run(
     set: Mapping[str, Any] | None = None,  # noqa: A002 (the word of the command line)
     quiet: bool = True,
     restart: bool = False,
-) -> Outcome:
+) -> RunResult:
     """Run a graph to its end.
 
     Args:
@@ -53,7 +53,7 @@ def run(
     return run_graph(graph if isinstance(graph, Graph) else read_graph(graph, set or {}), quiet=quiet, restart=restart)
 
 
-def run_graph(graph: Graph, *, quiet: bool, restart: bool = False) -> Outcome:
+def run_graph(graph: Graph, *, quiet: bool, restart: bool = False) -> RunResult:
     """Run a graph that was read; see `run`."""
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     with open_ledgers(folders, lock=True) as ledgers, ExitStack() as stack:
@@ -70,12 +70,12 @@ class _Session:
         self._plan = plan
         self._ledgers = ledgers
         self._stack = stack
-        self._outcome = Outcome(already=plan.done, kept=plan.kept, meters={node.id: Meter() for node in graph.nodes})
+        self._outcome = RunResult(already=plan.done, kept=plan.kept, meters={node.id: Meter() for node in graph.nodes})
         self._progress = Progress(total_frames(plan.todo), quiet=quiet)
         self._journals: list[EventLog] = []
         self._lock = Lock()
         self._last = next((node.id for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), graph.nodes[0].id)
-        self._run = Run(
+        self._run = RunContext(
             quiet=quiet,
             name=graph.path.stem if graph.path else "graph",
             text=str(graph),
@@ -85,11 +85,11 @@ class _Session:
             say=self._progress.say,
             record=self._record,
             provenance=lambda stage: made_by(graph, stage),
-            after=graph.after,
+            downstream=graph.downstream,
             facts={key: value for ledger in ledgers.values() for key, value in ledger.facts.items()},
         )
 
-    def run(self) -> Outcome:
+    def run(self) -> RunResult:
         """Set up, run, tell."""
         start = perf_counter()
         outcome = self._outcome
@@ -98,7 +98,7 @@ class _Session:
             self._set_up()
             self._tell_plan()
             ready = self._ask()
-            unread = self._graph.nodes[0].id in idle(self._graph, ready)
+            unread = self._graph.nodes[0].id in idle_nodes(self._graph, ready)
             if unread:
                 self._progress.close()
             if not self._plan.idle:
@@ -122,7 +122,7 @@ class _Session:
     def _set_up(self) -> None:
         for node in self._graph.nodes if not self._plan.idle else ():
             self._stack.callback(node.stage.close)
-            with node.blamed():
+            with node.error_context():
                 node.stage.setup(self._run)
         for folder, ledger in self._ledgers.items():
             ledger.open()
@@ -133,7 +133,7 @@ class _Session:
         for node in self._graph.nodes:
             if isinstance(node.stage, Sink):
                 folder = node.stage.folder
-                self._ledgers[folder].forget(waiting(folder, self._plan.whole[node.id]))
+                self._ledgers[folder].forget(waiting_fragments(folder, self._plan.whole[node.id]))
 
     def _tell_plan(self) -> None:
         """Say what will not be read, and why."""
@@ -154,11 +154,11 @@ class _Session:
         for node in self._graph.nodes if units else ():
             if isinstance(node.stage, Gather):
                 recipe = recipes(self._graph, node.id)
-                with node.blamed():
+                with node.error_context():
                     ready[node.id] = node.stage.ready(units, recipe)
         return {name: thing for name, thing in ready.items() if thing is not None}
 
-    def _keep(self, node: Node, unit: Unit, draft: Draft) -> None:
+    def _keep(self, node: Node, unit: Unit, draft: AtomicFile) -> None:
         assert isinstance(node.stage, Sink)
         ledger, recipe = self._ledgers[node.stage.folder], self._plan.recipes[node.id][unit]
         ledger.keep(unit, draft, recipe, self._plan.stamps[unit], self._run.raise_if_stopped)
@@ -170,7 +170,7 @@ class _Session:
         parts = [ledger.notes(part, node.stage.fragment(part)) for part in film.segments] if film else [draft.notes]
         self._report(unit, target, node.stage.summary(unit, parts))
         if node.stage.assembles:
-            ledger.forget(waiting(ledger.folder, [target]))
+            ledger.forget(waiting_fragments(ledger.folder, [target]))
         with self._lock:
             self._outcome.done += 1
         self._tell("done", path=str(unit.path), part=unit.part, output=str(target))
@@ -223,7 +223,7 @@ def made_by(graph: Graph, stage: object) -> Provenance | None:
     node = next((node for node in graph.nodes if node.stage is stage), None)
     told: list[Mapping[str, Any]] = []
     while node:
-        with node.blamed():
+        with node.error_context():
             told.insert(0, node.stage.provenance())
         node = nodes.get(node.upstream or "")
     return Provenance(__version__, tuple(told)) if told else None

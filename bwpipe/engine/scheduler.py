@@ -5,14 +5,14 @@ from threading import Thread
 from time import sleep
 from typing import Any
 
-from bwpipe.core.atomic_file import Draft
-from bwpipe.core.context import Run
+from bwpipe.core.atomic_file import AtomicFile
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import End, Unit
 from bwpipe.core.stage import Gather, Sink, Source
 from bwpipe.engine.channel import Channel
-from bwpipe.engine.executors import drive, drive_source
+from bwpipe.engine.executors import execute, execute_source
 from bwpipe.engine.planner import Plan
-from bwpipe.engine.sink_executor import drive_sink
+from bwpipe.engine.sink_executor import execute_sink
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, RunAborted, RunStopped, format_error
 from bwpipe.graph.graph import Graph, Node
@@ -24,11 +24,11 @@ TICK = 0.1
 def run_stages(
     graph: Graph,
     plan: Plan,
-    run: Run,
+    run: RunContext,
     meters: dict[str, Meter],
     *,
     ready: Mapping[str, Any],
-    keep: Callable[[Node, Unit, Draft], None],
+    keep: Callable[[Node, Unit, AtomicFile], None],
     tick: Callable[[], None],
 ) -> None:
     """Run the stages, which are set up, until the last one has ended.
@@ -46,7 +46,7 @@ def run_stages(
         BwpipeError: The first one that a stage raised; every other stage has ended by then.
         BaseException: What interrupted this thread, such as a signal; every stage has ended by then.
     """
-    resting = idle(graph, ready)
+    resting = idle_nodes(graph, ready)
     nodes = [node for node in graph.nodes if node.id not in resting]
     fed = [node for node in nodes if node.upstream and node.id not in ready]
     inbox = {node.id: Channel[Any](graph.queue) for node in fed}
@@ -65,9 +65,9 @@ def run_stages(
             case Gather() if node.id in ready:
                 return iter([ready[node.id]])
             case Source():
-                return drive_source(node.stage, plan.todo, plan.context, run, meter)
+                return execute_source(node.stage, plan.todo, plan.context, run, meter)
             case Sink():
-                return drive_sink(
+                return execute_sink(
                     node.stage,
                     iter(inbox[node.id]),
                     wanted=plan.recipes[node.id].__contains__,
@@ -77,7 +77,7 @@ def run_stages(
                     assemblies=plan.assemblies[node.id],
                 )
             case _:
-                return drive(node.stage, iter(inbox[node.id]), run, meter)
+                return execute(node.stage, iter(inbox[node.id]), run, meter)
 
     def work(node: Node) -> None:
         try:
@@ -116,7 +116,7 @@ def run_stages(
         raise failures[0]
 
 
-def idle(graph: Graph, ready: Mapping[str, Any]) -> set[str]:
+def idle_nodes(graph: Graph, ready: Mapping[str, Any]) -> set[str]:
     """The ids of the nodes that have nothing to do, since they only feed gathering stages that are ready."""
     resting: set[str] = set()
     for node in reversed(graph.nodes):  # each comes after its upstream

@@ -5,26 +5,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from bwpipe.core.atomic_file import Draft
-from bwpipe.core.context import Run
+from bwpipe.core.atomic_file import AtomicFile
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import End, Unit
-from bwpipe.core.parallel import ordered
+from bwpipe.core.parallel import ordered_map
 from bwpipe.core.segments import Assembly
 from bwpipe.core.stage import Sink
-from bwpipe.engine.executors import blame, by_unit
+from bwpipe.engine.executors import by_unit, fail_unit
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, RunAborted
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EROFS: "the disk is read-only"}
 
 
-def drive_sink(
+def execute_sink(
     stage: Sink,
     items: Iterator[Any],
     *,
     wanted: Callable[[Unit], bool],
-    keep: Callable[[Unit, Draft], None],
-    run: Run,
+    keep: Callable[[Unit, AtomicFile], None],
+    run: RunContext,
     meter: Meter,
     assemblies: Sequence[Assembly] = (),
 ) -> Iterator[Unit]:
@@ -46,7 +46,7 @@ def drive_sink(
     for in_rows, some in groupby(groups, key=lambda group: group[0].media.has_segments):
         if not in_rows:
             lists = ((unit, list(group)) for unit, group in some)
-            yield from ordered(lambda group: writer.write(*group), lists, stage.workers)
+            yield from ordered_map(lambda group: writer.write(*group), lists, stage.workers)
             continue
         for unit, group in some:
             yield writer.write(unit, group)
@@ -60,7 +60,12 @@ class _Writer:
     """Writes units, and joins films; it may write several units at a time."""
 
     def __init__(
-        self, stage: Sink, keep: Callable[[Unit, Draft], None], run: Run, meter: Meter, assemblies: Sequence[Assembly]
+        self,
+        stage: Sink,
+        keep: Callable[[Unit, AtomicFile], None],
+        run: RunContext,
+        meter: Meter,
+        assemblies: Sequence[Assembly],
     ) -> None:
         self.films = {segment: film for film in assemblies for segment in film.segments}
         self._stage = stage
@@ -119,7 +124,7 @@ class _Writer:
             self._blame(film.whole, error)
         return film.whole
 
-    def _publish(self, unit: Unit, draft: Draft) -> None:
+    def _publish(self, unit: Unit, draft: AtomicFile) -> None:
         try:
             self._keep(unit, draft)
         except BaseException:
@@ -132,4 +137,4 @@ class _Writer:
         folder = self._stage.folder
         if number in _DISK or not folder.is_dir():
             raise RunAborted(f"{folder}: {_DISK.get(number or 0, 'the output folder is gone')}") from error
-        blame(unit, error, self._run)
+        fail_unit(unit, error, self._run)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.evaluation.predictions import Painted
-from bwpipe.evaluation.references import Truth
+from bwpipe.evaluation.predictions import ColourisedImage
+from bwpipe.evaluation.references import Reference
 from bwpipe.metrics.correlation import Correlation
 from bwpipe.metrics.descriptions import FIGURES
 from bwpipe.metrics.frechet import LEAST, Features, frechet
@@ -16,7 +16,7 @@ from bwpipe.metrics.image_metrics import NAMES, chroma_of, figures, hues
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Marks:
+class ImageScores:
     """What a picture adds to the figures of its folder and of all.
 
     Attributes:
@@ -38,13 +38,15 @@ class Marks:
     features: Features | None
 
 
-def mark(truth: Truth, painted: Painted, eyes: Callable[[list[NDArray[np.uint8]]], Features] | None) -> Marks:
+def score_image(
+    truth: Reference, painted: ColourisedImage, eyes: Callable[[list[NDArray[np.uint8]]], Features] | None
+) -> ImageScores:
     """Compare a guess and its grey with the truth. Raises MediaError where the picture is too small."""
     guess, grey = (figures(rgb, truth.rgb) for rgb in (painted.rgb, truth.grey))
     if painted.own_mse is not None:
         guess["own_rgb_mse"] = painted.own_mse
     guessed, true = chroma_of(painted.rgb), chroma_of(truth.rgb)
-    return Marks(
+    return ImageScores(
         name=truth.name,
         guess=guess,
         grey=grey,
@@ -60,7 +62,7 @@ def _length(chroma: NDArray[np.float32]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AggregateScores:
     """How some pictures did.
 
     Attributes:
@@ -75,12 +77,12 @@ class Standing:
     grey: dict[str, float]
     hues: dict[str, dict[str, float]]
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {"pictures": self.pictures, "figures": self.figures, "grey": self.grey, "hues": self.hues}
 
 
-class Tally:
+class Aggregator:
     """The pictures of one folder, or all of them."""
 
     def __init__(self) -> None:
@@ -96,7 +98,7 @@ class Tally:
         """How many were added."""
         return len(self._guess)
 
-    def add(self, marks: Marks) -> None:
+    def add(self, marks: ImageScores) -> None:
         """Add a picture."""
         self._guess.append(marks.guess)
         self._grey.append(marks.grey)
@@ -106,7 +108,7 @@ class Tally:
         if marks.features is not None:
             self._features.append(marks.features)
 
-    def standing(self) -> Standing:
+    def standing(self) -> AggregateScores:
         """What came of at least one picture."""
         guess, grey = _means(self._guess), _means(self._grey)
         guessed, true = self._strength
@@ -116,7 +118,7 @@ class Tally:
             of_guess, of_truth, of_grey = np.stack(self._features, axis=1)
             guess["frechet"], grey["frechet"] = frechet(of_guess, of_truth), frechet(of_grey, of_truth)
         shares = self._hues / np.maximum(self._hues.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-        return Standing(
+        return AggregateScores(
             pictures=self.pictures,
             figures=_in_order(guess),
             grey=_in_order(grey),

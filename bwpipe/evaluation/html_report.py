@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.console import printable
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.errors import MediaError
-from bwpipe.evaluation.aggregate import Standing
-from bwpipe.evaluation.predictions import Guesses
-from bwpipe.evaluation.references import Truths
+from bwpipe.evaluation.aggregate import AggregateScores
+from bwpipe.evaluation.predictions import Predictions
+from bwpipe.evaluation.references import References
 from bwpipe.evaluation.score import Scores
-from bwpipe.evaluation.text_report import FILM_ROW, HEADS, film_rows, meanings, shown
-from bwpipe.pixels.resize import averaged, sides
+from bwpipe.evaluation.text_report import FILM_ROW, HEADS, meanings, shown, video_rows
+from bwpipe.pixels.resize import fit_short_side, resize_area
 
 EACH = 4
 """How many of the best, the median and the worst are shown."""
@@ -41,9 +41,9 @@ figcaption { font-size: .9em; opacity: .8; overflow-wrap: anywhere; }
 """
 
 
-def page(scores: Scores, truths: Truths, guesses: Guesses, run: Run) -> str:
+def page(scores: Scores, truths: References, guesses: Predictions, run: RunContext) -> str:
     """A page of HTML that needs no other file; a picture that can't be read again fails in the run."""
-    films = _table(FILM_ROW, film_rows(scores)) if scores.films else ""
+    films = _table(FILM_ROW, video_rows(scores)) if scores.films else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -60,7 +60,7 @@ def page(scores: Scores, truths: Truths, guesses: Guesses, run: Run) -> str:
 """
 
 
-def _pictures(scores: Scores, whole: Standing, truths: Truths, guesses: Guesses, run: Run) -> str:
+def _pictures(scores: Scores, whole: AggregateScores, truths: References, guesses: Predictions, run: RunContext) -> str:
     """The figures of pictures, and some of the pictures."""
     groups = {
         what: "\n".join(_figure(name, scores, truths, guesses, run) for name in names) for what, names in chosen(scores).items()
@@ -80,7 +80,7 @@ def chosen(scores: Scores) -> dict[str, list[str]]:
     return {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
 
 
-def _figure(name: str, scores: Scores, truths: Truths, guesses: Guesses, run: Run) -> str:
+def _figure(name: str, scores: Scores, truths: References, guesses: Predictions, run: RunContext) -> str:
     """A picture in grey, as guessed and as it is, with its figures."""
     run.raise_if_stopped()
     try:
@@ -97,7 +97,7 @@ def _figure(name: str, scores: Scores, truths: Truths, guesses: Guesses, run: Ru
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> str:
-    small = averaged(rgb, sides(rgb.shape[:2], SIDE))
+    small = resize_area(rgb, fit_short_side(rgb.shape[:2], SIDE))
     _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return b64encode(data.tobytes()).decode()
 
@@ -106,7 +106,7 @@ def _words(values: Mapping[str, object]) -> str:
     return _table((), ([name, str(value)] for name, value in values.items()), kind=' class="words"')
 
 
-def _figures(scores: Scores, whole: Standing) -> str:
+def _figures(scores: Scores, whole: AggregateScores) -> str:
     names = [name for name in HEADS if name in whole.figures]
     rows = [
         [place, str(standing.pictures), what, *(shown(name, row) for name in names)]
@@ -116,7 +116,7 @@ def _figures(scores: Scores, whole: Standing) -> str:
     return _table(["", "pictures", "", *(HEADS[name][0] for name in names)], rows)
 
 
-def _hues(whole: Standing) -> str:
+def _hues(whole: AggregateScores) -> str:
     hues = whole.hues
     rows = [[whose, *(f"{share[whose]:.1%}" for share in hues.values())] for whose in ("guess", "truth")]
     return _table(["share of", *hues], rows)

@@ -5,30 +5,30 @@ from typing import NamedTuple
 
 import torch
 
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.core.fingerprint import digest
 from bwpipe.core.frame import Unit
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.errors import UsageError
-from bwpipe.evaluation.predictions import FileGuesses, Guesses, NetworkGuesses, partners
+from bwpipe.evaluation.predictions import FilePredictions, NetworkPredictions, Predictions, partners
 from bwpipe.evaluation.references import Files, Photographs, Sizing
-from bwpipe.evaluation.video_scores import FilmFiles, FilmGuesses, NetworkFilms
+from bwpipe.evaluation.video_scores import NetworkVideos, VideoFiles, VideoPredictions
 from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.network import Quality
 
 
-class Opponents(NamedTuple):
+class Comparison(NamedTuple):
     """What is to be compared: photographs with guesses of them, films by name with guesses of them."""
 
     truths: Photographs
-    guesses: Guesses
+    guesses: Predictions
     films: Mapping[str, Unit]
-    film_guesses: FilmGuesses
+    film_guesses: VideoPredictions
 
 
 def of_network(
-    model: str, on: str, sizing: Sizing, run: Run, *, vividness: float | None, quality: Quality, device: torch.device
-) -> Opponents:
+    model: str, on: str, sizing: Sizing, run: RunContext, *, vividness: float | None, quality: Quality, device: torch.device
+) -> Comparison:
     """Photographs and films, and a network that colours them.
 
     Args:
@@ -52,11 +52,11 @@ def of_network(
         raise
     about = {"network": checkpoint.network, "checkpoint": path.name, "digest": digest(path)}
     network = network.to(device).to(memory_format=torch.channels_last)
-    files, guesses = Files(on, run, films=True), NetworkGuesses(network, vividness, about, quality)
-    return Opponents(Photographs(files, sizing, run), guesses, files.films, NetworkFilms(guesses))
+    files, guesses = Files(on, run, films=True), NetworkPredictions(network, vividness, about, quality)
+    return Comparison(Photographs(files, sizing, run), guesses, files.films, NetworkVideos(guesses))
 
 
-def of_files(guess: str, truth: str, sizing: Sizing, run: Run) -> Opponents:
+def of_files(guess: str, truth: str, sizing: Sizing, run: RunContext) -> Comparison:
     """Photographs and films, and coloured ones with their names; those without a partner are warned of.
 
     Args:
@@ -87,9 +87,9 @@ def of_files(guess: str, truth: str, sizing: Sizing, run: Run) -> Opponents:
     readable = set(guesses.names)
     names = [name for name in truths.names if found.get(name) in readable]
     pairs = {truths.films[name]: guesses.films[other] for name, other in films.items()}
-    return Opponents(
+    return Comparison(
         Photographs(truths, sizing, run, names, refused),
-        FileGuesses(guesses, found, alone, sizing),
+        FilePredictions(guesses, found, alone, sizing),
         {name: truths.films[name] for name in truths.films if name in films},
-        FilmFiles(pairs, run),
+        VideoFiles(pairs, run),
     )

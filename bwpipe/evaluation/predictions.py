@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from bwpipe.core.frame import Chroma
 from bwpipe.errors import MediaError
-from bwpipe.evaluation.references import Files, Sizing, Truth, rgb_of
-from bwpipe.nn.inference import guess, kept
+from bwpipe.evaluation.references import Files, Reference, Sizing, rgb_of
+from bwpipe.nn.inference import frame_planes, predict
 from bwpipe.nn.network import Guess, Network, Quality, check_quality
-from bwpipe.pixels.chroma_upsampling import enlarge
+from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.resize import squash
-from bwpipe.pixels.ycbcr import to_rgb
+from bwpipe.pixels.ycbcr import ycbcr_to_rgb
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Painted:
+class ColourisedImage:
     """A guess.
 
     Attributes:
@@ -31,17 +31,17 @@ class Painted:
     own_mse: float | None = None
 
 
-class Guesses(Protocol):
+class Predictions(Protocol):
     """Makes a guess for a truth. Called in several threads."""
 
-    def __call__(self, truth: Truth) -> Painted:
+    def __call__(self, truth: Reference) -> ColourisedImage:
         """Guess from the luma alone. Raises MediaError."""
 
-    def told(self) -> dict[str, str | float]:
+    def describe(self) -> dict[str, str | float]:
         """Whose guesses they are, for people."""
 
 
-class NetworkGuesses:
+class NetworkPredictions:
     """The source's luma as it is, and a network's chroma, enlarged as `bwpipe run` does.
 
     The network sees that luma; in a graph it may see the guide of `grayscale`, which is evened.
@@ -53,24 +53,24 @@ class NetworkGuesses:
         self._network = network.eval()
         self._vividness, self._quality, self._about = vividness, quality, about
 
-    def __call__(self, truth: Truth) -> Painted:
+    def __call__(self, truth: Reference) -> ColourisedImage:
         """Guess. Raises MemoryError, RunAborted."""
         shape: tuple[int, int] = truth.luma.shape
         made = self._guess(truth.luma)
-        chroma = enlarge(kept(made.chroma[0].numpy(), shape), truth.luma, (0, 255), "bt601", shape)
-        rgb = to_rgb(truth.luma, chroma).astype(np.uint8, copy=False)
-        return Painted(rgb, None if made.rgb is None else _mse(made.rgb[0].float().cpu().numpy(), truth.rgb))
+        chroma = upsample_chroma(frame_planes(made.chroma[0].numpy(), shape), truth.luma, (0, 255), "bt601", shape)
+        rgb = ycbcr_to_rgb(truth.luma, chroma).astype(np.uint8, copy=False)
+        return ColourisedImage(rgb, None if made.rgb is None else _mse(made.rgb[0].float().cpu().numpy(), truth.rgb))
 
     def chroma(self, luma: NDArray[np.uint8]) -> Chroma:
         """The chroma (2, h, w) of luma (H, W), full range, on the network's own grid. Raises MemoryError, RunAborted."""
-        return kept(self._guess(luma).chroma[0].numpy(), luma.shape)
+        return frame_planes(self._guess(luma).chroma[0].numpy(), luma.shape)
 
     def _guess(self, luma: NDArray[np.uint8]) -> Guess:
         height, width = luma.shape
         seen = squash(luma, *self._network.input_size(height, width, self._quality))[None].astype(np.float32) / np.float32(255)
-        return guess(self._network, seen, self._vividness)
+        return predict(self._network, seen, self._vividness)
 
-    def told(self) -> dict[str, str | float]:
+    def describe(self) -> dict[str, str | float]:
         """Which network, and how its chroma gets onto the picture."""
         return {
             **self._about,
@@ -88,14 +88,14 @@ def _mse(own: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
     return float(np.mean((own.transpose(1, 2, 0) - seen) ** 2, dtype=np.float64))
 
 
-class FileGuesses:
+class FilePredictions:
     """Pictures that someone or something coloured, with the names of the truths."""
 
     def __init__(self, files: Files, partners: dict[str, str], alone: int, sizing: Sizing) -> None:
         """`partners` says by a truth's name which file is its guess, `alone` how many on either side have no partner."""
         self._files, self._partners, self._alone, self._sizing = files, partners, alone, sizing
 
-    def __call__(self, truth: Truth) -> Painted:
+    def __call__(self, truth: Reference) -> ColourisedImage:
         """Read the guess. Raises MediaError, which names the file."""
         unit = self._files.unit(self._partners[truth.name])
         try:
@@ -105,9 +105,9 @@ class FileGuesses:
         if rgb.shape != truth.rgb.shape:
             sizes = " and ".join(f"{width} x {height}" for height, width, _ in (rgb.shape, truth.rgb.shape))
             raise MediaError(f"its guess {unit.path} has another size ({sizes} pixels); give --size to compare them at one")
-        return Painted(rgb)
+        return ColourisedImage(rgb)
 
-    def told(self) -> dict[str, str | float]:
+    def describe(self) -> dict[str, str | float]:
         """Which folder."""
         return {"guess": f"the pictures in {self._files.path}", "without_partner": self._alone}
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Broken, Frame, Unit
 from bwpipe.core.stage import Source, stages
 from bwpipe.data.dataset import Dataset
@@ -44,7 +44,7 @@ class Sizing:
             seen = plane[top : top + side, left : left + side]
         return cast(P, squash(seen, self.size, self.size) if self.size else seen)
 
-    def told(self) -> dict[str, str]:
+    def describe(self) -> dict[str, str]:
         """What it does, for people."""
         return {
             "size": f"squashed to {self.size} x {self.size} pixels" if self.size else "each picture's own",
@@ -62,7 +62,7 @@ class Files:
         refused: Those whose header can't be read.
     """
 
-    def __init__(self, path: str, run: Run, *, films: bool = False) -> None:
+    def __init__(self, path: str, run: RunContext, *, films: bool = False) -> None:
         """Find a file, all in a folder, or all of a pattern; films only where they are asked for, else they are warned of.
 
         Raises UsageError where there is not one whose header can be read.
@@ -107,7 +107,7 @@ class Files:
         """The file of each picture, links followed."""
         return (self._units[name].path.resolve() for name in self.names)
 
-    def in_colour(self, run: Run) -> bool:
+    def in_colour(self, run: RunContext) -> bool:
         """Whether at least one of the pictures is in colour; they are read until one is. Raises RunStopped."""
         for name in self.names:
             run.raise_if_stopped()
@@ -142,7 +142,7 @@ def _codes(plane: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Truth:
+class Reference:
     """A photograph in colour.
 
     Attributes:
@@ -161,7 +161,7 @@ class Truth:
         return np.repeat(self.luma[..., None], 3, axis=2)
 
 
-class Truths(Protocol):
+class References(Protocol):
     """Photographs that can be read by name, in several threads, more than once."""
 
     names: list[str]
@@ -170,13 +170,13 @@ class Truths(Protocol):
     def refused(self) -> Sequence[Broken]:
         """Further ones, whose header already says that they can't be read."""
 
-    def read(self, name: str) -> Truth | None:
+    def read(self, name: str) -> Reference | None:
         """The photograph of that name; None where it has no colour. Raises MediaError."""
 
     def unit(self, name: str) -> Unit | Broken:
         """What fails where it can't be scored."""
 
-    def told(self) -> dict[str, str | int]:
+    def describe(self) -> dict[str, str | int]:
         """What they are, for people."""
 
 
@@ -184,7 +184,12 @@ class Photographs:
     """Pictures in colour, in files."""
 
     def __init__(
-        self, files: Files, sizing: Sizing, run: Run, names: list[str] | None = None, refused: Sequence[Broken] | None = None
+        self,
+        files: Files,
+        sizing: Sizing,
+        run: RunContext,
+        names: list[str] | None = None,
+        refused: Sequence[Broken] | None = None,
     ) -> None:
         """Those of some files, or these of them.
 
@@ -200,18 +205,18 @@ class Photographs:
         self.unit = files.unit
         self._files, self._sizing, self._run = files, sizing, run
 
-    def read(self, name: str) -> Truth | None:
+    def read(self, name: str) -> Reference | None:
         """The photograph of that name; None where it is in black and white. Raises MediaError."""
         frame = self._files.frame(name)
         if frame.chroma is None:
-            self._run.leave_out(frame.unit.media, "in black and white, so nothing to compare with")
+            self._run.exclude(frame.unit.media, "in black and white, so nothing to compare with")
             return None
-        return Truth(name, self._sizing(luma_of(frame)), self._sizing(rgb_of(frame)))
+        return Reference(name, self._sizing(luma_of(frame)), self._sizing(rgb_of(frame)))
 
-    def told(self) -> dict[str, str | int]:
+    def describe(self) -> dict[str, str | int]:
         """What they are."""
         rgb = "in 8 bits, within 1 of what a PNG stores, since pictures are read as luma and chroma"
-        return {"set": self._files.path, "rgb": rgb, **self._sizing.told()}
+        return {"set": self._files.path, "rgb": rgb, **self._sizing.describe()}
 
 
 class Validation:
@@ -225,18 +230,18 @@ class Validation:
         self._places = {data.names[place]: place for place in data.validation.tolist()}
         self.names = list(self._places)
 
-    def read(self, name: str) -> Truth:
+    def read(self, name: str) -> Reference:
         """The photograph of that name."""
         place = self._places[name]
-        return Truth(name, self._sizing(self._data.grey[place]), self._sizing(self._data.colour[place]))
+        return Reference(name, self._sizing(self._data.grey[place]), self._sizing(self._data.colour[place]))
 
     def unit(self, name: str) -> Broken:
         """The file that it was made of."""
         return Broken(Path(name), PurePosixPath(name), "")
 
-    def told(self) -> dict[str, str | int]:
+    def describe(self) -> dict[str, str | int]:
         """What they are."""
-        data, sizing = self._data, self._sizing.told()
+        data, sizing = self._data, self._sizing.describe()
         if not self._sizing.size:
             sizing["size"] = f"{data.size} x {data.size} pixels, as in the dataset"
         return {"set": "the pictures of the dataset that were not trained on", "dataset": data.digest, **sizing}

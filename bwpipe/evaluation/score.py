@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from bwpipe.core.context import Run
-from bwpipe.core.parallel import ordered
+from bwpipe.core.context import RunContext
+from bwpipe.core.parallel import ordered_map
 from bwpipe.errors import MediaError, RunAborted, UsageError
-from bwpipe.evaluation.aggregate import Marks, Standing, Tally, mark
-from bwpipe.evaluation.predictions import Guesses
-from bwpipe.evaluation.references import Truths
-from bwpipe.evaluation.video_scores import FilmScore
+from bwpipe.evaluation.aggregate import AggregateScores, Aggregator, ImageScores, score_image
+from bwpipe.evaluation.predictions import Predictions
+from bwpipe.evaluation.references import References
+from bwpipe.evaluation.video_scores import VideoScore
 from bwpipe.metrics.descriptions import FIGURES, FILM_FIGURES
-from bwpipe.metrics.frechet import LEAST, PACKAGE, SIDE, Eyes, has_weights
+from bwpipe.metrics.frechet import LEAST, PACKAGE, SIDE, FeatureExtractor, has_weights
 from bwpipe.version import __version__
 
 
@@ -32,32 +32,32 @@ class Scores:
     """
 
     protocol: dict[str, str | int | float]
-    whole: Standing | None
-    folders: dict[str, Standing]
+    whole: AggregateScores | None
+    folders: dict[str, AggregateScores]
     pictures: dict[str, dict[str, dict[str, float]]]
-    films: dict[str, FilmScore] = field(default_factory=dict)
+    films: dict[str, VideoScore] = field(default_factory=dict)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {
             "protocol": self.protocol,
-            "all": self.whole.plain() if self.whole else None,
-            "by_folder": {name: standing.plain() for name, standing in self.folders.items()},
+            "all": self.whole.to_json() if self.whole else None,
+            "by_folder": {name: standing.to_json() for name, standing in self.folders.items()},
             "pictures": self.pictures,
-            "films": {name: film.plain() for name, film in self.films.items()},
+            "films": {name: film.to_json() for name, film in self.films.items()},
             "meaning": FIGURES | FILM_FIGURES,
         }
 
 
 def score(
-    truths: Truths,
-    guesses: Guesses,
+    truths: References,
+    guesses: Predictions,
     *,
-    run: Run,
+    run: RunContext,
     device: torch.device,
     workers: int,
     show: Callable[[int], None] = lambda done: None,
-    films: Mapping[str, FilmScore | None] | None = None,
+    films: Mapping[str, VideoScore | None] | None = None,
 ) -> Scores:
     """Compare every guess with its truth.
 
@@ -76,8 +76,8 @@ def score(
     """
     for broken in truths.refused:
         run.fail(broken, MediaError(broken.error))
-    eyes = Eyes(device) if len(truths.names) >= LEAST and has_weights() else None
-    whole, folders = Tally(), {_folder(name): Tally() for name in truths.names}
+    eyes = FeatureExtractor(device) if len(truths.names) >= LEAST and has_weights() else None
+    whole, folders = Aggregator(), {_folder(name): Aggregator() for name in truths.names}
     pictures: dict[str, dict[str, dict[str, float]]] = {}
     grey = 0
     for done, (name, marks) in enumerate(_marked(truths, guesses, eyes, workers), start=1):
@@ -91,7 +91,7 @@ def score(
             folders[_folder(name)].add(marks)
             pictures[name] = {"guess": marks.guess, "grey": marks.grey}
         show(done)
-    about = truths.told()
+    about = truths.describe()
     scored = {name: film for name, film in (films or {}).items() if film}
     failed = len(truths.refused) + len(truths.names) - len(pictures) - grey + len(films or ()) - len(scored)
     if not (pictures or scored or failed):
@@ -106,7 +106,7 @@ def score(
         "left_out_grey": grey,
         "failed": failed,
         **({"films": len(scored), "frames": sum(film.frames for film in scored.values())} if films else {}),
-        **guesses.told(),
+        **guesses.describe(),
         "frechet": _frechet_note(len(pictures)),
         "version": f"bwpipe {__version__}",
     }
@@ -115,16 +115,16 @@ def score(
 
 
 def _marked(
-    truths: Truths, guesses: Guesses, eyes: Eyes | None, workers: int
-) -> Iterator[tuple[str, Marks | MediaError | None]]:
+    truths: References, guesses: Predictions, eyes: FeatureExtractor | None, workers: int
+) -> Iterator[tuple[str, ImageScores | MediaError | None]]:
     """The marks of each picture by name; instead, what is wrong with it, or None for one in black and white."""
 
-    def work(name: str) -> Marks | MediaError | None:
+    def work(name: str) -> ImageScores | MediaError | None:
         if torch.get_num_threads() > 1:  # it is a setting of this thread, and decides the order of sums
             torch.set_num_threads(1)
         try:
             truth = truths.read(name)
-            return None if truth is None else mark(truth, guesses(truth), eyes)
+            return None if truth is None else score_image(truth, guesses(truth), eyes)
         except MediaError as error:
             return error
         except MemoryError as error:
@@ -132,7 +132,7 @@ def _marked(
 
     threads = torch.get_num_threads()
     try:
-        yield from zip(truths.names, ordered(work, truths.names, workers), strict=True)
+        yield from zip(truths.names, ordered_map(work, truths.names, workers), strict=True)
     finally:
         torch.set_num_threads(threads)  # a single worker works in this thread
 

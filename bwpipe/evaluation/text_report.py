@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bwpipe.evaluation.aggregate import Standing
+from bwpipe.evaluation.aggregate import AggregateScores
 from bwpipe.evaluation.score import Scores
 from bwpipe.metrics.descriptions import FIGURES, FILM_FIGURES
 
@@ -38,7 +38,7 @@ def lines(scores: Scores) -> Iterator[str]:
         yield from _hues(scores.whole)
     if scores.films:
         yield ""
-        yield from columns([FILM_ROW, *film_rows(scores)])
+        yield from columns([FILM_ROW, *video_rows(scores)])
 
 
 def meanings(scores: Scores) -> dict[str, str]:
@@ -55,7 +55,7 @@ def pairs(values: Mapping[str, object]) -> Iterator[str]:
     return (f"{name:{width}}  {value}" for name, value in values.items())
 
 
-def film_rows(scores: Scores) -> Iterator[list[str]]:
+def video_rows(scores: Scores) -> Iterator[list[str]]:
     """Of each film, rows of cells: the guess's figures, and those of a source in colour, and the ratios to them."""
     for name, film in scores.films.items():
         rows: dict[str, tuple[Mapping[str, float], str | None]] = {"guess": (film.guess, None)}
@@ -95,7 +95,7 @@ def shown(name: str, row: Mapping[str, float]) -> str:
     return f"{row[name]:{HEADS[name][1]}}" if name in row else "-"
 
 
-def _hues(standing: Standing) -> Iterator[str]:
+def _hues(standing: AggregateScores) -> Iterator[str]:
     yield "  ".join(["share of   ", *(f"{hue:>6}" for hue in standing.hues)])
     for whose in ("guess", "truth"):
         yield "  ".join([f"{whose:11}", *(f"{share[whose]:6.1%}" for share in standing.hues.values())])

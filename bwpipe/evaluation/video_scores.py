@@ -9,18 +9,18 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Chroma, Frame, Motion, Unit
 from bwpipe.core.stage import UnitMap, stages
 from bwpipe.errors import MediaError
-from bwpipe.evaluation.predictions import NetworkGuesses
+from bwpipe.evaluation.predictions import NetworkPredictions
 from bwpipe.metrics.temporal import SHORT, Steadiness, way
 from bwpipe.pixels.levels import full_range
 from bwpipe.pixels.orientation import upright
-from bwpipe.pixels.resize import averaged, sides, squash
-from bwpipe.pixels.ycbcr import from_codes, from_rgb
+from bwpipe.pixels.resize import fit_short_side, resize_area, squash
+from bwpipe.pixels.ycbcr import from_codes, rgb_to_ycbcr
 from bwpipe.video.decoder import frames_from
-from bwpipe.video.file import Film
+from bwpipe.video.file import VideoFile
 from bwpipe.video.pixel_formats import layout, luma_plane, plane
 
 GREY = 0.5
@@ -34,7 +34,7 @@ class Pair(NamedTuple):
     guess: Chroma
 
 
-class FilmGuesses(Protocol):
+class VideoPredictions(Protocol):
     """Finds or makes the chroma of films."""
 
     def __call__(self, unit: Unit, frames: Iterator[Frame]) -> Iterator[Pair]:
@@ -42,7 +42,7 @@ class FilmGuesses(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FilmScore:
+class VideoScore:
     """How a film did.
 
     Attributes:
@@ -61,14 +61,14 @@ class FilmScore:
         truth = self.truth or {}
         return {name: value / truth[name] for name, value in self.guess.items() if truth.get(name)}
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {"frames": self.frames, "guess": self.guess, "truth": self.truth, "ratio": self.ratio}
 
 
-def score_films(
-    truths: Mapping[str, Unit], guesses: FilmGuesses, run: Run, show: Callable[[int], None] = lambda frames: None
-) -> dict[str, FilmScore | None]:
+def score_videos(
+    truths: Mapping[str, Unit], guesses: VideoPredictions, run: RunContext, show: Callable[[int], None] = lambda frames: None
+) -> dict[str, VideoScore | None]:
     """Measure films one after another; one that can't be read fails in the run, and None stands for it.
 
     Args:
@@ -77,7 +77,7 @@ def score_films(
         run: Is told what fails; its stop ends the work.
         show: Called with how many frames are done.
     """
-    made: dict[str, FilmScore | None] = {}
+    made: dict[str, VideoScore | None] = {}
     done = 0
     for name, unit in truths.items():
         try:
@@ -95,7 +95,7 @@ def _show(show: Callable[[int], None], before: int, frames: int) -> None:
     show(before + frames)
 
 
-def _score(pairs: Iterable[Pair], run: Run, show: Callable[[int], None]) -> FilmScore:
+def _score(pairs: Iterable[Pair], run: RunContext, show: Callable[[int], None]) -> VideoScore:
     guess, truth = Steadiness(), Steadiness()
     before: NDArray[np.uint8] | None = None
     frames = 0
@@ -103,7 +103,7 @@ def _score(pairs: Iterable[Pair], run: Run, show: Callable[[int], None]) -> Film
         run.raise_if_stopped()
         motion = frame.motion
         assert isinstance(motion, Motion), "`shots` was here"
-        size = before.shape if before is not None else sides(frame.luma.shape, SHORT)
+        size = before.shape if before is not None else fit_short_side(frame.luma.shape, SHORT)
         small: Any = squash(frame.luma, *size)
         luma = full_range(small, frame.unit.media.levels)
         moved = None if before is None or motion.cut else way(before, luma)
@@ -111,7 +111,7 @@ def _score(pairs: Iterable[Pair], run: Run, show: Callable[[int], None]) -> Film
             tally.add(_on_grid(planes, luma.shape), moved, begins=motion.cut)
         before = luma
         show(frames)
-    return FilmScore(frames, guess.figures(), truth.figures() if truth.strength > GREY else None)
+    return VideoScore(frames, guess.figures(), truth.figures() if truth.strength > GREY else None)
 
 
 def _on_grid(chroma: Chroma | None, size: tuple[int, ...]) -> NDArray[np.float32]:
@@ -134,14 +134,14 @@ def coloured(unit: Unit) -> Iterator[Frame]:
     A film without chroma planes has none. Raises MediaError.
     """
     film = unit.media
-    assert isinstance(film, Film)
+    assert isinstance(film, VideoFile)
     for index, picture in frames_from(film, 0):
         form = layout(picture.format.name)
         luma: Any = upright(luma_plane(picture, film.matrix), film.orientation)
         chroma = None
         if form.kind == "rgb":
             rgb: Any = picture.to_ndarray(format="rgb24")
-            chroma = _small(from_rgb(averaged(rgb, sides(rgb.shape[:2], SHORT)), film.matrix)[1])
+            chroma = _small(rgb_to_ycbcr(resize_area(rgb, fit_short_side(rgb.shape[:2], SHORT)), film.matrix)[1])
         elif form.kind == "yuv":
             plain = picture if form.plain == picture.format.name else picture.reformat(format=form.plain, threads=1)
             codes = [plane(plain, place, form.depth) for place in (1, 2)]
@@ -154,15 +154,15 @@ def coloured(unit: Unit) -> Iterator[Frame]:
 
 def _small(chroma: Chroma) -> Chroma:
     """Chroma on a grid no finer than it is compared on."""
-    size = sides(chroma.shape[1:], SHORT)
-    made = np.stack([averaged(each.astype(np.float32), size) for each in chroma])
+    size = fit_short_side(chroma.shape[1:], SHORT)
+    made = np.stack([resize_area(each.astype(np.float32), size) for each in chroma])
     return made.astype(np.float16)
 
 
-class NetworkFilms:
+class NetworkVideos:
     """What a network thinks of each frame by itself, as in a graph without `steady`."""
 
-    def __init__(self, network: NetworkGuesses) -> None:
+    def __init__(self, network: NetworkPredictions) -> None:
         """The network, and how it is used."""
         self._network = network
 
@@ -171,10 +171,10 @@ class NetworkFilms:
         return (Pair(frame, self._network.chroma(full_range(frame.luma, unit.media.levels))) for frame in frames)
 
 
-class FilmFiles:
+class VideoFiles:
     """Films that someone or something coloured."""
 
-    def __init__(self, films: Mapping[Unit, Unit], run: Run) -> None:
+    def __init__(self, films: Mapping[Unit, Unit], run: RunContext) -> None:
         """`films` says which film is the guess of a truth; the run is told where one of them is longer."""
         self._films, self._run = films, run
 

@@ -45,7 +45,7 @@ class Document:
         document = cls(marked, path)
         for mark, text in marked.problems:
             document._complaints.append((mark, f"{path}:{mark[0]}:{mark[1]}: {text}"))
-        document.settle()
+        document.raise_complaints()
         return document
 
     @classmethod
@@ -85,7 +85,7 @@ class Document:
         """Note that something is wrong with what was to be set."""
         self._complaints.append((_FIRST, f"{origin}: {text}"))
 
-    def settle(self) -> None:
+    def raise_complaints(self) -> None:
         """Raise ConfigError if there was any complaint, with all of them in the order of their places."""
         lines = list(dict.fromkeys(text for _, text in sorted(self._complaints, key=lambda each: each[0])))
         if len(lines) > MOST:

@@ -73,7 +73,7 @@ class Node:
     where: str
 
     @contextmanager
-    def blamed(self) -> Iterator[None]:
+    def error_context(self) -> Iterator[None]:
         """What a stage refuses inside is said with the place where it was described."""
         try:
             yield
@@ -110,7 +110,7 @@ class Graph:
         ]
         return yaml.safe_dump({"stages": given}, sort_keys=False, allow_unicode=True)
 
-    def after(self, stage: object) -> list[Stage]:
+    def downstream(self, stage: object) -> list[Stage]:
         """The stages that what comes out of a stage goes through, in their order."""
         ids = {node.id for node in self.nodes if node.stage is stage}
         found: list[Stage] = []
@@ -141,7 +141,7 @@ def read_graph(
     settings = _settings(document)
     folders = _load_plugins(document, settings)
     nodes = _nodes(document, settings.stages)
-    document.settle()
+    document.raise_complaints()
     segment = None if settings.segment == "off" else settings.segment
     return Graph(nodes, settings.on_error, settings.max_errors, settings.queue, segment, document.path, folders)
 
@@ -151,7 +151,7 @@ def _settings(document: Document) -> Settings:
     if not isinstance(document.data, dict):
         empty = document.data is None
         document.complain(f"{'this is empty' if empty else 'keys are missing'}; begin with `stages:` and a list of them")
-        document.settle()
+        document.raise_complaints()
     settings = build(Settings, document.data, of="the graph")
     if isinstance(settings, Settings):
         return settings
@@ -159,7 +159,7 @@ def _settings(document: Document) -> Settings:
         document.complain(complaint.text, *complaint.loc, key=complaint.key)
     wrong = {complaint.loc[0] for complaint in settings if complaint.loc}
     if "stages" not in document.data or wrong & {"stages", "plugins"}:
-        document.settle()
+        document.raise_complaints()
     return Settings.model_construct(**{key: document.data[key] for key in ("stages", "plugins") if key in document.data})
 
 
@@ -172,7 +172,7 @@ def _load_plugins(document: Document, settings: Settings) -> tuple[Path, ...]:
         if error.folder is None:
             raise
         document.complain(str(error), "plugins", folders.index(error.folder))
-        document.settle()
+        document.raise_complaints()
     return tuple(folder.absolute() for folder in folders)
 
 

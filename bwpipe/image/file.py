@@ -15,7 +15,7 @@ from bwpipe.errors import BwpipeError, MediaError
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` takes its place, asked before Pillow allocates anything
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # on damaged EXIF, which is carried as it is
 
-PictureFormat: TypeAlias = Literal["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000"]
+ImageFormat: TypeAlias = Literal["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000"]
 """The formats that are read, by Pillow's names; never one that runs a program (EPS) or points to other files."""
 Mode: TypeAlias = str
 """Pillow's name for a sample layout ("1", "L", "P", "RGBA", "CMYK", "YCbCr" ...); with ";16" behind it: 16 bits a sample."""
@@ -23,7 +23,7 @@ Mode: TypeAlias = str
 HEAD = 32
 """How many bytes of a file `sniff` wants to see."""
 
-_MAGIC: dict[PictureFormat, re.Pattern[bytes]] = {
+_MAGIC: dict[ImageFormat, re.Pattern[bytes]] = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "TIFF": re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"),
@@ -57,7 +57,7 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Picture(Media):
+class ImageFile(Media):
     """A picture file. Its EXIF, ICC profile and the like stay in the file until they are written.
 
     Attributes:
@@ -65,7 +65,7 @@ class Picture(Media):
         mode: The sample layout.
     """
 
-    format: PictureFormat
+    format: ImageFormat
     mode: Mode
 
     @property
@@ -107,7 +107,7 @@ class Metadata:
         return self.icc[16:20] == b"RGB "
 
 
-def format_of(head: bytes) -> PictureFormat | None:
+def format_of(head: bytes) -> ImageFormat | None:
     """The format of the picture that begins with these bytes, at least `HEAD` of them; None if it is no picture we read."""
     return next((name for name, magic in _MAGIC.items() if magic.match(head)), None)
 

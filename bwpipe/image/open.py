@@ -5,11 +5,11 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from bwpipe.errors import MediaError
-from bwpipe.image.file import HEAD, Header, Picture, PictureFormat, decoding, format_of
+from bwpipe.image.file import HEAD, Header, ImageFile, ImageFormat, decoding, format_of
 from bwpipe.image.formats import jpeg, minor, png, pnm, tiff, webp
 
 _READABLE = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "I;16", "LA;16", "RGB;16", "RGBA;16"}
-_HEADERS: dict[PictureFormat, Callable[[BinaryIO], Header]] = {
+_HEADERS: dict[ImageFormat, Callable[[BinaryIO], Header]] = {
     "JPEG": jpeg.header,
     "PNG": png.header,
     "TIFF": tiff.header,
@@ -21,7 +21,7 @@ _HEADERS: dict[PictureFormat, Callable[[BinaryIO], Header]] = {
 }
 
 
-def open_picture(path: Path, name: PurePosixPath, *, max_pixels: int) -> Picture:
+def open_image(path: Path, name: PurePosixPath, *, max_pixels: int) -> ImageFile:
     """What is known of a picture before its samples are read.
 
     Args:
@@ -46,7 +46,7 @@ def open_picture(path: Path, name: PurePosixPath, *, max_pixels: int) -> Picture
         raise MediaError(
             f"has samples of kind {header.mode!r}, which are not read; convert it to grey or RGB of 8 or 16 bits first"
         )
-    return Picture(
+    return ImageFile(
         path=path,
         name=name,
         width=header.width,
@@ -59,7 +59,7 @@ def open_picture(path: Path, name: PurePosixPath, *, max_pixels: int) -> Picture
     )
 
 
-def read_header(file: BinaryIO, kind: PictureFormat) -> Header:
+def read_header(file: BinaryIO, kind: ImageFormat) -> Header:
     """What a file of that format says of itself. Raises MediaError, and what decoders raise (`decoding` turns that into it)."""
     file.seek(0)
     return _HEADERS[kind](file)

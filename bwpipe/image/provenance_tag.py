@@ -3,7 +3,7 @@
 from dataclasses import replace
 from io import BytesIO
 
-from bwpipe.core.provenance import Provenance, appended, split
+from bwpipe.core.provenance import Provenance, append_line, split_note
 from bwpipe.errors import MediaError
 from bwpipe.image.file import Chunk, Metadata
 from bwpipe.image.formats import jpeg
@@ -31,7 +31,7 @@ def with_history(metadata: Metadata, line: str, *, target: str) -> Metadata | No
         return replace(metadata, own=(*metadata.own, Chunk(_PNG_TEXT, _PNG_KEYWORD + line.encode("ascii"))))
     if target not in {"jpeg", "tiff", "webp"}:
         return None
-    text = appended(_text(metadata.exif), line).encode("latin-1") + b"\0"
+    text = append_line(_text(metadata.exif), line).encode("latin-1") + b"\0"
     tag = {HISTORY: Tag(_TEXT, len(text), text)}
     try:
         exif = with_tags(metadata.exif, tag) if metadata.exif else exif_bytes(Directory("<", tag))
@@ -44,8 +44,8 @@ def history(metadata: Metadata) -> Provenance | None:
     """What bwpipe noted last of how a picture was made; None if it did not."""
     for name, data in reversed(metadata.own):
         if name == _PNG_TEXT and data.startswith(_PNG_KEYWORD):
-            return split(data.removeprefix(_PNG_KEYWORD).decode("latin-1"))[1]
-    return split(_text(metadata.exif))[1]
+            return split_note(data.removeprefix(_PNG_KEYWORD).decode("latin-1"))[1]
+    return split_note(_text(metadata.exif))[1]
 
 
 def _text(exif: bytes) -> str:

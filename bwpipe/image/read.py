@@ -10,15 +10,15 @@ from PIL import Image, ImageCms
 
 from bwpipe.core.frame import Chroma, Frame, Luma, Unit
 from bwpipe.errors import MediaError
-from bwpipe.image.file import HEAD, Metadata, Picture, PictureFormat, decoding, format_of
+from bwpipe.image.file import HEAD, ImageFile, ImageFormat, Metadata, decoding, format_of
 from bwpipe.image.formats import jpeg, minor, png, pnm, sixteen_bit, tiff, webp
 from bwpipe.image.open import read_header
-from bwpipe.pixels.ycbcr import from_codes, from_rgb
+from bwpipe.pixels.ycbcr import from_codes, rgb_to_ycbcr
 
 _ROUNDING = 1.01 / 255
 """Chroma up to this is what a JPEG encoder makes of grey."""
 
-_METADATA: dict[PictureFormat, Callable[[bytes], Metadata]] = {
+_METADATA: dict[ImageFormat, Callable[[bytes], Metadata]] = {
     "JPEG": jpeg.metadata,
     "PNG": png.metadata,
     "TIFF": tiff.metadata,
@@ -35,7 +35,7 @@ class Planes(NamedTuple):
     alpha: Luma | None
 
 
-def read_picture(unit: Unit) -> Frame:
+def read_image(unit: Unit) -> Frame:
     """Read the one frame of a picture.
 
     Returns:
@@ -46,7 +46,7 @@ def read_picture(unit: Unit) -> Frame:
         MediaError: The file can't be read, is cut short, or is not what it was when it was opened.
     """
     media = unit.media
-    assert isinstance(media, Picture)
+    assert isinstance(media, ImageFile)
     with decoding():
         data = media.path.read_bytes()
         if format_of(data[:HEAD]) != media.format or read_header(BytesIO(data), media.format) != media.header:
@@ -60,7 +60,7 @@ def read_picture(unit: Unit) -> Frame:
     return Frame(luma=planes.luma, unit=unit, chroma=planes.chroma, alpha=planes.alpha)
 
 
-def read_metadata(media: Picture, data: bytes) -> Metadata:
+def read_metadata(media: ImageFile, data: bytes) -> Metadata:
     """What a picture's file, whose bytes these are, holds beside its samples.
 
     Raises MediaError, and what decoders raise (`decoding` turns that into it).
@@ -69,7 +69,7 @@ def read_metadata(media: Picture, data: bytes) -> Metadata:
     return read(data) if read else Metadata()
 
 
-def _planes(media: Picture, data: bytes) -> Planes:
+def _planes(media: ImageFile, data: bytes) -> Planes:
     if media.format == "JPEG":
         return _of_image(jpeg.read(data))
     if media.format == "PPM":
@@ -128,7 +128,7 @@ def _of_samples(samples: NDArray[Any]) -> Planes:
     alpha = np.ascontiguousarray(samples[..., -1]) if samples.shape[2] in (2, 4) else None
     if samples.shape[2] == 2:
         return Planes(np.ascontiguousarray(samples[..., 0]), None, alpha)
-    luma, chroma = from_rgb(samples[..., :3])
+    luma, chroma = rgb_to_ycbcr(samples[..., :3])
     return Planes(luma, _colour(chroma), alpha)
 
 

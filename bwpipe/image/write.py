@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from bwpipe.core.frame import Frame, Luma
 from bwpipe.errors import MediaError
-from bwpipe.image.file import Metadata, Picture, decoding
+from bwpipe.image.file import ImageFile, Metadata, decoding
 from bwpipe.image.formats import jpeg, minor, png, pnm, tiff, webp
 from bwpipe.image.provenance_tag import with_history
 from bwpipe.image.read import read_metadata
 from bwpipe.pixels.orientation import upright
-from bwpipe.pixels.ycbcr import AnyChroma, to_rgb
+from bwpipe.pixels.ycbcr import AnyChroma, ycbcr_to_rgb
 
 TargetFormat: TypeAlias = Literal["jpeg", "png", "tiff", "webp", "ppm", "bmp"]
 """The formats that are written."""
@@ -37,19 +37,19 @@ NO_METADATA = ("ppm", "bmp")
 """The formats that have no more than 8 bits, no alpha, no EXIF and the like."""
 
 
-def target_format(media: Picture, wanted: TargetFormat | None = None) -> TargetFormat:
+def target_format(media: ImageFile, wanted: TargetFormat | None = None) -> TargetFormat:
     """The format a picture is written in: the one wanted, or its own, or PNG where its own is not written."""
     own: Any = media.format.lower()
     return wanted or (own if own in get_args(TargetFormat) else "png")
 
 
-def target_suffix(media: Picture, target: TargetFormat) -> str:
+def target_suffix(media: ImageFile, target: TargetFormat) -> str:
     """The ending of the written file's name: the one it had, if that is one of the format's."""
     own = media.name.suffix
     return own if own.lower() in _SUFFIXES[target] else _SUFFIXES[target][0]
 
 
-def write_picture(
+def write_image(
     path: Path,
     frame: Frame,
     chroma: AnyChroma,
@@ -79,7 +79,7 @@ def write_picture(
         OSError: The file can't be written.
     """
     media = frame.unit.media
-    assert isinstance(media, Picture)
+    assert isinstance(media, ImageFile)
     if max(media.width, media.height) > (most := _MOST_PIXELS_A_SIDE.get(target, 2**31)):
         raise MediaError(f"is larger than a {target.upper()} file can be ({most} pixels a side); choose `format: png`")
     with decoding():
@@ -104,7 +104,7 @@ def write_picture(
     path.write_bytes(data)
 
 
-def _changes(frame: Frame, media: Picture, target: TargetFormat, metadata: Metadata, source: bytes) -> list[str]:
+def _changes(frame: Frame, media: ImageFile, target: TargetFormat, metadata: Metadata, source: bytes) -> list[str]:
     """What the format can't hold, and what becomes of it."""
     name, same = target.upper(), target.upper() == media.format
     bare = target in NO_METADATA and bool(metadata.exif or metadata.icc or metadata.xmp)
@@ -132,7 +132,7 @@ def _changes(frame: Frame, media: Picture, target: TargetFormat, metadata: Metad
     return [sentence for sentence, holds in found.items() if holds]
 
 
-def _fitting(metadata: Metadata, media: Picture, target: TargetFormat) -> Metadata:
+def _fitting(metadata: Metadata, media: ImageFile, target: TargetFormat) -> Metadata:
     """What of the metadata can be written."""
     if not metadata.icc_is_rgb:
         metadata = replace(metadata, icc=b"")
@@ -155,7 +155,7 @@ def eight_bits(plane: Luma) -> NDArray[np.uint8]:
 def _samples(frame: Frame, chroma: AnyChroma, target: TargetFormat) -> NDArray[Any]:
     """(H, W, 3 or 4) RGB and alpha, at the depth of the format, turned upright if it can't say how it is to be turned."""
     luma: Luma = eight_bits(frame.luma) if target in EIGHT_BITS else frame.luma
-    samples: NDArray[Any] = to_rgb(luma, chroma)
+    samples: NDArray[Any] = ycbcr_to_rgb(luma, chroma)
     if frame.alpha is not None and target not in NO_ALPHA:
         samples = np.dstack([samples, eight_bits(frame.alpha) if target in EIGHT_BITS else frame.alpha])
     if target not in NO_METADATA:
@@ -163,7 +163,7 @@ def _samples(frame: Frame, chroma: AnyChroma, target: TargetFormat) -> NDArray[A
     return np.moveaxis(upright(np.moveaxis(samples, -1, 0), frame.unit.media.orientation), 0, -1)
 
 
-def _lossless(samples: NDArray[Any], media: Picture, target: TargetFormat, metadata: Metadata, source: bytes) -> bytes:
+def _lossless(samples: NDArray[Any], media: ImageFile, target: TargetFormat, metadata: Metadata, source: bytes) -> bytes:
     match target:
         case "tiff":
             own = tiff.compression(source) if media.format == "TIFF" else None

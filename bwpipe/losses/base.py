@@ -14,13 +14,13 @@ from torch.nn.functional import adaptive_avg_pool2d, pad
 from bwpipe.core.registry import Registry
 from bwpipe.data.dataset import Dataset
 from bwpipe.nn.network import Guess, Network
-from bwpipe.nn.ycbcr import split
+from bwpipe.nn.ycbcr import rgb_to_ycbcr
 
 L = TypeVar("L", bound="type[Loss]")
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class View:
     """What a network made of one view of a batch.
 
     Attributes:
@@ -40,7 +40,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class ViewBatch:
     """A batch and what a network made of it.
 
     Attributes:
@@ -51,7 +51,7 @@ class Shown:
 
     luma: Tensor
     rgb: Tensor
-    looks: tuple[Look, ...]
+    views: tuple[View, ...]
 
 
 class LossOptions(BaseModel):
@@ -69,7 +69,7 @@ class Loss(nn.Module):
     registered: ClassVar[str] = ""
     needs: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
     """What the network must produce; every network's guess has chroma."""
-    looks: ClassVar[int] = 1
+    views: ClassVar[int] = 1
     """How many views of each picture it compares."""
     Options: ClassVar[type[LossOptions]] = LossOptions
 
@@ -79,12 +79,12 @@ class Loss(nn.Module):
         self.options = options
 
     @abstractmethod
-    def forward(self, shown: Shown) -> Tensor:
+    def forward(self, batch: ViewBatch) -> Tensor:
         """The loss, a scalar, before it is multiplied by its weight."""
 
-    def floor(self, shown: Shown) -> Tensor:
+    def floor(self, batch: ViewBatch) -> Tensor:
         """The least that `forward` could be for any guess: 0 unless the targets have an entropy of their own."""
-        return shown.rgb.new_zeros(())
+        return batch.rgb.new_zeros(())
 
     @classmethod
     def check(cls) -> None:
@@ -96,16 +96,16 @@ class Loss(nn.Module):
         return cls.needs in ("chroma", network.produces)
 
 
-class LookLoss(Loss):
+class ViewLoss(Loss):
     """A loss that each look has by itself; it is the mean over them."""
 
     @abstractmethod
-    def compare(self, shown: Shown, look: Look) -> Tensor:
+    def compare(self, batch: ViewBatch, view: View) -> Tensor:
         """The loss of a look, a scalar; the truth must be moved as its view was (`bwpipe.losses.truth`)."""
 
-    def forward(self, shown: Shown) -> Tensor:
+    def forward(self, batch: ViewBatch) -> Tensor:
         """The mean over the looks."""
-        return torch.stack([self.compare(shown, look) for look in shown.looks]).mean()
+        return torch.stack([self.compare(batch, view) for view in batch.views]).mean()
 
 
 losses: Registry[Loss] = Registry("loss")
@@ -122,7 +122,7 @@ def loss(name: str) -> Callable[[L], L]:
     return add
 
 
-def moved(pictures: Tensor, shift: tuple[int, int]) -> Tensor:
+def shift_target(pictures: Tensor, shift: tuple[int, int]) -> Tensor:
     """Pictures (B, C, H, W) moved by (rows, columns) down and right; their edges are repeated where nothing is known."""
     if shift == (0, 0):
         return pictures
@@ -131,7 +131,7 @@ def moved(pictures: Tensor, shift: tuple[int, int]) -> Tensor:
     return wide[..., max(-down, 0) : max(-down, 0) + height, max(-right, 0) : max(-right, 0) + width]
 
 
-def true_chroma(shown: Shown, look: Look, like: Tensor) -> Tensor:
+def target_chroma(batch: ViewBatch, view: View, like: Tensor) -> Tensor:
     """The chroma (B, 2, h, w) that a look should show, on the grid of `like` (B, C, h, w): the mean over each cell's area."""
     height, width = like.shape[2:]
-    return adaptive_avg_pool2d(split(moved(shown.rgb, look.shift))[1], (height, width))
+    return adaptive_avg_pool2d(rgb_to_ycbcr(shift_target(batch.rgb, view.shift))[1], (height, width))

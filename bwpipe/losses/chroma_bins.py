@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from bwpipe.data.dataset import Dataset
-from bwpipe.losses.base import Look, LookLoss, LossOptions, Shown, loss, true_chroma
+from bwpipe.losses.base import LossOptions, View, ViewBatch, ViewLoss, loss, target_chroma
 from bwpipe.nn.chroma_bins import Shares, SoftEncoding
 from bwpipe.nn.network import Network
-from bwpipe.nn.ycbcr import split
+from bwpipe.nn.ycbcr import rgb_to_ycbcr
 
 _SAMPLE = 400
 """How many pictures the shares of the bins are measured on."""
@@ -26,7 +26,7 @@ class RebalanceOptions(LossOptions):
 
 
 @loss("chroma_bins")
-class ChromaBins(LookLoss):
+class ChromaBins(ViewLoss):
     """The cross entropy to the bins around the true chroma, in nats, in which rare colours count more (Zhang et al. 2016).
 
     A bin counts 1 / ((1 - l) p + l / Q), times what makes the mean over all pictures 1. There p is its share of the pictures, Q
@@ -46,18 +46,18 @@ class ChromaBins(LookLoss):
         weights = 1 / (options.rebalance * share + (1 - options.rebalance) / len(share))
         self.register_buffer("weights", (weights / (share * weights).sum()).float(), persistent=False)
 
-    def compare(self, shown: Shown, look: Look) -> Tensor:
+    def compare(self, batch: ViewBatch, view: View) -> Tensor:
         """Compare the distributions with the truth."""
-        target = self.encoding(true_chroma(shown, look, like=look.output))
-        logs = look.output.float().permute(0, 2, 3, 1).log_softmax(-1)
+        target = self.encoding(target_chroma(batch, view, like=view.output))
+        logs = view.output.float().permute(0, 2, 3, 1).log_softmax(-1)
         return self._mean(target, -(logs.gather(3, target.places) * target.shares).sum(-1))
 
-    def floor(self, shown: Shown) -> Tensor:
+    def floor(self, batch: ViewBatch) -> Tensor:
         """The entropy of the targets, weighted as the loss is: what is left where each distribution equals its target."""
-        return torch.stack([self._entropy(shown, look) for look in shown.looks]).mean()
+        return torch.stack([self._entropy(batch, view) for view in batch.views]).mean()
 
-    def _entropy(self, shown: Shown, look: Look) -> Tensor:
-        target = self.encoding(true_chroma(shown, look, like=look.output))
+    def _entropy(self, batch: ViewBatch, view: View) -> Tensor:
+        target = self.encoding(target_chroma(batch, view, like=view.output))
         return self._mean(target, torch.special.entr(target.dense(len(self.weights))).sum(-1))
 
     def _mean(self, target: Shares, values: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def measure_shares(encoding: SoftEncoding, count: int, data: Dataset) -> Tensor:
     totals = torch.zeros(count, dtype=torch.float64)
     for some in np.array_split(places, max(1, len(places) // 50)):
         _, rgb = data.batch(some, torch.device("cpu"))
-        target = encoding(adaptive_avg_pool2d(split(rgb)[1], max(1, data.size // 4)))
+        target = encoding(adaptive_avg_pool2d(rgb_to_ycbcr(rgb)[1], max(1, data.size // 4)))
         often = torch.from_numpy(data.weights[some]).double().view(-1, 1, 1, 1)
         totals += torch.bincount(target.places.flatten(), (target.shares * often).flatten(), minlength=count)
     return totals / totals.sum()

@@ -10,7 +10,7 @@ from bwpipe.core.options import build
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import UsageError
-from bwpipe.losses.base import Loss, LossOptions, Shown, losses
+from bwpipe.losses.base import Loss, LossOptions, ViewBatch, losses
 from bwpipe.nn.network import Network
 
 Named: TypeAlias = Mapping[str, float | Mapping[str, Any]]
@@ -65,18 +65,18 @@ class Combined(nn.Module):
         super().__init__()
         checked = check(named, type(network))
         self._losses = nn.ModuleDict({name: losses[name](options, network, data) for name, options in checked.items()})
-        self.looks = max(loss.looks for loss in self._each().values())
+        self.views = max(loss.views for loss in self._each().values())
 
-    def forward(self, shown: Shown) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: ViewBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, a scalar with gradients, and each loss by itself, before it is weighted, without."""
-        with torch.autocast(shown.rgb.device.type, enabled=False):
-            values = {name: loss(shown) for name, loss in self._each().items()}
+        with torch.autocast(batch.rgb.device.type, enabled=False):
+            values = {name: loss(batch) for name, loss in self._each().items()}
         return self._sum(values), {name: value.detach() for name, value in values.items()}
 
-    def floor(self, shown: Shown) -> Tensor:
+    def floor(self, batch: ViewBatch) -> Tensor:
         """The least that the weighted sum could be for any guess."""
-        with torch.no_grad(), torch.autocast(shown.rgb.device.type, enabled=False):
-            return self._sum({name: loss.floor(shown) for name, loss in self._each().items()})
+        with torch.no_grad(), torch.autocast(batch.rgb.device.type, enabled=False):
+            return self._sum({name: loss.floor(batch) for name, loss in self._each().items()})
 
     def _sum(self, values: dict[str, Tensor]) -> Tensor:
         weights = {name: loss.options.weight for name, loss in self._each().items()}

@@ -9,9 +9,9 @@ from torch.linalg import vector_norm
 
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import RunAborted
-from bwpipe.losses.base import Look, Loss, LossOptions, Shown, loss
+from bwpipe.losses.base import Loss, LossOptions, View, ViewBatch, loss
 from bwpipe.nn.network import Network
-from bwpipe.nn.ycbcr import split
+from bwpipe.nn.ycbcr import rgb_to_ycbcr
 
 _LEAST = 0.02
 """The mean chroma below which a picture counts as if it had so much: in nearly grey ones any difference would be large."""
@@ -35,7 +35,7 @@ class Flicker(Loss):
     with a share of the guess's own mean alone did.
     """
 
-    looks: ClassVar[int] = 2
+    views: ClassVar[int] = 2
     Options = FlickerOptions
 
     def __init__(self, options: FlickerOptions, network: Network, data: Dataset) -> None:
@@ -43,20 +43,20 @@ class Flicker(Loss):
         super().__init__(options, network, data)
         self._relative = options.relative
 
-    def forward(self, shown: Shown) -> Tensor:
+    def forward(self, batch: ViewBatch) -> Tensor:
         """Compare the first two looks. Raises RunAborted where there is nothing that both show."""
-        height, width = shown.rgb.shape[2:]
-        first, second = meet(shown.looks[0], shown.looks[1], height, width)
+        height, width = batch.rgb.shape[2:]
+        first, second = meet(batch.views[0], batch.views[1], height, width)
         difference = vector_norm(first - second, dim=1).mean((1, 2))
         if self._relative:
             chroma = (vector_norm(first, dim=1) + vector_norm(second, dim=1)).mean((1, 2)) / 2
-            true = vector_norm(split(shown.rgb)[1], dim=1).mean((1, 2))
+            true = vector_norm(rgb_to_ycbcr(batch.rgb)[1], dim=1).mean((1, 2))
             difference = difference / torch.minimum(chroma, true).clamp(min=_LEAST)
         mean: Tensor = difference.mean()
         return mean
 
 
-def meet(first: Look, second: Look, height: int, width: int) -> tuple[Tensor, Tensor]:
+def meet(first: View, second: View, height: int, width: int) -> tuple[Tensor, Tensor]:
     """The chroma of two looks at the same places, but for an edge: (B, 2, h - m, w - n) each.
 
     Each is moved half of the way, so that enlarging between cells makes both equally soft.

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from bwpipe.data.dataset import Dataset
-from bwpipe.losses.base import Look, LookLoss, LossOptions, Shown, loss, moved
+from bwpipe.losses.base import LossOptions, View, ViewBatch, ViewLoss, loss, shift_target
 from bwpipe.nn.efficientnet import STAGES, Encoder, imagenet_weights
 from bwpipe.nn.network import Network
-from bwpipe.nn.ycbcr import join, split
+from bwpipe.nn.ycbcr import rgb_to_ycbcr, ycbcr_to_rgb
 
 Stage = Annotated[int, Field(ge=0, lt=STAGES)]
 
@@ -26,7 +26,7 @@ class FeatureOptions(LossOptions):
 
 
 @loss("features")
-class Features(LookLoss):
+class Features(ViewLoss):
     """How far the coloured picture is from the truth in the eyes of EfficientNet-Lite0, trained on ImageNet and held still.
 
     The picture is the truth's luma with the guessed chroma, in gamut. For each stage it is the mean difference of the features,
@@ -47,11 +47,11 @@ class Features(LookLoss):
         """Raises UsageError where the encoder's weights are missing."""
         imagenet_weights()
 
-    def compare(self, shown: Shown, look: Look) -> Tensor:
+    def compare(self, batch: ViewBatch, view: View) -> Tensor:
         """Compare the features."""
-        rgb = moved(shown.rgb, look.shift)
-        chroma = interpolate(look.guess.chroma, rgb.shape[2:], mode="bilinear")
-        guessed = self._features(join(split(rgb)[0], chroma))
+        rgb = shift_target(batch.rgb, view.shift)
+        chroma = interpolate(view.guess.chroma, rgb.shape[2:], mode="bilinear")
+        guessed = self._features(ycbcr_to_rgb(rgb_to_ycbcr(rgb)[0], chroma))
         with torch.no_grad():
             true = self._features(rgb)
         pairs = zip(guessed, true, strict=True)

@@ -7,42 +7,42 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from torch.nn.functional import l1_loss, mse_loss
 
-from bwpipe.losses.base import Look, LookLoss, Shown, loss, moved, true_chroma
+from bwpipe.losses.base import View, ViewBatch, ViewLoss, loss, shift_target, target_chroma
 from bwpipe.nn.ycbcr import offsets
 
 
 @loss("rgb_mse")
-class RgbMse(LookLoss):
+class RgbMse(ViewLoss):
     """The mean squared error of RGB in 0..1."""
 
     needs: ClassVar[Literal["rgb", "chroma", "bins"]] = "rgb"
 
-    def compare(self, shown: Shown, look: Look) -> Tensor:
+    def compare(self, batch: ViewBatch, view: View) -> Tensor:
         """Compare the network's own pictures with the truth."""
-        return mse_loss(look.output, moved(shown.rgb, look.shift))
+        return mse_loss(view.output, shift_target(batch.rgb, view.shift))
 
 
 @loss("chroma_l1")
-class ChromaL1(LookLoss):
+class ChromaL1(ViewLoss):
     """The mean absolute error of Cb and Cr, on the guess's grid. A network that is unsure settles for the median: pale."""
 
-    def compare(self, shown: Shown, look: Look) -> Tensor:
+    def compare(self, batch: ViewBatch, view: View) -> Tensor:
         """Compare the chroma with the truth's."""
-        return l1_loss(look.guess.chroma, true_chroma(shown, look, like=look.guess.chroma))
+        return l1_loss(view.guess.chroma, target_chroma(batch, view, like=view.guess.chroma))
 
 
 @loss("speckle")
-class Speckle(LookLoss):
+class Speckle(ViewLoss):
     """By how much the chroma of neighbouring cells differs more than it does in the truth, in the mean.
 
     Other colours than the truth's are not its concern, only edges between colours where the truth has none or weaker ones. As
     it asks for no less than the truth has, it does not pull to flat colours as a plain penalty on differences would.
     """
 
-    def compare(self, shown: Shown, look: Look) -> Tensor:
+    def compare(self, batch: ViewBatch, view: View) -> Tensor:
         """Compare the differences between neighbours, above and beside each other, with the truth's."""
-        guessed = look.guess.chroma
-        pairs = zip(_edges(guessed), _edges(true_chroma(shown, look, like=guessed)), strict=True)
+        guessed = view.guess.chroma
+        pairs = zip(_edges(guessed), _edges(target_chroma(batch, view, like=guessed)), strict=True)
         return torch.stack([(edge - true).relu().mean() for edge, true in pairs]).mean()
 
 
@@ -51,7 +51,7 @@ def _edges(chroma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @loss("colourfulness")
-class Colourfulness(LookLoss):
+class Colourfulness(ViewLoss):
     """The squared difference of the guess's colourfulness from the truth's, where 1 is 100 of Hasler and Suesstrunk (2003).
 
     What is unsure is pale, so that other losses leave pictures paler the harder their colours are to tell, such as those of
@@ -59,10 +59,10 @@ class Colourfulness(LookLoss):
     only, on the guess's grid: what leaves the gamut is not cut off.
     """
 
-    def compare(self, shown: Shown, look: Look) -> Tensor:
+    def compare(self, batch: ViewBatch, view: View) -> Tensor:
         """Compare the colourfulness of each picture."""
-        guessed = look.guess.chroma
-        return (_colourfulness(guessed) - _colourfulness(true_chroma(shown, look, like=guessed))).square().mean()
+        guessed = view.guess.chroma
+        return (_colourfulness(guessed) - _colourfulness(target_chroma(batch, view, like=guessed))).square().mean()
 
 
 def _colourfulness(chroma: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ _AT_ONCE = 4096
 Features = NDArray[np.float32]
 
 
-class Eyes:
+class FeatureExtractor:
     """Sees features in pictures: EfficientNet-Lite0 as it was trained on ImageNet."""
 
     def __init__(self, device: torch.device) -> None:

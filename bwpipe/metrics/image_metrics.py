@@ -7,7 +7,7 @@ from skimage.metrics import structural_similarity
 
 from bwpipe.errors import MediaError
 from bwpipe.metrics.descriptions import MOST_PSNR
-from bwpipe.pixels.ycbcr import from_rgb
+from bwpipe.pixels.ycbcr import rgb_to_ycbcr
 
 RGB = NDArray[np.uint8]
 
@@ -43,7 +43,7 @@ def figures(guess: RGB, truth: RGB) -> dict[str, float]:
 
 def chroma_of(rgb: RGB) -> NDArray[np.float32]:
     """The chroma (2, H, W), full range -0.5..0.5, of RGB (H, W, 3)."""
-    return from_rgb(rgb)[1].astype(np.float32)
+    return rgb_to_ycbcr(rgb)[1].astype(np.float32)
 
 
 def _ciede2000(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
@@ -88,7 +88,7 @@ COLOURED = 0.02
 def _middles() -> NDArray[np.float32]:
     """(Q, 2) the direction of each hue in (Cb, Cr)."""
     row = np.array([list(NAMES.values())], np.uint8) * np.uint8(127)  # as bright as 8 bits hold
-    chroma = from_rgb(row)[1][:, 0].T.astype(np.float32)
+    chroma = rgb_to_ycbcr(row)[1][:, 0].T.astype(np.float32)
     return np.asarray(chroma / np.linalg.norm(chroma, axis=1, keepdims=True))
 
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.core.frame import Field
-from bwpipe.motion.optical_flow import agree, brought
+from bwpipe.core.frame import FlowField
+from bwpipe.motion.optical_flow import consistency_mask, warp
 
 SHORT = 256
 """Pixels of the short side of the grid on which films are compared."""
@@ -19,7 +19,7 @@ STILL = 0.01
 _CODES = 256
 
 
-class Way(NamedTuple):
+class FlowPair(NamedTuple):
     """How what is seen moved from the frame before to a frame of the same shot.
 
     Attributes:
@@ -28,26 +28,26 @@ class Way(NamedTuple):
         luma: How much luma changes along it there, in code values.
     """
 
-    back: Field
+    back: FlowField
     agreed: NDArray[np.bool_]
     luma: float
 
 
-def way(before: NDArray[np.uint8], here: NDArray[np.uint8]) -> Way | None:
+def way(before: NDArray[np.uint8], here: NDArray[np.uint8]) -> FlowPair | None:
     """Find the motion between two frames' lumas (h, w), full range; None where the ways there and back agree nowhere.
 
     By Farnebaeck 2003, "Two-Frame Motion Estimation Based on Polynomial Expansion", as in OpenCV: another method than the one
     that `steady` goes by, so that it does not judge itself.
     """
     back, there = _flow(here, before), _flow(before, here)
-    agreed = agree(back, there)
+    agreed = consistency_mask(back, there)
     if not agreed.any():
         return None
-    apart = np.abs(brought(before, back) - here)
-    return Way(back, agreed, float(apart[agreed].mean(dtype=np.float64)))
+    apart = np.abs(warp(before, back) - here)
+    return FlowPair(back, agreed, float(apart[agreed].mean(dtype=np.float64)))
 
 
-def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> Field:
+def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> FlowField:
     start: Any = np.zeros((*here.shape, 2), np.float32)
     return np.asarray(cv2.calcOpticalFlowFarneback(here, there, start, 0.5, 4, 15, 3, 5, 1.1, 0), np.float32)
 
@@ -63,7 +63,7 @@ class Steadiness:
         self._frames = 0
         self._apart = dict.fromkeys(LAGS, (0.0, 0))
 
-    def add(self, chroma: NDArray[np.float32], way: Way | None, *, begins: bool) -> None:
+    def add(self, chroma: NDArray[np.float32], way: FlowPair | None, *, begins: bool) -> None:
         """Add the next frame.
 
         Args:
@@ -74,7 +74,7 @@ class Steadiness:
         if begins:
             self._recent.clear()
         elif way is not None and self._before is not None:
-            apart = (chroma - brought(self._before, way.back))[way.agreed]
+            apart = (chroma - warp(self._before, way.back))[way.agreed]
             self._chroma += float(np.hypot(apart[:, 0], apart[:, 1]).mean(dtype=np.float64))
             self._luma += way.luma
             self._steps += 1

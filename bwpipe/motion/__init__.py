@@ -1,1 +1,5 @@
 """Optical flow, shot detection, and the temporal filter along the motion."""
+
+from bwpipe.core.aliases import forward
+
+__getattr__ = forward(__name__)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.core.frame import Field
-from bwpipe.motion.optical_flow import agree, brought
-from bwpipe.pixels.resize import averaged
+from bwpipe.core.frame import FlowField
+from bwpipe.motion.optical_flow import consistency_mask, warp
+from bwpipe.pixels.resize import resize_area
 
 REACH = 9
 """How many frames on either side of a frame decide whether a shot begins with it."""
@@ -33,7 +33,7 @@ _THUMB = (12, 16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class FrameSignature:
     """What of a frame decides about cuts.
 
     Attributes:
@@ -49,25 +49,25 @@ class Look:
     followed: float = 1.0
 
 
-def look(
-    seen: NDArray[np.uint8], before: NDArray[np.uint8] | None = None, back: Field | None = None, on: Field | None = None
-) -> Look:
+def frame_signature(
+    seen: NDArray[np.uint8], before: NDArray[np.uint8] | None = None, back: FlowField | None = None, on: FlowField | None = None
+) -> FrameSignature:
     """Look at a frame (h, w), the one before, and the motion from this one to it and from it to this one.
 
     Every second cell of every second row is enough to tell.
     """
-    thumb = averaged(seen.astype(np.float32), tuple(min(sides) for sides in zip(seen.shape, _THUMB, strict=True))).ravel()
+    thumb = resize_area(seen.astype(np.float32), tuple(min(sides) for sides in zip(seen.shape, _THUMB, strict=True))).ravel()
     thumb = thumb - thumb.mean()
     here = seen[::2, ::2].astype(np.float32)
     spread = float(here.std())
     if before is None or back is None or on is None:
-        return Look(thumb, spread)
+        return FrameSignature(thumb, spread)
     back, on = (np.ascontiguousarray(field[::2, ::2]) / np.float32(2) for field in (back, on))
-    there = brought(before[::2, ::2].astype(np.float32), back)
-    return Look(thumb, spread, _correlation(there, here), float(agree(back, on).mean()))
+    there = warp(before[::2, ::2].astype(np.float32), back)
+    return FrameSignature(thumb, spread, _correlation(there, here), float(consistency_mask(back, on).mean()))
 
 
-def begins_shot(looks: Sequence[Look], at: int) -> bool:
+def begins_shot(looks: Sequence[FrameSignature], at: int) -> bool:
     """Whether a shot begins with the frame at a place among frames in a row; those further off than `REACH` do not matter."""
     if at == 0:
         return False
@@ -79,19 +79,19 @@ def begins_shot(looks: Sequence[Look], at: int) -> bool:
     return _is_cut(looks, at) or (_turns(looks, at) and not _turns(looks, at - 1))
 
 
-def _is_cut(looks: Sequence[Look], at: int) -> bool:
+def _is_cut(looks: Sequence[FrameSignature], at: int) -> bool:
     here = looks[at]
     return here.follows < _ALIKE and here.followed < _FOLLOWED and not _is_flash(looks, at)
 
 
-def _is_flash(looks: Sequence[Look], at: int) -> bool:
+def _is_flash(looks: Sequence[FrameSignature], at: int) -> bool:
     """Whether what was seen before comes back soon, or what is seen now was there shortly before."""
     before, here = looks[at - 1], looks[at]
     soon, lately = looks[at + 1 : at + 1 + _FLASH], looks[max(0, at - 1 - _FLASH) : at - 1]
     return any(_alike(before, other) > _RETURNS for other in soon) or any(_alike(here, other) > _RETURNS for other in lately)
 
 
-def _turns(looks: Sequence[Look], at: int) -> bool:
+def _turns(looks: Sequence[FrameSignature], at: int) -> bool:
     """Whether a frame lies in a dissolve, in that half where the new picture prevails."""
     if at < _LAG or at + _LAG >= len(looks):
         return False
@@ -109,7 +109,7 @@ def _turns(looks: Sequence[Look], at: int) -> bool:
     )
 
 
-def _blend(look: Look, old: Look, new: Look) -> tuple[float, float, float]:
+def _blend(look: FrameSignature, old: FrameSignature, new: FrameSignature) -> tuple[float, float, float]:
     """The shares of two pictures that make a third best, and how much of its variance they explain."""
     ends = np.stack([old.thumb, new.thumb])
     shares = np.linalg.lstsq(ends @ ends.T, ends @ look.thumb, rcond=None)[0]
@@ -118,11 +118,11 @@ def _blend(look: Look, old: Look, new: Look) -> tuple[float, float, float]:
     return float(shares[0]), float(shares[1]), 1 - float(rest @ rest) / total if total else 0.0
 
 
-def _power(look: Look) -> float:
+def _power(look: FrameSignature) -> float:
     return float(look.thumb @ look.thumb)
 
 
-def _alike(one: Look, other: Look) -> float:
+def _alike(one: FrameSignature, other: FrameSignature) -> float:
     """The correlation of two frames where they are."""
     lengths = float(np.linalg.norm(one.thumb) * np.linalg.norm(other.thumb))
     return float(one.thumb @ other.thumb) / lengths if lengths else 1.0

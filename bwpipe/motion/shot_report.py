@@ -105,7 +105,7 @@ class Shot:
             return False
         return round(after, 2) > self.most
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON can hold it: times in seconds, changes in code values from frame to frame."""
         before, after = self.flicker
         figures = {
@@ -167,7 +167,7 @@ class ShotList:
         """The most doubtful ones, the worst first."""
         return sorted((shot for shot in self.shots if shot.doubt), key=lambda shot: -shot.doubt)[:SHOWN]
 
-    def told(self) -> Iterator[str]:
+    def describe(self) -> Iterator[str]:
         """What the closing line says of the film, in parts."""
         yield "1 shot" if len(self.shots) == 1 else f"{len(self.shots)} shots"
         whole = replace(self.shots[0])

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.core.frame import Field, Frame, Motion
-from bwpipe.motion.optical_flow import brought, places, regridded, strayed, taken
-from bwpipe.pixels.resize import averaged, sides
+from bwpipe.core.frame import FlowField, Frame, Motion
+from bwpipe.motion.optical_flow import forward_backward_error, places, resize_flow, sample, warp
+from bwpipe.pixels.resize import fit_short_side, resize_area
 
 FINEST = 96
 """Cells of the short side of the finest grid on which chroma is steadied: finer chroma is averaged onto it."""
@@ -26,7 +26,7 @@ _LAST = np.float32(1e-4)
 
 
 @dataclass(slots=True, eq=False)
-class Seat:
+class WindowFrame:
     """A frame of a film in a row, and what is computed of it on the grid of its chroma (h, w).
 
     Attributes:
@@ -48,8 +48,8 @@ class Seat:
     planes: NDArray[np.float32]
     own: NDArray[np.float32] | None
     vivid: float | None
-    back: Field | None
-    on: Field | None
+    back: FlowField | None
+    on: FlowField | None
     strayed_back: NDArray[np.float32] | None = None
     strayed_on: NDArray[np.float32] | None = None
     agreed: NDArray[np.bool_] | None = None
@@ -76,34 +76,37 @@ class Change(NamedTuple):
 def grid(frame: Frame) -> tuple[int, int]:
     """The grid on which a frame with chroma is steadied."""
     assert frame.chroma is not None
-    return sides(frame.chroma.shape[1:], FINEST)
+    return fit_short_side(frame.chroma.shape[1:], FINEST)
 
 
-def seat(frame: Frame, motion: Motion, size: tuple[int, int]) -> Seat:
+def window_frame(frame: Frame, motion: Motion, size: tuple[int, int]) -> WindowFrame:
     """Bring a frame onto a grid."""
     planes = np.zeros((*size, 4), np.float32)
     own = vivid = None
     if frame.chroma is not None:
         came = np.asarray(cv2.merge([*frame.chroma.astype(np.float32)]))
         vivid = vividness(came)
-        own = averaged(came, size)
+        own = resize_area(came, size)
         planes[..., 0], planes[..., 1] = own[..., 0], own[..., 1]
-        sure = 1 if frame.confidence is None else averaged(frame.confidence.astype(np.float32), size)
+        sure = 1 if frame.confidence is None else resize_area(frame.confidence.astype(np.float32), size)
         planes[..., 3] = np.maximum(sure, _LEAST_SURE)
-    planes[..., 2] = averaged(motion.seen, tuple(min(pair) for pair in zip(motion.seen.shape, size, strict=True)))
-    back, on = (None if field is None else regridded(field, size) for field in (motion.back, motion.on))
-    return Seat(frame, planes, own, vivid, back, on)
+    planes[..., 2] = resize_area(motion.seen, tuple(min(pair) for pair in zip(motion.seen.shape, size, strict=True)))
+    back, on = (None if field is None else resize_flow(field, size) for field in (motion.back, motion.on))
+    return WindowFrame(frame, planes, own, vivid, back, on)
 
 
-def join(before: Seat, after: Seat) -> None:
+def join(before: WindowFrame, after: WindowFrame) -> None:
     """Compare the ways between two frames in a row, if they are of one shot."""
     if before.on is not None and after.back is not None:
-        before.strayed_on, after.strayed_back = strayed(before.on, after.back), strayed(after.back, before.on)
+        before.strayed_on, after.strayed_back = (
+            forward_backward_error(before.on, after.back),
+            forward_backward_error(after.back, before.on),
+        )
         agreed = after.strayed_back < _STRAY
         after.agreed = agreed if agreed.any() else None
 
 
-def mean(row: Sequence[Seat], at: int, window: int) -> NDArray[np.float32]:
+def mean(row: Sequence[WindowFrame], at: int, window: int) -> NDArray[np.float32]:
     """The chroma (h, w, 2) of the frame at a place in a row, averaged over those of its shot up to `window` away.
 
     Each is brought here along the motion, and weighs by how near it is, how well the ways there and back agree at every step,
@@ -127,7 +130,7 @@ def mean(row: Sequence[Seat], at: int, window: int) -> NDArray[np.float32]:
     return np.asarray(cv2.merge([cb / weight, cr / weight]))
 
 
-def usual(row: Sequence[Seat], at: int, window: int) -> float:
+def usual(row: Sequence[WindowFrame], at: int, window: int) -> float:
     """How vivid the chroma came that `mean` averages, weighted by how near it is.
 
     Not how vivid that of the frame itself came: this changes from frame to frame, and what follows it flickers.
@@ -145,10 +148,12 @@ def usual(row: Sequence[Seat], at: int, window: int) -> float:
     return total / weight if weight else 0.0
 
 
-def _neighbours(row: Sequence[Seat], at: int, window: int) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+def _neighbours(
+    row: Sequence[WindowFrame], at: int, window: int
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
     """For each frame with chroma: how far away it is, its planes brought here, and by how much the ways to it strayed."""
     for step in (-1, 1):
-        so_far: tuple[Field, NDArray[np.float32], Field] | None = None
+        so_far: tuple[FlowField, NDArray[np.float32], FlowField] | None = None
         place = at
         while 0 <= place + step < len(row) and abs(place + step - at) <= window:
             seat = row[place]
@@ -157,30 +162,30 @@ def _neighbours(row: Sequence[Seat], at: int, window: int) -> Iterator[tuple[int
                 break
             if so_far:
                 nearer, before, ends = so_far
-                way, stray = nearer + taken(way, ends), before + taken(stray, ends)
+                way, stray = nearer + sample(way, ends), before + sample(stray, ends)
             ends = places(way)
             so_far = way, stray, ends
             place += step
             if row[place].own is not None:
-                yield abs(place - at), taken(row[place].planes, ends), stray
+                yield abs(place - at), sample(row[place].planes, ends), stray
 
 
-def change(before: Seat, after: Seat) -> Change | None:
+def change(before: WindowFrame, after: WindowFrame) -> Change | None:
     """How much changes between two frames in a row that have their means; None if a shot begins in between."""
     if after.back is None or after.agreed is None or before.mean is None or after.mean is None:
         return None
     ends = places(after.back)
-    apart = taken(before.planes, ends) - after.planes
+    apart = sample(before.planes, ends) - after.planes
     luma = _average(np.abs(apart[..., 2]), after.agreed)
     own = None if before.own is None or after.own is None else chroma_change(apart, after.agreed)
-    return Change(luma, own, chroma_change(taken(before.mean, ends) - after.mean, after.agreed))
+    return Change(luma, own, chroma_change(sample(before.mean, ends) - after.mean, after.agreed))
 
 
-def left(before: Seat, after: Seat) -> float | None:
+def left(before: WindowFrame, after: WindowFrame) -> float | None:
     """How much the chroma with which two frames in a row leave changes; None where `change` knows none."""
     if before.made is None or after.made is None or after.back is None or after.agreed is None:
         return None
-    return chroma_change(brought(before.made, after.back) - after.made, after.agreed)
+    return chroma_change(warp(before.made, after.back) - after.made, after.agreed)
 
 
 def chroma_change(apart: NDArray[np.float32], where: NDArray[np.bool_]) -> float:

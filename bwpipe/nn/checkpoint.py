@@ -42,10 +42,10 @@ _KEY = "bwpipe"
 
 def save(path: Path, net: Network, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Write a network's weights and what they are to a safetensors file, as float16 if `half`. Raises OSError, RunAborted."""
-    path.write_bytes(packed(net, checkpoint, half=half))
+    path.write_bytes(serialise_checkpoint(net, checkpoint, half=half))
 
 
-def packed(net: Network, checkpoint: Checkpoint, *, half: bool = False) -> bytes:
+def serialise_checkpoint(net: Network, checkpoint: Checkpoint, *, half: bool = False) -> bytes:
     """What `save` writes. Raises RunAborted where float16 can't hold a weight."""
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     if half:

@@ -48,7 +48,7 @@ _CLEARLY = 0.8
 """Of float32's time: bfloat16 is used on a CPU for guesses if it takes less."""
 
 
-def prepared(net: Network, device: torch.device, precision: torch.dtype) -> Network:
+def prepare(net: Network, device: torch.device, precision: torch.dtype) -> Network:
     """A copy of the network on a device, with weights in a precision, channels last."""
     return deepcopy(net).to(device, precision).to(memory_format=torch.channels_last)
 
@@ -85,7 +85,7 @@ def slowness(net: Network, precision: torch.dtype, *, mixed: bool = False) -> fl
 def _seconds(net: Network, precision: torch.dtype, mixed: bool, enough: float = float("inf")) -> float:
     """How long a CPU takes, the faster of two trials, or the first one where that shows that numbers are emulated."""
     kind = torch.float32 if mixed else precision
-    net = prepared(net, torch.device("cpu"), kind)
+    net = prepare(net, torch.device("cpu"), kind)
     luma = torch.full((1, 1, *net.input_size(512, 512)), 0.5, dtype=kind)
 
     def trial() -> float:

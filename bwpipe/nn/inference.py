@@ -11,7 +11,7 @@ from bwpipe.pixels.orientation import upright
 from bwpipe.pixels.resize import squash
 
 
-def view(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
+def network_input(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
     """A frame's guide, or its luma where it has none, upright, brought to (height, width), in 0..1: black is 0, white is 1."""
     media = frame.unit.media
     plane, (black, white) = (frame.luma, media.levels) if frame.guide is None else (frame.guide, (0, 255))
@@ -19,7 +19,7 @@ def view(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
     return np.clip((small.astype(np.float32) - black) / (white - black), 0, 1)
 
 
-def guess(network: Network, luma: NDArray[np.float32], vividness: float | None = None) -> Guess:
+def predict(network: Network, luma: NDArray[np.float32], vividness: float | None = None) -> Guess:
     """What a network thinks the colours are.
 
     Args:
@@ -53,7 +53,7 @@ def guess(network: Network, luma: NDArray[np.float32], vividness: float | None =
     return Guess(chroma, confidence, made.rgb)
 
 
-def kept(planes: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float16]:
+def frame_planes(planes: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float16]:
     """Planes (C, h, w) of a guess as a frame keeps them: no finer than its luma, whose size is given, and read-only."""
     height, width = (min(sides) for sides in zip(planes.shape[1:], size, strict=True))
     small = squash(planes.transpose(1, 2, 0), height, width).reshape(height, width, -1)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 
-def split(rgb: Tensor) -> tuple[Tensor, Tensor]:
+def rgb_to_ycbcr(rgb: Tensor) -> tuple[Tensor, Tensor]:
     """Luma (B, 1, H, W) in 0..1 and chroma (B, 2, H, W) in -0.5..0.5 of RGB (B, 3, H, W) in 0..1."""
     red, green, blue = rgb.chunk(3, dim=1)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     return luma, torch.cat([(blue - luma) / 1.772, (red - luma) / 1.402], dim=1)
 
 
-def join(luma: Tensor, chroma: Tensor) -> Tensor:
+def ycbcr_to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
     """RGB (B, 3, H, W) in 0..1 of luma (B, 1, H, W) in 0..1 and chroma (B, 2, H, W).
 
     Where a colour would leave 0..1, its chroma is made smaller, its hue and its luma stay.

@@ -5,8 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Luma, Matrix
-from bwpipe.pixels.resize import averaged
-from bwpipe.pixels.ycbcr import AnyChroma, in_gamut
+from bwpipe.pixels.resize import resize_area
+from bwpipe.pixels.ycbcr import AnyChroma, scale_into_gamut
 
 _EDGE = np.float32(0.02)
 """The variance of luma, in 0..1, of an edge that chroma follows half-way. That of grain is far below: it leaves no trace."""
@@ -15,7 +15,7 @@ _SPREAD = np.array([-0.02, 0.094, 0.852, 0.094, -0.02], np.float32)
 _NONE = np.ones(1, np.float32)
 
 
-def enlarge(
+def upsample_chroma(
     chroma: AnyChroma, luma: Luma, levels: tuple[int, int], matrix: Matrix, size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Bring chroma to another grid, and into gamut; where the grid is finer, chroma changes where luma does.
@@ -34,16 +34,16 @@ def enlarge(
     Returns:
         Chroma (2, *size) float32, as `in_gamut` leaves it.
     """
-    seen = averaged(luma, size).astype(np.float32)
+    seen = resize_area(luma, size).astype(np.float32)
     height, width = (min(sides) for sides in zip(size, chroma.shape[1:], strict=True))
-    small = np.stack([averaged(plane, (height, width)) for plane in chroma.astype(np.float32)])
+    small = np.stack([resize_area(plane, (height, width)) for plane in chroma.astype(np.float32)])
     large = small if (height, width) == size else _guided(small, (seen - levels[0]) / np.float32(levels[1] - levels[0]))
-    return in_gamut(large, seen, levels, matrix)
+    return scale_into_gamut(large, seen, levels, matrix)
 
 
 def _guided(chroma: NDArray[np.float32], luma: NDArray[np.float32]) -> NDArray[np.float32]:
     """Chroma (2, h, w) on the grid of luma (H, W) in 0..1."""
-    small = averaged(luma, chroma.shape[1:])
+    small = resize_area(luma, chroma.shape[1:])
     detail = luma - _interpolated(small, luma.shape)
     mean = _mean(small)
     spread = _mean(small * small) - mean * mean + _EDGE

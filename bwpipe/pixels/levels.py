@@ -23,14 +23,14 @@ _CLEAN = 2.0
 """Noise, in codes of 8 bits, that is left alone: the fine texture of clean photographs measures as much."""
 
 
-def tones(luma: Luma) -> Tones:
+def tonal_range(luma: Luma) -> Tones:
     """The codes between which 99 of 100 samples of luma (H, W) lie."""
     counts = np.cumsum(np.bincount(luma.ravel()))
     low, high = np.searchsorted(counts, np.array(_TAILS) * counts[-1])
     return int(low), int(high)
 
 
-def evened(found: Tones, levels: Tones) -> Tones:
+def auto_levels(found: Tones, levels: Tones) -> Tones:
     """The codes that are to become black and white, so that what lies in `found` fills `levels`.
 
     Contrast is at most doubled: where `found` is narrow, it is taken to be wider, more so on the side with more room.
@@ -43,7 +43,7 @@ def evened(found: Tones, levels: Tones) -> Tones:
     return low - below * missing, high + (1 - below) * missing
 
 
-def stretched(luma: Luma, points: Tones, levels: tuple[int, int]) -> Luma:
+def stretch(luma: Luma, points: Tones, levels: tuple[int, int]) -> Luma:
     """Luma (H, W) with the codes `points` brought to `levels`; what lies outside is clipped."""
     gain = (levels[1] - levels[0]) / (points[1] - points[0])
     depth = cv2.CV_8U if luma.dtype == np.uint8 else cv2.CV_16U
@@ -57,7 +57,7 @@ def full_range(luma: Luma, points: Tones) -> NDArray[np.uint8]:
     return np.asarray(cv2.addWeighted(luma, gain, luma, 0, -gain * points[0], dtype=cv2.CV_8U))
 
 
-def noise(luma: NDArray[np.uint8]) -> float:
+def estimate_noise(luma: NDArray[np.uint8]) -> float:
     """The standard deviation of white noise in luma (H, W), full range, in codes; 0 where that can't be told.
 
     Immerkaer 1996, "Fast Noise Variance Estimation", in each block of 16x16 that is neither black nor white. Edges and texture
@@ -73,10 +73,10 @@ def noise(luma: NDArray[np.uint8]) -> float:
     return float(np.quantile(grey, 0.1)) * sqrt(pi / 2) / 6 if grey.size else 0.0
 
 
-def denoised(luma: A, levels: tuple[int, int]) -> A:
+def denoise(luma: A, levels: tuple[int, int]) -> A:
     """Luma (H, W), uint8 or uint16, with less noise; the very same where there is hardly any. A bilateral filter of 3x3."""
     black, white = levels
-    found = noise(luma if luma.dtype == np.uint8 and levels == (0, 255) else full_range(luma, levels))
+    found = estimate_noise(luma if luma.dtype == np.uint8 and levels == (0, 255) else full_range(luma, levels))
     if found <= _CLEAN:
         return luma
     strength = 4 * sqrt(found**2 - _CLEAN**2) * (white - black) / 255

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Luma
-from bwpipe.pixels.resize import averaged, sides
+from bwpipe.pixels.resize import fit_short_side, resize_area
 from bwpipe.pixels.ycbcr import AnyChroma
 
 ColourKind: TypeAlias = Literal["grey", "toned", "colour"]
@@ -41,9 +41,9 @@ def colour_kind(luma: Luma, chroma: AnyChroma) -> ColourKind:
         luma: (H, W) codes.
         chroma: (2, h, w).
     """
-    small, cells = _small(chroma, sides(luma.shape, _SHORT)), sides(luma.shape, _CELLS)
-    strength = sum(float(np.mean(averaged(plane, cells) ** 2)) for plane in small) ** 0.5
-    stray = [averaged(plane, cells).ravel() for plane in _beside_tone(luma, small)]
+    small, cells = _small(chroma, fit_short_side(luma.shape, _SHORT)), fit_short_side(luma.shape, _CELLS)
+    strength = sum(float(np.mean(resize_area(plane, cells) ** 2)) for plane in small) ** 0.5
+    stray = [resize_area(plane, cells).ravel() for plane in _beside_tone(luma, small)]
     spread = max(float(np.linalg.det(np.cov(stray, bias=True))), 0) ** 0.25
     if spread > _LEAST + _SHARE * strength:
         return "colour"
@@ -60,25 +60,25 @@ def has_one_hue(luma: Luma, chroma: AnyChroma) -> bool:
         luma: (H, W) codes.
         chroma: (2, h, w).
     """
-    small = _small(chroma, sides(luma.shape, _HUE_SHORT))
+    small = _small(chroma, fit_short_side(luma.shape, _HUE_SHORT))
     length = cv2.magnitude(*small)
     power = float(np.mean(length**2))
     if hypot(*(float(np.mean(plane * length)) for plane in small)) <= _STRAIGHT * power:
         return False
-    cells = sides(luma.shape, _HUE_CELLS)
-    stray = sqrt(sum(float(np.mean(averaged(plane, cells) ** 2)) for plane in _beside_tone(luma, small)))
+    cells = fit_short_side(luma.shape, _HUE_CELLS)
+    stray = sqrt(sum(float(np.mean(resize_area(plane, cells) ** 2)) for plane in _beside_tone(luma, small)))
     return stray < _HUE_LEAST + _HUE_SHARE * sqrt(power)
 
 
 def _small(chroma: AnyChroma, size: tuple[int, int]) -> list[NDArray[np.float32]]:
     """The two planes of chroma (2, h, w) on a grid of `size`, height and width."""
-    return [averaged(_thinned(plane).astype(np.float32, copy=False), size) for plane in chroma]
+    return [resize_area(_thinned(plane).astype(np.float32, copy=False), size) for plane in chroma]
 
 
 def _beside_tone(luma: Luma, chroma: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Chroma, two planes (h, w), without the mean of each shade of luma (H, W)."""
     size = chroma[0].shape
-    shades = cv2.normalize(averaged(_thinned(luma), size), np.empty(size), 0, _SHADES - 1, cv2.NORM_MINMAX, cv2.CV_8U)
+    shades = cv2.normalize(resize_area(_thinned(luma), size), np.empty(size), 0, _SHADES - 1, cv2.NORM_MINMAX, cv2.CV_8U)
     counts = np.maximum(np.bincount(shades.ravel(), minlength=_SHADES), 1)
     tones = (np.bincount(shades.ravel(), plane.ravel(), _SHADES) / counts for plane in chroma)
     return [plane - tone.astype(np.float32)[shades] for plane, tone in zip(chroma, tones, strict=True)]

@@ -39,7 +39,7 @@ WEIGHTS: dict[str, Weights] = {
 """ITU-R BT.601, BT.709, and BT.2020 with non-constant luminance."""
 
 
-def from_rgb(rgb: Luma, matrix: Matrix = "bt601") -> tuple[Luma, Chroma]:
+def rgb_to_ycbcr(rgb: Luma, matrix: Matrix = "bt601") -> tuple[Luma, Chroma]:
     """Split RGB into luma and chroma.
 
     Args:
@@ -61,7 +61,7 @@ def from_rgb(rgb: Luma, matrix: Matrix = "bt601") -> tuple[Luma, Chroma]:
     return luma, chroma
 
 
-def to_rgb(luma: Luma, chroma: AnyChroma, matrix: Matrix = "bt601") -> Luma:
+def ycbcr_to_rgb(luma: Luma, chroma: AnyChroma, matrix: Matrix = "bt601") -> Luma:
     """Join luma and chroma to RGB whose luma, computed again and rounded, is the very same.
 
     Green is what is left of the luma when red and blue are rounded, which takes up their rounding. Out-of-gamut colour loses
@@ -79,7 +79,7 @@ def to_rgb(luma: Luma, chroma: AnyChroma, matrix: Matrix = "bt601") -> Luma:
     rgb = np.empty((*luma.shape, 3), luma.dtype)
     for band in _bands(*luma.shape):
         y = luma[band].astype(np.float32)
-        cb, cr = in_gamut(chroma[:, band], y, (0, white), matrix)
+        cb, cr = scale_into_gamut(chroma[:, band], y, (0, white), matrix)
         red = np.rint(y + white * RED_SCALE * cr)
         blue = np.rint(y + white * BLUE_SCALE * cb)
         green = np.rint(y - (weights.red * (red - y) + weights.blue * (blue - y)) * (1 / weights.green))
@@ -87,7 +87,7 @@ def to_rgb(luma: Luma, chroma: AnyChroma, matrix: Matrix = "bt601") -> Luma:
     return rgb
 
 
-def in_gamut(
+def scale_into_gamut(
     chroma: AnyChroma, luma: Luma | NDArray[np.float32], levels: tuple[int, int], matrix: Matrix
 ) -> NDArray[np.float32]:
     """Make chroma smaller, at constant hue and luma, where red, green or blue would leave 0..1.
@@ -121,7 +121,7 @@ def _room(
     return np.minimum(room, 1)
 
 
-def reweighed(luma: Luma, chroma: AnyChroma, levels: tuple[int, int], matrix: Matrix, weights: Weights) -> Luma:
+def convert_matrix(luma: Luma, chroma: AnyChroma, levels: tuple[int, int], matrix: Matrix, weights: Weights) -> Luma:
     """Luma with other weights of red, green and blue.
 
     Args:
@@ -144,7 +144,7 @@ def reweighed(luma: Luma, chroma: AnyChroma, levels: tuple[int, int], matrix: Ma
     return made
 
 
-def codes(chroma: AnyChroma, matrix: Matrix, depth: int, levels: tuple[int, int]) -> Luma:
+def to_codes(chroma: AnyChroma, matrix: Matrix, depth: int, levels: tuple[int, int]) -> Luma:
     """Chroma as a film or a JPEG stores it (ITU-T H.273, 8.3, equations 27 to 32).
 
     Args:

@@ -6,7 +6,7 @@ from textwrap import wrap
 
 from pydantic import BaseModel
 
-from bwpipe.core.options import in_order, options_of, shown
+from bwpipe.core.options import format_value, options_of, ordered_fields
 from bwpipe.core.stage import Sink, Stage
 from bwpipe.engine.ledger import open_ledgers
 from bwpipe.engine.planner import Plan, make_plan
@@ -54,7 +54,7 @@ def describe_graph(graph: Graph) -> Iterator[str]:
         after = f", after {node.upstream}" if node.upstream else ""
         yield f"{name}: {ports(type(node.stage))}{after}"
         values = node.stage.model_dump(mode="json")
-        yield from (f"  {key}: {shown(values[key], _LONGEST)}" for key in in_order(type(node.stage)))
+        yield from (f"  {key}: {format_value(values[key], _LONGEST)}" for key in ordered_fields(type(node.stage)))
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     with open_ledgers(folders, lock=False) as ledgers:
         yield from _tasks(make_plan(graph, ledgers))

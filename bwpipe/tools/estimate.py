@@ -24,8 +24,8 @@ from bwpipe.verify.streams import compare_streams
 from bwpipe.verify.timestamps import tolerance
 from bwpipe.verify.verdict import Verdict
 from bwpipe.video.excerpt import write_excerpt
-from bwpipe.video.file import Film
-from bwpipe.video.probe import open_film
+from bwpipe.video.file import VideoFile
+from bwpipe.video.probe import open_video
 
 FRAMES, PICTURES = 50, 10
 """How many frames of a film, and how many pictures of all, a trial works on."""
@@ -76,9 +76,9 @@ class Probe:
             raise UsageError("this graph writes no files, so there is nothing to probe; give one that ends with `write`")
         with open_ledgers(folders, lock=False) as ledgers:
             todo = make_plan(graph, ledgers).todo
-        films = list({unit.media: unit for unit in todo if isinstance(unit.media, Film)}.values())
+        films = list({unit.media: unit for unit in todo if isinstance(unit.media, VideoFile)}.values())
         for unit in films:
-            assert isinstance(unit.media, Film)
+            assert isinstance(unit.media, VideoFile)
             yield from self._film(graph, unit, unit.media)
         pictures = [unit for unit in todo if unit.media.kind == "picture"]
         if pictures:
@@ -86,7 +86,7 @@ class Probe:
         if todo:
             yield f"in all: {self.total}; {bytes_in_words(peak())} of memory at most"
 
-    def _film(self, graph: Graph, unit: Unit, film: Film) -> Iterator[str]:
+    def _film(self, graph: Graph, unit: Unit, film: VideoFile) -> Iterator[str]:
         """A film: what it is, what becomes of its streams, what it takes."""
         frames = len(film.times)
         shown = float((int(film.times[-1]) + (film.last or 0) - int(film.times[0])) * film.time_base)
@@ -157,11 +157,11 @@ class Probe:
         self.total.size += cost.size
 
 
-def _streams(film: Film, streams: Streams, path: Path) -> Iterator[str]:
+def _streams(film: VideoFile, streams: Streams, path: Path) -> Iterator[str]:
     """What became of a film's other streams in a trial."""
     if not film.tracks:
         return
-    made = open_film(path, PurePosixPath(path.name), max_pixels=sys.maxsize, picture=film.picture)
+    made = open_video(path, PurePosixPath(path.name), max_pixels=sys.maxsize, picture=film.picture)
     verdict = Verdict(film.path, path, "film")
     compare_streams(streams, read_streams(made), made, tolerance(film, made), verdict, trial=True)
     each = verdict.facts["streams"]["each"]

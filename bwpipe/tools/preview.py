@@ -8,19 +8,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Broken, End, Frame, Media, Unit
 from bwpipe.core.stage import BatchMap, Sink, Source, Stage
-from bwpipe.engine.executors import drive, drive_source
+from bwpipe.engine.executors import execute, execute_source
 from bwpipe.engine.planner import recipes
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph
 from bwpipe.pixels.levels import full_range
 from bwpipe.pixels.orientation import upright
-from bwpipe.pixels.resize import averaged, squash
-from bwpipe.pixels.ycbcr import to_rgb
-from bwpipe.video.file import Film
+from bwpipe.pixels.resize import resize_area, squash
+from bwpipe.pixels.ycbcr import ycbcr_to_rgb
+from bwpipe.video.file import VideoFile
 
 CELL = 480
 """Pixels of the longer side of a frame on the sheet; smaller ones stay as they are."""
@@ -29,7 +29,7 @@ _COLUMNS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class PreviewFrame:
     """A frame before and after.
 
     Attributes:
@@ -42,7 +42,7 @@ class Look:
     coloured: NDArray[np.uint8]
 
 
-def preview(graph: Graph, count: int, run: Run) -> list[Look]:
+def preview(graph: Graph, count: int, run: RunContext) -> list[PreviewFrame]:
     """Look at `count` evenly spaced frames of the one file that a graph reads; nothing is written.
 
     Only these frames are decoded, from the key frame before each, so that a long film takes no longer.
@@ -71,9 +71,9 @@ def preview(graph: Graph, count: int, run: Run) -> list[Look]:
     try:
         for stage in (source, *steps):
             stage.setup(run)
-        stream = noted(drive_source(source, units, 0, run, Meter()))
+        stream = noted(execute_source(source, units, 0, run, Meter()))
         for stage in steps:
-            stream = drive(stage, stream, run, Meter())
+            stream = execute(stage, stream, run, Meter())
         for item in stream:
             if isinstance(item, Frame):
                 coloured[item.unit] = small(item)
@@ -86,27 +86,27 @@ def preview(graph: Graph, count: int, run: Run) -> list[Look]:
             stage.close()
     if not coloured:
         raise next(iter(run.failures.values()), MediaError("none of its frames can be looked at"))
-    return [Look(*greys[unit], coloured[unit]) for unit in units if unit in coloured]
+    return [PreviewFrame(*greys[unit], coloured[unit]) for unit in units if unit in coloured]
 
 
 def small(frame: Frame, *, coloured: bool = True) -> NDArray[np.uint8]:
     """A frame as it is to be shown, (h, w, 3) RGB, with a longer side of at most `CELL`, its pixels made square."""
     media = frame.unit.media
     height, width = frame.luma.shape
-    aspect = float(media.sample_aspect or 1) if isinstance(media, Film) else 1.0
+    aspect = float(media.sample_aspect or 1) if isinstance(media, VideoFile) else 1.0
     scale = min(1.0, CELL / max(height, width * aspect))
     size = max(1, round(height * scale)), max(1, round(width * aspect * scale))
-    luma = squash(full_range(averaged(frame.luma, (min(size[0], height), min(size[1], width))), media.levels), *size)
+    luma = squash(full_range(resize_area(frame.luma, (min(size[0], height), min(size[1], width))), media.levels), *size)
     if frame.chroma is None or not coloured:
         chroma = np.zeros((2, *size), np.float32)
     else:
         planes = frame.chroma.astype(np.float32).transpose(1, 2, 0)
         chroma = np.ascontiguousarray(squash(planes, *size).transpose(2, 0, 1))
-    rgb = np.asarray(to_rgb(luma, chroma, media.matrix), np.uint8)
+    rgb = np.asarray(ycbcr_to_rgb(luma, chroma, media.matrix), np.uint8)
     return np.ascontiguousarray(np.moveaxis(upright(np.moveaxis(rgb, -1, 0), media.orientation), 0, -1))
 
 
-def sheet(looks: list[Look]) -> NDArray[np.uint8]:
+def sheet(looks: list[PreviewFrame]) -> NDArray[np.uint8]:
     """All looks on one sheet, (H, W, 3) RGB: two in a row, each as grey | coloured, with its time below it."""
     height = max(look.grey.shape[0] for look in looks) + _LABEL
     width = 2 * max(look.grey.shape[1] for look in looks)
@@ -141,7 +141,7 @@ def _way(graph: Graph) -> list[Stage]:
 def _units(unit: Unit, count: int) -> list[Unit]:
     """Evenly spaced frames of a film, each a unit of its own; a picture as it is."""
     media = unit.media
-    if not isinstance(media, Film):
+    if not isinstance(media, VideoFile):
         return [unit]
     frames = min(unit.stop or len(media.times), len(media.times))
     places = dict.fromkeys(int((number + 0.5) * frames / count) for number in range(count))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from bwpipe.core.stage import Count
-from bwpipe.nn.ycbcr import split
+from bwpipe.nn.ycbcr import rgb_to_ycbcr
 from bwpipe.training.degradation.base import ASCENDING, FactorSpan
 
 _NONE = (1.0, 1.0)
@@ -19,7 +19,7 @@ _Part = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
+class AugmentParameters:
     """How each picture of a batch is shown. A slice of it is for the same slice of the batch.
 
     Attributes:
@@ -39,8 +39,8 @@ class Drawn:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, part: slice) -> "Drawn":
-        return Drawn(self.boxes[part], self.flipped[part], self.saturation[part], self.exposure[part], self.side)
+    def __getitem__(self, part: slice) -> "AugmentParameters":
+        return AugmentParameters(self.boxes[part], self.flipped[part], self.saturation[part], self.exposure[part], self.side)
 
 
 class Augment(BaseModel):
@@ -70,7 +70,7 @@ class Augment(BaseModel):
         """Draw and apply: grey (B, 1, S, S) and RGB (B, 3, S, S), float32 in 0..1; see `apply`."""
         return self.apply(grey, rgb, self.draw(len(grey), grey.shape[-1], chances))
 
-    def draw(self, count: int, size: int, chances: np.random.Generator) -> Drawn:
+    def draw(self, count: int, size: int, chances: np.random.Generator) -> AugmentParameters:
         """Draw how each of `count` pictures of `size` x `size` pixels is shown.
 
         The piece is drawn as by RandomResizedCrop (Szegedy et al. 2015): its area uniformly, its aspect so that w : h is as
@@ -84,7 +84,7 @@ class Augment(BaseModel):
         sides = self.sides(size)
         chosen = sides[int(chances.random() * len(sides))]
         top, left = np.floor(down * (size - height + 1)), np.floor(right * (size - width + 1))
-        return Drawn(
+        return AugmentParameters(
             np.stack([top, left, height, width], axis=1).astype(np.int64),
             flipped & self.flip,
             saturation.astype(np.float32),
@@ -98,7 +98,7 @@ class Augment(BaseModel):
             return (size,)
         return self.crop if isinstance(self.crop, tuple) else (self.crop,)
 
-    def apply(self, grey: Tensor, rgb: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+    def apply(self, grey: Tensor, rgb: Tensor, drawn: AugmentParameters) -> tuple[Tensor, Tensor]:
         """Show pictures as was drawn.
 
         Args:
@@ -126,7 +126,7 @@ def _factors(each: NDArray[np.float32], device: torch.device) -> Tensor:
 
 def _lit(rgb: Tensor, saturation: Tensor, exposure: Tensor) -> Tensor:
     """RGB with luma times exposure, up to white, and chroma times both, as far as the gamut goes: as `bwpipe.chroma.join`."""
-    luma, _ = split(rgb)
+    luma, _ = rgb_to_ycbcr(rgb)
     offset = (rgb - luma).mul_(exposure * saturation)
     luma = luma.mul_(exposure).clamp_(max=1)
     above, below = offset.amax(1, keepdim=True), -offset.amin(1, keepdim=True)
@@ -134,7 +134,7 @@ def _lit(rgb: Tensor, saturation: Tensor, exposure: Tensor) -> Tensor:
     return offset.mul_(room.clamp_(max=1)).add_(luma).clamp_(0, 1)
 
 
-def _pieces(pictures: Tensor, drawn: Drawn) -> Tensor:
+def _pieces(pictures: Tensor, drawn: AugmentParameters) -> Tensor:
     """The pieces (B, C, `drawn.side`, `drawn.side`) of pictures (B, C, S, S), mirrored where they are to be."""
     from torchvision.transforms.v2.functional import crop, horizontal_flip, resize  # slow to import, and only training needs it
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bwpipe.data.dataset import Dataset
-from bwpipe.losses.base import moved
+from bwpipe.losses.base import shift_target
 from bwpipe.training.options import TrainingOptions
 
 _AUGMENT, _DAMAGE, _VALIDATION = 1, 2, 3
@@ -36,17 +36,17 @@ class Views:
         return Views(self.luma[part], self.rgb[part], [each[part] for each in self.seen], self.shifts)
 
 
-class Shower:
+class BatchAugmenter:
     """Makes the views of each step; they follow from the seed and the step.
 
     The whole batch is made, however many processes and parts share it: what is random in it must not depend on that.
     """
 
-    def __init__(self, data: Dataset, options: TrainingOptions, looks: int, device: torch.device) -> None:
-        """`looks` of each picture are made, on the device."""
+    def __init__(self, data: Dataset, options: TrainingOptions, views: int, device: torch.device) -> None:
+        """`views` of each picture are made, on the device."""
         self._data = data
         self._options = options
-        self._looks = looks
+        self._looks = views
         self._device = device
 
     def views(self, step: int, places: NDArray[np.intp]) -> Views:
@@ -76,7 +76,7 @@ class Shower:
 
     def _seen(self, luma: Tensor, rgb: Tensor, shift: tuple[int, int], generator: torch.Generator) -> Tensor:
         """What a look shows to the network."""
-        luma, rgb = moved(luma, shift), moved(rgb, shift)
+        luma, rgb = shift_target(luma, shift), shift_target(rgb, shift)
         return self._options.damage(luma, rgb, generator) if self._options.damage else luma
 
     def _shift(self, chances: np.random.Generator) -> tuple[int, int]:

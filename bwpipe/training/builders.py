@@ -30,7 +30,7 @@ def network_class(options: TrainingOptions) -> type[Network]:
     return cls
 
 
-def untrained(options: TrainingOptions) -> Network:
+def build_untrained(options: TrainingOptions) -> Network:
     """The network with random weights, float32 on the CPU; they follow from the options. Raises UsageError."""
     cls = network_class(options)
     with torch.random.fork_rng(devices=[]):
@@ -40,7 +40,7 @@ def untrained(options: TrainingOptions) -> Network:
 
 def build(options: TrainingOptions) -> Network:
     """The network with its first weights, in float32 on the CPU; they follow from the options. Raises UsageError."""
-    net = untrained(options)
+    net = build_untrained(options)
     if options.start is None:
         net.prime()
     else:
@@ -103,7 +103,7 @@ def make_optimiser(net: Network, options: TrainingOptions) -> Optimizer:
     return makers[options.optimiser](told, lr=options.rate)
 
 
-def hold_backbone(net: Network, *, still: bool) -> None:
+def freeze_backbone(net: Network, *, still: bool) -> None:
     """Put a network in training mode, its backbone held still or not: then it has no gradients, and its norms do not change."""
     net.train()
     if backbone := net.backbone():

@@ -13,7 +13,7 @@ BEST = "best.safetensors"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coming:
+class UpcomingTraining:
     """A training that is about to begin, or to go on.
 
     Attributes:
@@ -28,15 +28,15 @@ class Coming:
 
 
 @runtime_checkable
-class Expecting(Protocol):
+class ChecksTraining(Protocol):
     """A stage after `fit` that can tell before the first step what would be refused after the last."""
 
-    def expect(self, coming: Coming) -> None:
+    def expect(self, coming: UpcomingTraining) -> None:
         """Check what is known of a training that is coming. Raises UsageError."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
+class FittedNetwork:
     """A network that was fitted.
 
     Attributes:

@@ -21,7 +21,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from bwpipe.core import plugins
 from bwpipe.core.console import printable
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.errors import BwpipeError, RunAborted, RunStopped, format_error
 from bwpipe.nn.device import cores
 from bwpipe.training.job import Task
@@ -37,7 +37,7 @@ for _chatty in ("lightning_fabric", "lightning.fabric", "torch.multiprocessing")
     logging.getLogger(_chatty).setLevel(logging.ERROR)
 
 
-def train(task: Task, device: torch.device, run: Run) -> list[dict[str, float]]:
+def train(task: Task, device: torch.device, run: RunContext) -> list[dict[str, float]]:
     """Do a training to its end.
 
     Args:
@@ -159,7 +159,7 @@ def _deaf() -> Iterator[None]:
 
 
 @contextmanager
-def _watched(run: Run, stop: Event, errors: Any) -> Iterator[None]:
+def _watched(run: RunContext, stop: Event, errors: Any) -> Iterator[None]:
     """Tell the processes that are started within when the run is to stop, or one has failed; end those that do not listen."""
     over = Signal()
     others = multiprocessing.active_children()

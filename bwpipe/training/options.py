@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bwpipe.core.stage import Count, NoEffect
 from bwpipe.training.augment import Augment
-from bwpipe.training.degradation import Damage
+from bwpipe.training.degradation import Degradation
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -55,7 +55,7 @@ class TrainingOptions(BaseModel):
 
     augment: Augment = Augment()
     """How the pictures are changed each time they are shown."""
-    damage: Damage | None = None
+    damage: Degradation | None = None
     """How the grey that the network sees is made to look like old film, which the truth is not; `{}` for the usual damage."""
     shift: Annotated[int, Field(ge=0)] = 8
     """By up to how many pixels a second look is moved, where a loss compares two."""

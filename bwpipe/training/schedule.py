@@ -13,7 +13,7 @@ from bwpipe.errors import UsageError
 from bwpipe.training.options import TrainingOptions
 
 
-class Course:
+class Schedule:
     """The steps of a training, counted from 0, in epochs, counted from 1.
 
     Attributes:

@@ -14,18 +14,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from bwpipe.data.dataset import Dataset
 from bwpipe.losses.combined import Combined
 from bwpipe.nn.network import Network
-from bwpipe.training.batch_views import Shower, seed_of
-from bwpipe.training.builders import build, check_sizes, hold_backbone, make_optimiser
+from bwpipe.training.batch_views import BatchAugmenter, seed_of
+from bwpipe.training.builders import build, check_sizes, freeze_backbone, make_optimiser
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.schedule import Course
+from bwpipe.training.schedule import Schedule
 from bwpipe.training.training_state import Part
-from bwpipe.training.validation import look
+from bwpipe.training.validation import predict_views
 
 _CHANCE = 4
 """As the numbers in `views`: for what is random in a network itself."""
 
 
-class Stepper:
+class TrainStep:
     """A network, its losses and its optimiser, in one process of one or more.
 
     Attributes:
@@ -51,8 +51,8 @@ class Stepper:
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network: Network = net.to(fabric.device).to(memory_format=layout)
         self.losses = Combined(options.losses, self.network, data).to(fabric.device)
-        self.course = Course(data, options)
-        self.shower = Shower(data, options, self.losses.looks, fabric.device)
+        self.course = Schedule(data, options)
+        self.shower = BatchAugmenter(data, options, self.losses.views, fabric.device)
         self._options, self._data, self._fabric = options, data, fabric
         self._optimiser = make_optimiser(self.network, options)
         self._scaler = torch.amp.GradScaler(fabric.device.type, enabled=options.precision == "float16")
@@ -87,7 +87,7 @@ class Stepper:
         rate = self.course.rate(step)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["share"]
-        hold_backbone(self.network, still=self.course.share(step) < options.frozen or options.backbone_rate == 0)
+        freeze_backbone(self.network, still=self.course.share(step) < options.frozen or options.backbone_rate == 0)
         losses = self.gradients(step)
         if not all(map(math.isfinite, losses.values())):
             return losses
@@ -110,7 +110,7 @@ class Stepper:
         sums: dict[str, Tensor] = {}
         for part in self._shares(len(places)):
             with self._chances(step, part.start):
-                shown = look(self.network, views[part], self.autocast())
+                shown = predict_views(self.network, views[part], self.autocast())
             total, each = self.losses(shown)
             share = (part.stop - part.start) / len(places)
             self._scaler.scale(total * share).backward()

@@ -9,14 +9,14 @@ from time import monotonic
 
 from lightning_fabric import Fabric
 
-from bwpipe.core.atomic_file import publish
+from bwpipe.core.atomic_file import write_atomically
 from bwpipe.errors import RunAborted, RunStopped
-from bwpipe.nn.checkpoint import Checkpoint, packed
+from bwpipe.nn.checkpoint import Checkpoint, serialise_checkpoint
 from bwpipe.training.job import BEST, Task
-from bwpipe.training.monitor.monitor import Telling
-from bwpipe.training.step import Stepper
+from bwpipe.training.monitor.monitor import Monitor
+from bwpipe.training.step import TrainStep
 from bwpipe.training.training_state import States, forget
-from bwpipe.training.validation import best, show, validate
+from bwpipe.training.validation import best, render_sheet, validate
 from bwpipe.version import __version__
 
 _SHOWN = 8
@@ -50,8 +50,8 @@ class Trainer:
         """
         self._task, self._fabric, self._say, self._tick = task, fabric, say, tick
         if fabric.device.type == "cpu":
-            keep_freed()
-        self._stepper = Stepper(task.options, task.data, fabric)
+            keep_freed_memory()
+        self._stepper = TrainStep(task.options, task.data, fabric)
         if task.restart:
             fabric.barrier()  # what is kept may be worth days: it goes only when every process could build the new training
             if fabric.is_global_zero:
@@ -78,13 +78,13 @@ class Trainer:
             page = self._task.folder / "progress.html"
             steps = f"{self._tally.step} of {self._stepper.course.steps}"
             self._say(f"fit: {steps} steps are made; {page} shows how far it is")
-            with closing(Telling(self._task, self._tally, self._stepper.course, self._say)) as telling:
+            with closing(Monitor(self._task, self._tally, self._stepper.course, self._say)) as telling:
                 self._go(telling)
         else:
             self._say("fit: the training is at its end already")
         return self._tally.history
 
-    def _go(self, telling: Telling | None) -> None:
+    def _go(self, telling: Monitor | None) -> None:
         tally = self._tally
         try:
             while self._due() or not self._over():
@@ -147,7 +147,7 @@ class Trainer:
                 "start over (`bwpipe train --restart`) with a lower `fit.rate`"
             )
 
-    def _validate(self, telling: Telling | None) -> None:
+    def _validate(self, telling: Monitor | None) -> None:
         """Measure, publish the weights if they are the best, and tell. Raises RunAborted."""
         tally, stepper, task = self._tally, self._stepper, self._task
         figures = self._fabric.broadcast(self._figures() if telling else {})
@@ -158,8 +158,8 @@ class Trainer:
         tally.loss = 0.0
         if telling:
             if best(tally.history, task.options.goal) == len(tally.history):
-                publish(task.folder / BEST, packed(stepper.fitted, self._checkpoint()))
-            telling.validated(tally.history, show(stepper.fitted, stepper.shower, task.data.validation[:_SHOWN]))
+                write_atomically(task.folder / BEST, serialise_checkpoint(stepper.fitted, self._checkpoint()))
+            telling.validated(tally.history, render_sheet(stepper.fitted, stepper.shower, task.data.validation[:_SHOWN]))
 
     def _figures(self) -> dict[str, float]:
         """Those of the weights as they are; none where the training is to stop meanwhile."""
@@ -198,7 +198,7 @@ _MMAP_MAX, _TRIM_THRESHOLD, _TOP_PAD = -4, -1, -2
 _KEPT, _PAD = 1 << 30, 1 << 28
 
 
-def keep_freed() -> None:
+def keep_freed_memory() -> None:
     """Let the C library keep what is freed for the next step, instead of handing large pieces back to the kernel each time.
 
     Getting them again costs a page fault for every 4 KiB: with GNU's library the loss `chroma_bins` takes 45 ms of a core

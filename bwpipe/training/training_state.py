@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from bwpipe.core.atomic_file import WORK_FOLDER, clear, publish
+from bwpipe.core.atomic_file import WORK_FOLDER, remove_leftovers, write_atomically
 from bwpipe.errors import UsageError
 
 KEPT = 2
@@ -31,7 +31,7 @@ class Part(Protocol):
 
 
 @dataclass
-class Tally:
+class Counters:
     """What a training counts.
 
     Attributes:
@@ -46,7 +46,7 @@ class Tally:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Make a folder and keep other trainings out of it. Raises UsageError where there is one already, or it can't be made."""
     work = folder / WORK_FOLDER
     lock = FileLock(work / "lock")
@@ -80,14 +80,14 @@ class States:
         self._recipe: dict[str, Any] = json.loads(json.dumps(recipe))
         self._parts = parts
 
-    def keep(self, tally: Tally) -> None:
+    def keep(self, tally: Counters) -> None:
         """Write a state, and let go of those that are too many. Raises OSError, with the earlier ones unharmed."""
         held = {"recipe": json.dumps(self._recipe), "tally": vars(tally)}
         held |= {name: part.state_dict() for name, part in self._parts.items()}
         packed = BytesIO()  # torch's own writer hides why a disk refuses
         torch.save(held, packed)
-        clear(self._folder)
-        publish(self._path(tally.step), packed.getbuffer())
+        remove_leftovers(self._folder)
+        write_atomically(self._path(tally.step), packed.getbuffer())
         for path in states_in(self._folder)[KEPT:]:
             path.unlink()
 
@@ -103,7 +103,7 @@ class States:
                 self._check(path, json.loads(held["recipe"]))
                 return
 
-    def resume(self, warn: Callable[[str], None]) -> Tally:
+    def resume(self, warn: Callable[[str], None]) -> Counters:
         """Go on from the last state, or from the one before where that is damaged; without any, from the beginning.
 
         Raises:
@@ -114,7 +114,7 @@ class States:
             try:
                 held = torch.load(path, map_location="cpu", weights_only=True)
                 recipe: dict[str, Any] = json.loads(held.pop("recipe"))
-                tally = Tally(**held.pop("tally"))
+                tally = Counters(**held.pop("tally"))
                 self._check(path, recipe)
                 for name, part in self._parts.items():
                     part.load_state_dict(held[name])
@@ -124,7 +124,7 @@ class States:
                 return tally
         if paths:
             raise UsageError(f"{paths[0]}: can't go on from this; `bwpipe train --restart` starts over")
-        return Tally()
+        return Counters()
 
     def _path(self, step: int) -> Path:
         return self._folder / f"state-{step:08}.pt"

@@ -9,27 +9,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, mse_loss
 
-from bwpipe.losses.base import Look, Shown
+from bwpipe.losses.base import View, ViewBatch
 from bwpipe.losses.combined import Combined
 from bwpipe.metrics.correlation import Correlation
 from bwpipe.nn.network import Network
-from bwpipe.nn.ycbcr import join, split
-from bwpipe.training.batch_views import Shower, Views
+from bwpipe.nn.ycbcr import rgb_to_ycbcr, ycbcr_to_rgb
+from bwpipe.training.batch_views import BatchAugmenter, Views
 
 
-def look(network: Network, views: Views, autocast: AbstractContextManager[object]) -> Shown:
+def predict_views(network: Network, views: Views, autocast: AbstractContextManager[object]) -> ViewBatch:
     """Show views to a network, all looks in one batch; `autocast` is what its `forward` runs in."""
     with autocast:
         output = network(torch.cat(views.seen) if len(views.seen) > 1 else views.seen[0])
     outputs = output.float().chunk(len(views.seen))
-    looks = tuple(Look(out, network.decode, shift) for out, shift in zip(outputs, views.shifts, strict=True))
-    return Shown(views.luma, views.rgb, looks)
+    seen = tuple(View(out, network.decode, shift) for out, shift in zip(outputs, views.shifts, strict=True))
+    return ViewBatch(views.luma, views.rgb, seen)
 
 
 def validate(
     network: Network,
     losses: Combined,
-    shower: Shower,
+    shower: BatchAugmenter,
     places: NDArray[np.intp],
     *,
     batch: int,
@@ -56,9 +56,9 @@ def validate(
     for start in range(0, len(places), batch):
         tick()
         with torch.inference_mode():
-            shown = look(network, shower.plainly(places[start : start + batch], start), autocast())
+            shown = predict_views(network, shower.plainly(places[start : start + batch], start), autocast())
             figures = _figures(shown, losses)
-            chroma, true = (each.cpu().numpy() for each in (_enlarged(shown), split(shown.rgb)[1]))
+            chroma, true = (each.cpu().numpy() for each in (_enlarged(shown), rgb_to_ycbcr(shown.rgb)[1]))
         for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + value.item() * len(chroma)
         for pair in zip(chroma, true, strict=True):
@@ -68,29 +68,29 @@ def validate(
     return {**means, "chroma_ratio": guessed / wanted, "chroma_correlation": correlation.value}
 
 
-def show(network: Network, shower: Shower, places: NDArray[np.intp]) -> NDArray[np.uint8]:
+def render_sheet(network: Network, shower: BatchAugmenter, places: NDArray[np.intp]) -> NDArray[np.uint8]:
     """A sheet (h, w, 3) of grey, guess and truth of some pairs."""
     network.eval()
     with torch.inference_mode():
-        shown = look(network, shower.plainly(places, 0), nullcontext())
-        return sheet(shown.luma, join(shown.luma, _enlarged(shown)), shown.rgb)
+        shown = predict_views(network, shower.plainly(places, 0), nullcontext())
+        return sheet(shown.luma, ycbcr_to_rgb(shown.luma, _enlarged(shown)), shown.rgb)
 
 
-def _enlarged(shown: Shown) -> Tensor:
-    return interpolate(shown.looks[0].guess.chroma, shown.rgb.shape[2:], mode="bilinear")
+def _enlarged(shown: ViewBatch) -> Tensor:
+    return interpolate(shown.views[0].guess.chroma, shown.rgb.shape[2:], mode="bilinear")
 
 
-def _figures(shown: Shown, losses: Combined) -> dict[str, Tensor]:
+def _figures(shown: ViewBatch, losses: Combined) -> dict[str, Tensor]:
     total, each = losses(shown)
-    guess, luma, chroma, rgb = shown.looks[0].guess, shown.luma, _enlarged(shown), shown.rgb
+    guess, luma, chroma, rgb = shown.views[0].guess, shown.luma, _enlarged(shown), shown.rgb
     figures = {"loss": total, **(each if len(each) > 1 else {})}
     if guess.rgb is not None:
         figures["own_rgb_mse"] = mse_loss(guess.rgb, rgb)
     return figures | {
-        "kept_mse": mse_loss(join(luma, chroma), rgb),
+        "kept_mse": mse_loss(ycbcr_to_rgb(luma, chroma), rgb),
         "grey_mse": mse_loss(luma.expand_as(rgb), rgb),
         "guessed": chroma.norm(dim=1).mean(),
-        "true": split(rgb)[1].norm(dim=1).mean(),
+        "true": rgb_to_ycbcr(rgb)[1].norm(dim=1).mean(),
     }
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from bwpipe.core.frame import Broken, Media, Unit
 from bwpipe.core.stage import Source, stages
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.image.file import Picture
-from bwpipe.image.open import open_picture
-from bwpipe.verify.image import verify_picture
+from bwpipe.image.file import ImageFile
+from bwpipe.image.open import open_image
+from bwpipe.verify.image import verify_image
 from bwpipe.verify.verdict import Limits, Verdict
-from bwpipe.verify.video import verify_film
-from bwpipe.video.file import Film
-from bwpipe.video.probe import open_film
+from bwpipe.verify.video import verify_video
+from bwpipe.video.file import VideoFile
+from bwpipe.video.probe import open_video
 
 _ANY_SIZE = 2**62
 
@@ -24,7 +24,7 @@ def check_output(media: Media, path: Path, *, tick: Callable[[], None] = lambda:
 
     `tick` is called after each frame; what it raises ends the comparison.
     """
-    opener = open_film if isinstance(media, Film) else open_picture
+    opener = open_video if isinstance(media, VideoFile) else open_image
     verdict = compare(media, opener(path, PurePosixPath(path.name), max_pixels=_ANY_SIZE), Limits(), tick=tick)
     if first := next(iter(verdict.differences), None):
         more = f", and {len(verdict.differences) - 1} more" if len(verdict.differences) > 1 else ""
@@ -53,14 +53,14 @@ class Report:
         """0: only colour was added; 1: there are differences; 2: a file can't be read."""
         return 2 if self.unreadable else 1 if self.different else 0
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
         from bwpipe.core.console import printable
         from bwpipe.version import __version__
 
         return {
             "bwpipe": __version__,
-            "files": [verdict.plain() for verdict in self.verdicts],
+            "files": [verdict.to_json() for verdict in self.verdicts],
             "unreadable": {printable(str(path)): why for path, why in self.unreadable.items()},
             "different": self.different,
         }
@@ -188,10 +188,10 @@ def verify(pairs: Pairs, limits: Limits, *, tell: Callable[[Path, Verdict | str]
 def compare(before: Media, after: Media, limits: Limits, *, tick: Callable[[], None] = lambda: None) -> Verdict:
     """Compare a file with what it became. Raises MediaError."""
     match before, after:
-        case Film(), Film():
-            return verify_film(before, after, limits, tick=tick)
-        case Picture(), Picture():
-            verdict = verify_picture(before, after, limits)
+        case VideoFile(), VideoFile():
+            return verify_video(before, after, limits, tick=tick)
+        case ImageFile(), ImageFile():
+            verdict = verify_image(before, after, limits)
             tick()
             return verdict
     return Verdict(before.path, after.path, before.kind, differences=[f"it is a {after.kind}, and the input a {before.kind}"])

@@ -7,12 +7,12 @@ from io import BytesIO
 import numpy as np
 
 from bwpipe.core.frame import Frame, Luma, Unit
-from bwpipe.core.provenance import split
+from bwpipe.core.provenance import split_note
 from bwpipe.errors import MediaError
-from bwpipe.image.file import Metadata, Picture, decoding
+from bwpipe.image.file import ImageFile, Metadata, decoding
 from bwpipe.image.formats import jpeg, tiff
 from bwpipe.image.provenance_tag import history
-from bwpipe.image.read import read_metadata, read_picture
+from bwpipe.image.read import read_image, read_metadata
 from bwpipe.image.tiff_ifd import HISTORY, INNER, RESOLUTION, Directory, directories
 from bwpipe.image.write import EIGHT_BITS, NO_ALPHA, NO_METADATA, eight_bits
 from bwpipe.pixels.orientation import upright
@@ -26,10 +26,10 @@ _DPI_OF_INCHES = 0.51
 """The same for JPEG's whole numbers."""
 
 
-def verify_picture(before: Picture, after: Picture, limits: Limits) -> Verdict:
+def verify_image(before: ImageFile, after: ImageFile, limits: Limits) -> Verdict:
     """Decode both pictures and say what is not as it was but for the colour. Raises MediaError."""
     verdict = Verdict(before.path, after.path, "picture")
-    one, other = (read_picture(Unit(media)) for media in (before, after))
+    one, other = (read_image(Unit(media)) for media in (before, after))
     with decoding():
         was, now = (read_metadata(media, media.path.read_bytes()) for media in (before, after))
     provenance = history(now)
@@ -43,8 +43,8 @@ def verify_picture(before: Picture, after: Picture, limits: Limits) -> Verdict:
 def _compare_samples(one: Frame, other: Frame, limits: Limits, verdict: Verdict, *, on_request: list[str]) -> None:
     """Size, orientation, depth, luma and alpha."""
     before, after = one.unit.media, other.unit.media
-    assert isinstance(before, Picture)
-    assert isinstance(after, Picture)
+    assert isinstance(before, ImageFile)
+    assert isinstance(after, ImageFile)
     target = after.format.lower()
     verdict.facts["picture"] = {
         "size": [after.width, after.height],
@@ -83,7 +83,7 @@ def _compare_samples(one: Frame, other: Frame, limits: Limits, verdict: Verdict,
 def _compare_luma(
     was: Luma,
     now: Luma,
-    media: tuple[Picture, Picture],
+    media: tuple[ImageFile, ImageFile],
     limits: Limits,
     verdict: Verdict,
     *,
@@ -94,7 +94,7 @@ def _compare_luma(
     tally = LumaTally(after.depth, limits)
     tally.take(0, was, now)
     lossless = after.format != "JPEG"
-    figures = tally.plain()
+    figures = tally.to_json()
     verdict.facts["luma"] = {**figures, "lossless": lossless}
     mean, most = jpeg.MEAN_DIFFERENCE, jpeg.LARGEST_DIFFERENCE
     if on_request:
@@ -115,7 +115,7 @@ def _turned(plane: Luma, orientation: int) -> Luma:
     return made
 
 
-def _compare_metadata(was: Metadata, now: Metadata, verdict: Verdict, before: Picture, after: Picture) -> None:
+def _compare_metadata(was: Metadata, now: Metadata, verdict: Verdict, before: ImageFile, after: ImageFile) -> None:
     """EXIF, ICC profile, XMP, resolution, texts."""
     verdict.remarks += was.lost
     same, target = before.format == after.format, after.format.lower()
@@ -148,7 +148,7 @@ def _compare_metadata(was: Metadata, now: Metadata, verdict: Verdict, before: Pi
         verdict.differences += [f"its part {name} is lost or another" for name in names if name != "pHYs"]  # the resolution
 
 
-def _other_tags(was: bytes, now: bytes, after: Picture) -> Iterator[str]:
+def _other_tags(was: bytes, now: bytes, after: ImageFile) -> Iterator[str]:
     """What became of EXIF's tags."""
     if not was:
         return
@@ -179,7 +179,7 @@ def _tags_apart(before: Directory, made: Directory, ignored: frozenset[int], pla
         now, was = found.data, tag.data
         if number == HISTORY:
             now, was = (data.rstrip(b"\0") for data in (now, was))
-            text, provenance = split(now.decode("latin-1"))
+            text, provenance = split_note(now.decode("latin-1"))
             now = text.encode("latin-1") if provenance and now != was else now
         if now != was:
             yield f"its {place} tag {number} differs"

@@ -93,7 +93,7 @@ class LumaTally:
         if self.block is None or abs(brighter) > abs(self.block.brighter):
             self.block = Block(number, x * BLOCK, y * BLOCK, brighter)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The figures, as JSON can hold them."""
         return {
             "frames": self.frames,

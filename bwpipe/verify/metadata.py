@@ -6,7 +6,7 @@ from typing import Any
 
 from bwpipe.verify.timestamps import HALF_MS
 from bwpipe.verify.verdict import Verdict
-from bwpipe.video.file import LIMITED, Film
+from bwpipe.video.file import LIMITED, VideoFile
 from bwpipe.video.pixel_formats import layout
 
 _UNSPECIFIED = {"range": {0}, "matrix": {0, 2}, "primaries": {0, 2}, "transfer": {0, 2}}
@@ -45,7 +45,7 @@ _ANGLE = 66
 """By how much a number of a display matrix may differ: Matroska holds the angle instead."""
 
 
-def compare_form(before: Film, after: Film, verdict: Verdict) -> None:
+def compare_form(before: VideoFile, after: VideoFile, verdict: Verdict) -> None:
     """Size, depth, colour tags, sample aspect, rotation, lines of two moments."""
     said = {
         "picture is {} instead of {}": (f"{film.width}x{film.height}" for film in (after, before)),
@@ -82,7 +82,7 @@ def compare_form(before: Film, after: Film, verdict: Verdict) -> None:
     }
 
 
-def holds_shifted(before: Film, after: Film) -> bool:
+def holds_shifted(before: VideoFile, after: VideoFile) -> bool:
     """Whether an output has more bits a sample than its input and both limited range: codes are then the same, shifted."""
     return after.depth > before.depth and before.tags.range == after.tags.range == LIMITED
 
@@ -106,7 +106,7 @@ def compare_chapters(before: list[Any], after: list[Any], verdict: Verdict) -> N
 
 
 def compare_tags(
-    before: Mapping[str, str], after: Mapping[str, str], made: Film, verdict: Verdict, *, of: str, stream: bool = False
+    before: Mapping[str, str], after: Mapping[str, str], made: VideoFile, verdict: Verdict, *, of: str, stream: bool = False
 ) -> Iterator[str]:
     """What became of tags such as a title: those that are lost or changed, a sentence each.
 
@@ -141,17 +141,17 @@ def _named(tags: Mapping[str, str]) -> dict[str, str]:
     return named
 
 
-def _holds(made: Film, name: str, stream: bool) -> bool:
+def _holds(made: VideoFile, name: str, stream: bool) -> bool:
     """Whether the output's container has a place for a tag."""
     if "matroska" in made.container:
         return True
     return name == "title" if stream else name in _IN_MP4
 
 
-def _turn(film: Film) -> str:
+def _turn(film: VideoFile) -> str:
     return f"EXIF's {film.orientation} {film.display[:5] if film.display else ''}".strip()
 
 
-def _same_turn(before: Film, after: Film) -> bool:
+def _same_turn(before: VideoFile, after: VideoFile) -> bool:
     one, other = (film.display[:5] if film.display else _IDENTITY for film in (before, after))
     return all(abs(a - b) <= _ANGLE for a, b in zip(one, other, strict=True))

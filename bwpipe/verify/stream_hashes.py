@@ -15,7 +15,7 @@ from av.stream import Discard, Disposition, Stream
 from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
-from bwpipe.video.file import Film, Track, open_container, picture_stream
+from bwpipe.video.file import Track, VideoFile, open_container, video_stream
 
 _NALS = {"h264": 1, "hevc": 1}
 """Codecs whose packets are units with a length or a start code before each, as the container likes it."""
@@ -23,7 +23,7 @@ _HASH = 8
 
 
 @dataclass(slots=True)
-class Copy:
+class StreamDigest:
     """A stream of a file, packet by packet.
 
     Attributes:
@@ -82,7 +82,7 @@ class Copy:
             self.rising = self.rising and packet.dts > self._decoded
             self._decoded = packet.dts
 
-    def first_other(self, made: "Copy", count: int) -> int | None:
+    def first_other(self, made: "StreamDigest", count: int) -> int | None:
         """The first of the first `count` packets that has another payload; None if there is none."""
         for number in range(count):
             at = slice(number * _HASH, (number + 1) * _HASH)
@@ -102,27 +102,27 @@ class Streams:
         end: When the picture ends, in seconds, by what the file states; None where it does not.
     """
 
-    copies: list[Copy]
+    copies: list[StreamDigest]
     disposition: Disposition
     chapters: list[Any]
     end: Fraction | None
 
 
-def read_streams(film: Film) -> Streams:
+def read_streams(film: VideoFile) -> Streams:
     """Read all packets of a film's other streams, one after another. Raises MediaError."""
     with open_container(film.path) as container:
-        picture = picture_stream(container, film.picture)
+        picture = video_stream(container, film.picture)
         if picture is None:
             raise MediaError("it has changed since it was opened")
         chapters = list(container.chapters())
         end = None
         if picture.start_time is not None and picture.duration is not None and picture.time_base:
             end = (picture.start_time + picture.duration) * picture.time_base
-        copies: dict[int, Copy] = {}
+        copies: dict[int, StreamDigest] = {}
         for track in film.tracks:
             stream = container.streams[track.index]
             time_base = stream.time_base or Fraction(1)
-            copies[track.index] = Copy(track, dict(stream.metadata), stream.disposition, time_base)
+            copies[track.index] = StreamDigest(track, dict(stream.metadata), stream.disposition, time_base)
             if track.kind == "attachment":
                 data = bytes(getattr(stream, "data", None) or b"")
                 copies[track.index].whole.update(data)
@@ -138,7 +138,7 @@ def read_streams(film: Film) -> Streams:
         return Streams(kept, picture.disposition, chapters, end)
 
 
-def _is_of_chapters(copy: Copy, chapters: int) -> bool:
+def _is_of_chapters(copy: StreamDigest, chapters: int) -> bool:
     """Whether a stream only holds the chapters' titles, as MP4 has it: a writer makes it anew."""
     return bool(chapters) and copy.track.kind == "data" and not copy.track.codec and copy.packets == chapters
 

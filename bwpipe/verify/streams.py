@@ -13,10 +13,10 @@ import numpy as np
 from av.stream import Disposition
 
 from bwpipe.verify.metadata import compare_tags
-from bwpipe.verify.stream_hashes import Copy, Streams, dispositions
+from bwpipe.verify.stream_hashes import StreamDigest, Streams, dispositions
 from bwpipe.verify.timestamps import Clock
 from bwpipe.verify.verdict import Verdict
-from bwpipe.video.file import Film
+from bwpipe.video.file import VideoFile
 
 _DEFAULT = Disposition.default
 _BOTH = (
@@ -38,7 +38,9 @@ _PLACES = {
 """The dispositions that a container has a place for."""
 
 
-def compare_streams(before: Streams, after: Streams, made: Film, tolerance: Fraction, verdict: Verdict, *, trial: bool) -> None:
+def compare_streams(
+    before: Streams, after: Streams, made: VideoFile, tolerance: Fraction, verdict: Verdict, *, trial: bool
+) -> None:
     """Say of each stream of the input what became of it.
 
     Args:
@@ -83,7 +85,7 @@ def compare_streams(before: Streams, after: Streams, made: Film, tolerance: Frac
     verdict.differences += _of_disposition("its picture's", was, now, made, verdict)
 
 
-def _partner(copy: Copy, others: list[Copy], trial: bool) -> Copy | None:
+def _partner(copy: StreamDigest, others: list[StreamDigest], trial: bool) -> StreamDigest | None:
     """What became of a stream: the one of its kind with the same packets, else in the same language with about the same."""
     alike = [other for other in others if (other.track.kind, other.track.cover) == (copy.track.kind, copy.track.cover)]
     first = [other for other in alike if _language(other) == _language(copy)]
@@ -93,7 +95,7 @@ def _partner(copy: Copy, others: list[Copy], trial: bool) -> Copy | None:
     return next(chain(same, begun, about), None)
 
 
-def _resembles(copy: Copy, made: Copy) -> bool:
+def _resembles(copy: StreamDigest, made: StreamDigest) -> bool:
     """Whether two streams share most packets: one with others is another stream."""
     if not (copy.packets and made.packets):
         return copy.packets == made.packets
@@ -101,7 +103,9 @@ def _resembles(copy: Copy, made: Copy) -> bool:
     return 2 * int(np.isin(other, one).sum()) >= min(len(one), len(other))
 
 
-def _changes(copy: Copy, made: Copy, film: Film, tolerance: Fraction, verdict: Verdict, *, trial: bool) -> Iterator[str]:
+def _changes(
+    copy: StreamDigest, made: StreamDigest, film: VideoFile, tolerance: Fraction, verdict: Verdict, *, trial: bool
+) -> Iterator[str]:
     """What is not as it was."""
     same = copy.digest == made.digest
     short = trial and made.packets < copy.packets and copy.each.startswith(made.each)
@@ -122,7 +126,7 @@ def _changes(copy: Copy, made: Copy, film: Film, tolerance: Fraction, verdict: V
     yield from compare_tags(copy.metadata, made.metadata, film, verdict, of=f"{copy.track}: its tag", stream=True)
 
 
-def _moved(copy: Copy, made: Copy, tolerance: Fraction, verdict: Verdict) -> Iterator[str]:
+def _moved(copy: StreamDigest, made: StreamDigest, tolerance: Fraction, verdict: Verdict) -> Iterator[str]:
     """Whether the times of the packets are others; where a container cut them anew, that of the first."""
     if not copy.rising:
         verdict.remarks.append(f"{copy.track}: its times do not rise in the input, so they are not compared")
@@ -142,7 +146,7 @@ def _moved(copy: Copy, made: Copy, tolerance: Fraction, verdict: Verdict) -> Ite
         )
 
 
-def _lengthened(copy: Copy, made: Copy, tolerance: Fraction) -> Iterator[str]:
+def _lengthened(copy: StreamDigest, made: StreamDigest, tolerance: Fraction) -> Iterator[str]:
     """Whether packets last longer or shorter, where both files say how long and have cut the stream alike.
 
     Matroska does not say it of sound, and who reads it reckons: not always for the first packet. Subtitles it always says.
@@ -161,11 +165,11 @@ def _lengthened(copy: Copy, made: Copy, tolerance: Fraction) -> Iterator[str]:
         )
 
 
-def _language(copy: Copy) -> str:
+def _language(copy: StreamDigest) -> str:
     return copy.metadata.get("language") or "und"
 
 
-def _of_disposition(what: str, was: Disposition, now: Disposition, made: Film, verdict: Verdict) -> Iterator[str]:
+def _of_disposition(what: str, was: Disposition, now: Disposition, made: VideoFile, verdict: Verdict) -> Iterator[str]:
     """What became of a stream's dispositions; those that the output's container has no place for are a remark."""
     lost = was & ~now
     no_place = lost & ~_PLACES.get(_muxer(made), _BOTH)
@@ -177,7 +181,7 @@ def _of_disposition(what: str, was: Disposition, now: Disposition, made: Film, v
         yield f"{what} dispositions are {dispositions(now)} instead of {dispositions(was)}"
 
 
-def _muxer(made: Film) -> str:
+def _muxer(made: VideoFile) -> str:
     """FFmpeg's name of the muxer that writes what the output is."""
     if "matroska" in made.container:
         return "webm" if made.path.suffix.lower() == ".webm" else "matroska"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Frame
-from bwpipe.video.file import Film
+from bwpipe.video.file import VideoFile
 
 HALF_MS = Fraction(1, 2000)
 """How far a time may be off where the output counts in milliseconds."""
@@ -45,7 +45,7 @@ class Clock:
         return place < len(ticks) and bool(ticks[place] <= time + self.slack)
 
 
-def tolerance(before: Film, after: Film) -> Fraction:
+def tolerance(before: VideoFile, after: VideoFile) -> Fraction:
     """How far times may be off: Matroska counts in milliseconds, and other containers, and rare Matroska files, more finely."""
     as_fine = "matroska" in before.container and (before.time_base * 1000).denominator == 1
     return HALF_MS if "matroska" in after.container and not as_fine else Fraction(0)

@@ -43,7 +43,7 @@ class Verdict:
     differences: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
         return {
             "input": printable(str(self.input)),

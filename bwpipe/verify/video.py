@@ -14,14 +14,14 @@ from bwpipe.verify.stream_hashes import read_streams
 from bwpipe.verify.streams import compare_streams
 from bwpipe.verify.timestamps import Clock, Pairing, tolerance
 from bwpipe.verify.verdict import Limits, Verdict
-from bwpipe.video.decoder import read_film
-from bwpipe.video.file import Film
+from bwpipe.video.decoder import read_video
+from bwpipe.video.file import VideoFile
 from bwpipe.video.interlacing import of_one_moment
-from bwpipe.video.pixel_formats import deepened
-from bwpipe.video.probe import open_film
+from bwpipe.video.pixel_formats import widen
+from bwpipe.video.probe import open_video
 
 
-def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[], None] = lambda: None) -> Verdict:
+def verify_video(before: VideoFile, after: VideoFile, limits: Limits, *, tick: Callable[[], None] = lambda: None) -> Verdict:
     """Decode both films, frame by frame, and say what is not as it was but for the colour.
 
     Args:
@@ -45,7 +45,7 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     if trial:
         verdict.remarks.append(f"only the first {asked} frames were asked for, so only these are compared")
     compare_form(before, after, verdict)
-    compare_light(before, after, verdict)
+    compare_hdr(before, after, verdict)
     _frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
     streams = read_streams(before), read_streams(after)
     _duration(unit, before, after, streams[1].end, verdict)
@@ -64,15 +64,22 @@ def verify_film(before: Film, after: Film, limits: Limits, *, tick: Callable[[],
     return verdict
 
 
-def _with_picture(film: Film, number: int) -> Film:
+def _with_picture(film: VideoFile, number: int) -> VideoFile:
     """The film, of which another picture may have been opened, with the one of that number, counted from 1."""
     if film.picture == number:
         return film
-    return open_film(film.path, film.name, max_pixels=sys.maxsize, picture=number)
+    return open_video(film.path, film.name, max_pixels=sys.maxsize, picture=number)
 
 
 def _frames(
-    unit: Unit, before: Film, after: Film, verdict: Verdict, *, limits: Limits, on_request: list[str], tick: Callable[[], None]
+    unit: Unit,
+    before: VideoFile,
+    after: VideoFile,
+    verdict: Verdict,
+    *,
+    limits: Limits,
+    on_request: list[str],
+    tick: Callable[[], None],
 ) -> None:
     """The frames: how many, when each is shown, and its luma."""
     off = tolerance(before, after)
@@ -84,10 +91,10 @@ def _frames(
     alike = before.depth == after.depth or holds_shifted(before, after)
     comparable = alike and (before.width, before.height) == (after.width, after.height)
     known, wrong = list(before.faults), list(after.faults)
-    pairs = pairing.pairs(read_film(unit, warn=known.append), read_film(Unit(after), warn=wrong.append))
+    pairs = pairing.pairs(read_video(unit, warn=known.append), read_video(Unit(after), warn=wrong.append))
     for one, other in pairs:
         if comparable:
-            tally.take(one.index, deepened(one.luma, before.depth, after.depth), other.luma)
+            tally.take(one.index, widen(one.luma, before.depth, after.depth), other.luma)
         tick()
     verdict.facts["frames"] = {
         "input": pairing.before,
@@ -104,7 +111,7 @@ def _frames(
     verdict.differences += [f"the output: {text}" for text in dict.fromkeys(wrong)]
     codec = Codec(after.codec, "r")
     lossless = codec.lossless and not codec.lossy
-    verdict.facts["luma"] = {**tally.plain(), "lossless": lossless}
+    verdict.facts["luma"] = {**tally.to_json(), "lossless": lossless}
     found = tally.complaints(lossless=lossless)
     if before.deinterlaced:  # the same is done to the input, so that what is left to be compared still is
         verdict.remarks.append("luma changed on request (deinterlace): compared with the input's after the same")
@@ -118,7 +125,7 @@ def _frames(
         verdict.differences.append("its luma can't be compared, since size or depth are others")
 
 
-def _duration(unit: Unit, before: Film, after: Film, stated: Fraction | None, verdict: Verdict) -> None:
+def _duration(unit: Unit, before: VideoFile, after: VideoFile, stated: Fraction | None, verdict: Verdict) -> None:
     """How long the film is: until its last frame is over.
 
     What MP4 has as a frame's duration is the time to the next one that is decoded, so where frames are reordered, that of the
@@ -139,7 +146,7 @@ def _duration(unit: Unit, before: Film, after: Film, stated: Fraction | None, ve
         verdict.differences.append(f"it ends at {float(now):.6f} s instead of {float(was):.6f} s")
 
 
-def _end(film: Film, last: int) -> Fraction | None:
+def _end(film: VideoFile, last: int) -> Fraction | None:
     """When a frame is over, in seconds; None where the film does not say."""
     shown = film.duration(last)
     return None if shown is None else (int(film.times[last]) + shown) * film.time_base
@@ -155,7 +162,7 @@ _PARTS = {
 """By how much each number may be off: codecs count in parts, and not all in the same (AV1 specification, 6.7.4)."""
 
 
-def compare_light(before: Film, after: Film, verdict: Verdict) -> None:
+def compare_hdr(before: VideoFile, after: VideoFile, verdict: Verdict) -> None:
     """Say what became of HDR metadata; what the output's codec has no place for is a remark."""
     both = list(zip(_parts(before), _parts(after), strict=True))
     for (name, apart), (was, now) in zip(_PARTS.items(), both, strict=True):
@@ -167,7 +174,7 @@ def compare_light(before: Film, after: Film, verdict: Verdict) -> None:
     verdict.facts["light"] = dict(zip(before.light._fields, numbers, strict=True))
 
 
-def _parts(film: Film) -> list[Sequence[Fraction | int]]:
+def _parts(film: VideoFile) -> list[Sequence[Fraction | int]]:
     return [film.light.primaries, film.light.luminance, film.light.content]
 
 

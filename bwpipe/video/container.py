@@ -11,8 +11,8 @@ import av.error
 
 from bwpipe.errors import MediaError
 from bwpipe.video.encoding import Encoding, encoder, pixel_format
-from bwpipe.video.file import Film
-from bwpipe.video.hdr_metadata import CODERS, Light
+from bwpipe.video.file import VideoFile
+from bwpipe.video.hdr_metadata import CODERS, HdrMetadata
 from bwpipe.video.pixel_formats import layout
 
 _WITH_ASPECT = frozenset({"libx264", "libx265", "mpeg4", "mpeg2video"})
@@ -26,7 +26,7 @@ class Container(NamedTuple):
     suffix: str
 
 
-def container_for(film: Film, encoding: Encoding) -> Container:
+def container_for(film: VideoFile, encoding: Encoding) -> Container:
     """What a film is written into: a container of the kind it came in where that can hold all of it, else Matroska.
 
     Where none can hold all, it is the one in which least is lost, sound last. Raises MediaError where none holds the picture.
@@ -43,13 +43,13 @@ def container_for(film: Film, encoding: Encoding) -> Container:
     return min(able, key=lost)
 
 
-def loses_aspect(film: Film, encoding: Encoding, container: Container) -> bool:
+def loses_aspect(film: VideoFile, encoding: Encoding, container: Container) -> bool:
     """Whether the shape of a pixel is lost: PyAV can tell MP4 of it, Matroska has it from the coded picture only."""
     wide = film.sample_aspect not in {None, 1} and encoder(encoding.codec).name not in _WITH_ASPECT
     return wide and container.muxer in {"matroska", "webm"}
 
 
-def _containers(film: Film) -> Iterator[Container]:
+def _containers(film: VideoFile) -> Iterator[Container]:
     """Those that a film may be written into, best first. AVI, MPEG and the like are not: they lose times, tags or aspect."""
     suffix = film.name.suffix.lower()
     mp4 = Container("mp4", suffix if suffix in {".mp4", ".m4v"} else ".mp4")
@@ -81,7 +81,7 @@ _WITH_FIELDS = frozenset({"libx264", "ffv1", "mpeg2video", "prores_ks", "dnxhd"}
 """Encoders that mark frames as interlaced."""
 
 
-def changes(film: Film, encoding: Encoding) -> Iterator[str]:
+def conversion_notes(film: VideoFile, encoding: Encoding) -> Iterator[str]:
     """Sentences, without the film's name, on its container, tracks, times, pixels and shape. Raises MediaError."""
     container, pix_fmt = container_for(film, encoding), pixel_format(film, encoding)
     suffix = container.suffix
@@ -107,7 +107,7 @@ def changes(film: Film, encoding: Encoding) -> Iterator[str]:
         yield f"{lost} is lost: {encoding.codec} can't be told of it"
 
 
-def _unsaid(light: Light, codec: str) -> Iterator[str]:
+def _unsaid(light: HdrMetadata, codec: str) -> Iterator[str]:
     """What it says of its brightness and the output won't."""
     able = codec in CODERS
     if (light.primaries or light.luminance) and not (able and light.primaries and light.luminance):

@@ -15,15 +15,15 @@ from av.video.stream import VideoStream
 
 from bwpipe.core.frame import Frame, Luma, Unit
 from bwpipe.errors import MediaError
-from bwpipe.video.file import Film, open_container, picture_stream
-from bwpipe.video.interlacing import NEIGHBOURS, deinterlaced
+from bwpipe.video.file import VideoFile, open_container, video_stream
+from bwpipe.video.interlacing import NEIGHBOURS, deinterlace
 from bwpipe.video.pixel_formats import layout, luma_plane
 
 Warn = Callable[[str], None]
 """Told of a loss that can't be helped, in a sentence without the file's name."""
 
 
-class Onward:
+class SharedDecoder:
     """Goes on decoding a film from segment to segment, where they are decoded in one go (`Unit.since`).
 
     Of a damaged film, what a frame becomes may depend on where decoding began. So a segment is always decoded from the same
@@ -31,7 +31,7 @@ class Onward:
     such place, its start. Not for several segments at a time.
     """
 
-    def __init__(self, film: Film) -> None:
+    def __init__(self, film: VideoFile) -> None:
         """Nothing is opened yet."""
         self.film = film
         self._since = 0
@@ -72,7 +72,7 @@ class Onward:
             raise
 
 
-def read_film(unit: Unit, context: int = 0, *, warn: Warn, onward: Onward | None = None) -> Iterator[Frame]:
+def read_video(unit: Unit, context: int = 0, *, warn: Warn, onward: SharedDecoder | None = None) -> Iterator[Frame]:
     """The frames of a unit in the order they are shown, and up to `context` marked ones before and after it.
 
     Segments read alone give the same frames as those read in a row. Times and durations are those of the file, in its time
@@ -88,29 +88,29 @@ def read_film(unit: Unit, context: int = 0, *, warn: Warn, onward: Onward | None
         MediaError: No frame of the film can be decoded, or its depth, range or kind of colour changes midway.
     """
     film = unit.media
-    if not isinstance(film, Film):
+    if not isinstance(film, VideoFile):
         raise TypeError(f"{film.name} is no film")
     if not film.deinterlaced:
         yield from _as_stored(unit, film, context, warn=warn, onward=onward)
         return
     start, stop = _ends(unit, film)
-    for frame in deinterlaced(_as_stored(unit, film, context + NEIGHBOURS, warn=warn, onward=onward), film):
+    for frame in deinterlace(_as_stored(unit, film, context + NEIGHBOURS, warn=warn, onward=onward), film):
         if start - context <= frame.index < stop + context:
             yield frame
 
 
-def _ends(unit: Unit, film: Film) -> tuple[int, int]:
+def _ends(unit: Unit, film: VideoFile) -> tuple[int, int]:
     """The first frame of a unit, and the one after its last."""
     total = len(film.times)
     return unit.start, total if unit.stop is None else min(unit.stop, total)
 
 
-def _as_stored(unit: Unit, film: Film, context: int, *, warn: Warn, onward: Onward | None) -> Iterator[Frame]:
+def _as_stored(unit: Unit, film: VideoFile, context: int, *, warn: Warn, onward: SharedDecoder | None) -> Iterator[Frame]:
     """The frames as the file has them; see `read_film`."""
     total, (start, stop) = len(film.times), _ends(unit, film)
     decoded = damaged = scaled = 0
     first, since = (max(place - context, 0) for place in (start, start if unit.since is None else unit.since))
-    for index, picture in (onward or Onward(film)).frames(first, since=since, again=stop - context):
+    for index, picture in (onward or SharedDecoder(film)).frames(first, since=since, again=stop - context):
         if index >= min(stop + context, total):
             break
         inside = start <= index < stop
@@ -158,7 +158,7 @@ def pictures(stream: VideoStream, packets: "Iterable[Packet[VideoStream]]") -> I
             yield None
 
 
-def frames_from(film: Film, first: int) -> Generator[tuple[int, VideoFrame], None, None]:
+def frames_from(film: VideoFile, first: int) -> Generator[tuple[int, VideoFrame], None, None]:
     """The frames of a film from `first` on, rising, each with its place in it, from 0. Raises MediaError.
 
     Decoding starts at the last key frame before it. Where `first` does not come then, since a container seeks too late or a key
@@ -173,7 +173,7 @@ def frames_from(film: Film, first: int) -> Generator[tuple[int, VideoFrame], Non
             return
 
 
-def _keys_before(film: Film, first: int) -> Iterator[int | None]:
+def _keys_before(film: VideoFile, first: int) -> Iterator[int | None]:
     """Decoding times of key frames to start at, nearest first in growing steps; None for the film's start."""
     place, step = int(np.searchsorted(film.keys[:, 0], first, side="right")) - 1, 1
     while place > 0:
@@ -182,10 +182,10 @@ def _keys_before(film: Film, first: int) -> Iterator[int | None]:
     yield None
 
 
-def _decode(film: Film, key: int | None) -> Generator[tuple[int, VideoFrame], None, None]:
+def _decode(film: VideoFile, key: int | None) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decode from a key frame on; each frame comes with its place in the film, rising."""
     with open_container(film.path) as container:
-        stream = picture_stream(container, film.picture)
+        stream = video_stream(container, film.picture)
         if stream is None:
             raise MediaError("it has changed since it was opened")
         coded = packets(container, stream, key)
@@ -208,14 +208,14 @@ def _decode(film: Film, key: int | None) -> Generator[tuple[int, VideoFrame], No
                 yield place, picture
 
 
-def _key_place(film: Film, packet: "Packet[VideoStream]") -> int | None:
+def _key_place(film: VideoFile, packet: "Packet[VideoStream]") -> int | None:
     """The place of a key frame; None where it is not the one that the index pass has seen: some containers guess times anew."""
     place = _place(film, packet.pts)
     known = film.keys[film.keys[:, 0] == place, 2]
     return place if packet.size in known else None
 
 
-def _place(film: Film, pts: int | None) -> int | None:
+def _place(film: VideoFile, pts: int | None) -> int | None:
     """The place of the frame that is shown at a time; None for a time that the index pass has not seen."""
     if pts is None:
         return None
@@ -223,7 +223,7 @@ def _place(film: Film, pts: int | None) -> int | None:
     return place if place < len(film.times) and film.times[place] == pts else None
 
 
-def _fitted(picture: VideoFrame, film: Film, index: int) -> Luma:
+def _fitted(picture: VideoFrame, film: VideoFile, index: int) -> Luma:
     """The luma of a picture, scaled to the film's size where its own is another. Raises MediaError where its codes differ."""
     form, begun = picture.format.name, film.pix_fmt
     if form != begun and _codes(form) != _codes(begun):

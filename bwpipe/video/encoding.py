@@ -16,8 +16,8 @@ import cv2
 from av.codec.codec import Codec, UnknownCodecError, codecs_available
 
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.video.file import FULL, LIMITED, Film
-from bwpipe.video.hdr_metadata import UNKNOWN, Light, light_options
+from bwpipe.video.file import FULL, LIMITED, VideoFile
+from bwpipe.video.hdr_metadata import UNKNOWN, HdrMetadata, hdr_options
 from bwpipe.video.pixel_formats import layout
 
 _ALIASES = {"h265": "hevc", "av1": "libsvtav1", "prores": "prores_ks"}
@@ -146,7 +146,7 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close!r}?" if nearness > 0.6 else ""
 
 
-def encoder_options(encoding: Encoding, light: Light = UNKNOWN) -> dict[str, str]:
+def encoder_options(encoding: Encoding, light: HdrMetadata = UNKNOWN) -> dict[str, str]:
     """The options that an encoder is opened with, for a film of which so much is known."""
     name = encoder(encoding.codec).name
     options = dict(_DEFAULTS.get(name, {}))
@@ -163,13 +163,13 @@ def encoder_options(encoding: Encoding, light: Light = UNKNOWN) -> dict[str, str
         "libx264": "asm=avx2" if cv2.checkHardwareSupport(_AVX512) else "",
     }
     key = f"{name.removeprefix('lib')}-params"
-    told = (f"{option}={value}" for option, value in light_options(light, name).items())
+    told = (f"{option}={value}" for option, value in hdr_options(light, name).items())
     if words := [word for word in (own.get(name), *told, encoding.options.get(key)) if word]:
         options[key] = ":".join(words)
     return options
 
 
-def pixel_format(film: Film, encoding: Encoding) -> str:
+def pixel_format(film: VideoFile, encoding: Encoding) -> str:
     """The pixel format that a film is written in: on its own chroma grid and of its own depth where the encoder can.
 
     Where the encoder has no such depth it may be a greater one, of a film in limited range: its codes are the film's, shifted,
@@ -194,12 +194,12 @@ def pixel_format(film: Film, encoding: Encoding) -> str:
     raise MediaError(f"{codec.name} can't hold frames of {size} as {tried}: choose another `codec`, such as ffv1")
 
 
-def coded_depth(film: Film, encoding: Encoding) -> int:
+def coded_depth(film: VideoFile, encoding: Encoding) -> int:
     """Bits of a sample in the output: as many as the film has, or more. Raises MediaError."""
     return layout(pixel_format(film, encoding)).depth
 
 
-def chroma_grid(film: Film, encoding: Encoding) -> ChromaGrid:
+def chroma_grid(film: VideoFile, encoding: Encoding) -> ChromaGrid:
     """Where the output has its chroma samples. Raises MediaError."""
     across, down = layout(pixel_format(film, encoding)).chroma
     step = 1 << down, 1 << across

@@ -11,14 +11,14 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from bwpipe.video.decoder import packets
-from bwpipe.video.file import Film, open_container, picture_stream
+from bwpipe.video.file import VideoFile, open_container, video_stream
 from bwpipe.video.muxer import decoding_times
 
 RUNS = 3
 """More would begin with more key frames, which are larger and slower to code than what a film mostly has."""
 
 
-def write_excerpt(film: Film, path: Path, frames: int) -> bool:
+def write_excerpt(film: VideoFile, path: Path, frames: int) -> bool:
     """Write a Matroska file with so many frames of a film's picture, in runs that begin with evenly spaced key frames.
 
     Args:
@@ -35,7 +35,7 @@ def write_excerpt(film: Film, path: Path, frames: int) -> bool:
         return False
     try:
         with open_container(film.path) as source, av.open(str(path), "w", format="matroska") as output:
-            stream = picture_stream(source, film.picture)
+            stream = video_stream(source, film.picture)
             if stream is None or stream.time_base is None:
                 return False
             copy = output.add_stream_from_template(stream, opaque=True)
@@ -56,7 +56,7 @@ def write_excerpt(film: Film, path: Path, frames: int) -> bool:
     return len(coded) == frames
 
 
-def _keys(film: Film, length: int) -> list[int]:
+def _keys(film: VideoFile, length: int) -> list[int]:
     """Decoding times of the key frames that the runs begin with; none where these are too few or the runs would overlap."""
     total = len(film.times)
     wanted = [int((number + 0.5) * total / RUNS) for number in range(RUNS)]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bwpipe.core.frame import Matrix, Media
 from bwpipe.errors import MediaError
-from bwpipe.video.hdr_metadata import Light
+from bwpipe.video.hdr_metadata import HdrMetadata
 from bwpipe.video.pixel_formats import layout
 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,asf,ogg,flv,dv,yuv4mpegpipe,nut,rm,ivf"
@@ -90,7 +90,7 @@ class Track:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Film(Media):
+class VideoFile(Media):
     """A video file, and what is known of it before its frames are read. `open_film` makes it.
 
     Attributes:
@@ -145,7 +145,7 @@ class Film(Media):
     chapters: int
     metadata: tuple[Mapping[str, str], Mapping[str, str]]
     faults: tuple[str, ...]
-    light: Light
+    light: HdrMetadata
     deinterlaced: Fields = ""
 
     @property
@@ -170,7 +170,7 @@ def sniff(path: Path) -> bool:
         return False
     try:
         with open_container(path) as container:
-            return picture_stream(container) is not None
+            return video_stream(container) is not None
     except MediaError:
         return True
 
@@ -187,7 +187,7 @@ def open_container(path: Path) -> InputContainer:
         raise MediaError(f"it can't be opened as a film: it is damaged or of an unknown kind ({error.strerror})") from error
 
 
-def picture_stream(container: InputContainer, number: int | None = None) -> VideoStream | None:
+def video_stream(container: InputContainer, number: int | None = None) -> VideoStream | None:
     """The stream of a file that is coloured: its first moving picture, of those marked as default if any is; or that number.
 
     It is set to decode with one thread: what a damaged frame becomes then does not depend on the moment, nor memory on the

@@ -16,7 +16,7 @@ CODERS = frozenset({"libx264", "libx265", "libsvtav1"})
 """Encoders that can be told of it."""
 
 
-class Light(NamedTuple):
+class HdrMetadata(NamedTuple):
     """HDR metadata that hold of a whole film.
 
     Attributes:
@@ -30,11 +30,11 @@ class Light(NamedTuple):
     content: tuple[int, ...] = ()
 
 
-UNKNOWN = Light()
+UNKNOWN = HdrMetadata()
 """Of a film that says nothing of it, as nearly all do."""
 
 
-def light_of(picture: VideoFrame) -> Light:
+def read_hdr_metadata(picture: VideoFrame) -> HdrMetadata:
     """What a decoded picture, the first of a film, says."""
     side_data: Any = picture.side_data  # PyAV's stub knows motion vectors only
     mastering, content = side_data.get(Type.MASTERING_DISPLAY_METADATA), side_data.get(Type.CONTENT_LIGHT_LEVEL)
@@ -46,10 +46,10 @@ def light_of(picture: VideoFrame) -> Light:
             Fraction(part, whole) if whole else Fraction(0) for part, whole in zip(numbers[::2], numbers[1::2], strict=True)
         )
         primaries, luminance = ratios[:8] if has_primaries else (), ratios[8:] if has_luminance else ()
-    return Light(primaries, luminance, _CONTENT.unpack_from(bytes(content)) if content is not None else ())
+    return HdrMetadata(primaries, luminance, _CONTENT.unpack_from(bytes(content)) if content is not None else ())
 
 
-def light_options(light: Light, codec: str) -> dict[str, str]:
+def hdr_options(light: HdrMetadata, codec: str) -> dict[str, str]:
     """What an encoder is to be told, by its own words; nothing for one that can't be, or of a screen that is known by half."""
     if codec not in CODERS:
         return {}
@@ -62,7 +62,7 @@ def light_options(light: Light, codec: str) -> dict[str, str]:
     return told
 
 
-def _screen(light: Light, *, whole: bool) -> str:
+def _screen(light: HdrMetadata, *, whole: bool) -> str:
     """The screen, in whole numbers of the parts that H.264 counts in, or as it is."""
 
     def said(numbers: tuple[Fraction, ...], parts: int) -> str:

@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 
 from bwpipe.core.frame import Frame, Luma
 from bwpipe.errors import MediaError
-from bwpipe.video.file import Fields, Film
+from bwpipe.video.file import Fields, VideoFile
 from bwpipe.video.pixel_formats import plane
 
 _ORDERS: dict[int, Fields] = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}
@@ -57,7 +57,7 @@ class FieldMarker:
         return marked
 
 
-def code_fields(context: VideoCodecContext, fields: Fields) -> None:
+def set_field_coding(context: VideoCodecContext, fields: Fields) -> None:
     """Set up an encoder that is not open yet for interlaced frames."""
     if fields:
         context.field_order = _NUMBERS[fields]
@@ -69,12 +69,12 @@ NEIGHBOURS = 1
 """How many frames before and after a frame `deinterlaced` looks at."""
 
 
-def of_one_moment(film: Film) -> Film:
+def of_one_moment(film: VideoFile) -> VideoFile:
     """The film as it is when reading deinterlaces it; itself where it is not interlaced."""
     return replace(film, fields="", deinterlaced=film.fields) if film.fields else film
 
 
-def deinterlaced(frames: Iterator[Frame], film: Film) -> Iterator[Frame]:
+def deinterlace(frames: Iterator[Frame], film: VideoFile) -> Iterator[Frame]:
     """Each frame with luma of one moment, made by FFmpeg's filter `bwdif`: the lines of its first field stay as they are.
 
     A frame follows from itself and the one on either side. Where one of these is missing, at the ends of the film or since it
@@ -103,7 +103,7 @@ def deinterlaced(frames: Iterator[Frame], film: Film) -> Iterator[Frame]:
 class _Filter:
     """The filter, for frames without a gap."""
 
-    def __init__(self, film: Film) -> None:
+    def __init__(self, film: VideoFile) -> None:
         self._film = film
         # luma alone; what has more than 8 bits uses the lower ones of 16, which the filter only adds and compares
         self._format = "gray" if film.depth == 8 else "gray16le"

@@ -16,15 +16,15 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from bwpipe.core.provenance import noted
+from bwpipe.core.provenance import add_note
 from bwpipe.errors import MediaError
 from bwpipe.video.container import container_for
 from bwpipe.video.decoder import Warn
 from bwpipe.video.encoding import Encoding, encoder
-from bwpipe.video.file import Film, open_container
+from bwpipe.video.file import VideoFile, open_container
 from bwpipe.video.segment_encoder import configure, refused
 from bwpipe.video.segment_file import Fragment
-from bwpipe.video.stream_copy import Carried, kept, lost_tags
+from bwpipe.video.stream_copy import StreamCopier, kept, lost_tags
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -39,7 +39,7 @@ _FINEST = 2**31 - 1
 """The most ticks a second that MP4 can count."""
 
 
-class FilmWriter:
+class VideoMuxer:
     """Joins the fragments of a film, without coding them again, and copies the other streams in.
 
     The same fragments give the same bytes. Memory grows by some 50 bytes a frame.
@@ -48,7 +48,7 @@ class FilmWriter:
     def __init__(
         self,
         path: Path,
-        film: Film,
+        film: VideoFile,
         encoding: Encoding,
         *,
         stop: int | None = None,
@@ -87,7 +87,7 @@ class FilmWriter:
                 metadata_errors="surrogateescape",
                 buffer_size=_BUFFER,
             )
-            self._output.metadata.update(noted(kept(film.metadata[0], self._container.muxer), line))
+            self._output.metadata.update(add_note(kept(film.metadata[0], self._container.muxer), line))
             self._picture = self._add_streams(encoding)
             self._output.set_chapters(self._chapters(stop))
             self._output.start_encoding()
@@ -173,7 +173,7 @@ class FilmWriter:
     def _add_streams(self, encoding: Encoding) -> VideoStream:
         """All streams, in the order of the film's file; the picture's is returned."""
         film = self._film
-        self._carried = Carried(film, self._output, self._container.muxer, self._warn)
+        self._carried = StreamCopier(film, self._output, self._container.muxer, self._warn)
         for track in film.tracks:
             if track.index < film.place:
                 self._carried.add(track)

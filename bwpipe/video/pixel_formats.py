@@ -87,6 +87,6 @@ def plane(picture: VideoFrame, index: int, depth: int, *, writeable: bool = Fals
     return rows[:: 1 if samples.line_size > 0 else -1, : samples.width]
 
 
-def deepened(luma: Luma, depth: int, other: int) -> Luma:
+def widen(luma: Luma, depth: int, other: int) -> Luma:
     """Luma (H, W) of a depth in another one, not smaller, in limited range: each code has its bits, and zeros below these."""
     return luma if depth == other else np.left_shift(luma, other - depth, dtype=np.uint16)

@@ -19,8 +19,8 @@ from bwpipe.core.frame import Matrix
 from bwpipe.core.stage import ScanCache
 from bwpipe.errors import MediaError
 from bwpipe.video.decoder import packets, pictures
-from bwpipe.video.file import FULL, ColourTags, Film, Track, colour_tags, luma_weights, open_container, picture_stream
-from bwpipe.video.hdr_metadata import light_of
+from bwpipe.video.file import FULL, ColourTags, Track, VideoFile, colour_tags, luma_weights, open_container, video_stream
+from bwpipe.video.hdr_metadata import read_hdr_metadata
 from bwpipe.video.interlacing import field_order
 from bwpipe.video.packet_index import WAY, Index, read_index
 from bwpipe.video.pixel_formats import layout, luma_plane
@@ -43,9 +43,9 @@ _ORIENTATIONS = {
 """EXIF's numbers for the signs of a display matrix's a, b, c, d, where (x, y) is shown at (ax + cy, bx + dy)."""
 
 
-def open_film(
+def open_video(
     path: Path, name: PurePosixPath, *, max_pixels: int, picture: int | None = None, scans: ScanCache | None = None
-) -> Film:
+) -> VideoFile:
     """What is known of a film before its frames are read. Reads all of its packets, decodes about 32 frames.
 
     Args:
@@ -76,7 +76,7 @@ def open_film(
         tags = colour_tags(stated, pix_fmt=pix_fmt, codec=context.name, height=first.height)
         matrix, depth, display = luma_weights(tags), layout(pix_fmt).depth, _display(first)
         black, white = (0, (1 << depth) - 1) if tags.range == FULL else (16 << depth - 8, 235 << depth - 8)
-        return Film(
+        return VideoFile(
             path=path,
             name=name,
             width=first.width,
@@ -108,12 +108,12 @@ def open_film(
             chapters=len(container.chapters()),
             metadata=(dict(container.metadata), dict(stream.metadata)),
             faults=index.faults,
-            light=light_of(first),
+            light=read_hdr_metadata(first),
         )
 
 
 def _picture(container: InputContainer, max_pixels: int, number: int | None) -> VideoStream:
-    stream = picture_stream(container, number)
+    stream = video_stream(container, number)
     if stream is None and number:
         raise MediaError(f"it holds no moving picture number {number}; set `picture` to a lower one, or leave it out")
     if stream is None:

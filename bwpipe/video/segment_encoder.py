@@ -12,16 +12,16 @@ from av.video.frame import VideoFrame
 from bwpipe.core.frame import Luma
 from bwpipe.errors import MediaError
 from bwpipe.video.encoding import Encoding, coded_depth, encoder, encoder_options, pixel_format
-from bwpipe.video.file import Film
-from bwpipe.video.interlacing import FieldMarker, code_fields
-from bwpipe.video.pixel_formats import deepened, plane
+from bwpipe.video.file import VideoFile
+from bwpipe.video.interlacing import FieldMarker, set_field_coding
+from bwpipe.video.pixel_formats import plane, widen
 from bwpipe.video.segment_file import FragmentWriter
 
 
 class SegmentWriter:
     """Codes one segment, which begins with a key frame. The same frames and encoding give the same bytes on any machine."""
 
-    def __init__(self, path: Path, film: Film, encoding: Encoding) -> None:
+    def __init__(self, path: Path, film: VideoFile, encoding: Encoding) -> None:
         """Open the encoder and the file.
 
         Args:
@@ -60,7 +60,7 @@ class SegmentWriter:
             OSError: The file can't be written.
         """
         frame = VideoFrame(self._film.width, self._film.height, self._pix_fmt)
-        for index, samples in enumerate((deepened(luma, self._film.depth, self._depth), *chroma)):
+        for index, samples in enumerate((widen(luma, self._film.depth, self._depth), *chroma)):
             target = plane(frame, index, self._depth, writeable=True)
             if samples.shape != target.shape or samples.dtype != target.dtype:
                 raise ValueError(f"plane {index} is {samples.dtype} {samples.shape}, not {target.dtype} {target.shape}")
@@ -95,7 +95,7 @@ class SegmentWriter:
             self._file.write(packet.pts, self._durations.pop(packet.pts, 0), key=packet.is_keyframe, data=bytes(packet))
 
 
-def configure(context: VideoCodecContext, film: Film, encoding: Encoding) -> None:
+def configure(context: VideoCodecContext, film: VideoFile, encoding: Encoding) -> None:
     """Set up an encoder that is not open yet, for a film."""
     context.width, context.height, context.pix_fmt = film.width, film.height, pixel_format(film, encoding)
     context.time_base, context.framerate = film.time_base, film.rate or Fraction(25)
@@ -105,7 +105,7 @@ def configure(context: VideoCodecContext, film: Film, encoding: Encoding) -> Non
     context.flags |= CodecFlags.bitexact.value | CodecFlags.frame_duration.value | CodecFlags.global_header.value
     if film.sample_aspect:
         context.sample_aspect_ratio = film.sample_aspect
-    code_fields(context, film.fields)
+    set_field_coding(context, film.fields)
     context.options = encoder_options(encoding, film.light)
 
 

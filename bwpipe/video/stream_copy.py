@@ -14,7 +14,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from bwpipe.core.provenance import read_note
 from bwpipe.video.decoder import Warn
-from bwpipe.video.file import Film, Track, open_container
+from bwpipe.video.file import Track, VideoFile, open_container
 
 MUXERS = ("mp4", "mov", "matroska", "webm")
 """What films are written into."""
@@ -36,14 +36,14 @@ _OLD = {"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "s
 """What QuickTime calls languages whose ISO 639-2 codes it does not know."""
 
 
-class Carried:
+class StreamCopier:
     """The packets of a film's other streams, for an output: read in step with its picture, so that memory does not grow.
 
     Attributes:
         outputs: For each stream of the film's file that is copied packet by packet, the copy.
     """
 
-    def __init__(self, film: Film, output: OutputContainer, muxer: str, warn: Warn) -> None:
+    def __init__(self, film: VideoFile, output: OutputContainer, muxer: str, warn: Warn) -> None:
         """Open the film's file. Raises MediaError."""
         self._film, self._output, self._muxer, self._warn = film, output, muxer, warn
         self._input = open_container(film.path)
@@ -149,7 +149,7 @@ def kept(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
     return tags
 
 
-def _first_packet(film: Film, track: Track) -> bytes:
+def _first_packet(film: VideoFile, track: Track) -> bytes:
     """The first packet of a track: a cover picture is in one."""
     with open_container(film.path) as container:
         return next((bytes(packet) for packet in container.demux(container.streams[track.index]) if packet.size), b"")
@@ -159,7 +159,7 @@ _MOST = 8
 """So many tags are named."""
 
 
-def lost_tags(film: Film, path: Path, muxer: str, streams: Sequence[int]) -> Iterator[str]:
+def lost_tags(film: VideoFile, path: Path, muxer: str, streams: Sequence[int]) -> Iterator[str]:
     """Say which tags and dispositions of a film are not, or not the same, in what was written of it.
 
     Args:
@@ -199,5 +199,5 @@ def _missing(before: Mapping[str, str], after: Mapping[str, str], where: str) ->
     return [f"{key}{where}" for key, value in before.items() if known.get(key.lower()) != value and value not in {"", "und"}]
 
 
-def _name(film: Film, stream: Stream) -> str:
+def _name(film: VideoFile, stream: Stream) -> str:
     return "the picture" if stream.index == film.place else f"{stream.type} track {stream.index}"

@@ -24,7 +24,7 @@ def bwpipe(*arguments: str, code: int = 0) -> str:
 
 def test_help_names_every_command_and_imports_neither_torch_nor_opencv() -> None:
     heavy = "[name for name in ('torch', 'cv2', 'av') if name in sys.modules]"
-    program = f"import sys\nfrom bwpipe.cli import main\ntry: main()\nfinally: print({heavy})"
+    program = f"import sys\nfrom bwpipe.cli.main import main\ntry: main()\nfinally: print({heavy})"
     command = [sys.executable, "-c", program, "--help"]
 
     printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from bwpipe.core.atomic_file import WORK_FOLDER, Draft, clear
+from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, remove_leftovers
 
 
 def test_a_draft_has_its_final_name_only_once_it_is_published(tmp_path: Path) -> None:
-    draft = Draft(tmp_path / "deep" / "a.png", tmp_path)
+    draft = AtomicFile(tmp_path / "deep" / "a.png", tmp_path)
     draft.path.write_bytes(b"picture")
     assert not draft.target.exists()
 
-    stamp = draft.settle()
+    stamp = draft.flush()
     draft.publish()
 
     assert draft.target.read_bytes() == b"picture"
@@ -21,18 +21,18 @@ def test_a_draft_has_its_final_name_only_once_it_is_published(tmp_path: Path) ->
 
 
 def test_a_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
-    draft = Draft(tmp_path / "a.png", tmp_path)
+    draft = AtomicFile(tmp_path / "a.png", tmp_path)
     draft.discard()
 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_drafts_of_a_killed_run_are_cleared_away_and_nothing_else(tmp_path: Path) -> None:
-    Draft(tmp_path / "a.png", tmp_path)
+    AtomicFile(tmp_path / "a.png", tmp_path)
     ledger = tmp_path / WORK_FOLDER / "ledger.sqlite"
     ledger.touch()
 
-    clear(tmp_path)
+    remove_leftovers(tmp_path)
 
     assert list((tmp_path / WORK_FOLDER).iterdir()) == [ledger]
 
@@ -40,7 +40,7 @@ def test_drafts_of_a_killed_run_are_cleared_away_and_nothing_else(tmp_path: Path
 def test_one_that_tidies_up_is_not_in_the_way_of_another(tmp_path: Path) -> None:
     def work(_: int) -> None:
         for _ in range(500):
-            Draft(tmp_path / "a.png", tmp_path).discard()
+            AtomicFile(tmp_path / "a.png", tmp_path).discard()
             with suppress(OSError):
                 (tmp_path / WORK_FOLDER).rmdir()
 
@@ -55,6 +55,6 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / WORK_FOLDER / "guessed.part.png").symlink_to(victim)
 
     with pytest.raises(FileExistsError):
-        Draft(tmp_path / "a.png", tmp_path)
+        AtomicFile(tmp_path / "a.png", tmp_path)
 
     assert not victim.exists()

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bwpipe.training.monitor import progress
-from bwpipe.training.monitor.progress import Progress
+from bwpipe.training.monitor.progress import TrainingProgress
 
 
 class Terminal(io.StringIO):
@@ -30,7 +30,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_without_a_terminal_there_is_a_line_every_ten_seconds(clock: list[float]) -> None:
     said: list[str] = []
-    shown = Progress(ends=[10, 20, 30, 40], done=0, batch=8, say=said.append)
+    shown = TrainingProgress(ends=[10, 20, 30, 40], done=0, batch=8, say=said.append)
 
     for step in range(1, 41):
         shown.show(step, 0.5)
@@ -43,7 +43,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(clock: list[float]
 
 def test_speed_and_time_left_are_those_of_the_steps_made_now(clock: list[float]) -> None:
     said: list[str] = []
-    shown = Progress(ends=[1200], done=1000, batch=8, say=said.append)
+    shown = TrainingProgress(ends=[1200], done=1000, batch=8, say=said.append)
     clock[0] = 49.0  # since 1.0
 
     shown.show(1100, 0.5)
@@ -53,7 +53,7 @@ def test_speed_and_time_left_are_those_of_the_steps_made_now(clock: list[float])
 
 def test_the_loss_is_the_mean_of_the_last_steps(clock: list[float]) -> None:
     said: list[str] = []
-    shown = Progress(ends=[9000], done=0, batch=1, say=said.append)
+    shown = TrainingProgress(ends=[9000], done=0, batch=1, say=said.append)
 
     for step in range(1, 2001):
         shown.show(step, 8.0 if step < 1000 else 1.0 + step % 2)
@@ -63,7 +63,7 @@ def test_the_loss_is_the_mean_of_the_last_steps(clock: list[float]) -> None:
 
 def test_a_terminal_shows_a_bar_and_takes_it_away() -> None:
     terminal = Terminal()
-    shown = Progress(ends=[5, 10], done=5, batch=8, say=pytest.fail, stream=terminal)
+    shown = TrainingProgress(ends=[5, 10], done=5, batch=8, say=pytest.fail, stream=terminal)
     shown.show(6, 0.25)
     shown.say("epoch 1/2: chroma\x1b[2J 0.5")
     shown.show(10, 0.25)
@@ -79,7 +79,7 @@ def test_a_terminal_shows_a_bar_and_takes_it_away() -> None:
 
 def test_a_line_without_a_terminal_goes_where_the_run_says_it() -> None:
     said: list[str] = []
-    shown = Progress(ends=[5], done=0, batch=8, say=said.append)
+    shown = TrainingProgress(ends=[5], done=0, batch=8, say=said.append)
 
     shown.say("epoch 1/1: a\rb")
 
@@ -88,7 +88,7 @@ def test_a_line_without_a_terminal_goes_where_the_run_says_it() -> None:
 
 def test_a_quiet_run_shows_nothing() -> None:
     terminal = Terminal()
-    shown = Progress(ends=[5], done=0, batch=8, say=pytest.fail, quiet=True, stream=terminal)
+    shown = TrainingProgress(ends=[5], done=0, batch=8, say=pytest.fail, quiet=True, stream=terminal)
     shown.show(1, 0.5)
     shown.say("a line")
     shown.close()
@@ -99,7 +99,7 @@ def test_a_quiet_run_shows_nothing() -> None:
 def test_a_process_without_standard_error_trains_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     said: list[str] = []
-    shown = Progress(ends=[5], done=0, batch=8, say=said.append)
+    shown = TrainingProgress(ends=[5], done=0, batch=8, say=said.append)
 
     shown.show(5, 0.5)
     shown.say("a line")

@@ -4,7 +4,7 @@ from time import sleep
 
 import pytest
 
-from bwpipe.core.parallel import ordered
+from bwpipe.core.parallel import ordered_map
 
 
 def test_results_keep_the_order_of_the_items_whoever_is_faster() -> None:
@@ -12,7 +12,7 @@ def test_results_keep_the_order_of_the_items_whoever_is_faster() -> None:
         sleep(0.02 if i % 4 == 0 else 0)
         return i
 
-    assert list(ordered(slow_first, range(20), 4)) == list(range(20))
+    assert list(ordered_map(slow_first, range(20), 4)) == list(range(20))
 
 
 def test_no_more_items_are_taken_than_there_are_workers_to_work_on_them() -> None:
@@ -23,7 +23,7 @@ def test_no_more_items_are_taken_than_there_are_workers_to_work_on_them() -> Non
             taken.append(i)
             yield i
 
-    stream = ordered(lambda i: i, items(), 3)
+    stream = ordered_map(lambda i: i, items(), 3)
     next(stream)
 
     assert len(taken) <= 5
@@ -36,7 +36,7 @@ def test_what_a_worker_raises_is_raised_in_its_place() -> None:
             raise ValueError("third")
         return i
 
-    stream = ordered(third_fails, range(5), 2)
+    stream = ordered_map(third_fails, range(5), 2)
 
     assert [next(stream), next(stream)] == [0, 1]
     with pytest.raises(ValueError, match="third"):
@@ -45,7 +45,7 @@ def test_what_a_worker_raises_is_raised_in_its_place() -> None:
 
 def test_a_reader_that_leaves_ends_the_threads() -> None:
     before = threading.active_count()
-    stream = ordered(lambda i: i, iter(range(1000)), 4)
+    stream = ordered_map(lambda i: i, iter(range(1000)), 4)
     next(stream)
     stream.close()
 

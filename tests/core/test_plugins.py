@@ -119,7 +119,7 @@ def install(distribution: str, group: str, name: str, module: str, site: Path) -
 
 def test_an_installed_network_is_found_and_a_broken_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    source = "from bwpipe.network import Network, network\n@network('plugins_net')\nclass Net(Network): ..."
+    source = "from bwpipe.nn.network import Network, network\n@network('plugins_net')\nclass Net(Network): ..."
     plugin(tmp_path, "plugins_net_module.py", source)
     install("net-package", "bwpipe.models", "net", "plugins_net_module", tmp_path)
 
@@ -135,7 +135,7 @@ def test_an_installed_network_is_found_and_a_broken_package_is_named(tmp_path: P
 
 def bwpipe(*arguments: str | Path, path: Path | None = None) -> None:
     """Run the command line in a process of its own, with a folder of packages more."""
-    program = "import sys; sys.path[:0] = sys.argv.pop(1).split(); from bwpipe.cli import main; main()"
+    program = "import sys; sys.path[:0] = sys.argv.pop(1).split(); from bwpipe.cli.main import main; main()"
     command = [sys.executable, "-c", program, f"{path} {EXAMPLES / 'plugin_package'}" if path else "", *map(str, arguments)]
     subprocess.run(command, check=True, timeout=100)
 

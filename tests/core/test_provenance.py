@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from bwpipe.core.provenance import Provenance, appended, noted, read_note, split
+from bwpipe.core.provenance import Provenance, add_note, append_line, read_note, split_note
 from bwpipe.engine.run import run
 from bwpipe.image.provenance_tag import history, with_history
 from bwpipe.image.read import read_metadata
@@ -45,18 +45,18 @@ def test_a_line_is_read_as_it_was_written() -> None:
     line = MADE.line()
 
     assert line.startswith("Colour added by bwpipe 0.1.0, network tiny, weights 12 {")
-    assert split(appended("a note\nof two lines", line)) == ("a note\nof two lines", MADE)
-    assert split(line) == ("", MADE)
+    assert split_note(append_line("a note\nof two lines", line)) == ("a note\nof two lines", MADE)
+    assert split_note(line) == ("", MADE)
     assert MADE.frames == 5
 
 
 @pytest.mark.parametrize("text", ["", "Colour added by hand", "Colour added by bwpipe 0.1.0 {}", "Written by bwpipe 1 {[}"])
 def test_other_texts_are_left_alone(text: str) -> None:
-    assert split(text) == (text, None)
+    assert split_note(text) == (text, None)
 
 
 def test_a_comment_that_a_film_has_is_kept_whatever_its_letters() -> None:
-    tags = noted({"COMMENT": "from the blue box", "title": "x"}, MADE.line())
+    tags = add_note({"COMMENT": "from the blue box", "title": "x"}, MADE.line())
 
     assert tags.keys() == {"COMMENT", "title"}
     assert read_note(tags) == ({"COMMENT": "from the blue box", "title": "x"}, MADE)

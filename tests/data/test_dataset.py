@@ -27,16 +27,16 @@ from filelock import FileLock
 from lightning_fabric import Fabric
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bwpipe import Gather, MediaError, Run, RunAborted, UnitMap, UsageError, stage
+from bwpipe import Gather, MediaError, RunAborted, RunContext, UnitMap, UsageError, stage
 from bwpipe.core import plugins
 from bwpipe.core.frame import Unit
 from bwpipe.data.dataset import Dataset, Pair
-from bwpipe.engine.run import Outcome, run
+from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import TooManyErrors
 from bwpipe.metrics.image_metrics import colourfulness
 from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.step import Stepper
+from bwpipe.training.step import TrainStep
 
 plugins.load([Path(__file__).parents[1] / "support" / "networks"])
 
@@ -85,7 +85,7 @@ class Place:
         colours = self._rng.integers(0, 256, (3, 3, 1 if grey else 3), dtype=np.uint8)
         cv2.imwrite(str(self.photos / name), cv2.resize(np.repeat(colours, 3 if grey else 1, -1), (24, 24)))
 
-    def run(self, *, top: dict[str, Any] | None = None, quiet: bool = True, **options: Any) -> Outcome:
+    def run(self, *, top: dict[str, Any] | None = None, quiet: bool = True, **options: Any) -> RunResult:
         stages = [
             {"use": "read", "path": str(self.photos)},
             {"use": "pairs", "size": SIZE},
@@ -509,7 +509,7 @@ def test_a_step_has_the_pictures_of_the_next_one_fetched_from_the_disk(tmp_path:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     data = pickle.loads(pickle.dumps(replace(whole, folder=tmp_path)))  # as it is mapped in another process
     options = TrainingOptions.model_validate({"model": "test-chroma", "losses": {"chroma_l1": 1}, "batch": 4})
-    stepper = Stepper(options, data, Fabric(accelerator="cpu", devices=1))
+    stepper = TrainStep(options, data, Fabric(accelerator="cpu", devices=1))
     next_ones = [
         (tmp_path / name, slice(128 + place * row, 128 + (place + 1) * row))
         for place in stepper.course.places(1).tolist()
@@ -577,7 +577,7 @@ def test_a_name_that_is_no_utf8_is_kept_and_found_again(place: Place) -> None:
 
 def test_a_stage_alone_keeps_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place.photos.parent)
-    told = Run()
+    told = RunContext()
 
     (data,) = run_stage("dataset", run_stage("pairs", run_stage("read", path="photos"), size=SIZE), run=told)
 

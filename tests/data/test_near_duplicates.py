@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bwpipe.data.near_duplicates import Seen
+from bwpipe.data.near_duplicates import DuplicateIndex
 
 Pixels = NDArray[np.uint8]
 SIDE = 100
@@ -31,7 +31,7 @@ def encoded(rgb: Pixels, quality: int, side: int) -> Pixels:
 
 @pytest.mark.parametrize(("quality", "side"), [(95, SIDE), (40, SIDE), (75, SIDE // 2)])
 def test_a_photograph_is_known_again(quality: int, side: int) -> None:
-    seen = Seen()
+    seen = DuplicateIndex()
 
     assert not any(seen.again(photo(seed)) for seed in range(60))
     assert all(seen.again(encoded(photo(seed), quality, side)) for seed in range(60))
@@ -39,20 +39,20 @@ def test_a_photograph_is_known_again(quality: int, side: int) -> None:
 
 @pytest.mark.parametrize(("contrast", "light"), [(0.03, 128), (0.05, 6), (0.05, 250), (0.01, 40)])
 def test_flat_and_dark_pictures_are_not_taken_for_each_other(contrast: float, light: float) -> None:
-    seen = Seen()
+    seen = DuplicateIndex()
 
     assert not any(seen.again(photo(seed, contrast=contrast, light=light)) for seed in range(60))
 
 
 def test_one_flat_picture_is_known_again_only_if_it_is_the_same() -> None:
-    seen = Seen()
+    seen = DuplicateIndex()
     plain = np.full((SIDE, SIDE, 3), 90, np.uint8)
 
     assert [seen.again(np.asarray(plain + step, np.uint8)) for step in (0, 0, 1, 0)] == [False, True, False, True]
 
 
 def test_a_photograph_in_other_colours_is_another() -> None:
-    seen = Seen()
+    seen = DuplicateIndex()
 
     assert not seen.again(photo(0))
     assert not seen.again(photo(0)[..., ::-1])
@@ -61,7 +61,7 @@ def test_a_photograph_in_other_colours_is_another() -> None:
 @pytest.mark.parametrize("light", [93, 95, 97])
 def test_where_the_steps_of_the_file_lie_does_not_matter(light: int) -> None:
     first = np.clip(photo(1, contrast=0.4, light=light), 1, 254)
-    seen = Seen()
+    seen = DuplicateIndex()
 
     assert not seen.again(first)
     assert seen.again(first + 1)
@@ -70,7 +70,7 @@ def test_where_the_steps_of_the_file_lie_does_not_matter(light: int) -> None:
 
 @pytest.mark.parametrize("side", [1, 5, 12, 13])
 def test_small_pictures_are_known_too(side: int) -> None:
-    seen = Seen()
+    seen = DuplicateIndex()
     rgb = photo(3)[:side, :side]
 
     assert [seen.again(rgb), seen.again(rgb)] == [False, True]

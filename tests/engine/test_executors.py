@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from numpy.testing import assert_array_equal
 
-from bwpipe import BatchMap, End, Frame, Gather, Map, MediaError, Run, RunAborted, Sink, Source, Stage, Unit, UnitMap
-from bwpipe.core.atomic_file import Draft
+from bwpipe import BatchMap, End, Frame, Gather, Map, MediaError, RunAborted, RunContext, Sink, Source, Stage, Unit, UnitMap
+from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.engine.batching import WAITING
-from bwpipe.engine.executors import drive, drive_source
-from bwpipe.engine.sink_executor import drive_sink
+from bwpipe.engine.executors import execute, execute_source
+from bwpipe.engine.sink_executor import execute_sink
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import TooManyErrors
 from bwpipe.testing import make_frames
@@ -27,8 +27,8 @@ def stream(of: Iterable[Frame]) -> Iterator[Frame | End]:
             yield End(frame.unit)
 
 
-def driven(stage: Stage, items: Iterator[Any], run: Run | None = None) -> list[Any]:
-    return list(drive(stage, items, run or Run(), Meter()))
+def driven(stage: Stage, items: Iterator[Any], run: RunContext | None = None) -> list[Any]:
+    return list(execute(stage, items, run or RunContext(), Meter()))
 
 
 class Number(Map):
@@ -85,7 +85,7 @@ def test_a_map_keeps_order_and_ends(workers: int) -> None:
 def test_only_the_guilty_unit_fails(stage: Stage) -> None:
     frames = make_frames(6)
     frames[2] = replace(frames[2], notes={"bad": True})
-    run = Run()
+    run = RunContext()
 
     made = [item.unit for item in driven(stage, stream(frames), run) if not isinstance(item, End)]
 
@@ -130,7 +130,7 @@ def test_a_rare_key_does_not_hold_back_more_than_a_few_batches() -> None:
             taken += 1
             yield item
 
-    made = drive(Marked(batch=2), items(), Run(), Meter())
+    made = execute(Marked(batch=2), items(), RunContext(), Meter())
     next(made)
 
     assert taken <= 2 * (WAITING + 2) * 2
@@ -153,7 +153,7 @@ def test_batches_are_full_however_many_workers_there_are(workers: int) -> None:
 def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     said: list[str] = []
 
-    made = driven(Marked(batch=8, room=3), stream(make_frames(20)), Run(say=said.append))
+    made = driven(Marked(batch=8, room=3), stream(make_frames(20)), RunContext(say=said.append))
 
     assert {item.notes["batch"] for item in made if not isinstance(item, End)} == {2}
     assert len(said) == 2
@@ -198,17 +198,17 @@ def units(*names: str, film: bool) -> list[Unit]:
 
 @pytest.mark.parametrize("film", [False, True])
 def test_a_source_ends_each_unit_with_its_error_and_goes_on(film: bool) -> None:
-    run = Run()
+    run = RunContext()
 
-    made = list(drive_source(Reader(workers=2), units("a.mkv", "bad.mkv", "c.mkv", film=film), 0, run, Meter()))
+    made = list(execute_source(Reader(workers=2), units("a.mkv", "bad.mkv", "c.mkv", film=film), 0, run, Meter()))
 
     assert [str(item.error) for item in made if isinstance(item, End)] == ["None", "it can't be read", "None"]
     assert len(made) == 5 + 1 + 2 + 1 + 5 + 1
 
 
 def test_a_film_that_failed_later_in_the_graph_is_not_read_to_its_end() -> None:
-    run = Run()
-    reading = drive_source(Reader(), units("a.mkv", film=True), 0, run, Meter())
+    run = RunContext()
+    reading = execute_source(Reader(), units("a.mkv", film=True), 0, run, Meter())
 
     run.fail(next(reading).unit, MediaError("a later stage says so"))
 
@@ -216,7 +216,7 @@ def test_a_film_that_failed_later_in_the_graph_is_not_read_to_its_end() -> None:
 
 
 def test_one_error_too_many_stops() -> None:
-    run = Run(max_errors=1)
+    run = RunContext(max_errors=1)
     run.fail(make_frames(1, name="a.png")[0].unit, MediaError("first"))
 
     with pytest.raises(TooManyErrors, match="stopped after 2 failed"):
@@ -244,8 +244,8 @@ class Lister(Sink):
         with self._lines(frame.unit).open("a") as file:
             file.write(f"{frame.index}\n")
 
-    def commit(self, unit: Unit) -> Draft:
-        draft = Draft(self.target(unit), self.path)
+    def commit(self, unit: Unit) -> AtomicFile:
+        draft = AtomicFile(self.target(unit), self.path)
         draft.path.write_text(self._lines(unit).read_text())
         self.abandon(unit)
         return draft
@@ -257,14 +257,14 @@ class Lister(Sink):
         return self.path / f"{unit.media.name}.open"
 
 
-def written(path: Path, items: Iterator[Frame | End], run: Run | None = None) -> dict[str, str]:
+def written(path: Path, items: Iterator[Frame | End], run: RunContext | None = None) -> dict[str, str]:
     sink = Lister(path=path, workers=2)
-    units = drive_sink(
+    units = execute_sink(
         sink,
         items,
         wanted=lambda unit: unit.name.name != "other.mkv",
         keep=lambda unit, draft: draft.publish(),
-        run=run or Run(),
+        run=run or RunContext(),
         meter=Meter(),
     )
     list(units)
@@ -282,7 +282,7 @@ def test_a_sink_writes_what_is_wanted_and_never_a_context_frame(tmp_path: Path) 
 def test_a_unit_without_its_end_or_with_an_error_is_abandoned(tmp_path: Path) -> None:
     a, b, c = (make_frames(3, film=True, name=f"{name}.mkv") for name in "abc")
     c[1] = replace(c[1], notes={"bad": True})
-    run = Run()
+    run = RunContext()
 
     made = written(tmp_path, iter([*a, End(a[0].unit, MediaError("cut")), *c, End(c[0].unit), *b]), run)
 
@@ -291,7 +291,7 @@ def test_a_unit_without_its_end_or_with_an_error_is_abandoned(tmp_path: Path) ->
 
 
 def test_a_unit_of_which_nothing_came_fails(tmp_path: Path) -> None:
-    run = Run()
+    run = RunContext()
 
     assert written(tmp_path, iter([End(make_frames(1)[0].unit)]), run) == {}
     assert [str(error) for error in run.failures.values()] == ["none of its frames came to be written"]
@@ -312,7 +312,7 @@ def test_busy_time_leaves_out_the_waiting() -> None:
 
     for stage in (Number(), Reversed(), Marked(batch=2), Count()):
         meter = Meter()
-        list(drive(stage, slow(), Run(), meter))
+        list(execute(stage, slow(), RunContext(), meter))
         assert 0 < meter.busy < 0.05
 
 

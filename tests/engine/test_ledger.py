@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from bwpipe.core.atomic_file import Draft
-from bwpipe.core.fingerprint import stamp
+from bwpipe.core.atomic_file import AtomicFile
+from bwpipe.core.fingerprint import fingerprint
 from bwpipe.core.frame import Media, Unit
 from bwpipe.engine.ledger import Ledger
 from bwpipe.errors import MediaError, UsageError
@@ -26,9 +26,9 @@ def target(tmp_path: Path, unit: Unit) -> Path:
     """A file that was made of the unit by recipe "r1", as an earlier run left it."""
     ledger = Ledger(tmp_path / "out")
     ledger.open()
-    draft = Draft(tmp_path / "out" / "a.png", tmp_path / "out")
+    draft = AtomicFile(tmp_path / "out" / "a.png", tmp_path / "out")
     draft.path.write_bytes(b"colour")
-    ledger.keep(unit, draft, "r1", stamp(unit.path))
+    ledger.keep(unit, draft, "r1", fingerprint(unit.path))
     ledger.close()
     return draft.target
 
@@ -76,8 +76,8 @@ def test_each_part_of_a_film_is_done_by_itself(unit: Unit, target: Path) -> None
 def test_names_that_are_no_utf8_are_remembered(tmp_path: Path, unit: Unit, target: Path) -> None:
     ledger = Ledger(target.parent)
     ledger.open()
-    draft = Draft(target.parent / os.fsdecode(b"\xff.png"), target.parent)
-    ledger.keep(unit, draft, "r1", stamp(unit.path))
+    draft = AtomicFile(target.parent / os.fsdecode(b"\xff.png"), target.parent)
+    ledger.keep(unit, draft, "r1", fingerprint(unit.path))
     ledger.close()
 
     assert is_done(unit, draft.target)
@@ -86,11 +86,11 @@ def test_names_that_are_no_utf8_are_remembered(tmp_path: Path, unit: Unit, targe
 def test_an_input_that_changed_while_it_was_read_is_not_kept(unit: Unit, target: Path) -> None:
     ledger = Ledger(target.parent)
     ledger.open()
-    before = stamp(unit.path)
+    before = fingerprint(unit.path)
     unit.path.write_bytes(b"another picture")
 
     with pytest.raises(MediaError, match="it changed while it was read; run again"):
-        ledger.keep(unit, Draft(target, target.parent), "r2", before)
+        ledger.keep(unit, AtomicFile(target, target.parent), "r2", before)
     ledger.close()
 
 
@@ -100,7 +100,7 @@ def test_failures_are_remembered_until_the_unit_is_done(unit: Unit, target: Path
     ledger.keep_failure(unit.path, "it is cut short")
     assert ledger.failures() == {unit.path: "it is cut short"}
 
-    ledger.keep(unit, Draft(target, target.parent), "r2", stamp(unit.path))
+    ledger.keep(unit, AtomicFile(target, target.parent), "r2", fingerprint(unit.path))
     assert ledger.failures() == {}
     ledger.close()
 
@@ -171,13 +171,13 @@ def test_a_ledger_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None
 def test_what_takes_long_to_be_kept_can_be_ended(tmp_path: Path, unit: Unit) -> None:
     ledger = Ledger(tmp_path / "out")
     ledger.open()
-    draft = Draft(tmp_path / "out" / "a.png", tmp_path / "out")
+    draft = AtomicFile(tmp_path / "out" / "a.png", tmp_path / "out")
 
     def stop() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ledger.keep(unit, draft, "r1", stamp(unit.path), stop)
+        ledger.keep(unit, draft, "r1", fingerprint(unit.path), stop)
     ledger.close()
 
     assert not draft.target.exists()

@@ -12,7 +12,7 @@ from bwpipe.engine.planner import Plan, make_plan
 from bwpipe.engine.run import run
 from bwpipe.engine.scan_cache import SqliteScanCache
 from bwpipe.graph.graph import read_graph
-from bwpipe.video.file import Film
+from bwpipe.video.file import VideoFile
 from tests.support.made_films import MKV, make_film
 
 
@@ -39,9 +39,9 @@ def plan(folder: Path) -> Plan:
         return make_plan(read, ledgers, restart=True)
 
 
-def known(folder: Path) -> Film:
+def known(folder: Path) -> VideoFile:
     (unit,) = plan(folder).todo
-    assert isinstance(unit.media, Film)
+    assert isinstance(unit.media, VideoFile)
     return unit.media
 
 

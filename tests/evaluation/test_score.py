@@ -326,7 +326,7 @@ def test_a_network_of_a_plugin_is_scored_once_its_folder_is_named(folders: tuple
     plugin = tmp_path / "plugins" / "mine.py"
     plugin.parent.mkdir()
     plugin.write_text(
-        f"from bwpipe.models.autoencoder import Autoencoder\nfrom bwpipe.network import network\n\n"
+        f"from bwpipe.models.autoencoder import Autoencoder\nfrom bwpipe.nn.network import network\n\n"
         f"@network({name!r})\nclass Mine(Autoencoder):\n    'Mine.'\n"
     )
     net, _ = load(locate("autoencoder"))
@@ -341,7 +341,7 @@ def test_a_network_of_a_plugin_is_scored_once_its_folder_is_named(folders: tuple
 
 
 def test_a_wrong_command_is_refused_before_what_takes_long_is_imported() -> None:
-    code = "import sys; from typer.testing import CliRunner; from bwpipe.cli import app\n"
+    code = "import sys; from typer.testing import CliRunner; from bwpipe.cli.main import app\n"
     code += "result = CliRunner().invoke(app, ['score', 'autoencoder'])\n"
     code += "sys.exit(result.exit_code if not {'torch', 'skimage'} & set(sys.modules) else 9)"
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from bwpipe.core.frame import Frame, Unit
 from bwpipe.errors import MediaError
-from bwpipe.image.file import HEAD, Picture, sniff
-from bwpipe.image.open import open_picture
-from bwpipe.image.read import read_picture
+from bwpipe.image.file import HEAD, ImageFile, sniff
+from bwpipe.image.open import open_image
+from bwpipe.image.read import read_image
 from tests.support.made_pictures import (
     KINDS,
     Wish,
@@ -36,12 +36,12 @@ from tests.support.made_pictures import (
 WISH = Wish(height=41, width=58, orientation=1, seed=3)
 
 
-def opened(path: Path, max_pixels: int = 10**6) -> Picture:
-    return open_picture(path, PurePosixPath(os.fsdecode(path.name)), max_pixels=max_pixels)
+def opened(path: Path, max_pixels: int = 10**6) -> ImageFile:
+    return open_image(path, PurePosixPath(os.fsdecode(path.name)), max_pixels=max_pixels)
 
 
 def read(path: Path) -> Frame:
-    return read_picture(Unit(opened(path)))
+    return read_image(Unit(opened(path)))
 
 
 def saved(samples: Any, form: str, **options: Any) -> bytes:
@@ -61,7 +61,7 @@ def test_every_kind_of_picture_is_read_as_it_is_stored(tmp_path: Path, kind: str
     made = make_picture(tmp_path, kind, orientation=orientation)
 
     media = opened(made.path)
-    frame = read_picture(Unit(media))
+    frame = read_image(Unit(media))
 
     assert (media.format, media.orientation, media.kind, media.frames) == (made.format, made.orientation, "picture", 1)
     assert (media.width, media.height) == (53, 37)
@@ -381,11 +381,11 @@ def test_a_missing_file_and_a_changed_file_are_said(tmp_path: Path) -> None:
 
     made.path.write_bytes(saved(grey(WISH), "PNG"))
     with pytest.raises(MediaError, match="has changed since the run began"):
-        read_picture(Unit(media))
+        read_image(Unit(media))
 
     made.path.unlink()
     with pytest.raises(MediaError, match="can't be read: No such file"):
-        read_picture(Unit(media))
+        read_image(Unit(media))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pytest makes errors of what bwpipe tells Python to ignore

@@ -14,10 +14,10 @@ from PIL import ExifTags, Image
 
 from bwpipe.core.frame import Frame, Unit
 from bwpipe.errors import MediaError
-from bwpipe.image.file import Picture
-from bwpipe.image.open import open_picture
-from bwpipe.image.read import read_picture
-from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_picture
+from bwpipe.image.file import ImageFile
+from bwpipe.image.open import open_image
+from bwpipe.image.read import read_image
+from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_image
 from bwpipe.pixels.orientation import stored, upright
 from tests.support.made_pictures import (
     DATE,
@@ -40,12 +40,12 @@ WISH = Wish(height=48, width=64, orientation=1, seed=5)
 _DESCRIPTION, _EXIF, _DATE = 270, 34665, 36867
 
 
-def opened(path: Path) -> Picture:
-    return open_picture(path, PurePosixPath(os.fsdecode(path.name)), max_pixels=10**7)
+def opened(path: Path) -> ImageFile:
+    return open_image(path, PurePosixPath(os.fsdecode(path.name)), max_pixels=10**7)
 
 
 def read(path: Path) -> Frame:
-    return read_picture(Unit(opened(path)))
+    return read_image(Unit(opened(path)))
 
 
 def saved(samples: Any, form: str, **options: Any) -> bytes:
@@ -64,11 +64,11 @@ def written(path: Path, target: TargetFormat | None = None, quality: int = 95) -
     """The picture in colour, and what was said of it."""
     frame, said = read(path), list[str]()
     media = frame.unit.media
-    assert isinstance(media, Picture)
+    assert isinstance(media, ImageFile)
     chosen = target_format(media, target)
     made = path.with_name(f"made-{path.stem}{target_suffix(media, chosen)}")
     made.touch()
-    write_picture(made, frame, some_chroma(frame.luma), target=chosen, quality=quality, warn=said.append)
+    write_image(made, frame, some_chroma(frame.luma), target=chosen, quality=quality, warn=said.append)
     return made, said
 
 
@@ -424,7 +424,7 @@ def test_a_source_that_is_gone_fails_the_picture(file: Path, tmp_path: Path) -> 
     file.unlink()
 
     with pytest.raises(MediaError, match="can't be read: No such file"):
-        write_picture(tmp_path / "made", frame, some_chroma(frame.luma), target="png", warn=print)
+        write_image(tmp_path / "made", frame, some_chroma(frame.luma), target="png", warn=print)
     assert not (tmp_path / "made").exists()
 
 
@@ -433,7 +433,7 @@ def test_a_folder_that_is_gone_is_no_fault_of_the_picture(file: Path, tmp_path: 
     frame = read(file)
 
     with pytest.raises(FileNotFoundError):
-        write_picture(tmp_path / "nowhere" / "made", frame, some_chroma(frame.luma), target="png", warn=print)
+        write_image(tmp_path / "nowhere" / "made", frame, some_chroma(frame.luma), target="png", warn=print)
 
 
 def test_what_is_left_out_of_a_file_is_said(file: Path) -> None:

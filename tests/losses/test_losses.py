@@ -13,13 +13,13 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from bwpipe import RunAborted, UsageError
 from bwpipe.data.dataset import Dataset
-from bwpipe.losses.base import Look, Loss, LossOptions, Shown, loss
+from bwpipe.losses.base import Loss, LossOptions, View, ViewBatch, loss
 from bwpipe.losses.combined import Combined, check
 from bwpipe.metrics.image_metrics import colourfulness
 from bwpipe.nn.chroma_bins import SoftEncoding, annealed_mean, bin_centres
 from bwpipe.nn.efficientnet import Encoder
 from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network
-from bwpipe.nn.ycbcr import join, split
+from bwpipe.nn.ycbcr import rgb_to_ycbcr, ycbcr_to_rgb
 
 
 class Tiny(Network):
@@ -53,7 +53,7 @@ class TinyRgb(Tiny):
         return super().forward(luma).sigmoid()
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
-        return Guess(split(output)[1], rgb=output)
+        return Guess(rgb_to_ycbcr(output)[1], rgb=output)
 
 
 @network("tiny-chroma")
@@ -93,8 +93,8 @@ def data() -> Dataset:
     light = interpolate(torch.rand(200, 1, 3, 3, generator=generator), (32, 32), mode="bicubic").clamp(0, 1) * 0.5 + 0.25
     down = torch.linspace(-1, 1, 32).view(1, 1, 32, 1).expand_as(light)
     chroma = torch.cat([0.25 * down, 0.8 * (light - 0.5) * down], dim=1)
-    colour = (join(light, chroma) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-    grey = (split(torch.from_numpy(colour).permute(0, 3, 1, 2) / 255)[0] * 255).round().byte()[:, 0].numpy()
+    colour = (ycbcr_to_rgb(light, chroma) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    grey = (rgb_to_ycbcr(torch.from_numpy(colour).permute(0, 3, 1, 2) / 255)[0] * 255).round().byte()[:, 0].numpy()
     places = np.arange(200)
     names = [f"{place}.png" for place in places]
     return Dataset(grey, colour, places, places[:0], names, np.ones(200, np.float32), "made")
@@ -105,25 +105,25 @@ def truth(data: Dataset, count: int = 4) -> tuple[Tensor, Tensor]:
     return data.batch(data.training[:count], torch.device("cpu"))
 
 
-def shown(data: Dataset, net: Network, *shifts: tuple[int, int]) -> Shown:
+def shown(data: Dataset, net: Network, *shifts: tuple[int, int]) -> ViewBatch:
     """What a network makes of four pictures, seen once for each shift."""
     luma, rgb = truth(data)
-    looks = [(net(torch.roll(luma, shift, (2, 3))), shift) for shift in shifts or [(0, 0)]]
-    return Shown(luma, rgb, tuple(Look(output, net.decode, shift) for output, shift in looks))
+    views = [(net(torch.roll(luma, shift, (2, 3))), shift) for shift in shifts or [(0, 0)]]
+    return ViewBatch(luma, rgb, tuple(View(output, net.decode, shift) for output, shift in views))
 
 
-def guessing(data: Dataset, *chroma: Tensor, shifts: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))) -> Shown:
+def guessing(data: Dataset, *chroma: Tensor, shifts: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))) -> ViewBatch:
     """Four pictures of which chroma was guessed, once for each look."""
     luma, rgb = truth(data)
-    looks = [Look(each, Guess, shift) for each, shift in zip(chroma, shifts, strict=False)]
-    return Shown(luma, rgb, tuple(looks))
+    views = [View(each, Guess, shift) for each, shift in zip(chroma, shifts, strict=False)]
+    return ViewBatch(luma, rgb, tuple(views))
 
 
 def only(name: str, options: Mapping[str, Any] | float, data: Dataset, kind: str = "chroma") -> Combined:
     return Combined({name: options}, make(kind), data)
 
 
-def value(losses: Combined, shown: Shown) -> float:
+def value(losses: Combined, shown: ViewBatch) -> float:
     total, _ = losses(shown)
     return float(total.detach())
 
@@ -141,7 +141,7 @@ def test_chroma_l1_is_the_mean_difference_of_cb_and_cr_on_the_guesss_grid(data: 
     guess = torch.rand(4, 2, 8, 8) - 0.5
     seen = guessing(data, guess)
 
-    wanted = (guess - avg_pool2d(split(seen.rgb)[1], 4)).abs().mean()
+    wanted = (guess - avg_pool2d(rgb_to_ycbcr(seen.rgb)[1], 4)).abs().mean()
 
     assert value(only("chroma_l1", 1, data), seen) == pytest.approx(wanted.item())
 
@@ -150,15 +150,15 @@ def test_chroma_l1_is_the_mean_difference_of_cb_and_cr_on_the_guesss_grid(data: 
 def test_chroma_l1_is_nothing_where_the_guess_is_the_truth_on_any_grid(data: Dataset, grid: tuple[int, int]) -> None:
     flat = torch.full((4, 3, 32, 32), 0.25)
     flat[:, 0] = 0.5
-    guess = split(flat)[1][:, :, : grid[0], : grid[1]]
-    seen = Shown(split(flat)[0], flat, (Look(guess, Guess),))
+    guess = rgb_to_ycbcr(flat)[1][:, :, : grid[0], : grid[1]]
+    seen = ViewBatch(rgb_to_ycbcr(flat)[0], flat, (View(guess, Guess),))
 
     assert value(only("chroma_l1", 1, data), seen) == pytest.approx(0, abs=1e-7)
 
 
 def measured_shares(data: Dataset) -> Tensor:
     """How much of the dataset each bin has, (Q,)."""
-    target = SoftEncoding(bin_centres())(avg_pool2d(split(truth(data, 200)[1])[1], 4)).dense(len(bin_centres()))
+    target = SoftEncoding(bin_centres())(avg_pool2d(rgb_to_ycbcr(truth(data, 200)[1])[1], 4)).dense(len(bin_centres()))
     share: Tensor = target.double().mean((0, 1, 2))
     return share
 
@@ -169,9 +169,9 @@ def test_chroma_bins_is_the_rebalanced_cross_entropy(data: Dataset, rebalance: f
     share = measured_shares(data)
     weights = 1 / (rebalance * share + (1 - rebalance) / len(share))
     weights /= (weights * share).sum()
-    target = SoftEncoding(bin_centres())(avg_pool2d(split(seen.rgb)[1], 4)).dense(len(share)).double()
+    target = SoftEncoding(bin_centres())(avg_pool2d(rgb_to_ycbcr(seen.rgb)[1], 4)).dense(len(share)).double()
 
-    logs = seen.looks[0].output.permute(0, 2, 3, 1).double().log_softmax(-1)
+    logs = seen.views[0].output.permute(0, 2, 3, 1).double().log_softmax(-1)
     wanted = -((target @ weights) * (target * logs).sum(-1)).mean().item()
 
     got = value(only("chroma_bins", {"rebalance": rebalance}, data, "bins"), seen)
@@ -180,7 +180,7 @@ def test_chroma_bins_is_the_rebalanced_cross_entropy(data: Dataset, rebalance: f
 
 def test_chroma_bins_comes_down_to_its_floor_where_the_output_is_the_target(data: Dataset) -> None:
     _, rgb = truth(data)
-    chroma = avg_pool2d(split(rgb)[1], 4)
+    chroma = avg_pool2d(rgb_to_ycbcr(rgb)[1], 4)
     target = SoftEncoding(bin_centres())(chroma).dense(len(bin_centres())).permute(0, 3, 1, 2)
     losses = only("chroma_bins", 3, data, "bins")
     perfect, worse = (guessing(data, (target + some).log()) for some in (1e-12, 1e-3))
@@ -208,7 +208,9 @@ def test_features_is_the_share_by_which_the_features_differ(data: Dataset) -> No
     seen = guessing(data, guess)
     encoder = Encoder()
 
-    pairs = zip(*(encoder.features(rgb, (0, 2)) for rgb in (join(split(seen.rgb)[0], guess), seen.rgb)), strict=True)
+    pairs = zip(
+        *(encoder.features(rgb, (0, 2)) for rgb in (ycbcr_to_rgb(rgb_to_ycbcr(seen.rgb)[0], guess), seen.rgb)), strict=True
+    )
     shares = [(one - other).abs().mean((1, 2, 3)) / other.abs().mean((1, 2, 3)) for one, other in pairs]
 
     assert value(only("features", {"stages": [0, 2]}, data), seen) == pytest.approx(float(torch.stack(shares).mean()))
@@ -216,9 +218,9 @@ def test_features_is_the_share_by_which_the_features_differ(data: Dataset) -> No
 
 def test_features_is_nothing_for_the_true_chroma_and_looks_at_the_size_it_is_told(data: Dataset) -> None:
     luma, rgb = truth(data)
-    chroma = split(rgb)[1]
-    perfect = Shown(luma, rgb, (Look(chroma, Guess),))
-    grey = Shown(luma, rgb, (Look(chroma, lambda output: Guess(0 * output)),))
+    chroma = rgb_to_ycbcr(rgb)[1]
+    perfect = ViewBatch(luma, rgb, (View(chroma, Guess),))
+    grey = ViewBatch(luma, rgb, (View(chroma, lambda output: Guess(0 * output)),))
 
     assert value(only("features", 1, data), perfect) == pytest.approx(0, abs=1e-4)
     as_it_is, larger = (value(only("features", {"size": size}, data), grey) for size in (None, 64))
@@ -267,7 +269,7 @@ def test_flicker_is_the_difference_as_a_share_of_the_mean_chroma_of_the_truth_or
     a, b = first[..., 1:-1, 1:-1], second[..., 1:-1, 1:-1]  # all but the edge
 
     difference = (a - b).norm(dim=1).mean((1, 2))
-    for strength, least in ((1, split(truth(data)[1])[1].norm(dim=1).mean((1, 2))), (0.01, torch.tensor(0.02))):
+    for strength, least in ((1, rgb_to_ycbcr(truth(data)[1])[1].norm(dim=1).mean((1, 2))), (0.01, torch.tensor(0.02))):
         pale = guessing(data, strength * first, strength * second)
         assert value(only("flicker", 1, data), pale) == pytest.approx(float((strength * difference / least).mean()))
     assert value(only("flicker", {"relative": False}, data), seen) == pytest.approx(float(difference.mean()))
@@ -305,7 +307,7 @@ def test_views_with_nothing_in_common_end_the_run(data: Dataset) -> None:
 
 def test_colourfulness_is_the_squared_difference_of_what_the_figure_says(data: Dataset) -> None:
     luma, rgb = truth(data)
-    chroma = split(rgb)[1]
+    chroma = rgb_to_ycbcr(rgb)[1]
     losses = only("colourfulness", 1, data)
 
     def figures(pictures: Tensor) -> Tensor:
@@ -313,13 +315,13 @@ def test_colourfulness_is_the_squared_difference_of_what_the_figure_says(data: D
         return torch.tensor([colourfulness(each) for each in codes])
 
     for strength in (0.3, 0.7):  # none of these leaves the gamut
-        expected = (figures(join(luma, strength * chroma)) - figures(rgb)).div(100).square().mean()
+        expected = (figures(ycbcr_to_rgb(luma, strength * chroma)) - figures(rgb)).div(100).square().mean()
         assert value(losses, guessing(data, strength * chroma)) == pytest.approx(float(expected), rel=0.02)
     assert value(losses, guessing(data, -chroma)) == pytest.approx(0, abs=1e-9)  # as colourful, though wrong
 
 
 def test_colourfulness_is_compared_on_the_grid_of_the_guess(data: Dataset) -> None:
-    small = avg_pool2d(split(truth(data)[1])[1], 4)
+    small = avg_pool2d(rgb_to_ycbcr(truth(data)[1])[1], 4)
 
     assert value(only("colourfulness", 1, data), guessing(data, small)) == pytest.approx(0, abs=1e-9)
 
@@ -336,7 +338,7 @@ def test_the_gradient_of_the_colourfulness_of_grey_is_nothing(data: Dataset) -> 
 
 def test_speckle_counts_only_edges_that_the_truth_has_not(data: Dataset) -> None:
     _, rgb = truth(data)
-    true = avg_pool2d(split(rgb)[1], 4)
+    true = avg_pool2d(rgb_to_ycbcr(rgb)[1], 4)
     other = true.flip(1) + 0.1  # other colours, the same edges
     patchy = true + 0.1 * (torch.arange(8) % 2)
     losses = only("speckle", 1, data)
@@ -351,10 +353,10 @@ def test_speckle_counts_only_edges_that_the_truth_has_not(data: Dataset) -> None
 @pytest.mark.parametrize("name", ["chroma_l1", "colourfulness", "speckle", "features"])
 def test_a_look_is_compared_with_the_truth_where_it_was_moved(data: Dataset, name: str) -> None:
     luma, rgb = truth(data)
-    still = split(rgb)[1]
+    still = rgb_to_ycbcr(rgb)[1]
     moved = pad(still, (3, 0, 0, 5), mode="replicate")[..., 5:, :32]
     losses = only(name, 1, data)
-    seen = [Shown(luma, rgb, (Look(each, Guess, (-5, 3)),)) for each in (moved, still)]
+    seen = [ViewBatch(luma, rgb, (View(each, Guess, (-5, 3)),)) for each in (moved, still)]
 
     right, wrong = (value(losses, each) for each in seen)
 
@@ -377,7 +379,7 @@ def test_losses_add_up_by_their_weights(data: Dataset) -> None:
     assert float(total.detach()) == pytest.approx(float(each["chroma_bins"] + 0.5 * each["chroma_l1"] + 2 * each["flicker"]))
     assert not any(value.requires_grad for value in each.values())
     assert total.requires_grad
-    assert (losses.looks, only("chroma_l1", 1, data).looks) == (2, 1)
+    assert (losses.views, only("chroma_l1", 1, data).views) == (2, 1)
     assert losses.floor(seen) == only("chroma_bins", 1, data, "bins").floor(seen)
 
 
@@ -388,10 +390,10 @@ def test_the_mean_over_a_batch_is_that_over_its_halves(data: Dataset, kind: str,
     losses = Combined(dict.fromkeys(names, 1.0), make(kind), data)
     seen = shown(data, make(kind), (0, 0), (2, 1))
     halves = [
-        Shown(
+        ViewBatch(
             seen.luma[some],
             seen.rgb[some],
-            tuple(Look(look.output[some], look.decode, look.shift) for look in seen.looks),
+            tuple(View(view.output[some], view.decode, view.shift) for view in seen.views),
         )
         for some in (slice(2), slice(2, 4))
     ]
@@ -457,8 +459,8 @@ class Grey(Loss):
         super().__init__(options, network, data)
         self.power = options.power
 
-    def forward(self, shown: Shown) -> Tensor:
-        return (shown.looks[0].guess.chroma.abs() ** self.power).mean()
+    def forward(self, shown: ViewBatch) -> Tensor:
+        return (shown.views[0].guess.chroma.abs() ** self.power).mean()
 
 
 def test_a_plug_ins_loss_is_used_by_its_name(data: Dataset) -> None:
@@ -476,12 +478,12 @@ def fit(net: Network, losses: Combined, data: Dataset, steps: int, rate: float) 
     for step in range(steps + 1):
         places = data.training if step in (0, steps) else np.arange(step % 10, 200, 10)
         luma, rgb = data.batch(places, torch.device("cpu"))
-        looks = []
-        for shift, noise in [((0, 0), 0.0), ((4, -3), 0.1)][: losses.looks]:
+        views = []
+        for shift, noise in [((0, 0), 0.0), ((4, -3), 0.1)][: losses.views]:
             view = torch.roll(luma, shift, (2, 3)) + noise * torch.randn(luma.shape, generator=generator)
             output = net(view)
-            looks.append(Look(output, net.decode, shift))
-        seen = Shown(luma, rgb, tuple(looks))
+            views.append(View(output, net.decode, shift))
+        seen = ViewBatch(luma, rgb, tuple(views))
         total, _ = losses(seen)
         if step in (0, steps):
             above.append(float(total.detach() - losses.floor(seen)))

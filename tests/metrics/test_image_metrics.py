@@ -9,11 +9,11 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
-from bwpipe.evaluation.aggregate import Tally, mark
-from bwpipe.evaluation.predictions import Painted, partners
-from bwpipe.evaluation.references import Truth
+from bwpipe.evaluation.aggregate import Aggregator, score_image
+from bwpipe.evaluation.predictions import ColourisedImage, partners
+from bwpipe.evaluation.references import Reference
 from bwpipe.metrics.correlation import Correlation
-from bwpipe.metrics.frechet import LEAST, SIDE, WIDTH, Eyes, frechet
+from bwpipe.metrics.frechet import LEAST, SIDE, WIDTH, FeatureExtractor, frechet
 from bwpipe.metrics.image_metrics import NAMES, chroma_of, figures, hues
 from bwpipe.nn.efficientnet import Encoder
 
@@ -68,7 +68,7 @@ def test_the_frechet_distance_is_that_of_two_normal_distributions(count: int, wi
 
 def test_the_features_of_a_picture_are_those_of_the_encoder_whatever_stands_beside_it() -> None:
     first, second = rng.integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
-    eyes = Eyes(torch.device("cpu"))
+    eyes = FeatureExtractor(torch.device("cpu"))
 
     (alone,), (beside, _) = eyes([first]), eyes([first, second[:100, :50]])
 
@@ -80,8 +80,8 @@ def test_the_features_of_a_picture_are_those_of_the_encoder_whatever_stands_besi
 
 
 def test_few_pictures_have_no_frechet_distance() -> None:
-    marks = mark(Truth("a", flat(90, 90, 90)[..., 0], flat(100, 90, 80)), Painted(flat(90, 90, 90)), None)
-    tally = Tally()
+    marks = score_image(Reference("a", flat(90, 90, 90)[..., 0], flat(100, 90, 80)), ColourisedImage(flat(90, 90, 90)), None)
+    tally = Aggregator()
     for _ in range(LEAST - 1):
         tally.add(replace(marks, features=rng.normal(size=(3, 4)).astype(np.float32)))
     few = tally.standing()

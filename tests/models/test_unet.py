@@ -15,7 +15,7 @@ from bwpipe.core import plugins
 from bwpipe.nn.checkpoint import Checkpoint, load, save
 from bwpipe.nn.network import Network, networks
 from bwpipe.testing import make_frames, run_stage
-from bwpipe.training.builders import hold_backbone
+from bwpipe.training.builders import freeze_backbone
 
 plugins.load()
 
@@ -195,7 +195,7 @@ def test_the_encoders_finer_blocks_are_never_trained() -> None:
     kept = {
         name: value.clone() for name, value in net.state_dict().items() if name.startswith(("encoder.bn1", "encoder.blocks.0"))
     }
-    hold_backbone(net, still=False)
+    freeze_backbone(net, still=False)
     optimiser = torch.optim.AdamW([weights for weights in net.parameters() if weights.requires_grad], lr=0.1)
 
     net(luma(2, 1, 64, 64)).square().mean().backward()

@@ -36,7 +36,7 @@ def told_of(frames: Sequence[Frame]) -> ShotList:
 
 
 def test_each_shot_has_its_place_its_length_and_its_flicker_before_and_after() -> None:
-    shots = [shot.plain() for shot in told_of(film()).shots]
+    shots = [shot.to_json() for shot in told_of(film()).shots]
 
     assert [(shot["first"], shot["frames"], shot["start"], shot["seconds"]) for shot in shots] == [
         *((0, 12, 0, 0.48), (12, 20, 0.48, 0.8), (32, 14, 1.28, 0.56)),
@@ -55,7 +55,7 @@ def test_segments_that_the_ledger_has_kept_make_the_same_list() -> None:
     pieces = ShotList(told_of(part).text for part in (frames[:5], frames[5:12], frames[12:40], frames[40:]))
 
     for shot, other in zip(pieces.shots, whole.shots, strict=True):
-        assert shot.plain() == pytest.approx(other.plain(), abs=2e-4)
+        assert shot.to_json() == pytest.approx(other.to_json(), abs=2e-4)
 
 
 def test_the_most_doubtful_shots_are_named_by_their_time_the_longest_and_least_sure_first() -> None:
@@ -65,7 +65,7 @@ def test_the_most_doubtful_shots_are_named_by_their_time_the_longest_and_least_s
     found = ShotList()
     found.shots = doubtful
 
-    assert list(found.told()) == [
+    assert list(found.describe()) == [
         "4 shots",
         "most doubtful: 1:01:01 (30.0 s, confidence 0.50), 0:01:00 (4.0 s, confidence 0.10), 0:00:00 (60.0 s, confidence 0.95)",
     ]
@@ -95,8 +95,8 @@ def test_frames_between_those_the_network_was_shown_have_no_flicker_before() -> 
 
     (shot,) = told_of(run_stage("steady", given)).shots
 
-    assert shot.plain()["flicker_before"] is None
-    assert shot.plain()["flicker"] < 0.01
+    assert shot.to_json()["flicker_before"] is None
+    assert shot.to_json()["flicker"] < 0.01
     assert shot.confidence is None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bwpipe.nn.inference import view
+from bwpipe.nn.inference import network_input
 from bwpipe.pixels.resize import squash
 from bwpipe.testing import make_frames
 
@@ -47,7 +47,7 @@ def test_black_is_0_and_white_is_1(depth: int, levels: tuple[int, int]) -> None:
     luma = frame.luma.copy()
     luma[:24], luma[24:] = levels
 
-    seen = view(replace(frame, luma=luma), 2, 2)
+    seen = network_input(replace(frame, luma=luma), 2, 2)
 
     assert seen.dtype == np.float32
     assert_array_equal(seen, [[0, 0], [1, 1]])
@@ -57,4 +57,4 @@ def test_the_guide_comes_first() -> None:
     frame = make_frames(1, levels=(16, 235))[0]
     guide = np.full((4, 4), 51, np.uint8)
 
-    assert_allclose(view(replace(frame, guide=guide), 2, 3), 0.2)
+    assert_allclose(network_input(replace(frame, guide=guide), 2, 3), 0.2)

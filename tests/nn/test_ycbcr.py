@@ -4,19 +4,19 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from bwpipe.nn.ycbcr import join, offsets, split
-from bwpipe.pixels.ycbcr import to_rgb
+from bwpipe.nn.ycbcr import offsets, rgb_to_ycbcr, ycbcr_to_rgb
+from bwpipe.pixels.ycbcr import ycbcr_to_rgb as ycbcr_to_rgb_planes
 
 
 def test_joining_undoes_splitting() -> None:
     rgb = torch.rand(2, 3, 5, 7)
 
-    assert_close(join(*split(rgb)), rgb)
+    assert_close(ycbcr_to_rgb(*rgb_to_ycbcr(rgb)), rgb)
 
 
 def test_offsets_are_what_chroma_adds_to_luma() -> None:
     rgb = torch.rand(2, 3, 5, 7)
-    luma, chroma = split(rgb)
+    luma, chroma = rgb_to_ycbcr(rgb)
 
     assert_close(luma + offsets(chroma), rgb)
 
@@ -24,7 +24,7 @@ def test_offsets_are_what_chroma_adds_to_luma() -> None:
 def test_the_corners_of_chroma() -> None:
     colours = torch.tensor([[0.0, 0, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]]).T.reshape(1, 3, 1, 4)
 
-    luma, chroma = split(colours)
+    luma, chroma = rgb_to_ycbcr(colours)
 
     assert_close(luma.flatten(), torch.tensor([0.114, 0.299, 1, 0]))
     assert_close(chroma[0, 0, 0], torch.tensor([0.5, -0.299 / 1.772, 0, 0]))
@@ -34,9 +34,9 @@ def test_the_corners_of_chroma() -> None:
 def test_what_leaves_the_gamut_loses_chroma_and_keeps_luma_and_hue() -> None:
     luma, chroma = torch.rand(1, 1, 20, 20), torch.rand(1, 2, 20, 20) - 0.5
 
-    rgb = join(luma, chroma)
+    rgb = ycbcr_to_rgb(luma, chroma)
 
-    kept, less = split(rgb)
+    kept, less = rgb_to_ycbcr(rgb)
     assert rgb.min() >= 0
     assert rgb.max() <= 1
     assert_close(kept, luma, atol=1e-5, rtol=0)
@@ -48,7 +48,7 @@ def test_it_is_the_same_as_for_planes() -> None:
     rng = np.random.default_rng(0)
     luma, chroma = rng.integers(0, 256, (9, 9), dtype=np.uint8), (rng.random((2, 9, 9), dtype=np.float32) - 0.5)
 
-    planes = to_rgb(luma, chroma)
+    planes = ycbcr_to_rgb_planes(luma, chroma)
 
-    tensors = join(torch.from_numpy(luma / np.float32(255))[None, None], torch.from_numpy(chroma)[None])
+    tensors = ycbcr_to_rgb(torch.from_numpy(luma / np.float32(255))[None, None], torch.from_numpy(chroma)[None])
     assert_close(255 * tensors[0].permute(1, 2, 0), torch.from_numpy(planes).float(), atol=1.6, rtol=0)

@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Luma
-from bwpipe.pixels.chroma_upsampling import enlarge
-from bwpipe.pixels.ycbcr import in_gamut
+from bwpipe.pixels.chroma_upsampling import upsample_chroma
+from bwpipe.pixels.ycbcr import scale_into_gamut
 
 FULL = (0, 255)
 
@@ -40,7 +40,7 @@ def test_it_is_nearer_to_the_truth_than_bilinear_interpolation(height: int, widt
     luma, truth = shapes()
     chroma = small(truth, height, width)
 
-    made = enlarge(chroma, luma, FULL, "bt601", luma.shape)
+    made = upsample_chroma(chroma, luma, FULL, "bt601", luma.shape)
 
     assert error(made, truth) < 0.85 * error(bilinear(chroma, luma), truth)
 
@@ -51,7 +51,9 @@ def test_grain_hardly_shows_in_chroma() -> None:
     grain = np.random.default_rng(0).normal(0, 8, luma.shape)
     grainy = np.clip(np.rint(luma + grain), 0, 255).astype(np.uint8)
 
-    change = enlarge(chroma, grainy, FULL, "bt601", luma.shape) - enlarge(chroma, luma, FULL, "bt601", luma.shape)
+    change = upsample_chroma(chroma, grainy, FULL, "bt601", luma.shape) - upsample_chroma(
+        chroma, luma, FULL, "bt601", luma.shape
+    )
 
     assert 255 * change.std() < 0.1 * grain.std()
 
@@ -60,7 +62,7 @@ def test_averaged_again_it_gives_the_chroma_that_came() -> None:
     luma, truth = shapes()
     chroma = small(truth, 60, 80)
 
-    again = small(enlarge(chroma, luma, FULL, "bt601", luma.shape), 60, 80)
+    again = small(upsample_chroma(chroma, luma, FULL, "bt601", luma.shape), 60, 80)
 
     assert error(again, chroma) < 0.25 * error(small(bilinear(chroma, luma), 60, 80), chroma)
 
@@ -69,7 +71,7 @@ def test_one_colour_stays_that_colour() -> None:
     luma, _ = shapes()
     chroma = np.stack([np.full((15, 20), 0.05), np.full((15, 20), -0.1)]).astype(np.float16)
 
-    made = enlarge(chroma, luma, FULL, "bt709", (120, 160))
+    made = upsample_chroma(chroma, luma, FULL, "bt709", (120, 160))
 
     assert made.dtype == np.float32
     assert_allclose(made[0], 0.05, atol=2e-4)
@@ -79,13 +81,13 @@ def test_one_colour_stays_that_colour() -> None:
 def test_its_own_grid_leaves_chroma_as_it_is() -> None:
     luma, truth = shapes()
 
-    assert_array_equal(enlarge(truth, luma, FULL, "bt601", luma.shape), truth)
+    assert_array_equal(upsample_chroma(truth, luma, FULL, "bt601", luma.shape), truth)
 
 
 def test_a_coarser_grid_averages() -> None:
     luma, truth = shapes()
 
-    made = enlarge(truth, luma, FULL, "bt601", (120, 160))
+    made = upsample_chroma(truth, luma, FULL, "bt601", (120, 160))
 
     assert_allclose(made, truth.reshape(2, 120, 2, 160, 2).mean((2, 4)), atol=1e-6)
 
@@ -95,7 +97,7 @@ def test_rows_and_columns_are_each_made_finer_or_coarser(size: tuple[int, int]) 
     luma, truth = shapes()
     chroma = small(truth, 60, 80)
 
-    assert enlarge(chroma, luma, FULL, "bt601", size).shape == (2, *size)
+    assert upsample_chroma(chroma, luma, FULL, "bt601", size).shape == (2, *size)
 
 
 @pytest.mark.parametrize(("depth", "levels"), [(8, (16, 235)), (10, (64, 940)), (16, (0, 65535))])
@@ -105,9 +107,9 @@ def test_depth_and_range_of_the_luma_make_no_difference(depth: int, levels: tupl
     codes = levels[0] + luma / 255 * (levels[1] - levels[0])
     other: Luma = np.rint(codes).astype(np.uint8) if depth == 8 else np.rint(codes).astype(np.uint16)
 
-    made = enlarge(chroma, other, levels, "bt601", (120, 160))
+    made = upsample_chroma(chroma, other, levels, "bt601", (120, 160))
 
-    assert_allclose(made, enlarge(chroma, luma, FULL, "bt601", (120, 160)), atol=2e-3)
+    assert_allclose(made, upsample_chroma(chroma, luma, FULL, "bt601", (120, 160)), atol=2e-3)
 
 
 def test_where_only_rows_get_finer_each_row_stays_as_sharp_as_it_was() -> None:
@@ -115,19 +117,19 @@ def test_where_only_rows_get_finer_each_row_stays_as_sharp_as_it_was() -> None:
     chroma[:, :, 16:] = 0.1
     luma = np.full((16, 32), 128, np.uint8)
 
-    assert_allclose(enlarge(chroma, luma, FULL, "bt601", (16, 32)), chroma.repeat(2, axis=1), atol=1e-6)
+    assert_allclose(upsample_chroma(chroma, luma, FULL, "bt601", (16, 32)), chroma.repeat(2, axis=1), atol=1e-6)
 
 
 def test_what_comes_out_is_in_gamut() -> None:
     luma, _ = shapes()
     chroma = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 15, 20)).astype(np.float16)
 
-    made = enlarge(chroma, luma, FULL, "bt709", luma.shape)
+    made = upsample_chroma(chroma, luma, FULL, "bt709", luma.shape)
 
-    assert_allclose(in_gamut(made, luma, FULL, "bt709"), made, atol=1e-6)
+    assert_allclose(scale_into_gamut(made, luma, FULL, "bt709"), made, atol=1e-6)
 
 
 def test_the_smallest_picture_has_a_colour() -> None:
     luma = np.full((1, 1), 128, np.uint8)
 
-    assert_allclose(enlarge(np.full((2, 1, 1), 0.1, np.float16), luma, FULL, "bt601", (1, 1)), 0.1, atol=1e-4)
+    assert_allclose(upsample_chroma(np.full((2, 1, 1), 0.1, np.float16), luma, FULL, "bt601", (1, 1)), 0.1, atol=1e-4)

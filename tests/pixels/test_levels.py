@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Luma
-from bwpipe.pixels.levels import denoised, evened, full_range, noise, stretched, tones
+from bwpipe.pixels.levels import auto_levels, denoise, estimate_noise, full_range, stretch, tonal_range
 from bwpipe.testing import make_frames
 
 FULL = (0, 255)
@@ -22,7 +22,7 @@ def test_a_few_specks_do_not_count_as_tones() -> None:
     luma = np.tile(np.arange(50, 150, dtype=np.uint16) * 257, (100, 1))
     luma[:4, :10], luma[4:8, :10] = 0, 65535
 
-    low, high = tones(luma)
+    low, high = tonal_range(luma)
 
     assert (low, high) == (50 * 257, 149 * 257)
 
@@ -32,23 +32,23 @@ def test_a_faded_picture_fills_the_levels(levels: tuple[int, int]) -> None:
     span = levels[1] - levels[0]
     found = (levels[0] + 0.2 * span, levels[0] + 0.8 * span)
 
-    assert evened(found, levels) == found
+    assert auto_levels(found, levels) == found
 
 
 def test_a_picture_with_black_and_white_stays_as_it_is() -> None:
-    assert evened((0, 255), FULL) == (0, 255)
-    assert evened((3, 250), (16, 235)) == (16, 235)
+    assert auto_levels((0, 255), FULL) == (0, 255)
+    assert auto_levels((3, 250), (16, 235)) == (16, 235)
 
 
 def test_night_stays_dark() -> None:
-    black, white = evened((0, 50), FULL)
+    black, white = auto_levels((0, 50), FULL)
 
     assert black == 0
     assert_allclose(full_range(np.array([[50]], np.uint8), (black, white)), 100, atol=1)
 
 
 def test_fog_stays_foggy() -> None:
-    points = evened((150, 200), FULL)
+    points = auto_levels((150, 200), FULL)
 
     made = full_range(np.array([[150, 200]], np.uint8), points).astype(int)
 
@@ -59,7 +59,7 @@ def test_fog_stays_foggy() -> None:
 @pytest.mark.parametrize("found", [(128, 128), (0, 0), (255, 255), (2, 9), (240, 250)])
 @pytest.mark.parametrize("levels", [FULL, (16, 235)])
 def test_contrast_is_at_most_doubled_whatever_is_found(found: tuple[int, int], levels: tuple[int, int]) -> None:
-    black, white = evened(found, levels)
+    black, white = auto_levels(found, levels)
 
     assert white - black == pytest.approx((levels[1] - levels[0]) / 2)
     assert levels[0] <= black < white <= levels[1]
@@ -70,7 +70,7 @@ def test_stretching_brings_the_points_to_the_levels(dtype: type, levels: tuple[i
     low, high = levels[0] + 20, levels[1] - 40
     luma: Luma = np.array([[low - 9, low, (low + high) // 2, high, high + 9]], dtype)
 
-    made = stretched(luma, (low, high), levels)
+    made = stretch(luma, (low, high), levels)
 
     assert made.dtype == dtype
     assert made[0, 0] == made[0, 1] == levels[0]
@@ -86,28 +86,28 @@ def test_sixteen_bits_become_the_nearest_eight() -> None:
 
 @pytest.mark.parametrize("deviation", [3.0, 6.0, 10.0])
 def test_noise_is_measured(deviation: float) -> None:
-    assert noise(grainy(deviation)) == pytest.approx(deviation, rel=0.12)
+    assert estimate_noise(grainy(deviation)) == pytest.approx(deviation, rel=0.12)
 
 
 def test_a_blown_out_sky_does_not_hide_the_noise() -> None:
     luma = grainy(6)
     luma[:96] = 255
 
-    assert noise(luma) == pytest.approx(6, rel=0.12)
+    assert estimate_noise(luma) == pytest.approx(6, rel=0.12)
 
 
 @pytest.mark.parametrize(
     "luma", [np.zeros((64, 64), np.uint8), np.full((64, 64), 255, np.uint8), np.full((5, 99), 9, np.uint8)]
 )
 def test_where_noise_cannot_be_told_there_is_none(luma: NDArray[np.uint8]) -> None:
-    assert noise(luma) == 0
+    assert estimate_noise(luma) == 0
 
 
 @pytest.mark.parametrize("deviation", [0.0, 1.0])
 def test_a_clean_picture_stays_the_same(deviation: float) -> None:
     luma = grainy(deviation)
 
-    assert denoised(luma, FULL) is luma
+    assert denoise(luma, FULL) is luma
 
 
 def test_denoising_takes_most_of_the_grain_and_leaves_edges() -> None:
@@ -115,7 +115,7 @@ def test_denoising_takes_most_of_the_grain_and_leaves_edges() -> None:
     truth[:, 64:] = 190
     luma = np.rint(truth + np.random.default_rng(0).normal(0, 6, truth.shape)).astype(np.uint8)
 
-    made = denoised(luma, FULL).astype(float)
+    made = denoise(luma, FULL).astype(float)
 
     assert (made - truth).std() < 0.55 * 6
     assert made[:, 64].mean() - made[:, 63].mean() > 125
@@ -127,7 +127,7 @@ def test_denoising_is_the_same_at_every_depth(levels: tuple[int, int], dtype: ty
     scale = (levels[1] - levels[0]) / 255
     other: Luma = np.rint(levels[0] + luma * scale).astype(dtype)
 
-    made = denoised(other, levels)
+    made = denoise(other, levels)
 
     assert made.dtype == dtype
-    assert_allclose((made.astype(float) - levels[0]) / scale, denoised(luma, FULL), atol=1.8)
+    assert_allclose((made.astype(float) - levels[0]) / scale, denoise(luma, FULL), atol=1.8)

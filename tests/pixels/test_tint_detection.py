@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bwpipe.pixels.tint_detection import colour_kind, has_one_hue
-from bwpipe.pixels.ycbcr import from_rgb
+from bwpipe.pixels.ycbcr import rgb_to_ycbcr
 from bwpipe.testing import make_frames
 
 TONES = {  # red, green and blue of black, grey and white
@@ -39,7 +39,7 @@ def through_jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("name", TONES)
 def test_one_tone_is_no_colour(name: str) -> None:
-    assert colour_kind(*from_rgb(through_jpeg(toned(name, grey())))) == "toned"
+    assert colour_kind(*rgb_to_ycbcr(through_jpeg(toned(name, grey())))) == "toned"
 
 
 def test_a_tone_that_faded_unevenly_is_still_one_tone() -> None:
@@ -47,14 +47,14 @@ def test_a_tone_that_faded_unevenly_is_still_one_tone() -> None:
     share = np.linspace(0.6, 1, luma.shape[1])[:, None]
     rgb = share * toned("sepia", luma) + (1 - share) * luma[..., None]
 
-    assert colour_kind(*from_rgb(through_jpeg(rgb.astype(np.uint8)))) == "toned"
+    assert colour_kind(*rgb_to_ycbcr(through_jpeg(rgb.astype(np.uint8)))) == "toned"
 
 
 @pytest.mark.parametrize("cast", [(1, 1, 1), (1, 0.985, 0.96)])
 def test_grey_with_or_without_a_slight_cast_is_grey(cast: tuple[float, ...]) -> None:
     rgb = (grey()[..., None] * np.array(cast)).astype(np.uint8)
 
-    assert colour_kind(*from_rgb(through_jpeg(rgb))) == "grey"
+    assert colour_kind(*rgb_to_ycbcr(through_jpeg(rgb))) == "grey"
 
 
 @pytest.mark.parametrize("scale", [1, 5])
@@ -63,12 +63,12 @@ def test_colour_that_luma_does_not_foretell_is_colour(strength: float, scale: in
     three = np.stack([grey(300 * scale, 400 * scale, seed) for seed in range(3)], axis=-1)
     rgb = strength * three + (1 - strength) * three.mean(axis=-1, keepdims=True)
 
-    assert colour_kind(*from_rgb(through_jpeg(rgb.astype(np.uint8)))) == "colour"
+    assert colour_kind(*rgb_to_ycbcr(through_jpeg(rgb.astype(np.uint8)))) == "colour"
 
 
 @pytest.mark.parametrize("name", TONES)
 def test_sixteen_bits_and_a_coarser_chroma_make_no_difference(name: str) -> None:
-    luma, chroma = from_rgb(toned(name, grey()).astype(np.uint16) * 257)
+    luma, chroma = rgb_to_ycbcr(toned(name, grey()).astype(np.uint16) * 257)
 
     coarse = np.stack([cv2.resize(plane.astype(np.float32), (200, 150), interpolation=cv2.INTER_AREA) for plane in chroma])
     assert colour_kind(luma, coarse) == "toned"
@@ -81,18 +81,18 @@ def test_the_smallest_pictures_have_a_kind(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", ["sepia", "cyanotype", "selenium"])
 def test_a_tone_is_one_hue(name: str) -> None:
-    assert has_one_hue(*from_rgb(through_jpeg(toned(name, grey()))))
+    assert has_one_hue(*rgb_to_ycbcr(through_jpeg(toned(name, grey()))))
 
 
 def test_shadows_and_lights_of_two_tones_are_two_hues() -> None:
-    assert not has_one_hue(*from_rgb(through_jpeg(toned("split", grey()))))
+    assert not has_one_hue(*rgb_to_ycbcr(through_jpeg(toned("split", grey()))))
 
 
 @pytest.mark.parametrize("scale", [1, 5])
 def test_a_blue_sky_with_clouds_is_not_one_hue_though_it_is_nearly_a_tone(scale: int) -> None:
     clouds, sky = (grey(300 * scale, 400 * scale, seed)[..., None] / 255 for seed in (1, 2))
     blue = (1 - sky) * np.array([20, 80, 190]) + sky * np.array([90, 170, 230])
-    luma, chroma = from_rgb(through_jpeg((clouds * 240 + (1 - clouds) * blue).astype(np.uint8)))
+    luma, chroma = rgb_to_ycbcr(through_jpeg((clouds * 240 + (1 - clouds) * blue).astype(np.uint8)))
 
     assert colour_kind(luma, chroma) == "toned"
     assert not has_one_hue(luma, chroma)
@@ -101,7 +101,7 @@ def test_a_blue_sky_with_clouds_is_not_one_hue_though_it_is_nearly_a_tone(scale:
 def test_real_colour_is_not_one_hue() -> None:
     three = np.stack([grey(seed=seed) for seed in range(3)], axis=-1)
 
-    assert not has_one_hue(*from_rgb(through_jpeg(three)))
+    assert not has_one_hue(*rgb_to_ycbcr(through_jpeg(three)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (3, 2)])

@@ -7,7 +7,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bwpipe.core.frame import Luma, Matrix
-from bwpipe.pixels.ycbcr import WEIGHTS, Weights, codes, from_codes, from_rgb, in_gamut, reweighed, to_rgb
+from bwpipe.pixels.ycbcr import (
+    WEIGHTS,
+    Weights,
+    convert_matrix,
+    from_codes,
+    rgb_to_ycbcr,
+    scale_into_gamut,
+    to_codes,
+    ycbcr_to_rgb,
+)
 
 MATRICES = get_args(Matrix)
 LIMITED, FULL = (16, 235), (0, 255)
@@ -23,7 +32,7 @@ def noise(dtype: type = np.uint8, height: int = 90, width: int = 110) -> Luma:
 def test_luma_is_the_rounded_weighted_sum(dtype: type, matrix: Matrix) -> None:
     rgb = noise(dtype)
 
-    luma, _ = from_rgb(rgb, matrix)
+    luma, _ = rgb_to_ycbcr(rgb, matrix)
 
     assert luma.dtype == dtype
     assert_allclose(luma, rgb @ np.array(WEIGHTS[matrix]), atol=0.51)
@@ -32,7 +41,7 @@ def test_luma_is_the_rounded_weighted_sum(dtype: type, matrix: Matrix) -> None:
 def test_chroma_is_that_of_jpeg() -> None:
     rgb = np.array([[[255, 0, 0], [0, 0, 255], [255, 255, 0]]], np.uint8)
 
-    _, chroma = from_rgb(rgb)
+    _, chroma = rgb_to_ycbcr(rgb)
 
     assert_allclose(chroma[:, 0], [[-0.1687, 0.5, -0.5], [0.5, -0.0813, 0.0813]], atol=1e-3)
 
@@ -41,7 +50,7 @@ def test_chroma_is_that_of_jpeg() -> None:
 def test_grey_has_no_chroma_at_all_and_keeps_its_code(dtype: type) -> None:
     grey = noise(dtype)[..., 0]
 
-    luma, chroma = from_rgb(grey[..., None].repeat(3, axis=2))
+    luma, chroma = rgb_to_ycbcr(grey[..., None].repeat(3, axis=2))
 
     assert_array_equal(luma, grey)
     assert not chroma.any()
@@ -54,7 +63,7 @@ def test_rgb_has_the_very_luma_it_was_made_with_whatever_the_chroma(reach: float
     luma = noise(dtype)[..., 0]
     chroma = np.random.default_rng(1).uniform(-reach, reach, (2, *luma.shape)).astype(np.float16)
 
-    again, _ = from_rgb(to_rgb(luma, chroma, matrix), matrix)
+    again, _ = rgb_to_ycbcr(ycbcr_to_rgb(luma, chroma, matrix), matrix)
 
     assert_array_equal(again, luma)
 
@@ -62,7 +71,7 @@ def test_rgb_has_the_very_luma_it_was_made_with_whatever_the_chroma(reach: float
 def test_colour_comes_back_but_for_rounding() -> None:
     rgb = noise() // 2 + 64  # away from the gamut's hull
 
-    back = to_rgb(*from_rgb(rgb))
+    back = ycbcr_to_rgb(*rgb_to_ycbcr(rgb))
 
     assert np.abs(back.astype(int) - rgb).max() <= 1
 
@@ -70,12 +79,12 @@ def test_colour_comes_back_but_for_rounding() -> None:
 def test_rows_are_worked_on_in_bands_that_join() -> None:
     rgb = noise(np.uint8, 700, 300)
 
-    luma, chroma = from_rgb(rgb)
+    luma, chroma = rgb_to_ycbcr(rgb)
 
-    top, bottom = from_rgb(rgb[:350]), from_rgb(rgb[350:])
+    top, bottom = rgb_to_ycbcr(rgb[:350]), rgb_to_ycbcr(rgb[350:])
     assert_array_equal(luma, np.concatenate([top[0], bottom[0]]))
     assert_array_equal(chroma, np.concatenate([top[1], bottom[1]], axis=1))
-    assert_array_equal(to_rgb(luma, chroma), np.concatenate([to_rgb(*top), to_rgb(*bottom)]))
+    assert_array_equal(ycbcr_to_rgb(luma, chroma), np.concatenate([ycbcr_to_rgb(*top), ycbcr_to_rgb(*bottom)]))
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
@@ -84,7 +93,7 @@ def test_out_of_gamut_colour_loses_chroma_at_its_hue(levels: tuple[int, int], ma
     luma = noise()[..., 0]
     chroma = np.random.default_rng(1).uniform(-0.5, 0.5, (2, *luma.shape)).astype(np.float32)
 
-    kept = in_gamut(chroma, luma, levels, matrix)
+    kept = scale_into_gamut(chroma, luma, levels, matrix)
 
     weights = WEIGHTS[matrix]
     y = np.clip((luma - float(levels[0])) / (levels[1] - levels[0]), 0, 1)
@@ -102,28 +111,28 @@ def test_colour_in_gamut_stays_as_it_is() -> None:
     luma = np.full((4, 4), 128, np.uint8)
     chroma = np.full((2, 4, 4), 0.1, np.float16)
 
-    assert_array_equal(in_gamut(chroma, luma, FULL, "bt601"), chroma)
+    assert_array_equal(scale_into_gamut(chroma, luma, FULL, "bt601"), chroma)
 
 
 @pytest.mark.parametrize("level", [10, 16, 235, 250])
 def test_black_and_white_take_no_colour(level: int) -> None:
     chroma = np.full((2, 4, 4), 0.2, np.float32)
 
-    kept = in_gamut(chroma, np.full((4, 4), level, np.uint8), LIMITED, "bt709")
+    kept = scale_into_gamut(chroma, np.full((4, 4), level, np.uint8), LIMITED, "bt709")
 
     assert_allclose(kept, 0, atol=1e-6)
 
 
 def test_nothing_that_comes_in_is_written_to() -> None:
-    luma, chroma = from_rgb(noise())
+    luma, chroma = rgb_to_ycbcr(noise())
     wide = chroma.astype(np.float32)
     for plane in (luma, chroma, wide):
         plane.flags.writeable = False
 
-    to_rgb(luma, chroma)
-    in_gamut(wide, luma, FULL, "bt601")
-    codes(wide, "bt601", 8, FULL)
-    reweighed(luma, chroma, FULL, "bt601", WEIGHTS["bt709"])
+    ycbcr_to_rgb(luma, chroma)
+    scale_into_gamut(wide, luma, FULL, "bt601")
+    to_codes(wide, "bt601", 8, FULL)
+    convert_matrix(luma, chroma, FULL, "bt601", WEIGHTS["bt709"])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +149,7 @@ def test_pure_blue_has_the_codes_of_the_standards(
 ) -> None:
     rgb = np.array([[[0, 0, 65535]]], np.uint16)
 
-    made = codes(from_rgb(rgb, matrix)[1], matrix, depth, levels)
+    made = to_codes(rgb_to_ycbcr(rgb, matrix)[1], matrix, depth, levels)
 
     assert_array_equal(made[:, 0, 0], blue)
 
@@ -152,7 +161,7 @@ def test_every_code_comes_back(depth: int, levels: tuple[int, int], matrix: Matr
     every = np.arange(low, high + 1, dtype=np.uint8 if depth == 8 else np.uint16)
     stored: Luma = np.stack([every, every[::-1]])[:, None]
 
-    made = codes(from_codes(stored, matrix, depth, levels), matrix, depth, levels)
+    made = to_codes(from_codes(stored, matrix, depth, levels), matrix, depth, levels)
 
     assert made.dtype == stored.dtype
     assert np.abs(made.astype(int) - stored).max() <= (1 if depth == 12 else 0)  # float16 holds 11 bits
@@ -162,7 +171,7 @@ def test_every_code_comes_back(depth: int, levels: tuple[int, int], matrix: Matr
     ("depth", "levels", "ends"), [(8, LIMITED, (16, 240)), (8, FULL, (0, 255)), (10, (64, 940), (64, 960))]
 )
 def test_codes_stay_in_the_range_of_chroma(depth: int, levels: tuple[int, int], ends: tuple[int, int]) -> None:
-    made = codes(np.array([[[-0.7, 0.7]], [[-0.7, 0.7]]], np.float32), "bt601", depth, levels)
+    made = to_codes(np.array([[[-0.7, 0.7]], [[-0.7, 0.7]]], np.float32), "bt601", depth, levels)
 
     assert (made.min(), made.max()) == ends
 
@@ -172,7 +181,7 @@ def test_codes_stay_in_the_range_of_chroma(depth: int, levels: tuple[int, int], 
 def test_the_weight_of_one_channel_gives_that_channel(matrix: Matrix, channel: int, weights: Weights) -> None:
     rgb = noise(np.uint16)
 
-    luma = reweighed(*from_rgb(rgb, matrix), (0, 65535), matrix, weights)
+    luma = convert_matrix(*rgb_to_ycbcr(rgb, matrix), (0, 65535), matrix, weights)
 
     assert luma.dtype == np.uint16
     assert_allclose(luma, rgb[..., channel], atol=40)  # float16 holds 11 bits
@@ -182,6 +191,6 @@ def test_other_weights_stay_within_limited_levels() -> None:
     luma = np.array([[16, 235, 126]], np.uint8)
     chroma = np.array([[[-0.1, 0.1, 0.1]], [[-0.1, 0.1, 0.1]]], np.float16)
 
-    made = reweighed(luma, chroma, LIMITED, "bt601", Weights(1, 0, 0))
+    made = convert_matrix(luma, chroma, LIMITED, "bt601", Weights(1, 0, 0))
 
     assert made.tolist() == [[16, 235, 157]]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from numpy.testing import assert_array_equal
 
-from bwpipe.engine.run import Outcome, run
+from bwpipe.engine.run import RunResult, run
 from bwpipe.verify.compare import Pairs, Report, verify
 from bwpipe.verify.verdict import Limits
 from bwpipe.video.file import ColourTags
@@ -71,7 +71,7 @@ CORPUS: Mapping[str, Kind] = {
 class Ran(NamedTuple):
     sources: dict[str, Path]
     out: Path
-    outcome: Outcome
+    outcome: RunResult
     report: Report
 
 

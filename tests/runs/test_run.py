@@ -14,13 +14,13 @@ from PIL import Image
 
 import bwpipe
 from bwpipe import Frame, Unit
-from bwpipe.engine.run import Outcome
-from bwpipe.image.open import open_picture
-from bwpipe.image.read import read_picture
+from bwpipe.engine.run import RunResult
+from bwpipe.image.open import open_image
+from bwpipe.image.read import read_image
 from tests.support.made_pictures import DESCRIPTION, DPI, make_pictures, profile
 
 
-def coloured(path: Path, out: Path, **options: Any) -> Outcome:
+def coloured(path: Path, out: Path, **options: Any) -> RunResult:
     """Run the default graph; options are given as `stage__option`."""
     graph = Path(__file__).parents[2] / "pipeline.yaml"
     changes = {"read.path": str(path), "write.path": str(out), "colorize.precision": "float32"}
@@ -125,7 +125,7 @@ def test_an_encoder_that_is_not_there_is_refused_before_anything_is_written(samp
 
 
 def picture(path: Path) -> Frame:
-    return read_picture(Unit(open_picture(path, PurePosixPath(path.name), max_pixels=10**6)))
+    return read_image(Unit(open_image(path, PurePosixPath(path.name), max_pixels=10**6)))
 
 
 def test_a_folder_of_300_mixed_pictures_keeps_all_but_colour(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from numpy.testing import assert_array_equal
 
 from bwpipe.engine.run import run
 from bwpipe.errors import MediaError
-from bwpipe.video.file import Film
-from bwpipe.video.probe import open_film
+from bwpipe.video.file import VideoFile
+from bwpipe.video.probe import open_video
 from tests.cli.test_commands import bwpipe
 from tests.support.made_films import RICH, make_film, make_rich_film, moments, read
 from tests.support.made_films import opened as opened_as_marked
 
 
-def opened(path: Path, picture: int) -> Film:
-    return open_film(path, PurePosixPath(path.name), max_pixels=1_000_000, picture=picture)
+def opened(path: Path, picture: int) -> VideoFile:
+    return open_video(path, PurePosixPath(path.name), max_pixels=1_000_000, picture=picture)
 
 
 def written(source: Path, out: Path, **options: Any) -> Path:

@@ -15,8 +15,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from bwpipe.core.frame import Media, Unit
-from bwpipe.core.segments import cut
-from bwpipe.engine.run import Outcome, run
+from bwpipe.core.segments import split_into_segments
+from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import RunAborted, UsageError
 from bwpipe.graph.graph import read_graph
 from bwpipe.tools.describe import describe_graph
@@ -47,8 +47,8 @@ from time import sleep
 import numpy as np
 
 from bwpipe import Frame, Map, MediaError, NoEffect, Unit, UnitMap, stage
-from bwpipe.base import stages
-from bwpipe.draft import Draft
+from bwpipe.core.stage import stages
+from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.errors import RunAborted
 
 
@@ -75,7 +75,7 @@ class Wired(stages["write"]):
 
     signalled: NoEffect[bool] = False
 
-    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> Draft:
+    def assemble(self, unit: Unit, fragments: Sequence[Path]) -> AtomicFile:
         if self.signalled:
             os.kill(os.getpid(), signal.SIGTERM)
             sleep(0.5)
@@ -121,7 +121,7 @@ def graph(
     return {"plugins": [str(folder / "trip")], "segment": segment, "stages": stages}
 
 
-def coloured(source: Path, out: Path, restart: bool = False, **options: Any) -> Outcome:
+def coloured(source: Path, out: Path, restart: bool = False, **options: Any) -> RunResult:
     return run(graph(source, out, **options), restart=restart)
 
 
@@ -195,9 +195,17 @@ def test_stages_that_look_at_neighbours_see_them_across_segments(film: Path, tmp
 def test_a_film_is_cut_where_its_frames_end() -> None:
     film = type("Film", (Media,), {"kind": "film"})(path=Path("a"), name=PurePosixPath("a"), width=1, height=1, frames=45)
 
-    assert [(unit.part, unit.start, unit.stop) for unit in cut(Unit(film), 20)] == [(0, 0, 20), (1, 20, 40), (2, 40, 45)]
-    assert [(unit.start, unit.stop) for unit in cut(Unit(film, stop=30), 20)] == [(0, 20), (20, 30)]
-    assert [unit.stop for unit in cut(Unit(film), None)] == [unit.stop for unit in cut(Unit(film), 45)] == [None]
+    assert [(unit.part, unit.start, unit.stop) for unit in split_into_segments(Unit(film), 20)] == [
+        (0, 0, 20),
+        (1, 20, 40),
+        (2, 40, 45),
+    ]
+    assert [(unit.start, unit.stop) for unit in split_into_segments(Unit(film, stop=30), 20)] == [(0, 20), (20, 30)]
+    assert (
+        [unit.stop for unit in split_into_segments(Unit(film), None)]
+        == [unit.stop for unit in split_into_segments(Unit(film), 45)]
+        == [None]
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,7 +215,7 @@ def test_a_film_is_cut_where_its_frames_end() -> None:
 def test_segments_are_decoded_in_one_go_up_to_a_thousand_frames(size: int, since: list[int]) -> None:
     film = type("Film", (Media,), {"kind": "film"})(path=Path("a"), name=PurePosixPath("a"), width=1, height=1, frames=2050)
 
-    assert [unit.since for unit in cut(Unit(film), size)] == since
+    assert [unit.since for unit in split_into_segments(Unit(film), size)] == since
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bwpipe.engine.run import Outcome, run
+from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import RunAborted, TooManyErrors, UsageError
 
 PLUGIN = '''
@@ -31,11 +31,11 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from bwpipe import (
-    Broken, End, Frame, Gather, Map, Media, MediaError, NoEffect, Run, Sink, Source, Stage, Unit, UsageError, stage,
+    Broken, End, Frame, Gather, Map, Media, MediaError, NoEffect, RunContext, Sink, Source, Stage, Unit, UsageError, stage,
 )
-from bwpipe.draft import Draft
-from bwpipe.inputs import find_files
-from bwpipe.stamp import Stamp
+from bwpipe.core.atomic_file import AtomicFile
+from bwpipe.core.inputs import find_files
+from bwpipe.core.fingerprint import Fingerprint
 
 
 @stage("read_text")
@@ -66,10 +66,10 @@ class Add(Map):
     wait: NoEffect[float] = 0
     fail: NoEffect[str] = ""
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         if self.fail == "setup":
             raise UsageError("add.fail: there is no such device")
-        run.fact("add.chosen", lambda: self.by)
+        run.remember_fact("add.chosen", lambda: self.by)
 
     def apply(self, frame: Frame) -> Frame:
         sleep(self.wait)
@@ -100,13 +100,13 @@ class WriteText(Sink):
             raise OSError(errno.ENOSPC, "no space")
 
     def write(self, frame: Frame) -> None:
-        draft = Draft(self.target(frame.unit), self.folder)
+        draft = AtomicFile(self.target(frame.unit), self.folder)
         draft.path.write_text(str(frame.luma.item()))
         self._drafts[frame.unit] = draft
 
-    _drafts: dict[Unit, Draft] = {}
+    _drafts: dict[Unit, AtomicFile] = {}
 
-    def commit(self, unit: Unit) -> Draft:
+    def commit(self, unit: Unit) -> AtomicFile:
         return self._drafts.pop(unit)
 
     def abandon(self, unit: Unit) -> None:
@@ -118,9 +118,9 @@ class WriteText(Sink):
 class Odd(Stage):
     """Leaves even numbers out."""
 
-    _run: Run = PrivateAttr()
+    _run: RunContext = PrivateAttr()
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         self._run = run
 
     def stream(self, items: Iterator[Frame | End]) -> Iterator[Frame | End]:
@@ -128,7 +128,7 @@ class Odd(Stage):
             if isinstance(item, End) or item.luma.item() % 2:
                 yield item
             else:
-                self._run.leave_out(item.unit.media, "even")
+                self._run.exclude(item.unit.media, "even")
 
 
 @stage("total")
@@ -140,7 +140,7 @@ class Total(Gather):
 
     _asked: str = PrivateAttr()
 
-    def ready(self, units: Mapping[Unit, Stamp | None], recipe: Sequence[Mapping[str, Any]]) -> int | None:
+    def ready(self, units: Mapping[Unit, Fingerprint | None], recipe: Sequence[Mapping[str, Any]]) -> int | None:
         if self.factor == 0:
             raise UsageError("total.factor: it is 0")
         self._asked = json.dumps([[(str(unit.name), stamp) for unit, stamp in units.items()], recipe])
@@ -159,9 +159,9 @@ class Note(Stage):
 
     path: NoEffect[Path]
 
-    _run: Run = PrivateAttr()
+    _run: RunContext = PrivateAttr()
 
-    def setup(self, run: Run) -> None:
+    def setup(self, run: RunContext) -> None:
         self._run = run
 
     def stream(self, items: Iterator[int]) -> Iterator[str]:
@@ -196,14 +196,14 @@ class Place:
         ]
         return {"plugins": [str(self.plugin)], "stages": stages, **top}
 
-    def run(self, top: dict[str, Any] | None = None, **options: Any) -> Outcome:
+    def run(self, top: dict[str, Any] | None = None, **options: Any) -> RunResult:
         return run(self.graph(**(top or {})), set={key.replace("__", "."): value for key, value in options.items()})
 
     def made(self) -> dict[str, str]:
         files = [path for path in sorted(self.out.rglob("*")) if path.is_file() and ".bwpipe" not in path.parts]
         return {str(path.relative_to(self.out)): path.read_text() for path in files}
 
-    def told(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.out / ".bwpipe" / "report.jsonl").read_text().splitlines()]
 
 
@@ -218,7 +218,7 @@ def test_a_run_mirrors_the_tree_and_tells_what_it_did(place: Place) -> None:
     assert place.made() == {f"deep/{i}.txt": str(i + 1) for i in range(5)}
     assert (outcome.done, outcome.exit_code) == (5, 0)
     assert [meter.items for meter in outcome.meters.values()] == [5, 5, 5]
-    assert [line["event"] for line in place.told()] == ["done"] * 5 + ["ended"]
+    assert [line["event"] for line in place.events()] == ["done"] * 5 + ["ended"]
     table = str(outcome).splitlines()
     assert [line.split()[0] for line in table] == ["stage", "read_text", "add", "write_text", "5"]
 
@@ -281,7 +281,7 @@ def test_a_file_that_fails_is_named_and_the_rest_goes_on(place: Place, capfd: py
     bad, headless = place.inputs / "deep" / "1.txt", place.inputs / "deep" / "3.txt"
     assert outcome.failed == {bad: "it is no number", headless: "it has no header"}
     assert f"error: {bad}: it is no number\n" in capfd.readouterr().err
-    assert {line["text"] for line in place.told() if line["event"] == "failed"} == {"it is no number", "it has no header"}
+    assert {line["text"] for line in place.events() if line["event"] == "failed"} == {"it is no number", "it has no header"}
     assert sorted(place.made()) == ["deep/0.txt", "deep/2.txt", "deep/4.txt"]
 
 
@@ -362,7 +362,7 @@ def test_what_no_file_is_to_blame_for_aborts_the_run(place: Place) -> None:
         place.run(write_text__full=True)
 
     assert place.made() == {}
-    assert place.told()[-1]["event"] == "stopped"
+    assert place.events()[-1]["event"] == "stopped"
     assert place.run().done == 5
 
 
@@ -634,6 +634,6 @@ def test_what_is_left_out_is_counted_by_reason_and_named_in_the_report(place: Pl
 
     assert outcome.left_out == {"even": 2}
     assert "left out: 2 even" in str(outcome).splitlines()
-    assert place.told()[-1]["left_out"] == {"even": 2}
-    paths = {line["path"] for line in place.told() if line["event"] == "left out"}
+    assert place.events()[-1]["left_out"] == {"even": 2}
+    paths = {line["path"] for line in place.events() if line["event"] == "left out"}
     assert paths == {str(place.inputs / "deep" / f"{i}.txt") for i in (1, 3)}

@@ -10,7 +10,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor, nn
 
-from bwpipe import Frame, Run, RunAborted, UsageError
+from bwpipe import Frame, RunAborted, RunContext, UsageError
 from bwpipe.core import plugins
 from bwpipe.core.stage import stages
 from bwpipe.nn.checkpoint import Checkpoint, save
@@ -190,7 +190,7 @@ def test_confidence_is_kept_where_the_network_says_it(tmp_path: Path) -> None:
 
 
 def test_less_memory_than_a_batch_needs_halves_the_batch(tmp_path: Path) -> None:
-    run = Run()
+    run = RunContext()
 
     made = guessed(make_frames(9), written(tmp_path, "test-sure"), batch=8, run=run)
 
@@ -234,12 +234,12 @@ def test_bfloat16_differs_little(model: str) -> None:
 
 def test_a_resumed_run_keeps_the_precision_that_was_found_to_be_fast(model: str) -> None:
     frames = make_frames(1)
-    first = Run()
+    first = RunContext()
     guessed(frames, model, precision="auto", run=first)
     ((key, _),) = first.facts.items()
 
     for precision in ("float32", "bfloat16"):
-        resumed = guessed(frames, model, precision="auto", run=Run(facts={key: precision}))
+        resumed = guessed(frames, model, precision="auto", run=RunContext(facts={key: precision}))
         assert_array_equal(chroma(resumed[0]), chroma(guessed(frames, model, precision=precision)[0]))
 
 

@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from bwpipe import Frame, Run
+from bwpipe import Frame, RunContext
 from bwpipe.core.frame import Luma
-from bwpipe.pixels.ycbcr import from_rgb
+from bwpipe.pixels.ycbcr import rgb_to_ycbcr
 from bwpipe.testing import make_frames, run_stage
 
 LIMITED = (16, 235)
@@ -31,7 +31,7 @@ def with_luma(frame: Frame, luma: NDArray[np.floating]) -> Frame:
 
 def picture_of(rgb: NDArray[np.uint8], name: str = "made.png") -> Frame:
     """A frame as `read` makes it of a colour picture."""
-    luma, chroma = from_rgb(rgb)
+    luma, chroma = rgb_to_ycbcr(rgb)
     luma.flags.writeable = chroma.flags.writeable = False
     return replace(make_frames(1, height=len(rgb), width=len(rgb[0]), name=name)[0], luma=luma, chroma=chroma)
 
@@ -169,7 +169,7 @@ def test_restore_with_both_off_changes_nothing() -> None:
 
 def test_a_tone_is_dropped_and_said_once() -> None:
     said: list[str] = []
-    run = Run(say=said.append)
+    run = RunContext(say=said.append)
 
     frames = run_stage("grayscale", [in_sepia(), in_sepia()], run=run, colour="keep")
 
@@ -179,7 +179,7 @@ def test_a_tone_is_dropped_and_said_once() -> None:
 
 
 def test_a_grey_picture_stored_in_colour_is_grey_and_nothing_is_said() -> None:
-    run = Run()
+    run = RunContext()
     frame = in_sepia()
     slight = replace(frame, chroma=(np.asarray(frame.chroma) / 50).astype(np.float16))
 
@@ -190,7 +190,7 @@ def test_a_grey_picture_stored_in_colour_is_grey_and_nothing_is_said() -> None:
 
 
 def test_a_picture_in_colour_is_coloured_anew_and_that_is_said() -> None:
-    run = Run()
+    run = RunContext()
 
     after = run_stage("grayscale", [in_colour(), in_colour("made-1.png")], run=run)
 
@@ -199,7 +199,7 @@ def test_a_picture_in_colour_is_coloured_anew_and_that_is_said() -> None:
 
 
 def test_keep_leaves_a_picture_in_colour_as_it_is() -> None:
-    run = Run()
+    run = RunContext()
     frame = in_colour()
 
     after = run_stage("grayscale", [frame], run=run, colour="keep", weights="red")[0]

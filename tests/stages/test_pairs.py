@@ -12,12 +12,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
-from bwpipe import Gather, MediaError, Run, UnitMap, UsageError, stage
+from bwpipe import Gather, MediaError, RunContext, UnitMap, UsageError, stage
 from bwpipe.core import plugins
 from bwpipe.core.stage import stages
 from bwpipe.data.dataset import Pair
-from bwpipe.engine.run import Outcome, run
-from bwpipe.pixels.ycbcr import to_rgb
+from bwpipe.engine.run import RunResult, run
+from bwpipe.pixels.ycbcr import ycbcr_to_rgb
 from bwpipe.testing import make_frames, run_stage
 
 plugins.load()
@@ -63,13 +63,13 @@ def save(path: Path, pixels: Pixels, **options: Any) -> Path:
     return path
 
 
-def pairs(folder: Path, *, told: Run | None = None, size: int = 24, **options: Any) -> dict[str, Pair]:
+def pairs(folder: Path, *, told: RunContext | None = None, size: int = 24, **options: Any) -> dict[str, Pair]:
     """What becomes of the pictures in a folder, by name."""
     made = run_stage("pairs", run_stage("read", path=str(folder)), run=told, size=size, **options)
     return {str(pair.unit.name): pair for pair in made}
 
 
-def run_graph(folder: Path, **options: Any) -> Outcome:
+def run_graph(folder: Path, **options: Any) -> RunResult:
     """The same in a graph."""
     return run({"stages": [{"use": "read", "path": str(folder)}, {"use": "pairs", **options}, {"use": "test-count-pairs"}]})
 
@@ -148,7 +148,7 @@ def with_little_colour(seed: int) -> Pixels:
     luma = luma_of(photo(seed))
     chroma = np.random.default_rng(seed).uniform(-0.005, 0.005, (2, 4, 5)).astype(np.float32)
     planes = np.stack([cv2.resize(plane, luma.shape[::-1]) for plane in chroma])
-    return np.asarray(to_rgb(luma, planes), np.uint8)
+    return np.asarray(ycbcr_to_rgb(luma, planes), np.uint8)
 
 
 def test_what_colour_can_not_be_learnt_from_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_what_colour_can_not_be_learnt_from_is_left_out_and_counted(tmp_path: Pa
     save(tmp_path / "sepia.png", tinted(luma_of(photo(6)), *SEPIA))
     save(tmp_path / "sepia.jpg", tinted(luma_of(photo(7, 150, 200)), *SEPIA), quality=75)
     save(tmp_path / "duotone.jpg", tinted(luma_of(photo(8, 150, 200)), *DUOTONE), quality=90)
-    told = Run()
+    told = RunContext()
 
     made = pairs(tmp_path, told=told)
 
@@ -194,7 +194,7 @@ def test_a_photograph_that_comes_again_is_left_out_whatever_its_size_and_encodin
     save(tmp_path / "again/b.jpg", shrunk(rgb, 100, 75), quality=80)
     save(tmp_path / "again/c.png", rgb)
     save(tmp_path / "other.png", photo(1, 150, 200))
-    told = Run()
+    told = RunContext()
 
     assert list(pairs(tmp_path, told=told)) == ["a.png", "other.png"]
     assert told.left_out == {"seen before": 3}
@@ -208,12 +208,12 @@ def test_each_run_begins_with_nothing_seen(tmp_path: Path) -> None:
     assert isinstance(made, UnitMap)
 
     for _ in range(2):
-        made.setup(Run())
+        made.setup(RunContext())
         assert len(list(made.apply(iter(frames)))) == 1
 
 
 def test_a_film_is_left_out_once(tmp_path: Path, samples: Path) -> None:
-    told = Run()
+    told = RunContext()
 
     made = run_stage("pairs", run_stage("read", path=str(samples / "pan.mp4"), frames=5), run=told)
 
@@ -229,9 +229,9 @@ def test_films_are_read_only_where_another_branch_of_the_graph_may_want_them() -
 
     for rest, unwanted in ((chain, {"film": "films"}), (fork, {})):
         after = {id(read): rest, id(size): rest[1:], id(pairs): [dataset]}
-        told = Run(after=lambda stage, after=after: after.get(id(stage), []))  # type: ignore[misc]
+        told = RunContext(downstream=lambda stage, after=after: after.get(id(stage), []))  # type: ignore[misc]
         pairs.setup(told)
-        assert told.unwanted(read) == unwanted
+        assert told.skipped_kinds(read) == unwanted
 
 
 class Twins:
@@ -247,10 +247,10 @@ class Twins:
     def grey(self, name: str, seed: int = 0, **shape: int) -> Path:
         return save(self.gray / name, 255 - luma_of(photo(seed, **shape)))
 
-    def pairs(self, told: Run | None = None, **options: Any) -> dict[str, Pair]:
+    def pairs(self, told: RunContext | None = None, **options: Any) -> dict[str, Pair]:
         return pairs(self.color, told=told, gray=str(self.gray), **options)
 
-    def run(self) -> Outcome:
+    def run(self) -> RunResult:
         return run_graph(self.color, gray=str(self.gray))
 
 
@@ -292,7 +292,7 @@ def test_a_partner_of_another_size_is_brought_to_that_of_the_pair(twins: Twins) 
 
 def test_pictures_without_a_partner_are_named_in_one_line(twins: Twins) -> None:
     lines: list[str] = []
-    told = Run(say=lines.append)
+    told = RunContext(say=lines.append)
     for i in range(6):
         twins.colour(f"{i}.png", i)
     twins.grey("2.png", 2)

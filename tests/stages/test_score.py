@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from bwpipe import Run, UsageError
+from bwpipe import RunContext, UsageError
 from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import RunStopped
 from bwpipe.nn.checkpoint import Checkpoint, load, locate
 from bwpipe.testing import run_stage
-from bwpipe.training.job import Fitted
+from bwpipe.training.job import FittedNetwork
 from bwpipe.training.model_card import card
 
 plugins.load()
@@ -26,16 +26,16 @@ def photos(count: int, side: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> Fitted:
+def fitted() -> FittedNetwork:
     """A network, and a dataset of which it was not fitted to two people and a scene."""
     colour = photos(5, 32)
     grey = np.rint(colour @ [0.299, 0.587, 0.114]).astype(np.uint8)
     names = ["people/anna.jpg", "people/ben.jpg", "scenes/lake.jpg", "people/cleo.jpg", "scenes/hill.jpg"]
     network, _ = load(locate("autoencoder"))
-    return Fitted(network, Dataset.of(grey, colour, validation=[0, 1, 2], names=names), {"seed": 42})
+    return FittedNetwork(network, Dataset.of(grey, colour, validation=[0, 1, 2], names=names), {"seed": 42})
 
 
-def test_it_adds_figures_to_how_the_network_was_made(fitted: Fitted) -> None:
+def test_it_adds_figures_to_how_the_network_was_made(fitted: FittedNetwork) -> None:
     (made,) = run_stage("score", [fitted])
 
     told = json.loads(json.dumps(made.training))
@@ -53,7 +53,9 @@ def test_it_adds_figures_to_how_the_network_was_made(fitted: Fitted) -> None:
     assert fitted.training == {"seed": 42}
 
 
-def test_photographs_in_a_folder_get_the_same_figures_as_the_same_ones_of_the_dataset(fitted: Fitted, tmp_path: Path) -> None:
+def test_photographs_in_a_folder_get_the_same_figures_as_the_same_ones_of_the_dataset(
+    fitted: FittedNetwork, tmp_path: Path
+) -> None:
     for place in fitted.data.validation:
         path = (tmp_path / fitted.data.names[place]).with_suffix(".png")
         path.parent.mkdir(exist_ok=True)
@@ -66,7 +68,7 @@ def test_photographs_in_a_folder_get_the_same_figures_as_the_same_ones_of_the_da
     assert ours["protocol"]["set"] == str(tmp_path)
 
 
-def test_each_score_of_a_graph_adds_its_own(fitted: Fitted) -> None:
+def test_each_score_of_a_graph_adds_its_own(fitted: FittedNetwork) -> None:
     (once,) = run_stage("score", [fitted])
     (twice,) = run_stage("score", [once], size=16)
 
@@ -75,7 +77,7 @@ def test_each_score_of_a_graph_adds_its_own(fitted: Fitted) -> None:
     assert second["protocol"]["size"] == "squashed to 16 x 16 pixels"
 
 
-def test_the_model_card_has_each_score_with_its_folders_and_its_protocol(fitted: Fitted) -> None:
+def test_the_model_card_has_each_score_with_its_folders_and_its_protocol(fitted: FittedNetwork) -> None:
     (once,) = run_stage("score", [fitted])
     (made,) = run_stage("score", [once], size=16)
     told = {"data": "Made up.", "options": {}, "best_epoch": 1, "history": [{"epoch": 1, "loss": 0.5}], **made.training}
@@ -89,22 +91,22 @@ def test_the_model_card_has_each_score_with_its_folders_and_its_protocol(fitted:
         assert f"- size: {score['protocol']['size']}" in text
 
 
-def test_figures_do_not_depend_on_how_many_pictures_are_worked_on_at_a_time(fitted: Fitted) -> None:
+def test_figures_do_not_depend_on_how_many_pictures_are_worked_on_at_a_time(fitted: FittedNetwork) -> None:
     (one,), (three,) = (run_stage("score", [fitted], workers=workers) for workers in (1, 3))
 
     assert one.training == three.training
 
 
-def test_the_table_is_shown_and_the_page_is_written(fitted: Fitted, tmp_path: Path) -> None:
+def test_the_table_is_shown_and_the_page_is_written(fitted: FittedNetwork, tmp_path: Path) -> None:
     said: list[str] = []
-    (made,) = run_stage("score", [fitted], run=Run(say=said.append), html=tmp_path / "made.html")
+    (made,) = run_stage("score", [fitted], run=RunContext(say=said.append), html=tmp_path / "made.html")
 
     for value in ("people", "scenes", f"{made.training['scores'][0]['figures']['ciede2000']:.2f}"):
         assert any(value in line for line in said)
         assert value in (tmp_path / "made.html").read_text(encoding="utf-8")
 
 
-def test_photographs_that_are_not_there_are_told_before_anything_starts(fitted: Fitted, tmp_path: Path) -> None:
+def test_photographs_that_are_not_there_are_told_before_anything_starts(fitted: FittedNetwork, tmp_path: Path) -> None:
     for path, complaint in ((tmp_path, "there is no picture in"), (tmp_path / "gone", "there is no file or folder")):
         with pytest.raises(UsageError, match=complaint):
             run_stage("score", [], on=str(path))
@@ -122,8 +124,8 @@ def test_photographs_without_colour_are_told_before_anything_starts(tmp_path: Pa
     assert run_stage("score", [], on=str(tmp_path)) == []
 
 
-def test_it_ends_when_the_run_does(fitted: Fitted) -> None:
-    stopped = Run()
+def test_it_ends_when_the_run_does(fitted: FittedNetwork) -> None:
+    stopped = RunContext()
     stopped.stop()
     with pytest.raises(RunStopped):
         run_stage("score", [fitted], run=stopped)

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from bwpipe import Frame
 from bwpipe.core.frame import Motion
 from bwpipe.core.stage import stages
-from bwpipe.motion.optical_flow import agree, brought
+from bwpipe.motion.optical_flow import consistency_mask, warp
 from bwpipe.testing import make_frames, run_stage
 from tests.support.made_scenes import Planes, film_of, scene
 
@@ -78,8 +78,8 @@ def test_what_is_seen_is_found_in_the_neighbours_where_it_is() -> None:
         assert not back.flags.writeable
         assert np.abs(back[inside] - [-2, 1]).mean() < 0.2
         assert np.abs(on[inside] - [2, -1]).mean() < 0.2
-        assert agree(back, on)[inside].mean() > 0.95
-        shown = brought(motion(before).seen, back)
+        assert consistency_mask(back, on)[inside].mean() > 0.95
+        shown = warp(motion(before).seen, back)
         assert np.abs(shown - motion(after).seen)[inside].mean() < 6
 
 

@@ -18,13 +18,13 @@ from av.video.stream import VideoStream
 
 from bwpipe.core.frame import Frame, Luma, Unit
 from bwpipe.core.provenance import read_note
-from bwpipe.video.container import changes, container_for
-from bwpipe.video.decoder import read_film
+from bwpipe.video.container import container_for, conversion_notes
+from bwpipe.video.decoder import read_video
 from bwpipe.video.encoding import Encoding, chroma_grid, coded_depth
-from bwpipe.video.file import ColourTags, Film, open_container, picture_stream
-from bwpipe.video.muxer import FilmWriter
+from bwpipe.video.file import ColourTags, VideoFile, open_container, video_stream
+from bwpipe.video.muxer import VideoMuxer
 from bwpipe.video.pixel_formats import layout, plane
-from bwpipe.video.probe import open_film
+from bwpipe.video.probe import open_video
 from bwpipe.video.segment_encoder import SegmentWriter
 from bwpipe.video.stream_copy import kept
 
@@ -204,7 +204,7 @@ def contents(path: Path) -> dict[str, Any]:
     """All that a film's file holds besides the picture that is coloured, as far as it is to be kept."""
     with open_container(path) as container:
         streams = [stream for stream in container.streams if stream.discard != Discard.all]
-        mine = picture_stream(container)
+        mine = video_stream(container)
         described = [
             (stream.type, kept(stream.metadata, "mp4"), stream.disposition, getattr(stream, "data", None)) for stream in streams
         ]
@@ -250,33 +250,33 @@ def to_hear(kind: Kind, form: str, random: np.random.Generator) -> Iterator[Audi
         yield frame
 
 
-def opened(path: Path) -> Film:
-    return open_film(path, PurePosixPath(path.name), max_pixels=1_000_000)
+def opened(path: Path) -> VideoFile:
+    return open_video(path, PurePosixPath(path.name), max_pixels=1_000_000)
 
 
 def read(
-    film: Film, start: int = 0, stop: int | None = None, context: int = 0, warn: Callable[[str], None] = lambda text: None
+    film: VideoFile, start: int = 0, stop: int | None = None, context: int = 0, warn: Callable[[str], None] = lambda text: None
 ) -> list[Frame]:
     for fault in film.faults:
         warn(fault)
-    return list(read_film(Unit(film, start=start, stop=stop), context, warn=warn))
+    return list(read_video(Unit(film, start=start, stop=stop), context, warn=warn))
 
 
 def rewritten(
-    film: Film, folder: Path, encoding: Encoding, warn: Callable[[str], None] = lambda text: None, stop: int | None = None
-) -> Film:
+    film: VideoFile, folder: Path, encoding: Encoding, warn: Callable[[str], None] = lambda text: None, stop: int | None = None
+) -> VideoFile:
     """The film with made-up chroma, written and opened again."""
     path = folder / f"written{container_for(film, encoding).suffix}"
     grid = chroma_grid(film, encoding)
     depth = coded_depth(film, encoding)
     chroma = np.full((2, grid.height, grid.width), 100 << (depth - 8), np.uint8 if depth == 8 else np.uint16)
-    for text in changes(film, encoding):
+    for text in conversion_notes(film, encoding):
         warn(text)
     joined(path, film, encoding, [segment(folder / "fragment", film, encoding, chroma, stop=stop)], warn=warn, stop=stop)
     return opened(path)
 
 
-def segment(path: Path, film: Film, encoding: Encoding, chroma: Luma, start: int = 0, stop: int | None = None) -> Path:
+def segment(path: Path, film: VideoFile, encoding: Encoding, chroma: Luma, start: int = 0, stop: int | None = None) -> Path:
     """Some frames of a film with one chroma, as a fragment."""
     writer = SegmentWriter(path, film, encoding)
     try:
@@ -290,9 +290,14 @@ def segment(path: Path, film: Film, encoding: Encoding, chroma: Luma, start: int
 
 
 def joined(
-    path: Path, film: Film, encoding: Encoding, fragments: Sequence[Path], warn: Callable[[str], None], stop: int | None = None
+    path: Path,
+    film: VideoFile,
+    encoding: Encoding,
+    fragments: Sequence[Path],
+    warn: Callable[[str], None],
+    stop: int | None = None,
 ) -> None:
-    writer = FilmWriter(path, film, encoding, stop=stop, warn=warn)
+    writer = VideoMuxer(path, film, encoding, stop=stop, warn=warn)
     try:
         writer.join(fragments)
         writer.close()
@@ -300,11 +305,11 @@ def joined(
         writer.abandon()
 
 
-def moments(film: Film) -> list[Fraction]:
+def moments(film: VideoFile) -> list[Fraction]:
     return [int(time) * film.time_base for time in film.times]
 
 
-def sound_of(film: Film) -> list[tuple[Fraction, Fraction, bytes]]:
+def sound_of(film: VideoFile) -> list[tuple[Fraction, Fraction, bytes]]:
     """Time, duration and payload of each sound packet; AAC in a transport stream has a header of 7 bytes of its own."""
     with open_container(film.path) as container:
         packets = [packet for packet in container.demux(audio=0) if packet.size] if container.streams.audio else []
@@ -315,7 +320,7 @@ def sound_of(film: Film) -> list[tuple[Fraction, Fraction, bytes]]:
     ]
 
 
-def make_corpus(folder: Path) -> dict[str, Film]:
+def make_corpus(folder: Path) -> dict[str, VideoFile]:
     """A film of each of the KINDS, by its name."""
     return {name: opened(make_film(folder / f"{index}{kind.suffix}", kind)) for index, (name, kind) in enumerate(KINDS.items())}
 

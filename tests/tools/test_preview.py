@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bwpipe.core.context import Run
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Unit
 from bwpipe.graph.graph import read_graph
 from bwpipe.graph.templates import template
 from bwpipe.tools.preview import preview
-from bwpipe.video.decoder import read_film
+from bwpipe.video.decoder import read_video
 from tests.cli.test_commands import bwpipe
 from tests.support.made_films import Kind, make_film, opened
 from tests.support.made_pictures import make_picture
@@ -26,11 +26,11 @@ def test_a_sheet_shows_evenly_spaced_frames_in_grey_and_coloured(tmp_path: Path)
     film = make_film(tmp_path / "film.mp4", Kind(size=(128, 96)))
     graph = read_graph(template("pipeline.yaml"), {"read.path": str(film), "write.path": str(tmp_path / "out")})
 
-    looks = preview(graph, 5, Run())
+    looks = preview(graph, 5, RunContext())
 
     assert [each.label.split()[-1] for each in looks] == ["3", "9", "15", "21", "27"]
     assert looks[1].label == "0:00.36   frame 9"
-    ninth = next(read_film(Unit(opened(film), start=9, stop=10), warn=print))
+    ninth = next(read_video(Unit(opened(film), start=9, stop=10), warn=print))
     expected = np.clip((ninth.luma.astype(float) - 16) * 255 / 219, 0, 255)
     for each in looks:
         assert each.grey.shape == each.coloured.shape == (96, 128, 3)

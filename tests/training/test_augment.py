@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from torchvision.transforms.v2.functional import resize
 
 from bwpipe.core.options import build
-from bwpipe.nn.ycbcr import join, split
+from bwpipe.nn.ycbcr import rgb_to_ycbcr, ycbcr_to_rgb
 from bwpipe.training.augment import Augment
 
 ALL: dict[str, Any] = {
@@ -38,7 +38,7 @@ def batch(count: int = 6, size: int = 16) -> tuple[Tensor, Tensor]:
     """Smooth pictures, and the grey of the same."""
     coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     rgb = resize(coarse, [size, size]).contiguous(memory_format=torch.channels_last)
-    return split(rgb)[0], rgb
+    return rgb_to_ycbcr(rgb)[0], rgb
 
 
 def test_as_it_comes_it_changes_nothing() -> None:
@@ -100,7 +100,7 @@ def test_grey_stays_the_luma_of_the_truth() -> None:
     assert shown.shape == (20, 1, 12, 12)
     assert truth.shape == (20, 3, 12, 12)
     assert truth.is_contiguous(memory_format=torch.channels_last)
-    assert_close(split(truth)[0], shown, atol=1e-5, rtol=0)
+    assert_close(rgb_to_ycbcr(truth)[0], shown, atol=1e-5, rtol=0)
 
 
 def test_grey_that_came_with_the_picture_is_left_as_it_is_where_only_colour_changes() -> None:
@@ -114,13 +114,13 @@ def test_grey_that_came_with_the_picture_is_left_as_it_is_where_only_colour_chan
 @given(saturation=st.floats(0.1, 3), exposure=st.floats(0.5, 2))
 def test_colour_and_light_are_changed_as_luma_and_chroma(saturation: float, exposure: float) -> None:
     grey, rgb = batch()
-    luma, chroma = split(rgb)
+    luma, chroma = rgb_to_ycbcr(rgb)
 
     options = {"saturation": [saturation] * 2, "exposure": [exposure] * 2}
     shown, truth = augment(**options)(grey, rgb, np.random.default_rng(0))
 
     assert_close(shown, (grey * exposure).clamp(max=1))
-    wanted = join((luma * exposure).clamp(max=1), chroma * exposure * saturation)
+    wanted = ycbcr_to_rgb((luma * exposure).clamp(max=1), chroma * exposure * saturation)
     assert_close(truth, wanted, atol=1e-5, rtol=0, check_stride=False)
 
 

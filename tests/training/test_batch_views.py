@@ -8,15 +8,15 @@ import torch
 from torch.testing import assert_close
 
 from bwpipe.data.dataset import Dataset
-from bwpipe.training.batch_views import Shower, Views
+from bwpipe.training.batch_views import BatchAugmenter, Views
 from bwpipe.training.options import TrainingOptions
 
 
-def views(*, looks: int = 2, step: int = 3, **options: Any) -> Views:
+def views(*, views: int = 2, step: int = 3, **options: Any) -> Views:
     rng = np.random.default_rng(0)
     colour = rng.integers(0, 256, (7, 24, 24, 3), dtype=np.uint8)
     data = Dataset.of(colour[..., 1].copy(), colour, validation=[6])
-    return Shower(data, TrainingOptions.model_validate(options), looks, torch.device("cpu")).views(step, np.arange(6))
+    return BatchAugmenter(data, TrainingOptions.model_validate(options), views, torch.device("cpu")).views(step, np.arange(6))
 
 
 def test_a_second_look_is_the_first_one_moved() -> None:

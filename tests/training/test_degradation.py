@@ -15,20 +15,20 @@ from torch.testing import assert_close
 from torchvision.transforms.v2.functional import gaussian_blur, resize
 
 from bwpipe.core.options import build
-from bwpipe.nn.ycbcr import split
-from bwpipe.training.degradation import Damage
+from bwpipe.nn.ycbcr import rgb_to_ycbcr
+from bwpipe.training.degradation import Degradation
 from bwpipe.training.degradation.jpeg import compressed
 
-KINDS = [name for name in Damage.model_fields if name != "chance"]
+KINDS = [name for name in Degradation.model_fields if name != "chance"]
 
 
-def damage(**options: Any) -> Damage:
-    made = build(Damage, options, of="damage")
-    assert isinstance(made, Damage), made
+def damage(**options: Any) -> Degradation:
+    made = build(Degradation, options, of="damage")
+    assert isinstance(made, Degradation), made
     return made
 
 
-def only(kind: str, **options: Any) -> Damage:
+def only(kind: str, **options: Any) -> Degradation:
     """One kind of damage, on all pictures."""
     return damage(chance=1, **{name: {"chance": 0} for name in KINDS} | {kind: {"chance": 1, **options}})
 
@@ -40,7 +40,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def batch(count: int = 8, height: int = 32, width: int = 32) -> tuple[Tensor, Tensor]:
     """The grey of smooth pictures, and the pictures."""
     rgb = resize(torch.rand(count, 3, 5, 5, generator=seeded(7)), [height, width])
-    return split(rgb)[0], rgb
+    return rgb_to_ycbcr(rgb)[0], rgb
 
 
 def flat(value: float, count: int = 4, side: int = 64) -> tuple[Tensor, Tensor]:
@@ -84,14 +84,14 @@ def test_so_many_pictures_are_damaged_each_in_its_own_way() -> None:
 
     shown = damage(chance=0.6, **options)(grey, rgb, seeded())
 
-    looks = {tuple(picture.flatten().tolist()) for picture in shown}
+    views = {tuple(picture.flatten().tolist()) for picture in shown}
     assert (shown == grey).all(dim=3).all(dim=2).float().mean() == pytest.approx(0.4, abs=0.05)
-    assert len(looks) == pytest.approx(600, abs=50)
+    assert len(views) == pytest.approx(600, abs=50)
 
 
 def test_film_that_is_blind_to_red_shows_it_dark_and_blue_light() -> None:
     rgb = torch.eye(3).view(3, 3, 1, 1).expand(-1, -1, 8, 8).contiguous()
-    grey, _ = split(rgb)
+    grey, _ = rgb_to_ycbcr(rgb)
 
     red, green, blue = only("spectrum", red=[0, 0], green=[0.5, 0.5], blue=[0.5, 0.5])(grey, rgb, seeded())
 
@@ -270,7 +270,7 @@ def test_one_colour_is_enough_for_film() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(options: dict[str, Any], complaint: str) -> None:
-    complaints = build(Damage, options, of="damage")
+    complaints = build(Degradation, options, of="damage")
 
     assert isinstance(complaints, list)
     assert [each.text for each in complaints] == [complaint]

@@ -5,35 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from bwpipe.training.monitor.history import LIMIT, Curves
+from bwpipe.training.monitor.history import LIMIT, History
 
 
 def test_what_was_added_is_there_after_a_stop_without_notice(tmp_path: Path) -> None:
-    curves = Curves(tmp_path / "curves.jsonl", 0)
+    curves = History(tmp_path / "curves.jsonl", 0)
     for step in (10, 20, 30):
         curves.add(step, {"loss": 1 / step, "gradient": float("nan")})
 
-    again = Curves(tmp_path / "curves.jsonl", 30)
+    again = History(tmp_path / "curves.jsonl", 30)
 
     assert [(point["step"], point["loss"]) for point in again.points] == [(10, 0.1), (20, 0.05), (30, 1 / 30)]
     assert all(isnan(point["gradient"]) for point in again.points)
 
 
 def test_going_on_from_an_earlier_step_drops_the_later_ones(tmp_path: Path) -> None:
-    curves = Curves(tmp_path / "curves.jsonl", 0)
+    curves = History(tmp_path / "curves.jsonl", 0)
     for step in (10, 20, 30):
         curves.add(step, {"loss": 1.0})
 
-    again = Curves(tmp_path / "curves.jsonl", 20)
+    again = History(tmp_path / "curves.jsonl", 20)
     again.add(30, {"loss": 2.0})
 
     assert [(point["step"], point["loss"]) for point in again.points] == [(10, 1), (20, 1), (30, 2)]
-    assert Curves(tmp_path / "curves.jsonl", 99).points == again.points
+    assert History(tmp_path / "curves.jsonl", 99).points == again.points
 
 
 @pytest.mark.parametrize("count", [LIMIT, LIMIT + 1, 7 * LIMIT])
 def test_a_long_training_keeps_few_steps_that_are_evenly_spread(tmp_path: Path, count: int) -> None:
-    curves = Curves(tmp_path / "curves.jsonl", 0)
+    curves = History(tmp_path / "curves.jsonl", 0)
     for i in range(1, count + 1):
         curves.add(10 * i, {"loss": 1.0})
 
@@ -45,10 +45,10 @@ def test_a_long_training_keeps_few_steps_that_are_evenly_spread(tmp_path: Path, 
 
 
 def test_a_thinned_curve_that_goes_on_stays_as_thin(tmp_path: Path) -> None:
-    whole, halves = Curves(tmp_path / "whole", 0), Curves(tmp_path / "halves", 0)
+    whole, halves = History(tmp_path / "whole", 0), History(tmp_path / "halves", 0)
     for i in range(1, 3 * LIMIT):
         if i == 2 * LIMIT:
-            halves = Curves(tmp_path / "halves", 10 * i)
+            halves = History(tmp_path / "halves", 10 * i)
         for curves in (whole, halves):
             curves.add(10 * i, {"loss": float(i)})
 
@@ -59,4 +59,4 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "curves.jsonl"
     path.write_text(json.dumps({"step": 10, "loss": 1.0}) + '\n{"step": 20, "lo')
 
-    assert Curves(path, 30).points == [{"step": 10, "loss": 1.0}]
+    assert History(path, 30).points == [{"step": 10, "loss": 1.0}]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bwpipe.training.monitor.html_report import Story, page
+from bwpipe.training.monitor.html_report import ReportData, page
 
 VOID = {"meta", "img"}
 
@@ -54,7 +54,7 @@ def jpeg(colour: tuple[int, int, int]) -> bytes:
     return packed.getvalue()
 
 
-def story() -> Story:
+def story() -> ReportData:
     points = [
         {"step": i, "loss": 0.01 + math.exp(-i / 40), "rate": 1e-3 * (1 - i / 500), "photos_per_s": 70.0 + i % 5}
         for i in range(1, 401)
@@ -63,7 +63,7 @@ def story() -> Story:
         {"step": i, "epoch": i / 50, "loss": 0.02 + 1 / i, "rgb_mse": 0.004 + 1 / i, "grey_mse": 0.008, "chroma": i / 400}
         for i in range(50, 401, 50)
     ]
-    return Story(
+    return ReportData(
         title="train",
         graph="stages:\n  - use: read\n",
         goal="loss",

@@ -15,7 +15,7 @@ from bwpipe.data.dataset import Dataset
 from bwpipe.nn.checkpoint import load
 from bwpipe.training.launcher import shared
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.step import Stepper
+from bwpipe.training.step import TrainStep
 from tests.support.made_photos import write_photos
 from tests.training.test_train import NETWORKS, dataset, train
 
@@ -26,7 +26,7 @@ def gradients(fabric: Fabric, options: TrainingOptions, data: Dataset) -> dict[s
     """Those of all weights for the second batch."""
     plugins.load([NETWORKS])
     torch.set_num_threads(1)
-    stepper = Stepper(options, data, fabric)
+    stepper = TrainStep(options, data, fabric)
     losses = stepper.gradients(1)
     found = {name: weights.grad.numpy() for name, weights in stepper.network.named_parameters() if weights.grad is not None}
     return {**found, "loss": np.array(losses["loss"])}

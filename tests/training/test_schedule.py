@@ -9,16 +9,16 @@ from numpy.testing import assert_array_equal
 from bwpipe import UsageError
 from bwpipe.data.dataset import Dataset
 from bwpipe.training.options import TrainingOptions
-from bwpipe.training.schedule import Course
+from bwpipe.training.schedule import Schedule
 
 
-def course(pictures: int = 23, weights: list[float] | None = None, **options: Any) -> Course:
+def course(pictures: int = 23, weights: list[float] | None = None, **options: Any) -> Schedule:
     """Over so many pictures, in batches of 4."""
     count = pictures + 1
     data = Dataset.of(
         np.zeros((count, 2, 2), np.uint8), np.zeros((count, 2, 2, 3), np.uint8), validation=[pictures], weights=weights
     )
-    return Course(data, TrainingOptions(batch=4, epochs=3, **options))
+    return Schedule(data, TrainingOptions(batch=4, epochs=3, **options))
 
 
 def test_each_epoch_shows_each_picture_at_most_once_in_another_order() -> None:

@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 import torch
 
-from bwpipe import Run, RunAborted, UsageError
+from bwpipe import RunAborted, RunContext, UsageError
 from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset
-from bwpipe.engine.run import Outcome, run
+from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import RunStopped
 from bwpipe.nn.checkpoint import load, locate
 from bwpipe.testing import make_frames, run_stage
-from bwpipe.training.job import Fitted
-from bwpipe.training.training_state import hold
+from bwpipe.training.job import FittedNetwork
+from bwpipe.training.training_state import lock_folder
 from tests.core.test_console import Terminal
 from tests.support.made_photos import write_photos
 
@@ -63,7 +63,7 @@ def train(
     below: Sequence[Mapping[str, Any]] = (),
     save: Mapping[str, Any] = MappingProxyType({}),
     **fit: Any,
-) -> Outcome:
+) -> RunResult:
     """Run the train graph, small and the same each time, with stages below `fit` and options of `save` if need be."""
     options = {"model": "test-rgb", "epochs": 3, "batch": 4, "device": "cpu", "threads": 1, "runs": str(folder / "runs")}
     stages = [
@@ -178,7 +178,7 @@ def test_a_training_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path: P
 
 def test_a_stopped_training_keeps_the_step_it_has_come_to(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
-    stopped = Run()
+    stopped = RunContext()
     data = dataset(photos, tmp_path)
     stopped.stop()
     with pytest.raises(RunStopped):
@@ -323,7 +323,7 @@ def test_two_fits_of_one_graph_need_two_folders_and_do_not_disturb_each_other(tm
 
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
-    with hold(tmp_path / "runs"), pytest.raises(UsageError, match="another training"):
+    with lock_folder(tmp_path / "runs"), pytest.raises(UsageError, match="another training"):
         train(tmp_path, write_photos(tmp_path / "photos", 20))
 
 
@@ -387,7 +387,7 @@ def test_another_trainings_checkpoint_is_not_written_over(tmp_path: Path) -> Non
         train(tmp_path, photos, seed=7, runs=str(tmp_path / "other"))
     assert list((tmp_path / "other").glob("state-*.pt")) == []
     told = {"recipe": "another", "history": [{"step": 1.0}], "options": {}, "best_epoch": 1}
-    fitted = Fitted(load(tmp_path / "made.safetensors")[0], dataset(photos, tmp_path), told)
+    fitted = FittedNetwork(load(tmp_path / "made.safetensors")[0], dataset(photos, tmp_path), told)
     with pytest.raises(RunAborted, match=r"is the checkpoint of another training; .* what was fitted is kept"):
         run_stage("save", [fitted], path=tmp_path / "made.safetensors")
     with pytest.raises(UsageError, match="is the checkpoint of another training; move it away, or set"):
@@ -498,7 +498,7 @@ def test_weights_beyond_float16_are_not_saved_as_infinity(tmp_path: Path) -> Non
     net, _ = load(tmp_path / "made.safetensors")
     net.get_parameter("layers.0.bias").data[0] = 1e5
     told = {"recipe": "r", "history": [{"step": 1.0}], "options": {}, "best_epoch": 1}
-    fitted = Fitted(net, dataset(photos, tmp_path), told)
+    fitted = FittedNetwork(net, dataset(photos, tmp_path), told)
 
     with pytest.raises(
         RunAborted, match=r"the weight 1e\+05 in layers\.0\.bias is more than float16 can hold; set `half: false`"
@@ -578,7 +578,7 @@ def test_names_that_are_no_utf8_are_told_in_the_card_as_they_can_be_written(tmp_
     score = {"pictures": 3, "protocol": {"set": place, "pictures": 3}, "figures": {"psnr": 20.0}, "grey": {"psnr": 19.0}}
     told = {"recipe": "r", "history": [{"step": 1.0}], "options": {"start": place}, "best_epoch": 1}
     scores = [{**score, "by_folder": {place: {**score, "pictures": 2}, "b": {**score, "pictures": 1}}}]
-    fitted = Fitted(net, dataset(photos, tmp_path), {**told, "scores": scores})
+    fitted = FittedNetwork(net, dataset(photos, tmp_path), {**told, "scores": scores})
 
     run_stage("save", [fitted], path=tmp_path / "b.safetensors")
 

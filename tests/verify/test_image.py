@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bwpipe.image.write import TargetFormat
-from bwpipe.verify.image import verify_picture
+from bwpipe.verify.image import verify_image
 from bwpipe.verify.verdict import Limits, Verdict
 from tests.image.test_write import opened, rgb_of, saved, written
 from tests.support.made_pictures import COMMENT, KINDS, chunk, exif, make_picture, profile, raw_png
 
 
 def verified(before: Path, after: Path, limits: Limits = Limits()) -> Verdict:  # noqa: B008 (it is frozen)
-    return verify_picture(opened(before), opened(after), limits)
+    return verify_image(opened(before), opened(after), limits)
 
 
 @pytest.mark.parametrize("kind", KINDS)

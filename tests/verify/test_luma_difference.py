@@ -29,7 +29,7 @@ def test_figures_are_of_all_frames_and_the_worst_is_named() -> None:
     for number, after in enumerate([grey, bright, grey]):
         tally.take(number, grey, after)
 
-    figures = tally.plain()
+    figures = tally.to_json()
     assert figures["mean"] == pytest.approx(20 * 256 / (3 * 32 * 32))
     assert (figures["max"], figures["changed"], figures["worst_frame"]) == (20, 1, 1)
     assert figures["psnr"] == pytest.approx(10 * np.log10(1023**2 / (400 / 4)), abs=1e-3)
@@ -46,4 +46,4 @@ def test_nothing_is_said_of_frames_that_are_equal() -> None:
     tally.take(0, np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8))
 
     assert tally.complaints(lossless=True) == []
-    assert tally.plain()["psnr"] is None
+    assert tally.to_json()["psnr"] is None

@@ -10,7 +10,7 @@ from av.stream import Disposition
 
 from bwpipe.core.provenance import NETWORK, Provenance
 from bwpipe.verify.verdict import Limits, Verdict
-from bwpipe.verify.video import verify_film
+from bwpipe.verify.video import verify_video
 from bwpipe.video.encoding import Encoding
 from bwpipe.video.file import ColourTags
 from tests.cli.test_commands import bwpipe
@@ -37,12 +37,12 @@ def rich(folder: Path) -> Path:
 
 
 def verified(before: Path, after: Path, limits: Limits = Limits()) -> Verdict:  # noqa: B008 (it is frozen)
-    return verify_film(opened(before), opened(after), limits)
+    return verify_video(opened(before), opened(after), limits)
 
 
 @pytest.mark.parametrize("encoding", [H264, FFV1], ids=["h264", "ffv1"])
 def test_a_film_in_which_only_colour_was_added_has_no_differences(film: Path, encoding: Encoding, tmp_path: Path) -> None:
-    verdict = verify_film(opened(film), rewritten(opened(film), tmp_path, encoding), Limits())
+    verdict = verify_video(opened(film), rewritten(opened(film), tmp_path, encoding), Limits())
 
     assert verdict.differences == []
     facts = verdict.facts
@@ -268,7 +268,7 @@ def test_hdr_metadata_are_kept_and_compared(codec: str, tmp_path: Path) -> None:
     source = hdr(tmp_path / "hdr.mp4", f"{SCREEN}:cll=1000,400")
     encoding = Encoding(codec=codec, preset={"av1": "12"}.get(codec, "ultrafast"))
 
-    verdict = verify_film(opened(source), rewritten(opened(source), tmp_path, encoding), Limits())
+    verdict = verify_video(opened(source), rewritten(opened(source), tmp_path, encoding), Limits())
 
     assert verdict.differences == []
     assert verdict.facts["light"]["content"] == [[1000, 400], [1000, 400]]
@@ -300,7 +300,7 @@ def test_hdr_metadata_that_the_output_has_no_place_for_are_said(tmp_path: Path) 
     source = hdr(tmp_path / "hdr.mp4", f"{SCREEN}:cll=1000,400")
     said: list[str] = []
 
-    verdict = verify_film(opened(source), rewritten(opened(source), tmp_path, FFV1, warn=said.append), Limits())
+    verdict = verify_video(opened(source), rewritten(opened(source), tmp_path, FFV1, warn=said.append), Limits())
 
     assert verdict.differences == []
     assert "its content light level is lost: ffv1 has no place for it" in verdict.remarks
@@ -360,7 +360,7 @@ def test_an_input_that_is_cut_short_is_compared_as_far_as_it_goes(tmp_path: Path
     short = tmp_path / "short.mkv"
     short.write_bytes(whole[: len(whole) * 6 // 10])
 
-    verdict = verify_film(opened(short), rewritten(opened(short), tmp_path, FFV1), Limits())
+    verdict = verify_video(opened(short), rewritten(opened(short), tmp_path, FFV1), Limits())
 
     assert [text for text in verdict.differences if "ends at" not in text] == []
     assert any("cut short" in text for text in verdict.remarks)
@@ -403,7 +403,7 @@ def test_memory_does_not_grow_with_the_film(tmp_path: Path) -> None:
         source = make_film(tmp_path / f"{count}.mkv", replace(MKV, codec="libx264", times=range(0, 40 * count, 40)))
         films = opened(source), opened(source)
         tracemalloc.start()
-        verify_film(*films, Limits())
+        verify_video(*films, Limits())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
 

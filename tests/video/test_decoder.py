@@ -8,19 +8,19 @@ from numpy.testing import assert_array_equal
 
 from bwpipe.core.frame import Unit
 from bwpipe.errors import MediaError
-from bwpipe.video.decoder import Onward, read_film
-from bwpipe.video.file import Film, open_container
+from bwpipe.video.decoder import SharedDecoder, read_video
+from bwpipe.video.file import VideoFile, open_container
 from bwpipe.video.pixel_formats import layout, luma_plane, plane
 from tests.support.made_films import AVI, MKV, TS, UNEVEN, Kind, make_corpus, make_film, opened, read, spoil
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Film]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
     return make_corpus(tmp_path_factory.mktemp("films"))
 
 
 @pytest.mark.parametrize("name", ["AVI", "10 bits", "10 bits, 4:2:2", "full range", "odd size"])
-def test_luma_is_a_view_of_the_decoders_plane_and_cant_be_written_to(corpus: dict[str, Film], name: str) -> None:
+def test_luma_is_a_view_of_the_decoders_plane_and_cant_be_written_to(corpus: dict[str, VideoFile], name: str) -> None:
     film = corpus[name]
     with open_container(film.path) as container:
         decoded = [bytes(picture.planes[0]) for picture in container.decode(video=0)]
@@ -104,12 +104,12 @@ def test_segments_read_alone_are_those_of_the_film_read_in_a_row(name: str, tmp_
 def test_segments_of_a_film_that_is_decoded_onward_are_those_read_alone(name: str, damaged: bool, tmp_path: Path) -> None:
     path = make_film(tmp_path / f"film{CUTS[name].suffix}", CUTS[name])
     film = opened(spoil(path, slice(8, None, 8), kept=0.5) if damaged else path)
-    onward = Onward(film)
+    onward = SharedDecoder(film)
 
     for start, stop, since in [(0, 9, 0), (9, 18, 0), (20, 25, 20), (25, 29, 20), (3, 8, None), (8, 12, 0), (12, 16, 0)]:
         unit = Unit(film, start=start, stop=stop, since=since)
-        alone = list(read_film(unit, 3, warn=print))
-        made = list(read_film(unit, 3, warn=print, onward=onward))
+        alone = list(read_video(unit, 3, warn=print))
+        made = list(read_video(unit, 3, warn=print, onward=onward))
         assert [(frame.index, frame.context) for frame in made] == [(frame.index, frame.context) for frame in alone]
         for one, other in zip(alone, made, strict=True):
             assert_array_equal(one.luma, other.luma)
@@ -119,11 +119,11 @@ def test_segments_of_a_film_that_is_decoded_onward_are_those_read_alone(name: st
 def test_segments_in_a_row_are_decoded_in_one_go(tmp_path: Path) -> None:
     path = make_film(tmp_path / "film.mp4", CUTS["mp4"])
     film = opened(path)
-    whole, onward = read(film), Onward(film)
+    whole, onward = read(film), SharedDecoder(film)
 
-    made = list(read_film(Unit(film, stop=9, since=0), 3, warn=print, onward=onward))
+    made = list(read_video(Unit(film, stop=9, since=0), 3, warn=print, onward=onward))
     path.unlink()  # whoever has opened it reads on
-    made += read_film(Unit(film, start=9, stop=20, since=0), 3, warn=print, onward=onward)
+    made += read_video(Unit(film, start=9, stop=20, since=0), 3, warn=print, onward=onward)
     onward.close()
 
     assert [frame.index for frame in made] == [*range(12), *range(6, 23)]
@@ -165,7 +165,7 @@ def test_times_that_do_not_rise_are_raised_and_told_of(tmp_path: Path) -> None:
     assert said == ["the times of 2 of its 6 frames do not rise and were raised"]
 
 
-def test_frames_of_an_avi_are_shown_in_their_order_at_even_times(corpus: dict[str, Film]) -> None:
+def test_frames_of_an_avi_are_shown_in_their_order_at_even_times(corpus: dict[str, VideoFile]) -> None:
     assert corpus["AVI"].timing == "none"
     assert [frame.pts for frame in read(corpus["AVI"])] == list(range(30))
 
@@ -183,7 +183,7 @@ def test_a_lost_frame_of_an_avi_leaves_the_others_at_their_times(tmp_path: Path)
     assert_array_equal(left[-1].luma, whole[-1].luma)
 
 
-def appended(folder: Path, kind: Kind) -> Film:
+def appended(folder: Path, kind: Kind) -> VideoFile:
     """A film of 30 frames, with ten of another kind behind them."""
     first = make_film(folder / "first.ts", TS)
     second = make_film(folder / "second.ts", replace(kind, times=range(40 * 3600, 50 * 3600, 3600)))

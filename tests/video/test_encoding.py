@@ -7,18 +7,18 @@ from numpy.testing import assert_array_equal
 
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.verify.verdict import Limits
-from bwpipe.verify.video import verify_film
+from bwpipe.verify.video import verify_video
 from bwpipe.video.container import Container, container_for
 from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, encoder, encoder_options
-from bwpipe.video.file import FULL, Film
-from bwpipe.video.muxer import FilmWriter
+from bwpipe.video.file import FULL, VideoFile
+from bwpipe.video.muxer import VideoMuxer
 from tests.support.made_films import FFV1, H264, MKV, make_corpus, make_film, opened, read, rewritten
 
 PRORES = Encoding(codec="prores")
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Film]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
     return make_corpus(tmp_path_factory.mktemp("films"))
 
 
@@ -56,7 +56,7 @@ def test_an_encoding_that_exists_is_not_refused(encoding: Encoding) -> None:
     check_encoding(encoding)
 
 
-def test_the_output_has_the_container_of_the_input_or_is_matroska(corpus: dict[str, Film]) -> None:
+def test_the_output_has_the_container_of_the_input_or_is_matroska(corpus: dict[str, VideoFile]) -> None:
     chosen = {name: container_for(film, FFV1).suffix for name, film in corpus.items()}
 
     assert chosen["Matroska"] == chosen["AVI"] == chosen["transport stream"] == ".mkv"
@@ -69,11 +69,11 @@ def test_more_bits_than_the_encoder_holds_are_refused(tmp_path: Path) -> None:
     film = opened(make_film(tmp_path / "film.mkv", replace(MKV, pix_fmt="yuv420p12le")))
 
     with pytest.raises(MediaError, match=r"libx264 can't hold frames of 96x64 with 12 bits .* such as ffv1"):
-        FilmWriter(tmp_path / "made.mkv", film, H264, warn=print)
+        VideoMuxer(tmp_path / "made.mkv", film, H264, warn=print)
 
 
 @pytest.mark.parametrize("name", ["uneven times, late sound", "Matroska", "interlaced", "10 bits", "grey"])
-def test_prores_holds_8_bits_in_10(name: str, corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_prores_holds_8_bits_in_10(name: str, corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus[name]
     if film.tags.range == FULL:
         with pytest.raises(
@@ -88,10 +88,10 @@ def test_prores_holds_8_bits_in_10(name: str, corpus: dict[str, Film], tmp_path:
 
     assert (made.depth, made.fields) == (10, film.fields)
     assert ("its samples of 8 bits are held in 10, each with zeros below" in said) == (film.depth == 8)
-    assert verify_film(film, made, Limits()).differences == []
+    assert verify_video(film, made, Limits()).differences == []
 
 
-def test_more_bits_on_request_are_the_same_shifted(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_more_bits_on_request_are_the_same_shifted(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["Matroska"]
 
     made = rewritten(film, tmp_path, Encoding(codec="ffv1", pix_fmt="yuv422p12le"))
@@ -121,7 +121,7 @@ def test_nvenc_has_options_of_its_own_for_quality(codec: str) -> None:
     assert options.keys() <= known
 
 
-def test_chroma_lies_on_the_grid_of_the_source_and_on_all_of_it_for_odd_sizes(corpus: dict[str, Film]) -> None:
+def test_chroma_lies_on_the_grid_of_the_source_and_on_all_of_it_for_odd_sizes(corpus: dict[str, VideoFile]) -> None:
     assert chroma_grid(corpus["10 bits"], H264) == (32, 48, (2, 2), (0.5, 0.0))
     assert chroma_grid(corpus["10 bits, 4:2:2"], H264) == (64, 48, (1, 2), (0.0, 0.0))
     assert chroma_grid(corpus["grey"], H264) == (32, 48, (2, 2), (0.5, 0.0))

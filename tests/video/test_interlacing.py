@@ -19,8 +19,8 @@ from bwpipe.core.provenance import Provenance, read_note
 from bwpipe.engine.run import run
 from bwpipe.testing import run_stage
 from bwpipe.verify.verdict import Limits
-from bwpipe.verify.video import verify_film
-from bwpipe.video.interlacing import deinterlaced, first_field, of_one_moment
+from bwpipe.verify.video import verify_video
+from bwpipe.video.interlacing import deinterlace, first_field, of_one_moment
 from bwpipe.video.pixel_formats import plane
 from tests.cli.test_commands import bwpipe
 from tests.support.made_films import KINDS, Kind, make_film, moments, opened, read
@@ -137,7 +137,7 @@ def test_a_sample_that_is_another_than_the_filter_makes_it_is_found(bar: Path, t
     comment = Provenance("0.1.0", ({"stage": "read", "deinterlace": "bwdif"},)).line()
     made = recoded(written(bar, tmp_path), tmp_path / "made.mkv", "ffv1", change, comment=comment)
 
-    (difference,) = verify_film(opened(bar), opened(made), Limits()).differences
+    (difference,) = verify_video(opened(bar), opened(made), Limits()).differences
 
     assert difference.startswith("the luma of 1 frames differs: first in frame 5 at (17, 41)")
 
@@ -146,7 +146,7 @@ def test_luma_that_was_deinterlaced_unasked_is_found(bar: Path, tmp_path: Path) 
     comment = Provenance("0.1.0", ({"stage": "read", "deinterlace": "off"},)).line()
     made = recoded(written(bar, tmp_path), tmp_path / "made.mkv", "ffv1", comment=comment)
 
-    lines, luma = verify_film(opened(bar), opened(made), Limits()).differences
+    lines, luma = verify_video(opened(bar), opened(made), Limits()).differences
 
     assert lines == "its lines are progressive instead of interlaced, top field first"
     assert luma.startswith("the luma of 12 frames differs")
@@ -167,7 +167,7 @@ def test_a_frame_follows_from_those_right_beside_it_only(bar: Path) -> None:
     frames = read(opened(bar))
 
     def made(*numbers: int) -> dict[int, Frame]:
-        return {frame.index: frame for frame in deinterlaced(iter([frames[number] for number in numbers]), film)}
+        return {frame.index: frame for frame in deinterlace(iter([frames[number] for number in numbers]), film)}
 
     whole, torn = made(*range(12)), made(0, 1, 2, 3, 5, 6, 7, 8)
     assert sorted(torn) == [0, 1, 2, 3, 5, 6, 7, 8]

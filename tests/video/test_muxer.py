@@ -11,10 +11,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from bwpipe.core.frame import Unit
-from bwpipe.video.decoder import read_film
+from bwpipe.video.decoder import read_video
 from bwpipe.video.encoding import Encoding
-from bwpipe.video.file import Film, open_container
-from bwpipe.video.muxer import FilmWriter
+from bwpipe.video.file import VideoFile, open_container
+from bwpipe.video.muxer import VideoMuxer
 from bwpipe.video.pixel_formats import plane
 from bwpipe.video.segment_encoder import SegmentWriter
 from tests.support.made_films import (
@@ -41,14 +41,14 @@ from tests.support.made_films import (
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Film]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
     return make_corpus(tmp_path_factory.mktemp("films"))
 
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("encoding", [H264, FFV1], ids=["h264", "ffv1"])
 def test_a_film_that_is_written_keeps_all_but_its_chroma(
-    corpus: dict[str, Film], name: str, encoding: Encoding, tmp_path: Path
+    corpus: dict[str, VideoFile], name: str, encoding: Encoding, tmp_path: Path
 ) -> None:
     film = corpus[name]
     said: list[str] = []
@@ -78,7 +78,7 @@ def test_a_film_that_is_written_keeps_all_but_its_chroma(
             assert_array_equal(before.luma, after.luma)
 
 
-def test_the_last_frame_is_shown_as_long_as_before(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_the_last_frame_is_shown_as_long_as_before(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["uneven times, late sound"]
 
     made = rewritten(film, tmp_path, FFV1)
@@ -95,14 +95,14 @@ def test_the_last_frame_is_shown_as_long_as_before_where_frames_are_reordered(tm
         assert (stream.start_time, stream.duration) == (0, 29 * 128 + 512)
 
 
-def test_language_and_disposition_of_sound_are_kept(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_language_and_disposition_of_sound_are_kept(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["uneven times, late sound"]
     with open_container(film.path) as before, open_container(rewritten(film, tmp_path, H264).path) as after:
         assert after.streams.audio[0].language == before.streams.audio[0].language == "fra"
         assert after.streams.audio[0].disposition == before.streams.audio[0].disposition
 
 
-def test_only_packets_before_the_end_of_a_trial_are_heard(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_only_packets_before_the_end_of_a_trial_are_heard(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["uneven times, late sound"]
 
     made = rewritten(film, tmp_path, H264, stop=12)
@@ -132,7 +132,7 @@ def test_a_film_may_be_turned_in_eight_ways(number: int, tmp_path: Path) -> None
     assert film.display == made.display
 
 
-def test_the_coded_picture_itself_carries_the_tags_even_the_assumed_ones(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_the_coded_picture_itself_carries_the_tags_even_the_assumed_ones(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["one frame"]
     with open_container(rewritten(film, tmp_path, H264).path) as container:
         bare = av.CodecContext.create("h264", "r")
@@ -144,7 +144,7 @@ def test_the_coded_picture_itself_carries_the_tags_even_the_assumed_ones(corpus:
     assert [(p.color_range, p.colorspace, p.color_primaries, p.color_trc) for p in pictures] == [film.tags]
 
 
-def test_chroma_is_written_as_it_is_given(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_chroma_is_written_as_it_is_given(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["10 bits"]
     chroma = np.random.default_rng(7).integers(0, 1024, (2, 32, 48)).astype(np.uint16)
     joined(tmp_path / "made.mp4", film, FFV1, [segment(tmp_path / "fragment", film, FFV1, chroma)], warn=print)
@@ -154,7 +154,7 @@ def test_chroma_is_written_as_it_is_given(corpus: dict[str, Film], tmp_path: Pat
             assert_array_equal(np.stack([plane(picture, index, 10) for index in (1, 2)]), chroma)
 
 
-def test_planes_of_another_shape_or_type_are_refused(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_planes_of_another_shape_or_type_are_refused(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path / "fragment", corpus["turned"], H264)
     luma = np.zeros((64, 96), np.uint8)
     with pytest.raises(ValueError, match=r"plane 1 is uint8 \(64, 96\), not uint8 \(32, 48\)"):
@@ -198,7 +198,7 @@ def test_what_no_container_holds_is_named(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("name", ["uneven times, late sound", "Matroska"])
 def test_the_same_film_is_written_in_the_same_bytes(
-    name: str, encoding: Encoding, corpus: dict[str, Film], tmp_path: Path
+    name: str, encoding: Encoding, corpus: dict[str, VideoFile], tmp_path: Path
 ) -> None:
     (tmp_path / "again").mkdir()
 
@@ -230,16 +230,16 @@ def files_open() -> set[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files by /proc")
-def test_a_film_that_is_abandoned_leaves_no_file_open(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_a_film_that_is_abandoned_leaves_no_file_open(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["Matroska"]
     before = files_open()
 
     coder = SegmentWriter(tmp_path / "fragment", film, H264)
-    frames = read_film(Unit(film), warn=print)
+    frames = read_video(Unit(film), warn=print)
     for _, frame in zip(range(3), frames, strict=False):
         coder.write(frame.luma, np.zeros((2, 32, 48), np.uint8), frame.pts or 0, frame.duration)
     coder.abandon()
-    writer = FilmWriter(tmp_path / "made.mkv", film, H264, warn=print)
+    writer = VideoMuxer(tmp_path / "made.mkv", film, H264, warn=print)
     writer.abandon()
     del frames
 
@@ -247,7 +247,7 @@ def test_a_film_that_is_abandoned_leaves_no_file_open(corpus: dict[str, Film], t
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
-def test_a_full_disk_is_an_os_error(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_a_full_disk_is_an_os_error(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["odd size"]
     grey = np.full((2, 32, 49), 128, np.uint8)
     whole = segment(tmp_path / "fragment", film, FFV1, grey)

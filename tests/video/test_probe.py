@@ -8,18 +8,18 @@ import pytest
 from av.stream import Disposition
 
 from bwpipe.errors import MediaError
-from bwpipe.video.file import Film, sniff
-from bwpipe.video.probe import open_film
+from bwpipe.video.file import VideoFile, sniff
+from bwpipe.video.probe import open_video
 from tests.support.made_films import KINDS, MKV, Kind, make_corpus, make_film, moments, opened, read, spoil
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Film]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
     return make_corpus(tmp_path_factory.mktemp("films"))
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_film_is_known_before_it_is_read(corpus: dict[str, Film], name: str) -> None:
+def test_a_film_is_known_before_it_is_read(corpus: dict[str, VideoFile], name: str) -> None:
     film, kind = corpus[name], KINDS[name]
 
     frames = read(film)
@@ -44,13 +44,13 @@ def test_an_untagged_film_is_bt601_up_to_576_lines_and_bt709_above(size: tuple[i
     assert film.levels == (16, 235)
 
 
-def test_levels_follow_range_and_depth(corpus: dict[str, Film]) -> None:
+def test_levels_follow_range_and_depth(corpus: dict[str, VideoFile]) -> None:
     names = ["10 bits", "full range", "10 bits, full range", "grey", "RGB", "RGB, 10 bits"]
 
     assert [corpus[name].levels for name in names] == [(64, 940), (0, 255), (0, 1023), (0, 255), (0, 255), (0, 1023)]
 
 
-def test_tones_are_the_codes_between_which_nearly_all_luma_lies(corpus: dict[str, Film]) -> None:
+def test_tones_are_the_codes_between_which_nearly_all_luma_lies(corpus: dict[str, VideoFile]) -> None:
     low, high = corpus["Matroska"].tones or (0, 0)
     samples = np.concatenate([frame.luma.ravel() for frame in read(corpus["Matroska"])])
 
@@ -58,7 +58,7 @@ def test_tones_are_the_codes_between_which_nearly_all_luma_lies(corpus: dict[str
     assert abs(high - np.percentile(samples, 99.5)) <= 3
 
 
-def test_an_mp4_without_its_index_is_a_broken_film(corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_an_mp4_without_its_index_is_a_broken_film(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(corpus["10 bits"].path.read_bytes()[:2000])
 
@@ -74,9 +74,9 @@ def test_a_film_of_which_nothing_decodes_fails(tmp_path: Path) -> None:
         opened(path)
 
 
-def test_large_frames_are_refused_by_the_header(corpus: dict[str, Film]) -> None:
+def test_large_frames_are_refused_by_the_header(corpus: dict[str, VideoFile]) -> None:
     with pytest.raises(MediaError, match="96x64 are above the limit of 6143 pixels: raise max_pixels"):
-        open_film(corpus["10 bits"].path, PurePosixPath("film.mp4"), max_pixels=6143)
+        open_video(corpus["10 bits"].path, PurePosixPath("film.mp4"), max_pixels=6143)
 
 
 PLAYLISTS = {
@@ -90,7 +90,7 @@ PLAYLISTS = {
 
 
 @pytest.mark.parametrize("name", PLAYLISTS)
-def test_a_playlist_is_no_film_whatever_its_name(name: str, corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_a_playlist_is_no_film_whatever_its_name(name: str, corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.write_text(PLAYLISTS[name].format(film=corpus["transport stream"].path), encoding="utf-8")
 
@@ -108,7 +108,7 @@ def test_a_picture_in_a_films_container_is_no_film(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="such names are not allowed elsewhere")
 @pytest.mark.parametrize("name", [b"http:x.mp4", b"concat:a.mp4|b.mp4", b"%s\xff?#.mp4", b"-i.mp4"])
-def test_a_name_means_nothing_but_the_file(name: bytes, corpus: dict[str, Film], tmp_path: Path) -> None:
+def test_a_name_means_nothing_but_the_file(name: bytes, corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(name)
     path.write_bytes(corpus["10 bits"].path.read_bytes())
 

@@ -15,7 +15,7 @@ from bwpipe.errors import MediaError
 from bwpipe.image import tiff_ifd
 from bwpipe.image.file import DAMAGED_PROFILE, Chunk, Header, Metadata, several
 from bwpipe.image.tiff_ifd import directories, orientation, without_thumbnail
-from bwpipe.pixels.ycbcr import AnyChroma, codes
+from bwpipe.pixels.ycbcr import AnyChroma, to_codes
 
 MOST_PIXELS_A_SIDE = 65500
 _LARGEST_PART = 65533 - 29  # the name before XMP is the longer one
@@ -140,7 +140,7 @@ def encode_again(
 
 
 def _image(luma: NDArray[np.uint8], chroma: AnyChroma) -> Image.Image:
-    planes = np.dstack([luma, *codes(chroma, "bt601", 8, (0, 255))])
+    planes = np.dstack([luma, *to_codes(chroma, "bt601", 8, (0, 255))])
     return Image.frombytes("YCbCr", luma.shape[::-1], planes.tobytes())
 
 

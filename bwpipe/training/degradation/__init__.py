@@ -4,14 +4,14 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from bwpipe.training.degradation.base import Flaw, Share, uniform
+from bwpipe.training.degradation.base import PlaneEffect, Share, uniform
 from bwpipe.training.degradation.film_stock import Curve, Grain, Spectrum
 from bwpipe.training.degradation.jpeg import Jpeg
 from bwpipe.training.degradation.optics import Blur, Shrink, Vignette
 from bwpipe.training.degradation.wear import Dust, Hairs, Scratches
 
 
-class Damage(BaseModel):
+class Degradation(BaseModel):
     """What befalls the grey that a network is shown, from the light that fell on old film to the file that was made of it.
 
     Each picture has its own kinds of damage, in strengths of its own, done in the order of the options. A kind is left out by
@@ -54,7 +54,7 @@ class Damage(BaseModel):
         Returns:
             (B, 1, H, W), float32 in 0..1.
         """
-        kinds: list[Spectrum | Flaw] = [getattr(self, name) for name in type(self).model_fields if name != "chance"]
+        kinds: list[Spectrum | PlaneEffect] = [getattr(self, name) for name in type(self).model_fields if name != "chance"]
         drawn = uniform((0, 1), (1 + len(kinds), len(grey)), generator).cpu()  # once: waiting for a GPU is slow
         shown = grey.clone()
         for kind, lot in zip(kinds, drawn[1:], strict=True):

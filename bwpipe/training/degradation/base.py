@@ -42,7 +42,7 @@ def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.empty(shape, device=generator.device).normal_(generator=generator)
 
 
-class Kind(BaseModel):
+class Effect(BaseModel):
     """A kind of damage; its strengths are drawn anew for each picture."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -51,7 +51,7 @@ class Kind(BaseModel):
     """The share of the damaged pictures that have it."""
 
 
-class Flaw(Kind, ABC):
+class PlaneEffect(Effect, ABC):
     """A kind of damage that does not depend on colour."""
 
     @abstractmethod

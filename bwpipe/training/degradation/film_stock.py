@@ -7,7 +7,17 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from bwpipe.pixels.ycbcr import WEIGHTS
-from bwpipe.training.degradation.base import ASCENDING, FactorSpan, Flaw, Kind, Share, ShareSpan, factors, normal, uniform
+from bwpipe.training.degradation.base import (
+    ASCENDING,
+    Effect,
+    FactorSpan,
+    PlaneEffect,
+    Share,
+    ShareSpan,
+    factors,
+    normal,
+    uniform,
+)
 
 _EDGE_GRAIN = 0.3
 """Of black and white, as a share of the grain of middle grey."""
@@ -16,7 +26,7 @@ _Bend = Annotated[float, Field(ge=-1, le=1)]
 _Level = Annotated[float, Field(ge=-1, le=2)]
 
 
-class Spectrum(Kind):
+class Spectrum(Effect):
     """Film that sees red, green and blue in other shares than luma does: old stock was blind to red, or nearly so.
 
     How well it sees each of the three is drawn, and divided by the sum.
@@ -45,7 +55,7 @@ class Spectrum(Kind):
         return grey + torch.einsum("nc,nchw->nhw", change, rgb).unsqueeze(1)
 
 
-class Curve(Flaw):
+class Curve(PlaneEffect):
     """The tones of a development and a print: darker or lighter, harder or softer, faded or blown out."""
 
     chance: Share = 0.7
@@ -67,7 +77,7 @@ class Curve(Flaw):
         return torch.lerp(uniform(self.black, each, generator), uniform(self.white, each, generator), tone)
 
 
-class Grain(Flaw):
+class Grain(PlaneEffect):
     """Grain: Gaussian noise, more of it in middle tones, often slight and seldom strong."""
 
     chance: Share = 0.7

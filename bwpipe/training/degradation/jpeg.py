@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import pad
 
-from bwpipe.training.degradation.base import ASCENDING, Flaw, Share, uniform
+from bwpipe.training.degradation.base import ASCENDING, PlaneEffect, Share, uniform
 
 _Quality = Annotated[float, Field(ge=1, le=100)]
 
@@ -27,7 +27,7 @@ _TABLE = (
 """Quantisation of luma: ITU-T T.81, table K.1, rows of rising vertical frequency."""
 
 
-class Jpeg(Flaw):
+class Jpeg(PlaneEffect):
     """The marks of JPEG: blocks of 8 x 8, and rings about edges."""
 
     chance: Share = 0.3

@@ -7,13 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bwpipe.training.degradation.base import ASCENDING, Flaw, LengthSpan, Share, ShareSpan, factors, uniform
+from bwpipe.training.degradation.base import ASCENDING, LengthSpan, PlaneEffect, Share, ShareSpan, factors, uniform
 
 _OFF_CENTRE = 0.2
 _Cell = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 
 
-class Vignette(Flaw):
+class Vignette(PlaneEffect):
     """Corners darker than the middle, which need not be the picture's."""
 
     chance: Share = 0.2
@@ -32,7 +32,7 @@ class Vignette(Flaw):
         return grey * (1 - uniform(self.strength, each, generator) / 2 * distance)
 
 
-class Blur(Flaw):
+class Blur(PlaneEffect):
     """A Gaussian blur, as of a soft lens or an enlarger out of focus."""
 
     chance: Share = 0.25
@@ -46,7 +46,7 @@ class Blur(Flaw):
         return _along_both(grey, lambda place: _normalised(torch.exp(-((place.mT - place) ** 2) / (2 * sigma**2))))
 
 
-class Shrink(Flaw):
+class Shrink(PlaneEffect):
     """Resolution that was lost: each cell of some pixels is averaged, and what is left is enlarged bilinearly."""
 
     chance: Share = 0.1

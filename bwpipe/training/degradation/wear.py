@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bwpipe.training.degradation.base import Flaw, LengthSpan, Share, ShareSpan, normal, uniform
+from bwpipe.training.degradation.base import LengthSpan, PlaneEffect, Share, ShareSpan, normal, uniform
 
 _GRID = 3
 """Pixels from one speck's place to the next."""
@@ -16,7 +16,7 @@ _NODES = 8
 """Along a scratch, where its waver and its strength change."""
 
 
-class Dust(Flaw):
+class Dust(PlaneEffect):
     """Specks, light and dark."""
 
     chance: Share = 0.25
@@ -34,7 +34,7 @@ class Dust(Flaw):
         return _marked(grey, (cones - _BASE).clamp(0, 1), (-cones - _BASE).clamp(0, 1))  # the cones' tops
 
 
-class Scratches(Flaw):
+class Scratches(PlaneEffect):
     """Thin lines from top to bottom, light or dark, that waver and break off."""
 
     chance: Share = 0.15
@@ -59,7 +59,7 @@ class Scratches(Flaw):
         return _lined(grey, cover, generator)
 
 
-class Hairs(Flaw):
+class Hairs(PlaneEffect):
     """Curved thin lines, light or dark, of hairs and fibres in the printer or the scanner."""
 
     chance: Share = 0.1

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from bwpipe.core.atomic_file import publish
+from bwpipe.core.atomic_file import write_atomically
 
 LIMIT = 1000
 """How many steps are kept at most."""
 
 
-class Curves:
+class History:
     """What was measured at some steps, evenly spread over the training, and kept in a file of JSON lines.
 
     Attributes:
@@ -49,7 +49,7 @@ class Curves:
     def _rewrite(self) -> None:
         self._gap = min((after["step"] - before["step"] for before, after in pairwise(self.points)), default=0)
         lines = (json.dumps(point) + "\n" for point in self.points)
-        publish(self._path, "".join(lines).encode())
+        write_atomically(self._path, "".join(lines).encode())
 
 
 def _parse(line: str) -> dict[str, float]:

@@ -18,7 +18,7 @@ RATE = "rate"
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class ReportData:
     """What the page tells.
 
     Attributes:
@@ -50,7 +50,7 @@ class Story:
     written: datetime
 
 
-def page(story: Story) -> str:
+def page(story: ReportData) -> str:
     """A story as a page."""
     title = escape(story.title)
     refresh = f'<meta http-equiv="refresh" content="{REFRESH}">' if story.running else ""
@@ -81,7 +81,7 @@ def page(story: Story) -> str:
 """
 
 
-def _state(story: Story) -> str:
+def _state(story: ReportData) -> str:
     """The numbers one looks for first."""
     items = [("step", number(story.step), f"of {number(story.steps)}" if story.steps else "")]
     if story.steps and story.epochs:
@@ -98,7 +98,7 @@ def _state(story: Story) -> str:
     return f"<dl>{cells}</dl>{bar}"
 
 
-def _charts(story: Story) -> str:
+def _charts(story: ReportData) -> str:
     """A chart for each kind of figure: those whose names end alike, such as `rgb_mse` and `kept_mse`, are comparable."""
     validated, trained = _columns(story.history), _columns(story.points)
     kinds: dict[str, list[str]] = {"loss": []}  # the one that is shown large
@@ -123,7 +123,7 @@ def _columns(rows: Sequence[dict[str, float]]) -> dict[str, list[tuple[float, fl
     return columns
 
 
-def _sheet(story: Story) -> str:
+def _sheet(story: ReportData) -> str:
     if story.sheet is None:
         return ""
     data = b64encode(story.sheet).decode()
@@ -131,7 +131,7 @@ def _sheet(story: Story) -> str:
     return f'<h2>{caption}</h2>\n<img class="sheet" alt="grey, guess and truth" src="data:image/jpeg;base64,{data}">'
 
 
-def _table(story: Story) -> str:
+def _table(story: ReportData) -> str:
     """All validations, the newest first."""
     if not story.history:
         return ""

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bwpipe.core.atomic_file import WORK_FOLDER, publish
+from bwpipe.core.atomic_file import WORK_FOLDER, write_atomically
 from bwpipe.training.job import Task
-from bwpipe.training.monitor.history import Curves
-from bwpipe.training.monitor.html_report import Story, page
-from bwpipe.training.monitor.progress import Progress
-from bwpipe.training.monitor.tensorboard import Events
-from bwpipe.training.schedule import Course
-from bwpipe.training.training_state import Tally
+from bwpipe.training.monitor.history import History
+from bwpipe.training.monitor.html_report import ReportData, page
+from bwpipe.training.monitor.progress import TrainingProgress
+from bwpipe.training.monitor.tensorboard import TensorBoardWriter
+from bwpipe.training.schedule import Schedule
+from bwpipe.training.training_state import Counters
 from bwpipe.training.validation import best
 
 _EVERY = 10
@@ -26,17 +26,17 @@ _EVERY = 10
 _COUNTS = {"step", "epoch"}
 
 
-class Telling:
+class Monitor:
     """The progress and the live view of a training."""
 
-    def __init__(self, task: Task, tally: Tally, course: Course, say: Callable[[str], None]) -> None:
+    def __init__(self, task: Task, tally: Counters, course: Schedule, say: Callable[[str], None]) -> None:
         """Begin, or go on after `tally.step` steps of a course."""
         self._batch, self._epochs = task.options.batch, task.options.epochs
         self._first, self._began = tally.step, monotonic()
         with ExitStack() as stack:
             self._progress = stack.enter_context(
                 closing(
-                    Progress(
+                    TrainingProgress(
                         ends=course.ends,
                         done=tally.step,
                         batch=self._batch,
@@ -125,10 +125,10 @@ class LiveView:
         self._step, self._history = step, list(history)
         validated = bool(history) and history[-1]["step"] == step  # otherwise it may be validated once more
         first = step + validated
-        self._events = Events(folder / "tensorboard", first)
+        self._events = TensorBoardWriter(folder / "tensorboard", first)
         try:
             self._events.text("graph", first, self._graph)
-            self._curves = Curves(folder / "curves.jsonl", step)
+            self._curves = History(folder / "curves.jsonl", step)
             self._write(running=True)
         except BaseException:
             self._events.close()
@@ -147,7 +147,7 @@ class LiveView:
         self._events.scalars("validation", step, {k: v for k, v in history[-1].items() if k not in ("step", "epoch")})
         jpeg = _jpeg(sheet)
         self._events.picture("sheet", step, jpeg)
-        publish(self._sheet, jpeg, folder=self._folder)
+        write_atomically(self._sheet, jpeg, folder=self._folder)
         for path in set(self._sheet.parent.glob(f"sheet-{'[0-9]' * 8}.jpg")) - {self._sheet}:
             path.unlink()
         self._write(running=True)
@@ -163,7 +163,7 @@ class LiveView:
         return self._folder / WORK_FOLDER / f"sheet-{self._history[-1]['step']:08.0f}.jpg"
 
     def _write(self, *, running: bool) -> None:
-        story = Story(
+        story = ReportData(
             title=self._title,
             graph=self._graph,
             goal=self._goal,
@@ -177,7 +177,7 @@ class LiveView:
             running=running,
             written=datetime.now(UTC).astimezone(),
         )
-        publish(self._folder / "progress.html", page(story).encode())
+        write_atomically(self._folder / "progress.html", page(story).encode())
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:

@@ -15,7 +15,7 @@ MEMORY = 50
 """Over about how many steps the loss is averaged."""
 
 
-class Progress:
+class TrainingProgress:
     """Shows epoch, loss, photos/s and the time left: as a bar on a terminal, else as a line now and then."""
 
     def __init__(

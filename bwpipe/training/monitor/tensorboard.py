@@ -19,7 +19,7 @@ _NAME = "events.out.tfevents."
 """How the names of the files begin; TensorBoard reads them in the order of their names."""
 
 
-class Events:
+class TensorBoardWriter:
     """One file of events, which TensorBoard shows together with those of earlier starts in the same folder."""
 
     def __init__(self, folder: Path, step: int) -> None:
