@@ -52,6 +52,7 @@ class Colorize(BatchMap):
 
     _networks: list[Network] = PrivateAttr(default_factory=list)
     _chosen: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _threads: int | None = PrivateAttr(default=None)
     _turns: Iterator[Network] = PrivateAttr()
 
     @property
@@ -73,6 +74,7 @@ class Colorize(BatchMap):
         for device in devices:
             self._networks.append(prepare(net, device, getattr(torch, precision)))
         self._turns = cycle(self._networks)
+        self._threads = torch.get_num_threads()
         self._chosen = {"precision": precision, "device": ", ".join(dict.fromkeys(map(str, devices)))}
 
     def recipe(self) -> dict[str, Any]:
@@ -107,12 +109,14 @@ class Colorize(BatchMap):
         ]
 
     def close(self) -> None:
-        """Let go of the weights."""
+        """Let go of the weights, and restore torch's number of threads."""
         self._networks.clear()
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
 
     def _guess(self, luma: NDArray[np.float32]) -> Guess:
         """What the network whose turn it is thinks of luma (B, h, w) in 0..1. Raises MemoryError, RunAborted."""
-        if torch.get_num_threads() > 1:  # it is a setting of this thread, and takes a while
+        if torch.get_num_threads() > 1:  # a setting of this thread, and of those that start after it; it takes a while
             torch.set_num_threads(1)
         return predict(next(self._turns), luma, self.vividness)
 

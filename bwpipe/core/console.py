@@ -8,7 +8,13 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-tqdm.monitor_interval = 0  # no thread of its own that outlasts the run
+
+class Bar(tqdm):  # type: ignore[type-arg]
+    """A progress bar without tqdm's monitor, a thread that outlasts the run."""
+
+    monitor_interval = 0
+
+
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -34,7 +40,7 @@ class Progress:
         self._start = self._said = monotonic()
         self._shown = 0
         terminal = self._stream.isatty() and not quiet
-        self._bar = tqdm(total=total, unit=" frames", file=self._stream, dynamic_ncols=True, leave=False) if terminal else None
+        self._bar = Bar(total=total, unit=" frames", file=self._stream, dynamic_ncols=True, leave=False) if terminal else None
         self._quiet = quiet
         self._closed = False
 

@@ -26,7 +26,7 @@ class Media:
     Attributes:
         path: The file, absolute.
         name: Its place below the folder that is read; the output's place mirrors it.
-        width, height: Of the luma plane as it is stored, in pixels.
+        width, height: Of the luma plane as it is stored, in pixels; 0 for a medium without images.
         depth: Significant bits of a luma sample: 8 in a uint8 array, more in a uint16 one.
         levels: The luma codes of black and white, e.g. (0, 255), (16, 235), (64, 940), (0, 65535).
         matrix: Which weights made the luma, and so how chroma is scaled in the file.
@@ -41,8 +41,8 @@ class Media:
 
     path: Path
     name: PurePosixPath
-    width: int
-    height: int
+    width: int = 0
+    height: int = 0
     depth: int = 8
     levels: tuple[int, int] = (0, 255)
     matrix: Matrix = "bt601"
@@ -53,7 +53,7 @@ class Media:
 
     def __str__(self) -> str:
         """What it is, for messages: "a picture of 640x480 pixels"."""
-        return f"a {self.kind} of {self.width}x{self.height} pixels"
+        return f"a {self.kind} of {self.width}x{self.height} pixels" if self.width else f"a {self.kind}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,19 +1,16 @@
 """What a picture file is, told by its content, and what is known of it."""
 
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from bwpipe.core.frame import Media
 from bwpipe.errors import BwpipeError, MediaError
-
-Image.MAX_IMAGE_PIXELS = None  # `max_pixels` takes its place, asked before Pillow allocates anything
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # on damaged EXIF, which is carried as it is
+from bwpipe.image.host_settings import quiet_decoders
 
 ImageFormat: TypeAlias = Literal["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000"]
 """The formats that are read, by Pillow's names; never one that runs a program (EPS) or points to other files."""
@@ -121,7 +118,8 @@ def sniff(head: bytes) -> bool:
 def decoding() -> Iterator[None]:
     """Turn what decoders raise on a damaged file, which may be anything, into a MediaError."""
     try:
-        yield
+        with quiet_decoders():
+            yield
     except (BwpipeError, MemoryError):
         raise
     except UnidentifiedImageError as error:

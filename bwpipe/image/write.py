@@ -12,6 +12,7 @@ from bwpipe.core.frame import Frame, Luma
 from bwpipe.errors import MediaError
 from bwpipe.image.file import ImageFile, Metadata, decoding
 from bwpipe.image.formats import jpeg, minor, png, pnm, tiff, webp
+from bwpipe.image.host_settings import quiet_decoders
 from bwpipe.image.provenance_tag import with_history
 from bwpipe.image.read import read_metadata
 from bwpipe.pixels.orientation import upright
@@ -49,6 +50,7 @@ def target_suffix(media: ImageFile, target: TargetFormat) -> str:
     return own if own.lower() in _SUFFIXES[target] else _SUFFIXES[target][0]
 
 
+@quiet_decoders()
 def write_image(
     path: Path,
     frame: Frame,

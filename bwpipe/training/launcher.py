@@ -33,8 +33,8 @@ _LOOK = 0.2
 """Seconds between two looks at whether the run is to stop."""
 _PATIENCE = 5.0
 """Seconds that processes have to stop by themselves."""
-for _chatty in ("lightning_fabric", "lightning.fabric", "torch.multiprocessing"):  # what is worth a word is told by us
-    logging.getLogger(_chatty).setLevel(logging.ERROR)
+_CHATTY = ("lightning_fabric", "lightning.fabric", "torch.multiprocessing")
+"""The loggers of what matters in whose messages we report ourselves."""
 
 
 def train(task: Task, device: torch.device, run: RunContext) -> list[dict[str, float]]:
@@ -53,6 +53,11 @@ def train(task: Task, device: torch.device, run: RunContext) -> list[dict[str, f
         BwpipeError: The training can't go on.
         OSError: Its state can't be kept.
     """
+    with _quiet_loggers():
+        return _train(task, device, run)
+
+
+def _train(task: Task, device: torch.device, run: RunContext) -> list[dict[str, float]]:
     count = task.options.devices
     if count == 1:
         own = [device.index or 0] if device.type == "cuda" else 1
@@ -119,6 +124,8 @@ def _work(fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event,
         if not task.quiet:
             say(text)
 
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)  # this process is ours alone
     try:
         plugins.load(folders)
         tick()
@@ -132,6 +139,20 @@ def _work(fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event,
     except Exception as error:
         errors.put(RunAborted(format_error(error)))
         raise
+
+
+@contextmanager
+def _quiet_loggers() -> Iterator[None]:
+    """Within, the loggers of `_CHATTY` show errors only."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it can't decode is said by us, by name
-
 S = TypeVar("S", np.uint8, np.uint16)
 
 

@@ -1,6 +1,5 @@
 """TIFF: its header, its samples as they are stored, and a writer for RGB at 8 and 16 bits with all tags."""
 
-import logging
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,8 +30,6 @@ from bwpipe.image.tiff_ifd import (
     resolution,
     without_thumbnails,
 )
-
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it can't read is said by us, by name
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIPS, _SAMPLES, _ROWS, _STRIP_SIZES, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317

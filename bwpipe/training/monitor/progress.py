@@ -9,7 +9,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from bwpipe.core.console import EVERY, printable
+from bwpipe.core.console import EVERY, Bar, printable
 
 MEMORY = 50
 """Over about how many steps the loss is averaged."""
@@ -43,11 +43,11 @@ class TrainingProgress:
         self._first = self._step = done
         self._shown, self._loss = 0, 0.0
         self._start = self._said = monotonic()
-        self._bar: tqdm | None = None  # type: ignore[type-arg]
+        self._bar: Bar | None = None
         self._stream = stream or sys.stderr  # which a process may lack
         if not quiet and self._stream and self._stream.isatty():
             photos = ends[-1] * batch
-            self._bar = tqdm(
+            self._bar = Bar(
                 total=photos, initial=done * batch, unit=" photos", file=self._stream, dynamic_ncols=True, leave=False
             )
 
