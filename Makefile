@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: run test check bench gallery clean
+.PHONY: run test test-all check bench gallery clean
 
 run: $(VENV)/samples.installed
 	$(BIN)/bwpipe samples samples
@@ -12,6 +12,9 @@ run: $(VENV)/samples.installed
 
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest
+
+test-all: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -m "slow or not slow"
 
 check: $(VENV)/dev.installed
 	$(BIN)/ruff format --check

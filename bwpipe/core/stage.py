@@ -173,7 +173,7 @@ class Map(Stage):
     """How many items are worked on at a time."""
 
     @abstractmethod
-    def apply(self, item: Any) -> Any:
+    def apply(self, item: Any, /) -> Any:
         """Make an item of another. What it raises fails the item's unit."""
 
 
@@ -188,13 +188,13 @@ class BatchMap(Stage):
     """How many batches are worked on at a time."""
 
     @abstractmethod
-    def apply(self, items: Any) -> Any:
+    def apply(self, items: Any, /) -> Any:
         """Make a list of as many items, in the same order.
 
         If it raises, items are tried singly: one's error fails its unit. MemoryError halves the batch; RunAborted ends the run.
         """
 
-    def key(self, item: Any) -> Any:
+    def key(self, item: Any, /) -> Any:
         """Items of different keys never share a batch."""
         return None
 
@@ -210,7 +210,7 @@ class UnitMap(Stage):
         return 0
 
     @abstractmethod
-    def apply(self, items: Any) -> Any:
+    def apply(self, items: Any, /) -> Any:
         """Make an iterator of items from the iterator of one unit's items. What it raises fails the unit."""
 
 
@@ -235,7 +235,7 @@ class Gather(Stage):
         return None
 
     @abstractmethod
-    def gather(self, items: Any) -> Any:
+    def gather(self, items: Any, /) -> Any:
         """Make one thing of an iterator of all items; those of a unit that fails later may be among them."""
 
 
@@ -266,7 +266,7 @@ class Sink(Stage):
         """Called before the first item of a unit. Raises MediaError."""
 
     @abstractmethod
-    def write(self, item: Any) -> None:
+    def write(self, item: Any, /) -> None:
         """Take one item of the unit that `item.unit` names. Raises MediaError."""
 
     @abstractmethod

@@ -79,10 +79,10 @@ class Loss(nn.Module):
         self.options = options
 
     @abstractmethod
-    def forward(self, batch: ViewBatch) -> Tensor:
+    def forward(self, batch: ViewBatch, /) -> Tensor:
         """The loss, a scalar, before it is multiplied by its weight."""
 
-    def floor(self, batch: ViewBatch) -> Tensor:
+    def floor(self, batch: ViewBatch, /) -> Tensor:
         """The least that `forward` could be for any guess: 0 unless the targets have an entropy of their own."""
         return batch.rgb.new_zeros(())
 
@@ -100,10 +100,10 @@ class ViewLoss(Loss):
     """A loss that each look has by itself; it is the mean over them."""
 
     @abstractmethod
-    def compare(self, batch: ViewBatch, view: View) -> Tensor:
+    def compare(self, batch: ViewBatch, view: View, /) -> Tensor:
         """The loss of a look, a scalar; the truth must be moved as its view was (`bwpipe.losses.truth`)."""
 
-    def forward(self, batch: ViewBatch) -> Tensor:
+    def forward(self, batch: ViewBatch, /) -> Tensor:
         """The mean over the looks."""
         return torch.stack([self.compare(batch, view) for view in batch.views]).mean()
 

@@ -120,7 +120,7 @@ nodes = [Node(name, each, names[i - 1] if i else None, name) for i, (name, each)
 print(run_graph(Graph(nodes, segment=2), quiet=True))
 rooms = ("image", "video", "motion", "nn", "pixels", "metrics", "data", "losses", "training", "verify", "stages", "models")
 domain = (*(f"bwpipe.{room}" for room in rooms), "torch", "av", "cv2")
-print([name for name in sys.modules if name.startswith(domain)])
+print([name for name, module in sys.modules.items() if name.startswith(domain) and hasattr(module, "__file__")])
 """
 
 
