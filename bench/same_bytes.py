@@ -20,6 +20,8 @@ from bwpipe.tools.samples import photographs, write_samples
 from tests.support import made_films, made_pictures
 
 ROOT = Path(__file__).parents[1]
+UNSTABLE = {WORK_FOLDER, "tensorboard", "cache", "curves.jsonl", "progress.html"}
+"""What holds times or is made anew each time."""
 RUN = """
 import json, sys
 import bwpipe
@@ -84,9 +86,8 @@ def outputs(root: Path, inputs: Path, photos: Path, out: Path) -> dict[str, str]
         ended = subprocess.run([sys.executable, "-c", program, *arguments], cwd=out, env=environment, check=False)
         if ended.returncode > 1:
             raise SystemExit(f"{root}: ended with {ended.returncode}")
-    found = [path for path in out.rglob("*") if path.is_file() and WORK_FOLDER not in path.parts and path.suffix != ".html"]
-    kept = [path for path in found if "tensorboard" not in path.parts and "cache" not in path.parts]
-    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in kept}
+    found = [path for path in out.rglob("*") if path.is_file() and not UNSTABLE & {*path.parts, path.name}]
+    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 def main() -> int:
