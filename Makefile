@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: run test test-all check bench gallery clean
+.PHONY: run test test-all check docs bench gallery clean
 
 run: $(VENV)/samples.installed
 	$(BIN)/bwpipe samples samples
@@ -21,6 +21,9 @@ check: $(VENV)/dev.installed
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/dev.installed
+	$(BIN)/python -m bwpipe.cli.reference docs/reference
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m bench.run_graph

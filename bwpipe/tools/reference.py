@@ -1,0 +1,170 @@
+"""The reference pages that follow from the code: graph files, stages, networks, losses, and the JSON that commands write.
+
+The page about the commands, and the command that writes all pages, are in `bwpipe.cli.reference`: `tools` does not see `cli`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import cleandoc
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from bwpipe.core import plugins
+from bwpipe.core.options import options_of
+from bwpipe.core.stage import BatchMap, Gather, Map, NoEffect, Sink, Source, Stage, UnitMap, stages
+from bwpipe.graph.graph import Entry, Settings
+from bwpipe.losses import losses
+from bwpipe.metrics.descriptions import FIGURES, FILM_FIGURES
+from bwpipe.nn.network import networks
+from bwpipe.tools.describe import ports
+from bwpipe.tools.json_fields import REPORT, SCORE, VERIFY
+
+NOTE = "<!-- Generated from the code by `make docs`; do not edit. -->"
+_SHAPES = (Source, Map, BatchMap, UnitMap, Gather, Sink, Stage)
+_NO_EFFECT = get_args(NoEffect[int])[1]
+_FITS = {"rgb": "networks that produce RGB", "chroma": "any network", "bins": "networks that produce bins"}
+
+
+def pages() -> dict[str, str]:
+    """Each page by its file name, as Markdown. Plug-ins are left out."""
+    plugins.load()
+    return {
+        "graph-file.md": page("Graph files", graph_file()),
+        "stages.md": page("Stages", stage_sections()),
+        "networks.md": page("Networks", network_sections()),
+        "losses.md": page("Losses", loss_sections()),
+        "json.md": page("JSON outputs", json_sections()),
+    }
+
+
+def page(title: str, lines: Iterable[str]) -> str:
+    """A page of blocks of text, with an empty line between them."""
+    return "\n\n".join([NOTE, f"# {title}", *lines]) + "\n"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    cells = [heads, ["---"] * len(heads), *([cell(text) for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def cell(text: str) -> str:
+    """A text as it can stand in a table: in one line, without what would end the cell."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def option_table(model: type[BaseModel], *, recipe: bool = False) -> str:
+    """The options of a model, each followed by those within it; with `recipe` also whether each is in it."""
+    heads = ["option", "type", "default", *(["in recipe"] if recipe else []), "description"]
+    rows = []
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    for option in options_of(model):
+        field = fields[option.name.partition(".")[0]]
+        default = "required" if option.default is None else f"`{option.default}`"
+        if option.name in fields and _varies(field):
+            default = "depends on the machine"
+        counts = ["no" if _NO_EFFECT in field.metadata else "yes"] if recipe else []
+        rows.append([f"`{option.name}`", option.kind, default, *counts, option.text])
+    return table(heads, rows) if rows else "It has no options."
+
+
+def _varies(field: FieldInfo) -> bool:
+    """Whether a default is computed, so that it may be another one on another machine."""
+    return field.default_factory is not None and field.default_factory not in (dict, list)
+
+
+def about(cls: type) -> str:
+    """What a class says of itself."""
+    return cleandoc(cls.__doc__ or "")
+
+
+def graph_file() -> Iterator[str]:
+    """What may stand in a graph file."""
+    yield "At the top of a graph file:"
+    yield option_table(Settings)
+    yield "In each entry of `stages`; every other key is an option of the stage ([stages](stages.md)):"
+    yield option_table(Entry)
+
+
+def stage_sections() -> Iterator[str]:
+    """Every stage that comes with bwpipe."""
+    yield (
+        'Files are redone when an option changes that is "in recipe". The others change no result; where one of them names '
+        "a file that does, such as weights, the content of that file is in the recipe. [Graph files](graph-file.md) lists the "
+        "keys that are not options of a stage. `bwpipe stages NAME` prints the same text."
+    )
+    names = [name for name in stages if _ours(stages[name])]
+    yield ", ".join(f"[{name}](#{name})" for name in names)
+    for name in names:
+        cls = stages[name]
+        shape = next(base for base in cls.__mro__ if base in _SHAPES)
+        yield f"## {name}"
+        yield f"`{ports(cls)}`, a `{shape.__name__}`, revision {cls.revision}."
+        yield about(cls)
+        yield option_table(cls, recipe=True)
+
+
+def network_sections() -> Iterator[str]:
+    """Every network that comes with bwpipe."""
+    yield "`fit.model` and `fit.model_options` choose a network for training, `colorize.model` names one or a checkpoint."
+    for name in networks:
+        cls = networks[name]
+        if _ours(cls):
+            yield f"## {name}"
+            yield f"Produces {cls.produces}."
+            yield about(cls)
+            yield option_table(cls.Options)
+
+
+def loss_sections() -> Iterator[str]:
+    """Every loss that comes with bwpipe."""
+    yield (
+        "Losses are named in `fit.losses`, each with its weight, or with `weight` and options of its own. "
+        "A loss that does not fit the network is refused when the graph is read."
+    )
+    yield "```yaml\n- use: fit\n  model: unet\n  losses: {chroma_bins: {weight: 1, rebalance: 0.4}, colourfulness: 4}\n```"
+    for name in losses:
+        cls = losses[name]
+        if _ours(cls):
+            yield f"## {name}"
+            views = "one view" if cls.views == 1 else f"{cls.views} views"
+            yield f"For {_FITS[cls.needs]}. It compares {views} of each photograph."
+            yield about(cls)
+            yield option_table(cls.Options)
+
+
+def json_sections() -> Iterator[str]:
+    """The JSON of `report.jsonl`, `bwpipe score --json` and `bwpipe verify --json`."""
+    yield (
+        "In a path, `[]` stands for each item of a list and `*` for each name that depends on the data, such as that of a file "
+        "or stage. Any version may add keys; what removes one, or changes what it means, is in the changelog."
+    )
+    yield "## report.jsonl"
+    yield (
+        "Every run writes `.bwpipe/report.jsonl` into each output folder, starting it afresh: one JSON object per line. "
+        "`event` says what happened."
+    )
+    for event, (text, fields) in REPORT.items():
+        yield f'### "event": "{event}"'
+        yield text
+        yield _fields(fields)
+    yield "## score --json"
+    yield "`bwpipe score ... --json FILE` writes one object; `-` stands for standard output."
+    yield _fields(SCORE)
+    yield "The figures of photographs:"
+    yield _fields(FIGURES)
+    yield "The figures of films, the smaller the steadier:"
+    yield _fields(FILM_FIGURES)
+    yield "## verify --json"
+    yield "`bwpipe verify ... --json FILE` writes one object; `-` stands for standard output."
+    yield _fields(VERIFY)
+
+
+def _fields(texts: Mapping[str, str]) -> str:
+    return table(["key", "meaning"], ([f"`{name}`", text] for name, text in texts.items()))
+
+
+def _ours(cls: type) -> bool:
+    """Whether it comes with bwpipe; installed packages may register others."""
+    return cls.__module__.startswith("bwpipe.")
