@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
+import numpy as np
 import pytest
+from pydantic import PrivateAttr
 from typer.testing import CliRunner
 
 from bwpipe import Frame, RunContext, UnitMap, stage
@@ -38,18 +40,17 @@ def test_the_generated_pages_are_current() -> None:
 class Drop(UnitMap):
     """Leaves out one file, as `pairs` does with photographs that teach nothing."""
 
+    _run: RunContext = PrivateAttr()
+
     def setup(self, run: RunContext) -> None:
-        _RUN.append(run)
+        self._run = run
 
     def apply(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         for frame in frames:
             if frame.unit.name.stem == "000":
-                _RUN[-1].exclude(frame.unit.media, "not wanted")
+                self._run.exclude(frame.unit.media, "not wanted")
             else:
                 yield frame
-
-
-_RUN: list[RunContext] = []
 
 
 class Outputs(NamedTuple):
@@ -73,7 +74,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
     photos, made = folder / "photos", folder / "coloured"
     write_photos(photos / "a", 3)
     write_photos(photos / "b", 2)
-    cv2.imwrite(str(photos / "a" / "grey.png"), cv2.imread(str(photos / "a" / "001.png"), cv2.IMREAD_GRAYSCALE))
+    cv2.imwrite(str(photos / "a" / "grey.png"), np.full((40, 40), 100, np.uint8))
     make_film(photos / "film.mp4", replace(KINDS["PCM sound"], suffix=".mp4", sound="aac", times=EVEN[:12]))
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (made / "a").mkdir(parents=True)

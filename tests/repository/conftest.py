@@ -1,0 +1,15 @@
+import pytest
+
+
+@pytest.fixture
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a test only what comes with bwpipe is registered, and what the test registers is forgotten afterwards."""
+    from bwpipe.core import plugins  # here, since losses and networks import torch, which most tests of the layout do without
+    from bwpipe.core.stage import stages
+    from bwpipe.losses import losses
+    from bwpipe.nn.network import networks
+
+    plugins.load()
+    for registry in (stages, networks, losses):
+        ours = {name: registry[name] for name in registry if registry[name].__module__.startswith("bwpipe.")}
+        monkeypatch.setattr(registry, "_classes", ours)

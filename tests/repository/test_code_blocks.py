@@ -1,0 +1,140 @@
+"""Each code block in the README and the docs is run or checked, or says why not: `<!-- not run: reason -->` above it.
+
+Python is executed, graphs are read and checked, commands of bwpipe are parsed by the real command line, with their `--set`.
+The blocks of a page belong together: they share names, and a block that begins with a file's name is written to that file.
+"""
+
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+import yaml
+
+from bwpipe import read_graph
+from bwpipe.cli.main import app
+from bwpipe.core import plugins
+from bwpipe.core.options import build
+from bwpipe.core.stage import stages
+from bwpipe.graph.templates import template
+from tests.support.made_photos import write_photos
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r"^<!-- not run: \S.* -->$", re.MULTILINE)
+DRAWINGS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
+COMMANDS: Any = typer.main.get_command(app)
+
+
+class Block(NamedTuple):
+    """A code block: its language, its text, and where it begins."""
+
+    kind: str
+    text: str
+    place: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Those of a page that are not marked as not run."""
+    text = page.read_text(encoding="utf-8")
+    for found in BLOCK.finditer(text):
+        above = text[: found.start()].removesuffix("\n").rpartition("\n")[2]
+        if not MARK.fullmatch(above):
+            yield Block(found["kind"], found["text"], f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, found.start()) + 1}")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_registries: None) -> Path:
+    """The current folder of a page: two photographs, and the graph files of the repository."""
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "photos", 2)
+    for path in ROOT.glob("*.yaml"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_code_blocks_of_a_page_work(page: Path, place: Path) -> None:
+    found = list(blocks(page))
+    check: Any = {"python": run_python, "yaml": check_yaml, "sh": check_commands, "mermaid": check_drawing}
+    names: dict[str, Any] = {"__name__": "page"}
+
+    for block in sorted(found, key=lambda block: list(check).index(block.kind) if block.kind in check else -1):
+        assert block.kind in check, f"{block.place}: mark it with `<!-- not run: reason -->`"
+        check[block.kind](block, place, names)
+
+
+def test_every_mark_stands_above_a_block() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert all(text[mark.end() :].startswith("\n```") for mark in MARK.finditer(text)), page
+
+
+def run_python(block: Block, place: Path, names: dict[str, Any]) -> None:
+    """Execute it and its tests; a plug-in is loaded from the file that its first line names, as a graph loads it."""
+    before = set(names)
+    named = re.match(r"# (\w+/\w+\.py)\n", block.text)
+    if named and "/test_" not in named[1]:
+        path = place / named[1]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block.text, encoding="utf-8")
+        plugins.load([path.parent])
+        module = next(each for each in list(sys.modules.values()) if getattr(each, "__file__", None) == str(path))
+        names.update(vars(module))
+    else:
+        exec(compile(block.text, block.place, "exec"), names)
+    for name in [name for name in names.keys() - before if name.startswith("test_")]:
+        names[name]()
+
+
+def check_yaml(block: Block, place: Path, names: dict[str, Any]) -> None:
+    """Read a graph, with the page's own plug-ins; of a few entries, check the options."""
+    text = textwrap.dedent(block.text)
+    named = re.match(r"# (\S+\.yaml)", text)
+    if "stages:" in text:
+        path = place / (named[1] if named else "graph.yaml")
+        path.write_text(text, encoding="utf-8")
+        read_graph(path)
+        return
+    for entry in yaml.safe_load(text):
+        made = build(stages[entry.pop("use")], entry, of=block.place)
+        assert not isinstance(made, list), [complaint.text for complaint in made]
+
+
+def check_commands(block: Block, place: Path, names: dict[str, Any]) -> None:
+    """Parse each command line; those of a graph file are read with their changes."""
+    for line in block.text.splitlines():
+        words = shlex.split(line, comments=True)
+        match words:
+            case []:
+                continue
+            case ["bwpipe", name, *arguments]:
+                parse(name, arguments, place, block.place)
+            case ["make", target]:
+                assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8"), f"{block.place}: {line}"
+            case _:
+                pytest.fail(f"{block.place}: can't check {line!r}; mark the block with `<!-- not run: reason -->`")
+
+
+def parse(name: str, arguments: list[str], place: Path, where: str) -> None:
+    try:
+        values = COMMANDS.commands[name].make_context(name, arguments).params
+    except Exception as error:
+        pytest.fail(f"{where}: bwpipe {shlex.join([name, *arguments])}: {error}")
+    if name == "colorize":
+        read_graph(template("pipeline.yaml"), values["options"] or [])
+    elif name in ("run", "train", "check"):
+        assert (place / values["graph"]).exists(), f"{where}: {values['graph']} is no file of the page or the repository"
+        read_graph(place / values["graph"], values["options"] or [])
+
+
+def check_drawing(block: Block, place: Path, names: dict[str, Any]) -> None:
+    """A drawing is of a kind that GitHub shows."""
+    assert block.text.split()[0] in DRAWINGS, block.place
