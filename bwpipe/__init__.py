@@ -41,7 +41,7 @@ __all__ = [
     "stage",
 ]
 
-if not Path(__path__[0], "stages").is_dir():  # a checkout: `stages/` and `models/` stand beside the package
+if not Path(__path__[0], "stages").is_dir():  # in a checkout, `stages/` and `models/` are next to the package
     __path__.append(str(Path(__path__[0]).parent))
 
 __getattr__ = aliases.forward(__name__)

@@ -1,4 +1,4 @@
-"""`python -m bwpipe` is `bwpipe`."""
+"""Entry point of `python -m bwpipe`."""
 
 from bwpipe.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Frames to try a stage on, and a way to run it alone: for bwpipe's tests and for the authors of plugins."""
+"""Synthetic frames and a way to run one stage alone: for bwpipe's tests and for plug-in authors."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ from bwpipe.engine.sink_executor import execute_sink
 from bwpipe.engine.timing import Meter
 
 
-class _FilmLike(Media):
+class _SyntheticVideo(Media):
     kind = "film"
     has_segments = True
 
@@ -37,21 +37,21 @@ def make_frames(
     orientation: int = 1,
     seed: int = 0,
 ) -> list[Frame]:
-    """Make smooth pictures that differ, or one film of frames that move.
+    """Make distinct smooth images, or one video with motion.
 
     Args:
-        count: How many frames.
-        height: Of the luma, in pixels.
-        width: Of the luma, in pixels.
-        depth: Bits of a sample; above 8 the luma is uint16.
-        levels: The codes of black and white; full range by default.
-        film: One film of `count` frames in 1/25 s each, instead of `count` pictures.
-        name: Of the media; pictures after the first get a number.
-        orientation: EXIF's tag 274.
-        seed: Other seeds make other pictures.
+        count: Number of frames.
+        height: Height of the luma, in pixels.
+        width: Width of the luma, in pixels.
+        depth: Bits per sample; above 8 the luma is uint16.
+        levels: Code values of black and white; full range by default.
+        film: Make one video of `count` frames of 1/25 s each, instead of `count` images.
+        name: File name of the media; images after the first get a number.
+        orientation: EXIF orientation (tag 274).
+        seed: Seed of the random image content.
 
     Returns:
-        Frames whose luma is (height, width) within the levels, read-only, all of one unit if `film`.
+        Frames whose luma is (height, width), within the levels and read-only; all of one unit if `film`.
     """
     rng = np.random.default_rng(seed)
     black, white = levels or (0, 2**depth - 1)
@@ -62,13 +62,13 @@ def make_frames(
         "levels": (black, white),
         "orientation": orientation,
     }
-    place = PurePosixPath(name)
+    base = PurePosixPath(name)
 
     def media(i: int) -> Media:
-        own = place if i == 0 else place.with_name(f"{place.stem}-{i}{place.suffix}")
+        own = base if i == 0 else base.with_name(f"{base.stem}-{i}{base.suffix}")
         path = Path("/nowhere", own)
         if film:
-            return _FilmLike(path=path, name=own, frames=count, time_base=Fraction(1, 25), tones=(black, white), **shared)
+            return _SyntheticVideo(path=path, name=own, frames=count, time_base=Fraction(1, 25), tones=(black, white), **shared)
         return Media(path=path, name=own, **shared)
 
     coarse = cv2.resize(rng.random((6, 8), dtype=np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -84,19 +84,19 @@ def make_frames(
 
 
 def run_stage(name: str, items: Iterable[Any] = (), /, *, run: RunContext | None = None, **options: Any) -> list[Any]:
-    """Run one stage alone, as the engine does but in this thread, and give what it makes.
+    """Run one stage alone, as the engine does but in this thread, and return its output.
 
     Args:
-        name: What it is registered under.
-        items: What comes in, e.g. frames; nothing for a source, which reads all of its units.
-        run: Where its remarks and failures are kept, if they are of interest.
-        options: As in a graph file.
+        name: The stage's registered name.
+        items: Input items, e.g. frames; none for a source, which reads all of its units.
+        run: Collects warnings and failures, if they are of interest.
+        options: The stage's options, as in a graph file.
 
     Returns:
-        The items; of a sink, the media's names of the files that are over.
+        The output items; for a sink, the media names of the files it finished.
 
     Raises:
-        Exception: What failed the first unit, if one failed.
+        Exception: The error of the first unit that failed, if any.
     """
     from bwpipe.core import plugins
 
@@ -116,40 +116,40 @@ def run_stage(name: str, items: Iterable[Any] = (), /, *, run: RunContext | None
             case Sink():
                 published = execute_sink(
                     stage,
-                    _ended(items),
+                    _with_ends(items),
                     wanted=lambda unit: True,
-                    keep=lambda unit, draft: _keep(stage, unit, draft),
+                    keep=lambda unit, file: _publish(stage, unit, file),
                     run=run,
                     meter=meter,
                     assemblies=_assemblies(stage, items),
                 )
                 stream = iter(dict.fromkeys(str(unit.media.name) for unit in published))
             case _:
-                stream = execute(stage, _ended(items), run, meter)
-        made = [item for item in stream if not isinstance(item, End)]
+                stream = execute(stage, _with_ends(items), run, meter)
+        output = [item for item in stream if not isinstance(item, End)]
         if run.failures:
             raise next(iter(run.failures.values()))
         stage.finish()
     finally:
         stage.close()
-    return made
+    return output
 
 
 def _assemblies(sink: Sink, items: Iterable[Any]) -> list[Assembly]:
-    """The films among the items that a sink is to join, each of one segment."""
+    """The videos among the items that the sink has to join, each of one segment."""
     units = dict.fromkeys(item.unit for item in items)
     return [Assembly(replace(unit), (unit,)) for unit in units if sink.assembles and unit.media.has_segments]
 
 
-def _keep(sink: Sink, unit: Unit, draft: AtomicFile) -> None:
-    draft.publish()
-    if sink.assembles and draft.target == sink.target(unit):
-        for path in waiting_fragments(sink.folder, [draft.target]):
+def _publish(sink: Sink, unit: Unit, file: AtomicFile) -> None:
+    file.publish()
+    if sink.assembles and file.target == sink.target(unit):
+        for path in waiting_fragments(sink.folder, [file.target]):
             path.unlink()
 
 
-def _ended(items: Iterable[Any]) -> Iterator[Any]:
-    """The items with an End after those of each unit; items without a unit have none."""
+def _with_ends(items: Iterable[Any]) -> Iterator[Any]:
+    """The items, with an End after those of each unit; items without a unit get none."""
     for unit, group in groupby(items, key=lambda item: getattr(item, "unit", None)):
         yield from group
         if unit:
@@ -157,7 +157,7 @@ def _ended(items: Iterable[Any]) -> Iterator[Any]:
 
 
 def coloured(frame: Frame, cb: float = 0.1, cr: float = -0.1) -> Frame:
-    """The frame with one chroma everywhere, on a grid of (2, 4, 4)."""
+    """The frame with constant chroma, on a (2, 4, 4) grid."""
     chroma = np.empty((2, 4, 4), np.float16)
     chroma[0], chroma[1] = cb, cr
     return replace(frame, chroma=chroma)

@@ -1,1 +1,1 @@
-"""What every other room speaks in: frames, stages, options, files that appear whole."""
+"""The shared vocabulary: frames, stages, options, atomic files."""

@@ -1,4 +1,4 @@
-"""Names that plug-ins of bwpipe 0.1 import, which have other names now: they still work, and warn."""
+"""Aliases for names that plug-ins of bwpipe 0.1 import and that have moved: they still work, with a warning."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -34,13 +34,13 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "bwpipe.stamp.Stamp": ("bwpipe.core.fingerprint", "Fingerprint"),
     "bwpipe.stamp.stamp": ("bwpipe.core.fingerprint", "fingerprint"),
 }
-"""Where a name of 0.1 is now; `*` stands for every other name of a module, which is unchanged."""
+"""New location of each 0.1 name; `*` stands for all other names of a module, which are unchanged."""
 ROOMS = ("bwpipe", "bwpipe.losses", "bwpipe.motion")
-"""The packages above that still exist: they take `forward(__name__)` as their `__getattr__`."""
+"""The packages above that still exist: their `__getattr__` is `forward(__name__)`."""
 
 
 def forward(module: str) -> Callable[[str], Any]:
-    """A `__getattr__` for a module that finds its names of 0.1 where they are now, and warns with a DeprecationWarning."""
+    """A module `__getattr__` that resolves 0.1 names to their new location, with a DeprecationWarning."""
 
     def find(name: str) -> Any:
         home = NAMES.get(f"{module}.{name}") or NAMES.get(f"{module}.*")
@@ -48,17 +48,17 @@ def forward(module: str) -> Callable[[str], Any]:
             return alias
         if home is None or name.startswith("__"):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        place, *other = home
-        new = other[0] if other else name
-        found = getattr(import_module(place), new)
-        warn(f"{module}.{name} is {place}.{new} now; import it from there", DeprecationWarning, stacklevel=2)
-        return found
+        new_module, *renamed = home
+        new_name = renamed[0] if renamed else name
+        value = getattr(import_module(new_module), new_name)
+        warn(f"{module}.{name} is now {new_module}.{new_name}; import it from there", DeprecationWarning, stacklevel=2)
+        return value
 
     return find
 
 
 def install() -> None:
-    """Make the modules of 0.1 that plug-ins import importable; nothing is imported until one of their names is used."""
+    """Make the 0.1 modules that plug-ins import importable; nothing is imported until one of their names is used."""
     for module in {name.rpartition(".")[0] for name in NAMES} - set(ROOMS):
         alias = ModuleType(module, "Names of bwpipe 0.1; see `bwpipe.core.aliases`.")
         alias.__getattr__ = forward(module)  # type: ignore[method-assign]

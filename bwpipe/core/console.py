@@ -1,4 +1,4 @@
-"""What a run tells: a bar or lines while it goes on, a closing table, and a file of JSON lines."""
+"""Console output of a run: a progress bar or progress lines, and messages."""
 
 import io
 import sys
@@ -10,34 +10,34 @@ from tqdm import tqdm
 
 
 class Bar(tqdm):  # type: ignore[type-arg]
-    """A progress bar without tqdm's monitor, a thread that outlasts the run."""
+    """A progress bar without tqdm's monitor thread, which would outlive the run."""
 
     monitor_interval = 0
 
 
 EVERY = 10.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between progress lines where there is no terminal."""
 
 
 def printable(text: str) -> str:
-    """The text with what would move a terminal's cursor, or could not be encoded, written as escapes."""
+    """Escape control characters and characters that can't be encoded."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class Progress:
-    """Shows how far a run is: a bar with frames/s and the time left on a terminal, else a line now and then."""
+    """Shows the progress of a run: on a terminal, a bar with frames/s and time remaining; elsewhere, occasional lines."""
 
     def __init__(self, total: int | None, *, stream: TextIO | None = None, quiet: bool = False) -> None:
-        """Make it.
+        """Start the display.
 
         Args:
-            total: How many frames there are in all; None if that is not known.
-            stream: Where to; standard error by default.
+            total: Total number of frames; None if unknown.
+            stream: Output stream; standard error by default.
             quiet: Show warnings and errors only.
         """
-        self._stream = stream or sys.stderr or io.StringIO()  # a process without standard error runs too
+        self._stream = stream or sys.stderr or io.StringIO()  # a process may have no standard error
         self._total = total
-        self._start = self._said = monotonic()
+        self._start = self._reported = monotonic()
         self._shown = 0
         terminal = self._stream.isatty() and not quiet
         self._bar = Bar(total=total, unit=" frames", file=self._stream, dynamic_ncols=True, leave=False) if terminal else None
@@ -45,7 +45,7 @@ class Progress:
         self._closed = False
 
     def say(self, text: str) -> None:
-        """Show a line, above the bar if there is one; one who has stopped reading does not stop the run."""
+        """Show a line, above the bar if there is one; a closed stream does not stop the run."""
         with suppress(OSError):
             if bar := self._bar:
                 bar.write(printable(text), file=self._stream)
@@ -53,12 +53,12 @@ class Progress:
                 print(printable(text), file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
-        """Show a line that is no warning."""
+        """Show an informational line, unless quiet."""
         if not self._quiet:
             self.say(text)
 
-    def tell(self, text: str) -> None:
-        """Show a line on standard output, above the bar if there is one: a result, not a word about the run."""
+    def print_result(self, text: str) -> None:
+        """Show a result on standard output, above the bar if there is one."""
         with suppress(OSError):
             if bar := self._bar:
                 bar.write(printable(text), file=sys.stdout)
@@ -66,21 +66,21 @@ class Progress:
                 print(printable(text), flush=True)
 
     def show(self, frames: int) -> None:
-        """Show that so many frames are finished; nothing once it is closed."""
+        """Show how many frames are finished; no effect once closed."""
         if self._closed:
             return
         if self._bar is not None:
             self._bar.update(frames - self._bar.n)
             if frames == self._total:
                 self.close()
-        elif not self._quiet and frames > self._shown and monotonic() - self._said >= EVERY:
-            self._said, self._shown = monotonic(), frames
-            rate = frames / (self._said - self._start)
-            left = f" of {self._total}, about {(self._total - frames) / rate:.0f} s left" if self._total else ""
-            self.say(f"{frames} frames{left} ({rate:.1f} frames/s)")
+        elif not self._quiet and frames > self._shown and monotonic() - self._reported >= EVERY:
+            self._reported, self._shown = monotonic(), frames
+            speed = frames / (self._reported - self._start)
+            left = f" of {self._total}, about {(self._total - frames) / speed:.0f} s left" if self._total else ""
+            self.say(f"{frames} frames{left} ({speed:.1f} frames/s)")
 
     def close(self) -> None:
-        """Take the bar away; lines can still be shown."""
+        """Remove the bar; lines can still be shown."""
         self._closed = True
         if self._bar is not None:
             self._bar.close()

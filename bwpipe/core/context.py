@@ -1,4 +1,4 @@
-"""One execution of a graph, as its stages see it."""
+"""One run of a graph, as its stages see it."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ T = TypeVar("T", bound=str | int | float | bool)
 
 
 class RunContext:
-    """What the stages of one execution share: remarks, facts to remember, and which units failed. Safe in threads."""
+    """State shared by the stages of one run: warnings, remembered facts, and failed units. Thread-safe."""
 
     def __init__(
         self,
@@ -31,20 +31,20 @@ class RunContext:
         provenance: Callable[[object], Provenance | None] = lambda stage: None,
         downstream: Callable[[object], Sequence[Any]] = lambda stage: (),
     ) -> None:
-        """Make a run.
+        """Create the context of a run.
 
         Args:
-            max_errors: How many units may fail before the run ends with TooManyErrors; None for any number.
-            quiet: Show warnings and errors only: for stages that show progress of their own.
-            name: The graph's: its file's, without the ending.
-            text: The graph as YAML, with the options as they were changed for this execution.
-            restart: Begin long work anew that an earlier execution left unfinished.
-            plugins: Folders that the graph loads stages and networks from, for processes that a stage starts.
-            say: Shows a line to the user.
-            record: Notes an event ("warning", "left out", "failed") with the file it is about, also where it is shown no more.
-            facts: What earlier executions remembered; added to.
-            provenance: What the metadata of outputs are to say, of what comes out of a stage.
-            downstream: The stages that what comes out of a stage goes through, in their order.
+            max_errors: How many units may fail before the run ends with TooManyErrors; None for no limit.
+            quiet: Show warnings and errors only: for stages with their own progress display.
+            name: The graph's name: its file's stem.
+            text: The graph as YAML, including the options changed for this run.
+            restart: Start long work over instead of resuming what an earlier run left unfinished.
+            plugins: The graph's plug-in folders, for processes that a stage starts.
+            say: Shows the user a line.
+            record: Logs an event ("warning", "left out", "failed") and the file it concerns, including repeats not shown.
+            facts: What earlier runs remembered; updated in place.
+            provenance: Returns what the metadata of outputs say about a stage's results.
+            downstream: Returns the stages downstream of a stage, in order.
         """
         self.facts = {} if facts is None else facts
         self.quiet = quiet
@@ -62,18 +62,18 @@ class RunContext:
         self.failures: dict[Unit | Broken, Exception] = {}
         self._failed: dict[Path, set[str]] = {}
         self._claimed: set[str] = set()
-        self._unwanted: list[tuple[object, str, str]] = []
+        self._skip_requests: list[tuple[object, str, str]] = []
         self.all_read = Event()
         self._lock = Lock()
         self._stopping = Event()
 
     def warn(self, text: str, media: Media | None = None, *, each: bool = False) -> None:
-        """Tell the user something once, however often it is the case; the report counts it and names every file.
+        """Warn the user once, however often it occurs; the report counts occurrences and names every file.
 
         Args:
-            text: One sentence that holds of every file it is said of.
-            media: The file it is said of, named when it is said.
-            each: Say it of every file, not of the first one only: for what is lost of a film.
+            text: One sentence that holds for every file it concerns.
+            media: The file it concerns, which the message names.
+            each: Show it for every file, not only the first: for losses in a film.
         """
         with self._lock:
             self.remarks[text] += 1
@@ -83,16 +83,16 @@ class RunContext:
         self._record("warning", media.path if media else None, text)
 
     def note(self, text: str) -> None:
-        """Show a line that is no warning, unless the run is quiet."""
+        """Show an informational line, unless the run is quiet."""
         if not self.quiet:
             self._say(text)
 
     def exclude(self, media: Media, why: str) -> None:
-        """Note that a stage drops a file on purpose: counted by reason, and named in the report.
+        """Record that a stage drops a file on purpose: counted by reason, and named in the report.
 
         Args:
             media: The file.
-            why: A few words that hold of every file left out for this reason, such as "next to no colour".
+            why: A short reason, the same for every such file, such as "next to no colour".
         """
         with self._lock:
             if media in self.dropped:
@@ -101,91 +101,92 @@ class RunContext:
         self._record("left out", media.path, why)
 
     def skip_kind(self, stage: object, kind: str, why: str) -> None:
-        """Let a kind of media be left out before it is read, where all that is read goes through this stage: in `setup`.
+        """Skip a kind of media before it is read, if everything that is read passes through this stage. Call it in `setup`.
 
         Args:
-            stage: The one that leaves it out otherwise.
+            stage: The stage that would exclude it otherwise.
             kind: "picture" or "film".
-            why: As in `leave_out`.
+            why: As in `exclude`.
         """
-        self._unwanted.append((stage, kind, why))
+        self._skip_requests.append((stage, kind, why))
 
     def skipped_kinds(self, source: object) -> dict[str, str]:
-        """The kinds of media that need not be read, since all that a source gives goes through a stage without use for them."""
+        """The kinds of media to skip, with reasons: all output of the source passes through a stage that excludes them."""
         rest = self.downstream(source)
         return {
             kind: why
-            for stage, kind, why in self._unwanted
-            if _among(stage, rest)
+            for stage, kind, why in self._skip_requests
+            if _contains(stage, rest)
             and all(
-                each is stage or _among(stage, self.downstream(each)) or _among(each, self.downstream(stage)) for each in rest
+                each is stage or _contains(stage, self.downstream(each)) or _contains(each, self.downstream(stage))
+                for each in rest
             )
         }
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many files were left out, by reason."""
+        """Number of excluded files, by reason."""
         with self._lock:
             return Counter(self.dropped.values())
 
     def claim(self, thing: str, remedy: str) -> None:
-        """Take something that only one stage of a graph can have, such as a folder: in `setup`. Raises UsageError.
+        """Claim a resource that only one stage of a graph can use, such as a folder. Call it in `setup`. Raises UsageError.
 
         Args:
-            thing: What it is called in the refusal of a second stage.
-            remedy: What to do then.
+            thing: The resource's name in the error message for a second stage.
+            remedy: What the message tells the user to do.
         """
         if thing in self._claimed:
             raise UsageError(f"{thing} would be used by two stages; {remedy}")
         self._claimed.add(thing)
 
     def remember(self, key: str, find: Callable[[], T]) -> T:
-        """What was found out under this key by an earlier execution into the same folder, or else what `find` finds now.
+        """The value that an earlier run into the same folder stored under this key, or else the result of `find`.
 
-        For choices that are measured in `setup`, such as a precision: a resumed run must not choose anew.
+        For choices that are measured in `setup`, such as a precision: a resumed run must make the same choice.
         """
         if key not in self.facts:
             self.facts[key] = find()
         return self.facts[key]  # type: ignore[return-value]
 
     def stop(self) -> None:
-        """Ask every stage to end its work."""
+        """Ask every stage to stop."""
         self._stopping.set()
 
     def raise_if_stopped(self) -> None:
-        """Raise RunStopped if the run is to end: for stages that work long without taking or giving an item."""
+        """Raise RunStopped if the run is stopping: for stages that work for long without receiving or yielding an item."""
         if self._stopping.is_set():
             raise RunStopped
 
     def fail(self, unit: Unit | Broken, error: Exception) -> None:
-        """Note that a unit failed: its remaining items are dropped. Raises TooManyErrors, if it was one too many."""
+        """Record that a unit failed; its remaining items are dropped. Raises TooManyErrors if that exceeds `max_errors`."""
         with self._lock:
             if unit in self.failures:
                 return
             self.failures[unit] = error
             self._failed.setdefault(unit.path, set())
-            said = format_error(error) in self._failed[unit.path]  # of another segment
+            shown = format_error(error) in self._failed[unit.path]  # for another segment
             self._failed[unit.path].add(format_error(error))
             count = len(self._failed)
-        where = _place(unit)
-        if not said:
-            self._say(f"error: {unit.path}: {where}{format_error(error)}")
-        self._record("failed", unit.path, f"{where}{format_error(error)}")
+        prefix = _frame_range_prefix(unit)
+        if not shown:
+            self._say(f"error: {unit.path}: {prefix}{format_error(error)}")
+        self._record("failed", unit.path, f"{prefix}{format_error(error)}")
         if self._max_errors is not None and count > self._max_errors:
             raise TooManyErrors(f"stopped after {count} failed: {unit.path} was the last") from error
 
     def failure(self, unit: Unit | None) -> Exception | None:
-        """Why a unit failed; None if it has not."""
+        """The error that failed a unit; None if it has not failed."""
         return self.failures.get(unit) if unit is not None else None
 
 
-def _among(stage: object, others: Sequence[object]) -> bool:
-    """Whether it is one of them, not just equal to one."""
+def _contains(stage: object, others: Sequence[object]) -> bool:
+    """Whether a stage is one of the others, by identity."""
     return any(stage is other for other in others)
 
 
-def _place(unit: Unit | Broken) -> str:
-    """Which frames of its film a segment has, for a message; nothing for what is whole."""
+def _frame_range_prefix(unit: Unit | Broken) -> str:
+    """The frame range of a segment as a message prefix; empty for a whole file."""
     if isinstance(unit, Broken) or unit.stop is None or (unit.start == 0 and unit.stop == unit.media.frames):
         return ""
     return f"frames {unit.start} to {unit.stop - 1}: "

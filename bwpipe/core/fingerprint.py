@@ -1,4 +1,4 @@
-"""What tells whether a file has changed."""
+"""File fingerprints and digests, to detect changes."""
 
 from collections.abc import Callable
 from hashlib import blake2b
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class Fingerprint(NamedTuple):
-    """What tells that a file has changed: its size in bytes and the time of its last change in nanoseconds."""
+    """A file's size in bytes and modification time in nanoseconds; it changes when the file does."""
 
     size: int
     mtime_ns: int
 
 
 def fingerprint(path: Path) -> Fingerprint | None:
-    """The stamp of a file; None if there is no such file."""
+    """The fingerprint of a file; None if the file does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -23,13 +23,13 @@ def fingerprint(path: Path) -> Fingerprint | None:
 
 
 def digest(path: Path, tick: Callable[[], None] = lambda: None) -> str:
-    """A hash (BLAKE2b, 128 bits, hexadecimal) of a file's bytes. Raises OSError.
+    """Hash a file's bytes (BLAKE2b, 128 bits, hexadecimal). Raises OSError.
 
-    `tick` is called before each megabyte; what it raises ends the work.
+    `tick` is called before each megabyte; an exception it raises ends the work.
     """
     with path.open("rb") as file:
-        total = blake2b(digest_size=16)
+        hasher = blake2b(digest_size=16)
         while block := file.read(1 << 20):
             tick()
-            total.update(block)
-        return total.hexdigest()
+            hasher.update(block)
+        return hasher.hexdigest()

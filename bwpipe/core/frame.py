@@ -1,4 +1,4 @@
-"""What flows through a graph: frames, each of a unit, each of a media."""
+"""What flows through a graph: frames, which belong to units, which belong to media."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,30 +14,30 @@ Luma: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 Chroma: TypeAlias = NDArray[np.float16]
 Matrix: TypeAlias = Literal["bt601", "bt709", "bt2020"]
 FlowField: TypeAlias = NDArray[np.float32]
-"""(h, w, 2), an x and a y offset in cells for each cell of a grid: where what is seen there lies in another frame."""
+"""(h, w, 2): for each cell of a grid, the x and y offset, in cells, of the same content in another frame."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Media:
-    """One file that frames come from, and what is known of it before its frames are read.
+    """One input file, and what is known about it before its frames are read.
 
-    `bwpipe.picture.Picture` and `bwpipe.film.Film` add what their writers need.
+    `bwpipe.image.file.ImageFile` and `bwpipe.video.file.VideoFile` add what their writers need.
 
     Attributes:
         path: The file, absolute.
-        name: Its place below the folder that is read; the output's place mirrors it.
-        width, height: Of the luma plane as it is stored, in pixels; 0 for a medium without images.
-        depth: Significant bits of a luma sample: 8 in a uint8 array, more in a uint16 one.
-        levels: The luma codes of black and white, e.g. (0, 255), (16, 235), (64, 940), (0, 65535).
-        matrix: Which weights made the luma, and so how chroma is scaled in the file.
-        orientation: How the stored rows and columns are to be shown, as EXIF's tag 274 counts: 1 is upright.
-        frames: How many frames the file promises; None where it does not say.
-        tones: The luma codes between which nearly all of a film lies (`film.probe`); None where each frame is judged by itself.
+        name: Its path relative to the folder that is read; the output mirrors it.
+        width, height: Size of the luma plane as stored, in pixels; 0 for a medium without images.
+        depth: Significant bits per luma sample: 8 in a uint8 array, more in a uint16 array.
+        levels: Luma code values of black and white, e.g. (0, 255), (16, 235), (64, 940), (0, 65535).
+        matrix: Matrix coefficients: the luma weights, and thus the scale of chroma in the file.
+        orientation: EXIF orientation (tag 274) of the stored rows and columns: 1 is upright.
+        frames: Number of frames that the file declares; None if it does not.
+        tones: Luma code values that span nearly all of a video (`video.probe`); None if each frame is measured on its own.
     """
 
     kind: ClassVar[str] = "picture"
     has_segments: ClassVar[bool] = False
-    """Whether it may be cut into segments, each of many frames in a row; else it is one unit, and of few frames."""
+    """Whether it can be split into segments of many consecutive frames; otherwise it is one unit of few frames."""
 
     path: Path
     name: PurePosixPath
@@ -52,19 +52,19 @@ class Media:
     tones: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        """What it is, for messages: "a picture of 640x480 pixels"."""
+        """A description for messages: "a picture of 640x480 pixels"."""
         return f"a {self.kind} of {self.width}x{self.height} pixels" if self.width else f"a {self.kind}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """The piece of work that is done, recorded and resumed as one: a picture, or a segment of a film.
+    """The unit of work that is processed, recorded and resumed as a whole: an image, or a segment of a video.
 
     Attributes:
         media: The file.
-        part: Which segment of the film it is, from 0.
-        start, stop: Its frames, counted from the media's first; stop is None for "to the end".
-        since: The first frame of the segments that are decoded in one go, if it is one of these; None where it is by itself.
+        part: Index of the segment in the video, from 0.
+        start, stop: Its frame range in the media, stop excluded; stop is None for "to the end".
+        since: First frame of the run of segments that share one decoder, if it belongs to one; None if it is decoded alone.
     """
 
     media: Media
@@ -80,18 +80,18 @@ class Unit:
 
     @property
     def name(self) -> PurePosixPath:
-        """The file's place below the folder that is read."""
+        """The file's path relative to the folder that is read."""
         return self.media.name
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A file that was to be read and whose header already says that it can't be.
+    """An input file whose header already shows that it can't be read.
 
     Attributes:
         path: The file, absolute.
-        name: Its place below the folder that is read.
-        error: What is wrong with it, in a sentence without its name.
+        name: Its path relative to the folder that is read.
+        error: What is wrong with it, in a sentence that does not name it.
     """
 
     path: Path
@@ -101,15 +101,15 @@ class Broken:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
-    """What the stage `shots` found out of a film's frame.
+    """Motion analysis of a video frame, by the stage `shots`.
 
     Attributes:
         seen: (h, w) uint8, full range, read-only: the guide on a grid whose short side has at most `optical_flow.SHORT` cells.
-        cut: Whether a shot begins with this frame: after a cut, amid a dissolve, at the end of a fade, or with the film.
-        since: How many frames before this one the later of two frames is: the shot's first, and the unit's first delivered one.
-        back: (h, w, 2) float32, read-only, where each cell of this frame lies in the frame before: an x and a y offset, in
-            cells. None where the shot begins.
-        on: The same for the frame after; None where the shot ends. Both are None where there is no such frame.
+        cut: Whether a shot starts at this frame: after a cut, within a dissolve, at the end of a fade, or at the video's start.
+        since: Frames since the start of the shot or of this unit's delivered frames, whichever is later.
+        back: (h, w, 2) float32, read-only: optical flow to the previous frame, as x and y offsets in cells. None at the start
+            of a shot.
+        on: The same to the next frame; None at the end of a shot. Both are None if there is no such frame.
     """
 
     seen: NDArray[np.uint8]
@@ -121,23 +121,24 @@ class Motion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One image on its way through a graph. Never changed: use `dataclasses.replace`.
+    """One image passing through a graph. Immutable: use `dataclasses.replace`.
 
     Attributes:
-        luma: (H, W) uint8 or uint16, as the file has it (but see `read.deinterlace`), read-only; its levels and depth are the
-            media's.
-        unit: The unit it belongs to, which names the media.
-        index: Its place in the media, from 0.
-        pts: When it is shown, in the media's time base; None for a picture.
-        duration: How long, in the same units; None where the file does not say.
+        luma: (H, W) uint8 or uint16, as stored in the file (but see `read.deinterlace`), read-only; its levels and depth are
+            the media's.
+        unit: The unit it belongs to, which refers to the media.
+        index: Its index in the media, from 0.
+        pts: Presentation timestamp, in the media's time base; None for an image.
+        duration: Duration in the same units; None if the file does not state it.
         chroma: (2, h, w) float16, Cb and Cr in -0.5..0.5 (full-range BT.601), on any grid up to the luma's; None while
-            unknown. `read` gives that of colour pictures, `grayscale` drops it, `colorize` guesses it.
-        guide: (h, w) uint8 full range, on a grid up to the luma's: what networks and motion look at; None means the luma.
-        confidence: (h, w) float16 in 0..1, how sure the network is of the chroma; None if it does not say.
-        motion: What `shots` found: whether a cut comes before this frame, and the small flows from and to its neighbours.
+            unknown. `read` delivers that of colour images, `grayscale` drops it, `colorize` predicts it.
+        guide: (h, w) uint8 full range, on a grid up to the luma's: the input of networks and motion analysis; None means the
+            luma.
+        confidence: (h, w) float16 in 0..1, the network's confidence in the chroma; None if it provides none.
+        motion: Result of `shots`: whether this frame starts a shot, and the small optical flows to its neighbours.
         alpha: (H, W) like luma, or None.
-        context: True for a frame that is there only for its neighbours' sake, and is never written.
-        notes: What a plug-in stage wants a later one to know, under its own name.
+        context: True for a frame that only provides temporal context for its neighbours, and is never written.
+        notes: Data that a plug-in stage passes to a later one, under its own name.
     """
 
     luma: Luma
@@ -156,11 +157,11 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Comes after the last item of a unit; a unit without it is never committed.
+    """Marks the end of a unit's items; a unit without it is never committed.
 
     Attributes:
-        unit: The unit that is over.
-        error: What made it fail; None if all of its items came.
+        unit: The unit that ends.
+        error: Why it failed; None if all of its items were delivered.
     """
 
     unit: Unit

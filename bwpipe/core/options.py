@@ -1,4 +1,4 @@
-"""Options: turned into the model that they belong to or into complaints, and described."""
+"""Validation of options against their model, with error messages for users, and their description."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,21 +14,21 @@ from bwpipe.errors import UsageError
 
 M = TypeVar("M", bound=BaseModel)
 Loc: TypeAlias = tuple[str | int, ...]
-"""The way to a value: keys of mappings and places in lists."""
+"""The path to a value: keys of mappings and indices of lists."""
 Schema: TypeAlias = Mapping[str, Any]
 """A JSON Schema."""
 
-_BY_AUTHORS = ("value_error", "assertion_error")
+_RAISED_BY_VALIDATORS = ("value_error", "assertion_error")
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class OptionProblem:
     """What is wrong with an option.
 
     Attributes:
-        loc: The way to it, within the options.
+        loc: The path to it, within the options.
         text: What is wrong, and what to do.
-        key: Whether it is its name that is wrong, not its value.
+        key: Whether its name is wrong, not its value.
     """
 
     loc: Loc
@@ -38,13 +38,13 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option, for a reader.
+    """An option, described for a reader.
 
     Attributes:
         name: As in a graph file.
-        kind: What its value has to be, in words.
-        default: As in a graph file; None where a value must be given.
-        text: What it is for.
+        kind: The values it accepts, in words.
+        default: As in a graph file; None if a value is required.
+        text: Its description.
     """
 
     name: str
@@ -53,43 +53,43 @@ class Option:
     text: str
 
 
-def build(model: type[M], options: Mapping[str, Any], *, of: str, words: tuple[str, ...] = ()) -> M | list[Complaint]:
-    """Make the model, or say what is wrong with its options.
+def build(model: type[M], options: Mapping[str, Any], *, of: str, words: tuple[str, ...] = ()) -> M | list[OptionProblem]:
+    """Build the model, or return what is wrong with its options.
 
-    Values are taken as JSON knows them, so nothing is turned into something else: "4" is no integer, `1` is not true.
+    Validation is strict, on JSON values, so nothing is coerced: "4" is not an integer, `1` is not true.
 
     Args:
         model: The class whose fields are the options.
         options: Their values.
-        of: What the options belong to, for complaints.
-        words: What else may stand among the options, for hints.
+        of: The owner of the options, for messages.
+        words: Other keys that may appear among the options, for hints.
     """
     try:
         return model.model_validate_json(to_json(options), strict=True)
     except ValidationError as error:
-        return list(dict.fromkeys(_complaints(model, options, error, of, words)))  # one may break each kind that it may be
+        return list(dict.fromkeys(_translate(model, options, error, of, words)))  # a value can fail every branch of a union
     except UsageError as error:
-        return [Complaint((), str(error))]
+        return [OptionProblem((), str(error))]
 
 
 def ordered_fields(model: type[BaseModel]) -> list[str]:
-    """The names of the fields for a reader: its own, then those that it inherits."""
+    """The field names in display order: the model's own, then the inherited ones."""
     inherited = {name for base in model.__bases__ for name in getattr(base, "model_fields", ())}
     return sorted(model.model_fields, key=inherited.__contains__)
 
 
 def options_of(model: type[BaseModel]) -> list[Option]:
-    """The options of a stage or a network, in their order, each followed by those within it: `damage`, `damage.chance`."""
+    """The options of a stage or a network in order, each followed by its nested ones: `damage`, `damage.chance`."""
     schema = model.model_json_schema()
     found = []
     for name in ordered_fields(model):
         field = model.model_fields[name]
         inner = {**schema["properties"][field.alias or name], "$defs": schema.get("$defs", {})}
         default = None if field.is_required() else _default(field.get_default(call_default_factory=True))
-        called = field.alias or name
-        found.append(Option(called, expected(inner), default, " ".join((field.description or "").split())))
+        key = field.alias or name
+        found.append(Option(key, expected(inner), default, " ".join((field.description or "").split())))
         for within in _models(field.annotation):
-            found.extend(replace(option, name=f"{called}.{option.name}") for option in options_of(within))
+            found.extend(replace(option, name=f"{key}.{option.name}") for option in options_of(within))
     return found
 
 
@@ -105,52 +105,52 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(inner)
 
 
-def _complaints(
+def _translate(
     model: type[BaseModel], options: Any, error: ValidationError, of: str, words: tuple[str, ...]
-) -> Iterator[Complaint]:
+) -> Iterator[OptionProblem]:
     root = model.model_json_schema()
     for each in error.errors():
-        *way, last = each["loc"] or ("",)
-        loc, value, schema = _reach(options, root, tuple(way))
+        *path, last = each["loc"] or ("",)
+        loc, value, schema = _descend(options, root, tuple(path))
         known = schema.get("properties", {})
-        if each["type"] == "extra_forbidden" and len(loc) == len(way):
+        if each["type"] == "extra_forbidden" and len(loc) == len(path):
             owner, names = (repr(_label(loc)), [*known]) if loc else (of, [*known, *words])
-            yield Complaint((*loc, last), f"unknown option {str(last)!r} of {owner}; {hint(str(last), names)}", key=True)
-        elif each["type"] == "missing" and len(loc) == len(way) and last in known:
+            yield OptionProblem((*loc, last), f"unknown option {str(last)!r} of {owner}; {hint(str(last), names)}", key=True)
+        elif each["type"] == "missing" and len(loc) == len(path) and last in known:
             inner = {**known[last], "$defs": root.get("$defs", {})}
-            yield Complaint(loc, f"{_label((*loc, last))} is missing; give {expected(inner)}")
+            yield OptionProblem(loc, f"{_label((*loc, last))} is missing; give {expected(inner)}")
         else:
-            loc, value, schema = _reach(options, root, each["loc"])
-            yield Complaint(loc, _text(each, _label(loc), value, schema))
+            loc, value, schema = _descend(options, root, each["loc"])
+            yield OptionProblem(loc, _message(each, _label(loc), value, schema))
 
 
-def _text(error: ErrorDetails, label: str, value: Any, schema: Schema) -> str:
+def _message(error: ErrorDetails, label: str, value: Any, schema: Schema) -> str:
     start = f"{label}: " if label else ""
-    if error["type"] in _BY_AUTHORS:
+    if error["type"] in _RAISED_BY_VALIDATORS:
         return f"{start}{error['ctx']['error']}"
-    if "url" not in error:  # a PydanticCustomError, whose message is the author's too
+    if "url" not in error:  # a PydanticCustomError, whose message was written by the author too
         return f"{start}{error['msg']}"
     return f"{start}expected {expected(schema)}, not {format_value(value)}{suggest(schema, value)}"
 
 
-def _reach(value: Any, root: Schema, way: Loc) -> tuple[Loc, Any, Schema]:
-    """Follow a way through a value and its schema as far as both go: pydantic also names the branches of unions in it."""
+def _descend(value: Any, root: Schema, path: Loc) -> tuple[Loc, Any, Schema]:
+    """Follow a path through a value and its schema as far as both go: pydantic's paths also name the branches of unions."""
     defs = root.get("$defs", {})
     schema = root
-    for i, step in enumerate(way):
+    for i, step in enumerate(path):
         inner = None
         if isinstance(value, Mapping) and step in value:
             inner = schema.get("properties", {}).get(step) or schema.get("additionalProperties")
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             inner = schema.get("items") or dict(enumerate(schema.get("prefixItems", ()))).get(step)
         if not isinstance(inner, Mapping):
-            return way[:i], value, {**schema, "$defs": defs}
-        value, schema = value[step], _given(inner, defs)
-    return way, value, {**schema, "$defs": defs}
+            return path[:i], value, {**schema, "$defs": defs}
+        value, schema = value[step], _non_null(inner, defs)
+    return path, value, {**schema, "$defs": defs}
 
 
-def _given(schema: Schema, defs: Schema) -> Schema:
-    """The schema of what may be left out, where it is given: pydantic does not name this branch."""
+def _non_null(schema: Schema, defs: Schema) -> Schema:
+    """The non-null branch of an optional value's schema: pydantic's paths do not name this branch."""
     schema = resolved(schema, defs)
     branches = [resolved(branch, defs) for branch in schema.get("anyOf", ()) if branch.get("type") != "null"]
     return branches[0] if len(branches) == 1 else schema
@@ -167,20 +167,20 @@ _FORMATS = {
     "stage": "the name of a stage",
     "id": "a name without spaces and dots",
 }
-_TRUTHS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+_BOOLEAN_WORDS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
 def expected(schema: Schema) -> str:
-    """What a value has to be: "an integer of at least 1", "'auto' or 'off'", "a path".
+    """The values that a schema accepts, in words: "an integer of at least 1", "'auto' or 'off'", "a path".
 
     Args:
-        schema: Of the value; its references are resolved among its own `$defs`.
+        schema: The value's schema; its references are resolved in its own `$defs`.
     """
     return _phrase(schema, schema.get("$defs", {}))
 
 
 def format_value(value: Any, longest: int = 60) -> str:
-    """A value as it would stand in YAML, cut where it is longer: "'four'", "true", "[1, 2]", "nothing"."""
+    """A value as written in YAML, truncated to `longest` characters: "'four'", "true", "[1, 2]", "nothing"."""
     if value is None:
         return "nothing"
     text = repr(value) if isinstance(value, str) else json.dumps(value)
@@ -188,32 +188,32 @@ def format_value(value: Any, longest: int = 60) -> str:
 
 
 def suggest(schema: Schema, value: Any) -> str:
-    """What to do about a value that is not what the schema says, to be put after the complaint; empty if that is plain."""
+    """A suggestion to append to the message about an invalid value; empty if there is none."""
     branches = list(_branches(schema, schema.get("$defs", {})))
-    kinds = {branch.get("type") for branch in branches if not _fixed(branch)}
+    kinds = {branch.get("type") for branch in branches if not _literals(branch)}
     if isinstance(value, str):
-        if "boolean" in kinds and value.lower() in _TRUTHS:
-            return f"; write {_TRUTHS[value.lower()]}"
-        words = [word for branch in branches for word in _fixed(branch) if isinstance(word, str)]
+        if "boolean" in kinds and value.lower() in _BOOLEAN_WORDS:
+            return f"; write {_BOOLEAN_WORDS[value.lower()]}"
+        words = [word for branch in branches for word in _literals(branch) if isinstance(word, str)]
         if close := get_close_matches(value, words, n=1):
             return f"; did you mean {close[0]!r}?"
     own = {"string"} if isinstance(value, str) else {"integer", "number"}
     if "array" in kinds and isinstance(value, str | int | float) and not kinds & own:
         return f"; write [{value}]"
     if "string" in kinds and isinstance(value, int | float):
-        return "; put it into quotes"
+        return "; put it in quotes"
     return ""
 
 
 def resolved(schema: Schema, defs: Schema) -> Schema:
-    """The schema itself, where it only refers to one of `defs`."""
+    """The schema, with a reference to one of `defs` resolved."""
     while "$ref" in schema:
         schema = defs[schema["$ref"].rpartition("/")[2]]
     return schema
 
 
 def _branches(schema: Schema, defs: Schema) -> Iterator[Schema]:
-    """The schemas of which one must hold."""
+    """The alternatives of a schema."""
     schema = resolved(schema, defs)
     if not (branches := schema.get("anyOf") or schema.get("oneOf")):
         yield schema
@@ -221,35 +221,37 @@ def _branches(schema: Schema, defs: Schema) -> Iterator[Schema]:
         yield from _branches(branch, defs)
 
 
-def _fixed(schema: Schema) -> list[Any]:
-    """The values of which it must be one; none if it has a kind."""
+def _literals(schema: Schema) -> list[Any]:
+    """The literal values that a schema accepts; none if it accepts a type."""
     return [schema["const"]] if "const" in schema else schema.get("enum", [])
 
 
 def _phrase(schema: Schema, defs: Schema) -> str:
     branches = _branches(schema, defs)
     phrases = [
-        text for branch in branches for text in (map(format_value, _fixed(branch)) if _fixed(branch) else [_kind(branch, defs)])
+        text
+        for branch in branches
+        for text in (map(format_value, _literals(branch)) if _literals(branch) else [_type_words(branch, defs)])
     ]
     *most, last = dict.fromkeys(phrases)
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _kind(schema: Schema, defs: Schema) -> str:
+def _type_words(schema: Schema, defs: Schema) -> str:
     match kind := schema.get("type"):
         case "integer" | "number":
-            return f"{'an' if kind == 'integer' else 'a'} {kind}{_range(schema)}"
+            return f"{'an' if kind == 'integer' else 'a'} {kind}{_range_phrase(schema)}"
         case "string":
-            return _schema_text(schema)
+            return _string_phrase(schema)
         case "array":
-            return _list(schema, defs)
+            return _list_phrase(schema, defs)
         case "object":
             inner = schema.get("additionalProperties")
             return "`key: value` pairs" + (f", each value {_phrase(inner, defs)}" if inner and inner is not True else "")
     return {"boolean": "true or false", "null": "nothing"}.get(str(kind), "something else")
 
 
-def _range(schema: Schema) -> str:
+def _range_phrase(schema: Schema) -> str:
     if "minimum" in schema and "maximum" in schema:
         return f" from {schema['minimum']} to {schema['maximum']}"
     words = {"minimum": "of at least", "exclusiveMinimum": "above", "maximum": "of at most", "exclusiveMaximum": "below"}
@@ -257,7 +259,7 @@ def _range(schema: Schema) -> str:
     return f" {' and '.join(parts)}" if parts else ""
 
 
-def _schema_text(schema: Schema) -> str:
+def _string_phrase(schema: Schema) -> str:
     if "format" in schema:
         return _FORMATS.get(schema["format"], f"a {schema['format']}")
     if "pattern" in schema:
@@ -265,7 +267,7 @@ def _schema_text(schema: Schema) -> str:
     return "text that is not empty" if schema.get("minLength") else "text"
 
 
-def _list(schema: Schema, defs: Schema) -> str:
+def _list_phrase(schema: Schema, defs: Schema) -> str:
     if inner := schema.get("prefixItems"):
         return f"a list of {len(inner)}: {', '.join(_phrase(each, defs) for each in inner)}"
     items = schema.get("items")

@@ -1,4 +1,4 @@
-"""Several threads on one stream, whose order stays."""
+"""A parallel map over a stream that preserves order."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -10,19 +10,19 @@ B = TypeVar("B")
 
 
 def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int) -> Generator[B, None, None]:
-    """Apply a function in several threads; results come in the order of the items, at most `workers` ahead of the reader."""
+    """Apply a function in several threads, at most `workers` items ahead of the reader; results keep the order of the items."""
     if workers == 1:
         yield from map(function, items)
         return
-    waiting: deque[Future[B]] = deque()
+    pending: deque[Future[B]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
-                while waiting and (len(waiting) > workers or waiting[0].done()):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(function, item))
+                while pending and (len(pending) > workers or pending[0].done()):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()

@@ -1,4 +1,4 @@
-"""Finds stages and networks: those that come with bwpipe, those of installed packages, and those in a graph's own folders."""
+"""Discovery of stages and networks: built in, in installed packages, and in a graph's own folders."""
 
 import re
 import sys
@@ -13,16 +13,16 @@ from types import ModuleType
 from bwpipe.errors import UsageError
 
 KINDS = ("bwpipe.stages", "bwpipe.models")
-"""The packages that come with bwpipe, and the entry point groups of others: an entry point's value is a module."""
+"""The built-in packages, and the entry point groups of other packages: an entry point's value is a module."""
 
 _REMEDIES = {"libGL.so.1": "; install it: on Debian and Ubuntu, `apt install libgl1`"}
 
 
 class PluginError(UsageError):
-    """A plugin can't be imported.
+    """A plug-in can't be imported.
 
     Attributes:
-        folder: The folder that the graph names, if it is of one.
+        folder: The folder that the graph names, if the plug-in is from one.
     """
 
     def __init__(self, text: str, folder: Path | None = None) -> None:
@@ -31,14 +31,14 @@ class PluginError(UsageError):
 
 
 def load(folders: Iterable[Path] = ()) -> None:
-    """Import every plugin, upon which it registers what it has. Twice is as good as once.
+    """Import every plug-in, which registers its classes. Calling it again is harmless.
 
     Args:
-        folders: Each `*.py` in them is a plugin, but for those whose names begin with an underscore; they can import one
-            another with `from . import`.
+        folders: Each `*.py` in them is a plug-in, except those whose names start with an underscore; they can import each
+            other with `from . import`.
 
     Raises:
-        PluginError: One can't be imported, or registers a name that is taken.
+        PluginError: A plug-in can't be imported, or registers a name that is already in use.
     """
     for kind in KINDS:
         package = import_module(kind)
@@ -54,7 +54,7 @@ def load(folders: Iterable[Path] = ()) -> None:
 
 
 def _package(folder: Path) -> ModuleType:
-    """A package made of a folder. Its name has a hash, so that two folders of one name are two packages."""
+    """A package for a folder. Its name contains a hash, so that two folders with the same name are two packages."""
     if not folder.is_dir():
         raise PluginError(f"there is no plugin folder {folder}")
     path = str(folder.resolve())

@@ -1,7 +1,7 @@
-"""What the metadata of an output say of how it was made: a line that people and programs can read.
+"""Provenance of an output: a line in its metadata that people and programs can read.
 
-It begins with a sentence, "Colour added by bwpipe 0.1.0, network autoencoder, weights 1f2e...", and ends with JSON: the
-version, and of each stage on the way what its result depends on.
+It starts with a sentence, "Colour added by bwpipe 0.1.0, network autoencoder, weights 1f2e...", and ends with JSON: the
+version, and what the result of each stage depends on.
 """
 
 import json
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 KEPT = "colour kept"
-"""The note on a frame whose own colour is kept, so that nobody says that it was added."""
+"""The note on a frame that keeps its own colour, so that its metadata do not claim that colour was added."""
 NETWORK = "network"
-"""In what a stage tells: the name of the network whose colours it adds."""
+"""Key in a stage's provenance: the name of the network whose colour it adds."""
 LUMA = "luma"
-"""In what a stage tells: why it changes luma, in a word."""
+"""Key in a stage's provenance: why it changes luma, in a word."""
 _COMMENT = "comment"
 _LINE = re.compile(r"(?:Colour added|Written) by bwpipe [^{\n]*(\{.*\})")
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How an output was made.
+    """How an output was produced.
 
     Attributes:
-        version: bwpipe's.
-        stages: What each stage told of itself, from the source to the sink, see `bwpipe.core.stage.Stage.provenance`.
+        version: The version of bwpipe.
+        stages: Provenance of each stage, from the source to the sink; see `bwpipe.core.stage.Stage.provenance`.
     """
 
     version: str
@@ -34,48 +34,48 @@ class Provenance:
 
     @property
     def luma(self) -> list[str]:
-        """Why the luma is another than what was read, in a word each: what was asked for; none where it is the same."""
+        """The options that make the luma differ from the input, in a word each; empty if it is unchanged."""
         return [str(stage[LUMA]) for stage in self.stages if stage.get(LUMA)]
 
     @property
     def deinterlaced(self) -> bool:
-        """Whether the frames of an interlaced film were made frames of one moment, which `read` does to the same luma again."""
+        """Whether `read` deinterlaced the frames, which reproduces the same luma if repeated."""
         return any(stage.get("deinterlace", "off") not in ("off", False) for stage in self.stages)
 
     @property
     def frames(self) -> int | None:
-        """How many frames of a film were asked for; None for all."""
-        return self._asked("frames")
+        """Requested number of frames of a video; None for all."""
+        return self._read_option("frames")
 
     @property
     def picture(self) -> int | None:
-        """Which picture of a film with several was asked for, counted from 1; None for the one that is marked so."""
-        return self._asked("picture")
+        """Requested video stream of a file with several, counted from 1; None for the default one."""
+        return self._read_option("picture")
 
-    def _asked(self, option: str) -> int | None:
-        """A number of 1 or more that an option of `read` had."""
+    def _read_option(self, option: str) -> int | None:
+        """The value of an option of `read`, if it is an integer of at least 1."""
         numbers = [stage.get(option) for stage in self.stages if stage.get("stage") == "read"]
         return next((number for number in numbers if isinstance(number, int) and number > 0), None)
 
     def line(self, *, coloured: bool = True) -> str:
-        """The line, in ASCII; `coloured` is False for a picture that kept its own colours."""
+        """The line, in ASCII; `coloured` is False for an image that kept its own colour."""
         stages = [dict(stage) for stage in self.stages if coloured or NETWORK not in stage]
-        told = json.dumps({"bwpipe": self.version, "stages": [_said(stage) for stage in stages]})
+        record = json.dumps({"bwpipe": self.version, "stages": [_without_unset(stage) for stage in stages]})
         networks = [stage for stage in stages if NETWORK in stage]
         if not networks:
-            return f"Written by bwpipe {self.version} {told}"
+            return f"Written by bwpipe {self.version} {record}"
         names = ", ".join(f"network {stage[NETWORK]}, weights {stage.get('weights', 'unknown')}" for stage in networks)
-        return f"Colour added by bwpipe {self.version}, {names} {told}"
+        return f"Colour added by bwpipe {self.version}, {names} {record}"
 
 
 def add_note(tags: Mapping[str, str], line: str) -> dict[str, str]:
-    """A film's tags with the line in its comment, which MP4 and Matroska both keep; what was there is kept above it."""
+    """Append the line to the comment in a video's tags, which MP4 and Matroska both preserve."""
     key = next((key for key in tags if key.lower() == _COMMENT), _COMMENT)
     return {**tags, key: append_line(tags.get(key, ""), line)} if line else dict(tags)
 
 
 def read_note(tags: Mapping[str, str]) -> tuple[dict[str, str], Provenance | None]:
-    """A film's tags without the line that was added last, and what it says."""
+    """Split a video's tags into those without the last added line, and the provenance in that line."""
     for key, text in tags.items():
         if key.lower() == _COMMENT:
             before, provenance = split_note(text)
@@ -84,23 +84,23 @@ def read_note(tags: Mapping[str, str]) -> tuple[dict[str, str], Provenance | Non
 
 
 def append_line(text: str, line: str) -> str:
-    """A text that was there, which is kept, and the line below it."""
+    """Append the line below an existing text."""
     return f"{text}\n{line}" if text else line
 
 
 def split_note(text: str) -> tuple[str, Provenance | None]:
-    """What stood in a text before the last line was added, and what that line says; None if it is none of ours."""
+    """Split a text into what precedes the last line, and the provenance in that line; None if bwpipe did not write it."""
     before, _, last = text.rpartition("\n")
     found = _LINE.fullmatch(last)
     if not found:
         return text, None
     try:
-        told = json.loads(found[1])
-        return before, Provenance(str(told["bwpipe"]), tuple(dict(stage) for stage in told["stages"]))
+        record = json.loads(found[1])
+        return before, Provenance(str(record["bwpipe"]), tuple(dict(stage) for stage in record["stages"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return text, None
 
 
-def _said(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """What is worth a word: options that were left open are not."""
+def _without_unset(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's provenance without unset options."""
     return {key: value for key, value in stage.items() if value is not None and value != {}}

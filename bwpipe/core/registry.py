@@ -1,4 +1,4 @@
-"""Names for classes, each given once."""
+"""Registries: unique names for classes."""
 
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -9,11 +9,11 @@ C = TypeVar("C")
 
 
 class UnknownNameError(LookupError):
-    """A name that nothing was registered under; the text offers the nearest one."""
+    """A name that is not registered; the text suggests the closest one."""
 
 
 class Registry(Generic[T]):
-    """Names for classes, each given once; iterating gives the names, sorted."""
+    """Unique names for classes; iterating yields the names, sorted."""
 
     def __init__(self, kind: str) -> None:
         """`kind` is what messages call an entry, e.g. "stage"."""
@@ -21,7 +21,7 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[type[C]], type[C]]:
-        """Decorate a class to register it. Raises ValueError where another class has the name."""
+        """Decorate a class to register it. Raises ValueError if another class has the name."""
 
         def add(cls: type[C]) -> type[C]:
             other = self._classes.get(name)
@@ -33,7 +33,7 @@ class Registry(Generic[T]):
         return add
 
     def __getitem__(self, name: str) -> type[T]:
-        """The class of that name. Raises UnknownNameError."""
+        """The class with that name. Raises UnknownNameError."""
         try:
             return self._classes[name]
         except KeyError:
@@ -44,6 +44,6 @@ class Registry(Generic[T]):
 
 
 def hint(name: str, known: "Registry[T] | list[str]") -> str:
-    """The end of a complaint about an unknown name: the nearest known one, or all of them."""
+    """The end of a message about an unknown name: the closest known name, or all of them."""
     close = get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

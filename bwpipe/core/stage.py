@@ -1,4 +1,4 @@
-"""What a stage is: its shapes, its options, its ports."""
+"""The stage contract: shapes, options, ports."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,21 +18,21 @@ from bwpipe.core.segments import fragment_path
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The types of the items that a stage takes and gives; None for none."""
+    """The types of a stage's input and output items; None for none."""
 
     takes: type | None
     gives: type | None
 
 
 class Needs(NamedTuple):
-    """What a stage counts on, in the words of `Stage.provides`: of stages above it, and below it on every way to a sink."""
+    """What a stage requires, in terms of `Stage.provides`: of the stages upstream, and downstream on every path to a sink."""
 
     above: frozenset[str] = frozenset()
     below: frozenset[str] = frozenset()
 
 
 def item_of(hint: Any) -> type | None:
-    """The item in a hint: `list[Frame]`, `Iterator[Frame | End]` and `Frame` are all Frame; `None` is none."""
+    """The item type in a type hint: Frame for `list[Frame]`, `Iterator[Frame | End]` and `Frame`; None for `None`."""
     if isinstance(hint, type) and not get_args(hint):
         return None if hint is type(None) else hint
     inner = [item for arg in get_args(hint) if (item := item_of(arg)) not in (None, End)]
@@ -46,36 +46,36 @@ S = TypeVar("S", bound="Stage")
 
 _NO_EFFECT = "does not affect the result"
 NoEffect = Annotated[T, _NO_EFFECT]
-"""Marks the type of an option that a result does not depend on, such as `batch: NoEffect[int]`: changing it redoes nothing."""
+"""Marks an option that does not affect the result, such as `batch: NoEffect[int]`: changing it causes no reprocessing."""
 Count = Annotated[int, Field(ge=1)]
 
 
 class ScanCache(Protocol):
-    """Keeps what was found in an input by reading it through, so that the next start need not read it again."""
+    """Caches the results of scanning whole inputs, so that the next run need not scan them again."""
 
     def find(self, path: Path, what: str, look: Callable[[], bytes]) -> bytes:
-        """What an earlier execution found in a file, or else what `look` finds now.
+        """The result that an earlier run cached for a file, or else the result of `look`.
 
         Args:
             path: The file, absolute.
-            what: What is found and by which way, such as another version of a library: another one makes it look again.
-            look: Finds it. What it raises is raised.
+            what: Identifies the scan and its method, such as a library version: a different value causes a new scan.
+            look: Scans the file. Its exceptions are propagated.
 
         Raises:
-            UsageError: What was kept is damaged.
-            RunAborted: What was kept can't be read.
+            UsageError: The cache is corrupt.
+            RunAborted: The cache can't be read.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a sink reports of a finished file.
+    """What a sink reports about a finished file.
 
     Attributes:
-        lines: For the end of the run, in a line each.
-        warnings: In a sentence each, without the file's name.
-        events: For `report.jsonl`: what each is called, and its fields as JSON can hold them.
+        lines: Lines for the end of the run.
+        warnings: One sentence each, without the file's name.
+        events: For `report.jsonl`: each event's name and its JSON-serialisable fields.
     """
 
     lines: tuple[str, ...] = ()
@@ -84,54 +84,54 @@ class Summary:
 
 
 class Stage(BaseModel):
-    """A step of a graph: its fields are its options, one typed method is its work, and that method's hints are its ports.
+    """A step of a graph: its fields are its options, one typed method does the work, and its type hints are the ports.
 
-    Write one of the shapes below; write `stream` only for work that has none of these shapes. Its docstring and the fields'
-    descriptions are its documentation. Constructing a stage only checks its options. One object may work in several threads,
-    so a method keeps no state of a call on `self`; what lasts is opened by `setup` and kept in private attributes.
+    Implement one of the shapes below; implement `stream` only for work that fits none of them. The docstring and the fields'
+    descriptions are its documentation. Constructing a stage only validates its options. One object may be used by several
+    threads, so methods keep no per-call state on `self`; `setup` opens lasting resources and keeps them in private attributes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     registered: ClassVar[str] = ""
-    """The name it was registered under, set by `stage`."""
+    """Its registered name, set by `stage`."""
     revision: ClassVar[int] = 1
-    """Raise it when the same input and options give another output than before: what it made is then done again."""
+    """Increase it when the same input and options give a different output than before: existing results are then redone."""
     works_in: ClassVar[str] = "stream"
     """The method whose type hints are the ports."""
     provides: ClassVar[frozenset[str]] = frozenset()
-    """What it does to frames that other stages count on, in a word or a few each, such as "motion"."""
+    """What it adds to frames that other stages rely on, in a word or a few each, such as "motion"."""
 
     @property
     def needs(self) -> Needs:
-        """What other stages on the way of its items have to provide: a graph in which they do not is refused."""
+        """What other stages on its items' path must provide; a graph in which they do not is rejected."""
         return Needs()
 
     def setup(self, run: RunContext) -> None:
-        """Open what lasts: weights, devices. Raises UsageError for what the user can mend; nothing has been written yet."""
+        """Open lasting resources: weights, devices. Raises UsageError for what the user can fix; nothing is written yet."""
 
     def stream(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Turn all items into others; an `End` that comes in goes out, after all items of its unit."""
+        """Turn the input stream into the output stream; pass each `End` on after all items of its unit."""
         raise TypeError(f"stage {self.registered!r} has no method {self.works_in!r}")
 
     def finish(self) -> None:
-        """Called after a stream that ended well."""
+        """Called after a stream that ended successfully."""
 
     def close(self) -> None:
-        """Called at the very end, always."""
+        """Always called, last."""
 
     def recipe(self) -> dict[str, Any]:
-        """What its results depend on, as JSON can hold it: name, revision, and every option not marked `NoEffect`."""
-        harmless = {name for name, field in type(self).model_fields.items() if _NO_EFFECT in field.metadata}
-        return {"stage": self.registered, "revision": self.revision, **self.model_dump(mode="json", exclude=harmless)}
+        """What its results depend on, JSON-serialisable: name, revision, and every option not marked `NoEffect`."""
+        excluded = {name for name, field in type(self).model_fields.items() if _NO_EFFECT in field.metadata}
+        return {"stage": self.registered, "revision": self.revision, **self.model_dump(mode="json", exclude=excluded)}
 
     def provenance(self) -> dict[str, Any]:
-        """What outputs say of it: its recipe; a stage that adds colour or changes luma adds a word, see `bwpipe.provenance`."""
+        """Its entry in outputs' metadata: its recipe; stages that add colour or change luma add keys of `core.provenance`."""
         return self.recipe()
 
     @classmethod
     def ports(cls) -> Ports:
-        """The types of its items, read from the hints of its method. Raises TypeError where these are missing."""
+        """The types of its items, from the type hints of its method. Raises TypeError if these are missing."""
         hints = get_type_hints(getattr(cls, cls.works_in))
         gives, takes = hints.pop("return", None), next(iter(hints.values()), None)
         if takes is None or gives is None:
@@ -140,162 +140,163 @@ class Stage(BaseModel):
 
 
 class Source(Stage):
-    """Finds units and reads them. The only shape that comes first in a graph. The engine cuts films into segments."""
+    """Finds units and reads them. The only shape that comes first in a graph. The engine splits videos into segments."""
 
     works_in = "read"
 
     workers: NoEffect[Count] = 1
-    """How many pictures are read at a time; a film is read by one."""
+    """Number of pictures read in parallel; a film is read by one worker."""
 
     def remember(self, scans: ScanCache) -> None:
-        """Called before `units`: where what takes long to be found in an input can be kept for the next start."""
+        """Called before `units`, with a cache for the results of slow scans of inputs."""
 
     @abstractmethod
     def units(self) -> Iterator[Unit | Broken]:
-        """All there is to read, in a lasting order, from the files' headers alone. Raises UsageError."""
+        """All units to read, in a stable order, from the files' headers alone. Raises UsageError."""
 
     @abstractmethod
     def read(self, unit: Unit, context: int) -> Iterator[Any]:
-        """The items of one unit, and up to `context` marked ones before and after it. Raises MediaError."""
+        """The items of one unit, and up to `context` items before and after it, marked as context. Raises MediaError."""
 
     @classmethod
     def ports(cls) -> Ports:
-        """It takes nothing from the graph."""
+        """It takes no items from the graph."""
         return Ports(None, item_of(get_type_hints(cls.read)["return"]))
 
 
 class Map(Stage):
-    """Makes one item of each."""
+    """Maps each item to one item."""
 
     works_in = "apply"
 
     workers: NoEffect[Count] = 1
-    """How many items are worked on at a time."""
+    """Number of items processed in parallel."""
 
     @abstractmethod
     def apply(self, item: Any, /) -> Any:
-        """Make an item of another. What it raises fails the item's unit."""
+        """Map one item. An exception fails the item's unit."""
 
 
 class BatchMap(Stage):
-    """Makes one item of each, many at a time."""
+    """Maps each item to one item, in batches."""
 
     works_in = "apply"
 
     batch: NoEffect[Count] = 1
-    """How many items are worked on together."""
+    """Number of items processed together."""
     workers: NoEffect[Count] = 1
-    """How many batches are worked on at a time."""
+    """Number of batches processed in parallel."""
 
     @abstractmethod
     def apply(self, items: Any, /) -> Any:
-        """Make a list of as many items, in the same order.
+        """Map a list of items to a list of the same length and order.
 
-        If it raises, items are tried singly: one's error fails its unit. MemoryError halves the batch; RunAborted ends the run.
+        If it raises, items are retried one by one: an item's error fails its unit. MemoryError halves the batch; RunAborted
+        ends the run.
         """
 
     def key(self, item: Any, /) -> Any:
-        """Items of different keys never share a batch."""
+        """Batching key: items with different keys never share a batch."""
         return None
 
 
 class UnitMap(Stage):
-    """Makes items of the items of one unit, seeing them in a row."""
+    """Maps the stream of one unit's items to a stream of items."""
 
     works_in = "apply"
 
     @property
     def context(self) -> int:
-        """How many frames of its neighbours it wants before and after its unit; they come marked `Frame.context`."""
+        """Number of context frames it needs before and after its unit; they are marked `Frame.context`."""
         return 0
 
     @abstractmethod
     def apply(self, items: Any, /) -> Any:
-        """Make an iterator of items from the iterator of one unit's items. What it raises fails the unit."""
+        """Turn the iterator of one unit's items into an iterator of items. An exception fails the unit."""
 
 
 class Gather(Stage):
-    """Makes one thing of all items of all units.
+    """Makes one result of all items of all units.
 
-    Where that takes long, `gather` keeps what it made under a name that follows from what `ready` is asked, which looks there.
+    If gathering is slow, cache the result under a key derived from (units, recipe); `ready` looks the key up.
     """
 
     works_in = "gather"
 
     def ready(self, units: Mapping[Unit, Fingerprint | None], recipe: Sequence[Mapping[str, Any]]) -> Any:
-        """What `gather` would make, if it is known already; None, as here, if it is to be gathered.
+        """The cached result of `gather`; None, as here, if there is none.
 
-        Asked once in a run, after `setup` and before anything is read; raises UsageError. Where it gives a thing, `gather` is
-        not called, and the stages that only feed this one are not started.
+        Called once per run, after `setup` and before anything is read; raises UsageError. If it returns a result, `gather` is
+        not called, and stages that only feed this one are not started.
 
         Args:
-            units: All that would be read, in order, each with its file's stamp from before; None if that was gone by then.
-            recipe: What `Stage.recipe` says of each stage from the source to this one: with the units, all it depends on.
+            units: All units to read, in order, each with its file's fingerprint from before reading; None if the file was gone.
+            recipe: `Stage.recipe` of each stage from the source to this one: with the units, all that the result depends on.
         """
         return None
 
     @abstractmethod
     def gather(self, items: Any, /) -> Any:
-        """Make one thing of an iterator of all items; those of a unit that fails later may be among them."""
+        """Make one result of an iterator of all items, which may include items of units that fail later."""
 
 
 class Sink(Stage):
-    """Writes units. It can come last only; the engine keeps its ledger and gives finished files their names.
+    """Writes units. It can only come last; the engine keeps its ledger and renames finished files to their final names.
 
-    With a method `assemble` it writes films in segments: `commit` then gives a fragment of a film, under the name that
-    `fragment` says, and `assemble` joins these once all are there. Without it a film comes as one unit.
+    With a method `assemble` it writes videos in segments: `commit` then returns a fragment of a video, at the path given by
+    `fragment`, and `assemble` joins the fragments once all are done. Without it a video is one unit.
     """
 
     works_in = "write"
 
     workers: NoEffect[Count] = 1
-    """How many pictures are written at a time; a film is written by one."""
+    """Number of pictures written in parallel; a film is written by one worker."""
     overwrite: NoEffect[bool] = False
-    """Write over files that bwpipe did not write, too."""
+    """Also overwrite files that bwpipe did not write."""
 
     @property
     @abstractmethod
     def folder(self) -> Path:
-        """Where everything goes that it makes: absolute, links resolved."""
+        """The output folder: absolute, links resolved."""
 
     @abstractmethod
     def target(self, unit: Unit) -> Path:
-        """The file, somewhere in `folder`, that a unit becomes. Known without reading the unit. Raises MediaError."""
+        """The output file of a unit, somewhere in `folder`. Must not require reading the unit. Raises MediaError."""
 
     def open(self, unit: Unit) -> None:
         """Called before the first item of a unit. Raises MediaError."""
 
     @abstractmethod
     def write(self, item: Any, /) -> None:
-        """Take one item of the unit that `item.unit` names. Raises MediaError."""
+        """Write one item of the unit `item.unit`. Raises MediaError."""
 
     @abstractmethod
     def commit(self, unit: Unit) -> AtomicFile:
-        """All items came: close the file and hand it over under its temporary name. Raises MediaError."""
+        """Called after the last item: close the file and return it under its temporary name. Raises MediaError."""
 
     def summary(self, unit: Unit, notes: Sequence[str]) -> Summary:
-        """Optional: what is to be reported of a finished file.
+        """Optional: what to report about a finished file.
 
         Args:
-            unit: The file, or the whole film.
-            notes: What `commit` put into `Draft.notes`, of each segment in order; empty texts where it put nothing.
+            unit: The file, or the whole video.
+            notes: `AtomicFile.notes` as set by `commit`, of each segment in order; empty where it set none.
         """
         return Summary()
 
     def abandon(self, unit: Unit) -> None:
-        """The unit failed or the run ends: remove what there is of it, if anything."""
+        """The unit failed or the run is ending: remove any partial output."""
 
     def assemble(self, unit: Unit, fragments: Sequence[Path]) -> AtomicFile:
-        """Optional: join what was committed of a film's segments, in order, and hand the file over. Raises MediaError."""
+        """Optional: join the committed fragments of a video, in order, and return the file. Raises MediaError."""
         raise TypeError(f"stage {self.registered!r} has no method 'assemble'")
 
     @property
     def assembles(self) -> bool:
-        """Whether it writes films in segments."""
+        """Whether it writes videos in segments."""
         return type(self).assemble is not Sink.assemble
 
     def fragment(self, unit: Unit) -> Path:
-        """Where the fragment of a segment waits until its film is joined."""
+        """The path of a segment's fragment until its video is joined."""
         return fragment_path(self.folder, self.target(unit), unit.part)
 
 
@@ -303,14 +304,14 @@ stages: Registry[Stage] = Registry("stage")
 
 
 def stage(name: str) -> Callable[[type[S]], type[S]]:
-    """Decorate a stage's class to give it the name that graph files `use`. Raises ValueError, TypeError."""
+    """Decorate a stage class to register it under the name that graph files `use`. Raises ValueError, TypeError."""
 
     def add(cls: type[S]) -> type[S]:
         if missing := sorted(cls.__abstractmethods__):
             raise TypeError(f"stage {name!r} has no method {missing[0]!r}")
         if words := {"use", "id", "from"} & cls.model_fields.keys():
-            raise TypeError(f"stage {name!r} has an option {min(words)!r}, which is a word of graph files")
-        cls.ports()  # refused here where hints are missing, not when a graph uses it
+            raise TypeError(f"stage {name!r} has an option {min(words)!r}, which is a reserved word of graph files")
+        cls.ports()  # reports missing type hints here, not when a graph uses the stage
         cls.registered = name
         return stages.register(name)(cls)
 

@@ -1,4 +1,4 @@
-"""What plug-ins of bwpipe 0.1 import still works, and warns."""
+"""The imports of bwpipe 0.1 plug-ins still work, with a warning."""
 
 from importlib import import_module
 from typing import Any
@@ -9,14 +9,14 @@ from bwpipe.core.aliases import NAMES
 
 
 @pytest.mark.parametrize(("old", "home"), [(old, home) for old, home in NAMES.items() if len(home) == 2])
-def test_a_name_that_changed_is_found_and_warned_of(old: str, home: tuple[str, str]) -> None:
+def test_a_moved_name_is_found_with_a_warning(old: str, home: tuple[str, str]) -> None:
     module, _, name = old.rpartition(".")
-    place, new = home
+    new_module, new_name = home
 
-    with pytest.warns(DeprecationWarning, match=f"^{old} is {place}.{new} now; import it from there$"):
+    with pytest.warns(DeprecationWarning, match=f"^{old} is now {new_module}.{new_name}; import it from there$"):
         found = getattr(import_module(module), name)
 
-    assert found is getattr(import_module(place), new)
+    assert found is getattr(import_module(new_module), new_name)
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,14 @@ def test_a_name_that_changed_is_found_and_warned_of(old: str, home: tuple[str, s
         "from bwpipe import Run, Outcome, plugins\nfrom bwpipe.base import stages",
     ],
 )
-def test_the_imports_that_the_docs_of_0_1_showed_work(text: str) -> None:
+def test_imports_from_the_0_1_docs_work(text: str) -> None:
     names: dict[str, Any] = {}
 
     with pytest.warns(DeprecationWarning, match="import it from there"):
         exec(text, names)
 
 
-def test_what_there_never_was_is_missing_still() -> None:
+def test_names_that_never_existed_are_missing() -> None:
     with pytest.raises(ImportError):
         exec("from bwpipe.losses import nothing", {})
     with pytest.raises(ImportError):
@@ -46,7 +46,7 @@ def test_what_there_never_was_is_missing_still() -> None:
         import_module("bwpipe.nothing")
 
 
-def test_a_warning_points_at_the_line_that_imports() -> None:
+def test_the_warning_points_at_the_importing_line() -> None:
     with pytest.warns(DeprecationWarning, match="bwpipe.ports.Needs") as caught:
         exec(compile("\nfrom bwpipe.ports import Needs", "plugin.py", "exec"), {})
 

@@ -7,27 +7,27 @@ import pytest
 from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, remove_leftovers
 
 
-def test_a_draft_has_its_final_name_only_once_it_is_published(tmp_path: Path) -> None:
-    draft = AtomicFile(tmp_path / "deep" / "a.png", tmp_path)
-    draft.path.write_bytes(b"picture")
-    assert not draft.target.exists()
+def test_a_file_gets_its_final_name_only_when_published(tmp_path: Path) -> None:
+    file = AtomicFile(tmp_path / "deep" / "a.png", tmp_path)
+    file.path.write_bytes(b"picture")
+    assert not file.target.exists()
 
-    stamp = draft.flush()
-    draft.publish()
+    status = file.flush()
+    file.publish()
 
-    assert draft.target.read_bytes() == b"picture"
-    assert draft.target.stat().st_mtime_ns == stamp.st_mtime_ns
+    assert file.target.read_bytes() == b"picture"
+    assert file.target.stat().st_mtime_ns == status.st_mtime_ns
     assert list((tmp_path / WORK_FOLDER).iterdir()) == []
 
 
-def test_a_discarded_draft_leaves_nothing(tmp_path: Path) -> None:
-    draft = AtomicFile(tmp_path / "a.png", tmp_path)
-    draft.discard()
+def test_a_discarded_file_leaves_nothing(tmp_path: Path) -> None:
+    file = AtomicFile(tmp_path / "a.png", tmp_path)
+    file.discard()
 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_drafts_of_a_killed_run_are_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+def test_only_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     AtomicFile(tmp_path / "a.png", tmp_path)
     ledger = tmp_path / WORK_FOLDER / "ledger.sqlite"
     ledger.touch()
@@ -37,7 +37,7 @@ def test_drafts_of_a_killed_run_are_cleared_away_and_nothing_else(tmp_path: Path
     assert list((tmp_path / WORK_FOLDER).iterdir()) == [ledger]
 
 
-def test_one_that_tidies_up_is_not_in_the_way_of_another(tmp_path: Path) -> None:
+def test_removing_the_work_folder_does_not_disturb_other_writers(tmp_path: Path) -> None:
     def work(_: int) -> None:
         for _ in range(500):
             AtomicFile(tmp_path / "a.png", tmp_path).discard()

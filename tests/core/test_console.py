@@ -9,7 +9,7 @@ from bwpipe.training.monitor.progress import TrainingProgress
 
 
 class Terminal(io.StringIO):
-    """Takes what is shown, as a terminal."""
+    """A text buffer that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that goes by a second each time it is read."""
+    """A clock that advances by a second each time it is read."""
     times = [0.0]
 
     def read() -> float:
@@ -28,81 +28,81 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return times
 
 
-def test_without_a_terminal_there_is_a_line_every_ten_seconds(clock: list[float]) -> None:
-    said: list[str] = []
-    shown = TrainingProgress(ends=[10, 20, 30, 40], done=0, batch=8, say=said.append)
+def test_without_a_terminal_a_line_is_shown_every_ten_seconds(clock: list[float]) -> None:
+    lines: list[str] = []
+    bar = TrainingProgress(ends=[10, 20, 30, 40], done=0, batch=8, say=lines.append)
 
     for step in range(1, 41):
-        shown.show(step, 0.5)
-    shown.close()
+        bar.show(step, 0.5)
+    bar.close()
 
-    assert 3 <= len(said) <= 5
-    assert re.fullmatch(r"epoch 1/4, loss 0\.50000 \(\d+\.\d photos/s, about 0?\d:\d\d left\)", said[0])
-    assert said[-1].startswith("epoch 4/4")
+    assert 3 <= len(lines) <= 5
+    assert re.fullmatch(r"epoch 1/4, loss 0\.50000 \(\d+\.\d photos/s, about 0?\d:\d\d left\)", lines[0])
+    assert lines[-1].startswith("epoch 4/4")
 
 
-def test_speed_and_time_left_are_those_of_the_steps_made_now(clock: list[float]) -> None:
-    said: list[str] = []
-    shown = TrainingProgress(ends=[1200], done=1000, batch=8, say=said.append)
+def test_speed_and_time_left_only_count_the_steps_of_this_run(clock: list[float]) -> None:
+    lines: list[str] = []
+    bar = TrainingProgress(ends=[1200], done=1000, batch=8, say=lines.append)
     clock[0] = 49.0  # since 1.0
 
-    shown.show(1100, 0.5)
+    bar.show(1100, 0.5)
 
-    assert said == ["epoch 1/1, loss 0.50000 (16.0 photos/s, about 00:50 left)"]
+    assert lines == ["epoch 1/1, loss 0.50000 (16.0 photos/s, about 00:50 left)"]
 
 
-def test_the_loss_is_the_mean_of_the_last_steps(clock: list[float]) -> None:
-    said: list[str] = []
-    shown = TrainingProgress(ends=[9000], done=0, batch=1, say=said.append)
+def test_the_loss_is_averaged_over_recent_steps(clock: list[float]) -> None:
+    lines: list[str] = []
+    bar = TrainingProgress(ends=[9000], done=0, batch=1, say=lines.append)
 
     for step in range(1, 2001):
-        shown.show(step, 8.0 if step < 1000 else 1.0 + step % 2)
+        bar.show(step, 8.0 if step < 1000 else 1.0 + step % 2)
 
-    assert 1.4 < float(said[-1].split("loss ")[1].split()[0]) < 1.6
+    assert 1.4 < float(lines[-1].split("loss ")[1].split()[0]) < 1.6
 
 
-def test_a_terminal_shows_a_bar_and_takes_it_away() -> None:
+def test_a_terminal_shows_a_bar_and_removes_it() -> None:
     terminal = Terminal()
-    shown = TrainingProgress(ends=[5, 10], done=5, batch=8, say=pytest.fail, stream=terminal)
-    shown.show(6, 0.25)
-    shown.say("epoch 1/2: chroma\x1b[2J 0.5")
-    shown.show(10, 0.25)
-    shown.close()
+    bar = TrainingProgress(ends=[5, 10], done=5, batch=8, say=pytest.fail, stream=terminal)
+    bar.show(6, 0.25)
+    bar.say("epoch 1/2: chroma\x1b[2J 0.5")
+    bar.show(10, 0.25)
+    bar.close()
 
-    told = terminal.getvalue()
-    assert "40/80" in told
-    assert "photos/s" in told
-    assert "epoch 2/2, loss 0.25000" in told
-    assert "epoch 1/2: chroma\\x1b[2J 0.5\n" in told
-    assert told.rsplit("\r", 1)[1].strip() == ""
+    output = terminal.getvalue()
+    assert "40/80" in output
+    assert "photos/s" in output
+    assert "epoch 2/2, loss 0.25000" in output
+    assert "epoch 1/2: chroma\\x1b[2J 0.5\n" in output
+    assert output.rsplit("\r", 1)[1].strip() == ""
 
 
-def test_a_line_without_a_terminal_goes_where_the_run_says_it() -> None:
-    said: list[str] = []
-    shown = TrainingProgress(ends=[5], done=0, batch=8, say=said.append)
+def test_without_a_terminal_lines_go_through_the_run() -> None:
+    lines: list[str] = []
+    bar = TrainingProgress(ends=[5], done=0, batch=8, say=lines.append)
 
-    shown.say("epoch 1/1: a\rb")
+    bar.say("epoch 1/1: a\rb")
 
-    assert said == ["epoch 1/1: a\\rb"]
+    assert lines == ["epoch 1/1: a\\rb"]
 
 
 def test_a_quiet_run_shows_nothing() -> None:
     terminal = Terminal()
-    shown = TrainingProgress(ends=[5], done=0, batch=8, say=pytest.fail, quiet=True, stream=terminal)
-    shown.show(1, 0.5)
-    shown.say("a line")
-    shown.close()
+    bar = TrainingProgress(ends=[5], done=0, batch=8, say=pytest.fail, quiet=True, stream=terminal)
+    bar.show(1, 0.5)
+    bar.say("a line")
+    bar.close()
 
     assert terminal.getvalue() == ""
 
 
-def test_a_process_without_standard_error_trains_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_standard_error_can_train(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
-    said: list[str] = []
-    shown = TrainingProgress(ends=[5], done=0, batch=8, say=said.append)
+    lines: list[str] = []
+    bar = TrainingProgress(ends=[5], done=0, batch=8, say=lines.append)
 
-    shown.show(5, 0.5)
-    shown.say("a line")
-    shown.close()
+    bar.show(5, 0.5)
+    bar.say("a line")
+    bar.close()
 
-    assert said == ["a line"]
+    assert lines == ["a line"]

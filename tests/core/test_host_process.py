@@ -1,4 +1,4 @@
-"""Importing and using bwpipe leaves the process that does so as it was."""
+"""Importing and running bwpipe leaves the host process unchanged."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, logging, os, signal, sys, threading, warnings
-import av, cv2, lightning_fabric, skimage, tifffile, timm, torch, torchmetrics, torchvision, tqdm  # their own changes
+import av, cv2, lightning_fabric, skimage, tifffile, timm, torch, torchmetrics, torchvision, tqdm  # these change settings too
 import tensorboard, torch.multiprocessing
 from PIL import Image
 
@@ -49,7 +49,7 @@ print(json.dumps([before, imported, used]))
 """
 
 
-def test_importing_and_running_change_nothing_of_the_host_process(samples: Path, tmp_path: Path) -> None:
+def test_importing_and_running_leave_the_host_process_unchanged(samples: Path, tmp_path: Path) -> None:
     files = [path.relative_to(ROOT) for path in sorted((ROOT / "bwpipe").rglob("*.py")) if path.name != "__main__.py"]
     modules = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files]
     command = [sys.executable, "-c", PROGRAM, str(samples / "astronaut.jpg"), str(tmp_path / "out"), " ".join(modules)]

@@ -19,7 +19,7 @@ def names(path: Path | str) -> list[str]:
     return [str(name) for _, name in find_files(str(path))]
 
 
-def test_a_folder_is_read_with_its_subfolders_but_without_system_files(tree: Path) -> None:
+def test_a_folder_is_read_recursively_without_system_files(tree: Path) -> None:
     assert names(tree) == ["a.png", "b.png", "deep/er/c.png", "deep/f.txt"]
 
 
@@ -27,7 +27,7 @@ def test_a_file_stands_for_itself(tree: Path) -> None:
     assert names(tree / "deep/er/c.png") == ["c.png"]
 
 
-def test_a_pattern_is_mirrored_from_its_first_wildcard_on(tree: Path) -> None:
+def test_names_of_a_pattern_start_at_its_first_wildcard(tree: Path) -> None:
     assert names(tree / "**/*.png") == ["a.png", "b.png", "deep/er/c.png"]
     assert names(tree / "deep/*/c.png") == ["er/c.png"]
 
@@ -38,13 +38,13 @@ def test_a_file_whose_name_looks_like_a_pattern_is_found(tree: Path) -> None:
     assert names(tree / "scan [1].png") == ["scan [1].png"]
 
 
-def test_folders_that_link_into_a_circle_are_not_followed(tree: Path) -> None:
+def test_circular_folder_links_are_not_followed(tree: Path) -> None:
     (tree / "deep/up").symlink_to(tree)
 
     assert names(tree) == ["a.png", "b.png", "deep/er/c.png", "deep/f.txt", "deep/up"]
 
 
-def test_a_link_to_itself_and_a_pipe_do_no_harm(tree: Path) -> None:
+def test_a_link_to_itself_and_a_pipe_are_harmless(tree: Path) -> None:
     (tree / "loop.png").symlink_to("loop.png")
     os.mkfifo(tree / "pipe.png")
 
@@ -53,12 +53,12 @@ def test_a_link_to_itself_and_a_pipe_do_no_harm(tree: Path) -> None:
         names(tree / "pipe.png")
 
 
-def test_a_missing_path_is_refused(tree: Path) -> None:
+def test_a_missing_path_is_rejected(tree: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no file or folder .*gone; give `read` another `path`"):
         names(tree / "gone")
 
 
-def test_a_link_out_of_the_folder_is_known_as_one(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_link_that_leads_outside_the_folder_is_detected(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = tmp_path_factory.mktemp("outside") / "g.png"
     outside.touch()
     (tree / "link.png").symlink_to(outside)

@@ -7,7 +7,7 @@ import pytest
 from bwpipe.core.parallel import ordered_map
 
 
-def test_results_keep_the_order_of_the_items_whoever_is_faster() -> None:
+def test_results_keep_the_order_of_the_items() -> None:
     def slow_first(i: int) -> int:
         sleep(0.02 if i % 4 == 0 else 0)
         return i
@@ -15,22 +15,22 @@ def test_results_keep_the_order_of_the_items_whoever_is_faster() -> None:
     assert list(ordered_map(slow_first, range(20), 4)) == list(range(20))
 
 
-def test_no_more_items_are_taken_than_there_are_workers_to_work_on_them() -> None:
-    taken = []
+def test_items_are_consumed_only_as_workers_need_them() -> None:
+    consumed = []
 
     def items() -> Iterator[int]:
         for i in range(100):
-            taken.append(i)
+            consumed.append(i)
             yield i
 
     stream = ordered_map(lambda i: i, items(), 3)
     next(stream)
 
-    assert len(taken) <= 5
+    assert len(consumed) <= 5
     stream.close()
 
 
-def test_what_a_worker_raises_is_raised_in_its_place() -> None:
+def test_an_error_is_raised_at_its_position_in_the_stream() -> None:
     def third_fails(i: int) -> int:
         if i == 2:
             raise ValueError("third")
@@ -43,7 +43,7 @@ def test_what_a_worker_raises_is_raised_in_its_place() -> None:
         next(stream)
 
 
-def test_a_reader_that_leaves_ends_the_threads() -> None:
+def test_closing_the_stream_ends_the_threads() -> None:
     before = threading.active_count()
     stream = ordered_map(lambda i: i, iter(range(1000)), 4)
     next(stream)

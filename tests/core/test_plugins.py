@@ -1,4 +1,4 @@
-"""Stages and networks from everywhere: built in, from a graph's folders, from installed packages; and the two examples."""
+"""Discovery of stages and networks: built in, from a graph's folders, from installed packages; and the two examples."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ STAGE = """
 from bwpipe import Frame, Map, stage
 
 @stage({name!r})
-class Made(Map):
+class Identity(Map):
     def apply(self, frame: Frame) -> Frame:
         return frame
 """
@@ -34,14 +34,14 @@ def plugin(folder: Path, file: str, source: str) -> Path:
     return folder
 
 
-def test_what_comes_with_bwpipe_is_found() -> None:
+def test_built_in_stages_and_networks_are_found() -> None:
     plugins.load()
 
     assert {"read", "colorize", "write", "fit"} <= set(stages)
     assert "autoencoder" in networks
 
 
-def test_loading_twice_is_as_good_as_once(tmp_path: Path) -> None:
+def test_loading_twice_is_harmless(tmp_path: Path) -> None:
     folder = plugin(tmp_path, "one.py", STAGE.format(name="plugins_twice"))
 
     plugins.load([folder])
@@ -51,7 +51,7 @@ def test_loading_twice_is_as_good_as_once(tmp_path: Path) -> None:
     assert stages["plugins_twice"] is first
 
 
-def test_two_folders_of_one_name_with_files_of_one_name_do_not_clash(tmp_path: Path) -> None:
+def test_folders_and_files_with_equal_names_do_not_clash(tmp_path: Path) -> None:
     folders = [
         plugin(tmp_path / place / "mine", "same.py", STAGE.format(name=f"plugins_{place}")) for place in ("here", "there")
     ]
@@ -61,7 +61,7 @@ def test_two_folders_of_one_name_with_files_of_one_name_do_not_clash(tmp_path: P
     assert {"plugins_here", "plugins_there"} <= set(stages)
 
 
-def test_plugins_of_a_folder_share_what_begins_with_an_underscore(tmp_path: Path) -> None:
+def test_plugins_of_a_folder_can_share_underscore_modules(tmp_path: Path) -> None:
     plugin(tmp_path, "_names.py", "NAME = 'plugins_shared'\nassert __name__ != '__main__'")
     plugin(tmp_path, "a stage.py", "from ._names import NAME\n" + STAGE.format(name="x").replace("'x'", "NAME"))
 
@@ -86,7 +86,7 @@ def test_plugins_of_a_folder_share_what_begins_with_an_underscore(tmp_path: Path
          "ImportError: libGL.so.1: cannot open shared object file; install it: on Debian and Ubuntu, `apt install libgl1`"),
     ],
 )  # fmt: skip
-def test_a_plugin_that_cannot_be_imported_is_refused_by_name(tmp_path: Path, source: str, reason: str) -> None:
+def test_a_plugin_that_cannot_be_imported_is_named(tmp_path: Path, source: str, reason: str) -> None:
     plugin(tmp_path, "broken.py", source)
 
     with pytest.raises(UsageError) as caught:
@@ -96,7 +96,7 @@ def test_a_plugin_that_cannot_be_imported_is_refused_by_name(tmp_path: Path, sou
     assert "plugins_x" not in stages
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_stage_name_is_rejected(tmp_path: Path) -> None:
     plugin(tmp_path / "my stages", "reader.py", STAGE.format(name="read"))
 
     both = r"stage 'read' is in both bwpipe\.stages\.read and bwpipe_plugins_my_stages_\w+\.reader$"
@@ -104,13 +104,13 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
         plugins.load([tmp_path / "my stages"])
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^there is no plugin folder .*nowhere$"):
         plugins.load([tmp_path / "nowhere"])
 
 
 def install(distribution: str, group: str, name: str, module: str, site: Path) -> None:
-    """Leave what an installer leaves of a package: its name and its entry point."""
+    """Write the metadata of an installed package: its name and its entry point."""
     info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
@@ -134,7 +134,7 @@ def test_an_installed_network_is_found_and_a_broken_package_is_named(tmp_path: P
 
 
 def bwpipe(*arguments: str | Path, path: Path | None = None) -> None:
-    """Run the command line in a process of its own, with a folder of packages more."""
+    """Run the command line in a subprocess, with an additional package folder."""
     program = "import sys; sys.path[:0] = sys.argv.pop(1).split(); from bwpipe.cli.main import main; main()"
     command = [sys.executable, "-c", program, f"{path} {EXAMPLES / 'plugin_package'}" if path else "", *map(str, arguments)]
     subprocess.run(command, check=True, timeout=100)
@@ -148,9 +148,9 @@ def test_the_plugin_folder_of_the_examples_runs(tmp_path: Path) -> None:
     graph = EXAMPLES / "plugin_folder" / "pipeline.yaml"
     bwpipe("run", graph, "--set", f"read.path={tmp_path / 'in'}", "--set", f"write.path={tmp_path / 'out'}")
 
-    made = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
-    assert made is not None
-    assert np.abs(made.astype(int) - (255 - negative.astype(int)).reshape(20, 30, *[1] * (made.ndim - 2))).max() <= 1
+    output = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
+    assert output is not None
+    assert np.abs(output.astype(int) - (255 - negative.astype(int)).reshape(20, 30, *[1] * (output.ndim - 2))).max() <= 1
 
 
 def test_the_tests_of_the_plugin_folder_pass() -> None:
@@ -170,6 +170,6 @@ def test_the_plugin_package_of_the_examples_runs(tmp_path: Path) -> None:
     paths = ["--set", f"read.path={tmp_path / 'in'}", "--set", f"write.path={tmp_path / 'out'}", "--set", "saturate.factor=0"]
     bwpipe("run", EXAMPLES / "plugin_package" / "pipeline.yaml", *paths, path=tmp_path / "site")
 
-    made = cv2.imread(str(tmp_path / "out" / "a.png"))
-    assert made is not None
-    assert np.ptp(made.astype(int), axis=2).max() <= 2  # grey: all of the red is gone
+    output = cv2.imread(str(tmp_path / "out" / "a.png"))
+    assert output is not None
+    assert np.ptp(output.astype(int), axis=2).max() <= 2  # grey: the red has been removed

@@ -20,11 +20,11 @@ from tests.support.made_films import Kind, make_film, opened
 from tests.support.made_pictures import COMMENT, DATE, DESCRIPTION, make_picture
 
 _EXIF, _DATE = 34665, 36867
-MADE = Provenance("0.1.0", ({"stage": "read", "frames": 5}, {"stage": "colorize", "network": "tiny", "weights": "12"}))
+PROVENANCE = Provenance("0.1.0", ({"stage": "read", "frames": 5}, {"stage": "colorize", "network": "tiny", "weights": "12"}))
 
 
 def coloured(source: Path, out: Path, *stages: dict[str, Any], **write: Any) -> Path:
-    """What a graph makes of a file."""
+    """Run a graph on a file and return its output."""
     graph = [{"use": "read", "path": str(source)}, *stages, {"use": "write", "path": str(out), **write}]
     assert run({"stages": graph}).exit_code == 0
     return next(path for path in out.iterdir() if path.is_file())
@@ -41,46 +41,46 @@ def note(path: Path) -> str:
         return str(image.info.get("bwpipe") or image.getexif()[HISTORY])
 
 
-def test_a_line_is_read_as_it_was_written() -> None:
-    line = MADE.line()
+def test_a_line_round_trips() -> None:
+    line = PROVENANCE.line()
 
     assert line.startswith("Colour added by bwpipe 0.1.0, network tiny, weights 12 {")
-    assert split_note(append_line("a note\nof two lines", line)) == ("a note\nof two lines", MADE)
-    assert split_note(line) == ("", MADE)
-    assert MADE.frames == 5
+    assert split_note(append_line("a note\nof two lines", line)) == ("a note\nof two lines", PROVENANCE)
+    assert split_note(line) == ("", PROVENANCE)
+    assert PROVENANCE.frames == 5
 
 
 @pytest.mark.parametrize("text", ["", "Colour added by hand", "Colour added by bwpipe 0.1.0 {}", "Written by bwpipe 1 {[}"])
-def test_other_texts_are_left_alone(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert split_note(text) == (text, None)
 
 
-def test_a_comment_that_a_film_has_is_kept_whatever_its_letters() -> None:
-    tags = add_note({"COMMENT": "from the blue box", "title": "x"}, MADE.line())
+def test_an_existing_comment_of_a_film_is_kept_whatever_its_case() -> None:
+    tags = add_note({"COMMENT": "from the blue box", "title": "x"}, PROVENANCE.line())
 
     assert tags.keys() == {"COMMENT", "title"}
-    assert read_note(tags) == ({"COMMENT": "from the blue box", "title": "x"}, MADE)
+    assert read_note(tags) == ({"COMMENT": "from the blue box", "title": "x"}, PROVENANCE)
 
 
 @pytest.mark.parametrize(
     "kind", ["jpeg-grey", "jpeg-progressive", "png-grey", "png-16-grey", "tiff-grey", "tiff-16-grey", "webp-alpha"]
 )
-def test_a_picture_says_that_colour_was_added_and_keeps_what_it_said(kind: str, tmp_path: Path) -> None:
-    made = make_picture(tmp_path, kind, orientation=6)
+def test_a_picture_states_that_colour_was_added_and_keeps_its_metadata(kind: str, tmp_path: Path) -> None:
+    original = make_picture(tmp_path, kind, orientation=6)
 
-    path = coloured(made.path, tmp_path / "out", {"use": "grayscale"}, COLORIZE)
+    path = coloured(original.path, tmp_path / "out", {"use": "grayscale"}, COLORIZE)
 
     assert note(path).startswith(f"Colour added by bwpipe {__version__}, network autoencoder, weights ")
     with Image.open(path) as image:
-        if made.exif:
+        if original.exif:
             assert image.getexif()[270] == DESCRIPTION
             assert image.getexif().get_ifd(_EXIF).get(_DATE, DATE) == DATE
         if kind == "jpeg-grey":
             assert image.info["comment"] == COMMENT.encode()
-    assert opened_picture(path).orientation == made.orientation
+    assert opened_picture(path).orientation == original.orientation
 
 
-def test_a_graph_that_adds_no_colour_does_not_say_so(tmp_path: Path) -> None:
+def test_a_graph_that_adds_no_colour_does_not_claim_to(tmp_path: Path) -> None:
     picture = make_picture(tmp_path, "png-grey").path
     film = make_film(tmp_path / "film.mp4", Kind(times=[0, 512]))
 
@@ -90,21 +90,21 @@ def test_a_graph_that_adds_no_colour_does_not_say_so(tmp_path: Path) -> None:
         assert "olour added" not in text
 
 
-def test_a_picture_that_keeps_its_own_colours_does_not_say_that_they_were_added(tmp_path: Path) -> None:
+def test_a_picture_that_keeps_its_own_colour_does_not_state_that_colour_was_added(tmp_path: Path) -> None:
     picture = tmp_path / "patches.png"
     patches = np.random.default_rng(7).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     Image.fromarray(patches).resize((64, 64), Image.Resampling.NEAREST).save(picture)
 
     kept = note(coloured(picture, tmp_path / "kept", {"use": "grayscale", "colour": "keep"}, COLORIZE))
-    anew = note(coloured(picture, tmp_path / "anew", {"use": "grayscale"}, COLORIZE))
+    recoloured = note(coloured(picture, tmp_path / "recoloured", {"use": "grayscale"}, COLORIZE))
 
     assert kept.startswith("Written by bwpipe")
     assert "autoencoder" not in kept
-    assert anew.startswith("Colour added by bwpipe")
+    assert recoloured.startswith("Colour added by bwpipe")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_a_film_says_that_colour_was_added(suffix: str, tmp_path: Path) -> None:
+def test_a_film_states_that_colour_was_added(suffix: str, tmp_path: Path) -> None:
     film = make_film(tmp_path / f"film{suffix}", Kind(times=[0, 512, 1024]))
 
     path = coloured(film, tmp_path / "out", {"use": "grayscale", "restore": True}, COLORIZE)
@@ -117,7 +117,7 @@ def test_a_film_says_that_colour_was_added(suffix: str, tmp_path: Path) -> None:
     assert [stage["stage"] for stage in provenance.stages] == ["read", "grayscale", "colorize", "write"]
 
 
-def test_the_precision_and_the_device_are_told_that_were_chosen(tmp_path: Path) -> None:
+def test_the_chosen_precision_and_device_are_recorded(tmp_path: Path) -> None:
     picture = make_picture(tmp_path, "png-grey").path
 
     path = coloured(picture, tmp_path / "out", {"use": "colorize", "model": "autoencoder", "device": ["cpu", "cpu"]})
@@ -127,7 +127,7 @@ def test_the_precision_and_the_device_are_told_that_were_chosen(tmp_path: Path) 
     assert stage["device"] == "cpu"
 
 
-def test_what_was_made_twice_says_so_twice(tmp_path: Path) -> None:
+def test_processing_twice_is_recorded_twice(tmp_path: Path) -> None:
     first = coloured(make_picture(tmp_path, "tiff-grey").path, tmp_path / "first", COLORIZE)
     second = coloured(first, tmp_path / "second", {"use": "grayscale"}, COLORIZE)
 
@@ -136,20 +136,20 @@ def test_what_was_made_twice_says_so_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jpeg-grey", "webp-colour", "png-16-grey"])
-def test_a_note_moves_nothing_in_exif(kind: str, tmp_path: Path) -> None:
-    made = make_picture(tmp_path, kind)
-    metadata = read_metadata(opened_picture(made.path), made.path.read_bytes())
+def test_a_note_keeps_all_exif_offsets(kind: str, tmp_path: Path) -> None:
+    original = make_picture(tmp_path, kind)
+    metadata = read_metadata(opened_picture(original.path), original.path.read_bytes())
 
-    noted_twice = with_history(metadata, MADE.line(), target="webp")
+    noted_twice = with_history(metadata, PROVENANCE.line(), target="webp")
     assert noted_twice
-    noted_twice = with_history(noted_twice, MADE.line(), target="webp")
+    noted_twice = with_history(noted_twice, PROVENANCE.line(), target="webp")
 
     assert noted_twice
     assert noted_twice.exif[8 : len(metadata.exif)] == metadata.exif[8:]
-    assert history(noted_twice) == MADE
+    assert history(noted_twice) == PROVENANCE
 
 
-def test_exif_that_is_damaged_is_carried_as_it_is_and_not_noted_in(tmp_path: Path) -> None:
+def test_damaged_exif_is_copied_unchanged_without_a_note(tmp_path: Path) -> None:
     picture = make_picture(tmp_path, "webp-alpha").path
     with Image.open(picture) as image:
         image.save(tmp_path / "damaged.webp", lossless=True, exact=True, exif=b"Exif\0\0II*\0\xff\xff\0\0")

@@ -1,4 +1,4 @@
-"""Names for classes."""
+"""Registries of classes by name."""
 
 import pytest
 
@@ -21,24 +21,24 @@ def things() -> Registry[Thing]:
     return registry
 
 
-def test_a_class_is_had_by_its_name_and_names_are_sorted(things: Registry[Thing]) -> None:
+def test_a_class_is_found_by_its_name_and_names_are_sorted(things: Registry[Thing]) -> None:
     assert things["other"] is Other
     assert list(things) == ["other", "thing"]
 
 
-def test_a_name_is_given_once(things: Registry[Thing]) -> None:
+def test_a_name_can_be_registered_only_once(things: Registry[Thing]) -> None:
     with pytest.raises(ValueError, match=r"^thing 'other' is in both \S+ and \S+$"):
         things.register("other")(Thing)
 
     assert things["other"] is Other
 
 
-def test_a_near_miss_is_shown_the_name_that_was_meant(things: Registry[Thing]) -> None:
+def test_a_near_miss_is_answered_with_the_closest_name(things: Registry[Thing]) -> None:
     with pytest.raises(UnknownNameError, match=r"^unknown thing 'othr'; did you mean 'other'\?$"):
         things["othr"]
 
 
-def test_a_far_miss_is_shown_all_names(things: Registry[Thing]) -> None:
+def test_a_far_miss_is_answered_with_all_names(things: Registry[Thing]) -> None:
     with pytest.raises(UnknownNameError, match=r"^unknown thing 'x'; known: other, thing$"):
         things["x"]
 

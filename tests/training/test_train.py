@@ -357,7 +357,7 @@ def dataset(photos: Path, folder: Path) -> Dataset:
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ({"path": "runs/best.safetensors"}, "best.safetensors would be used by two stages; give each `save` a `path` that"),
         ({"path": "made.pt"}, "made.pt does not end in .safetensors"),
-        ({"path": "photos/000.png/made.safetensors"}, "000.png is no folder; choose another one"),
+        ({"path": "photos/000.png/made.safetensors"}, "000.png is not a folder; choose another one"),
     ],
 )
 def test_what_does_not_fit_is_told_before_the_first_step(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
