@@ -1,1 +1,1 @@
-"""From a YAML file to a checked graph of stages."""
+"""From a YAML file to a validated graph of stages."""

@@ -1,4 +1,4 @@
-"""What a graph is described by, a file or a dict, and the complaints about it."""
+"""The description of a graph, a file or a dict, with source positions and error messages."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -10,95 +10,95 @@ from pydantic_core import from_json, to_json
 from bwpipe.core.options import Loc
 from bwpipe.graph.yaml_loader import MAX_BYTES, ConfigError, Mark, Marked, parse
 
-MOST = 20
-"""So many complaints are shown at once."""
-_FIRST = (0, 0)
-"""The place in the order of what stands in no file."""
+MAX_ERRORS = 20
+"""Maximum number of errors shown at once."""
+_NO_POSITION = (0, 0)
+"""The sort position of errors that have no position in a file."""
 
 
 class Document:
-    """The description of a graph, where each part of it stands, and what is wrong with it.
+    """The description of a graph, the source position of each part, and its errors.
 
     Attributes:
-        data: None, bool, int, float, str, and lists and dicts (of str keys) of these.
+        data: None, bool, int, float, str, and lists and dicts (with str keys) of these.
         path: The file; None for a dict.
     """
 
     def __init__(self, marked: Marked, path: Path | None = None) -> None:
-        """`Document.read` and `Document.of` make one."""
+        """Use `Document.read` or `Document.of`."""
         self.data = marked.data
         self.path = path
         self._marked = marked
         self._origins: dict[Loc, str] = {}
-        self._complaints: list[tuple[Mark, str]] = []
+        self._errors: list[tuple[Mark, str]] = []
 
     @classmethod
     def read(cls, path: Path) -> "Document":
-        """Read a YAML file, at most `yamlmarks.MAX_BYTES` of it. Raises ConfigError."""
+        """Read a YAML file of at most `yaml_loader.MAX_BYTES`. Raises ConfigError."""
         try:
             with path.open("rb") as file:
                 marked = parse(file.read(MAX_BYTES + 1))
         except FileNotFoundError:
-            raise ConfigError(f"{path}: there is no such file; `bwpipe init` writes one to start from") from None
-        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise ConfigError(f"{path}: this file does not exist; `bwpipe init` writes one to start from") from None
+        except (OSError, ValueError) as error:  # ValueError: an invalid file name
             raise ConfigError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from error
         document = cls(marked, path)
         for mark, text in marked.problems:
-            document._complaints.append((mark, f"{path}:{mark[0]}:{mark[1]}: {text}"))
-        document.raise_complaints()
+            document._errors.append((mark, f"{path}:{mark[0]}:{mark[1]}: {text}"))
+        document.raise_errors()
         return document
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Document":
-        """Take what would stand in a file, also with paths as `Path`. Raises ConfigError."""
+        """Create a document from the content of a file as a dict, in which paths may be `Path`. Raises ConfigError."""
         try:
             return cls(Marked(from_json(to_json(dict(data)))))
         except ValueError as error:
-            raise ConfigError(f"the graph holds what YAML can't hold: {error}") from None
+            raise ConfigError(f"the graph contains a value that YAML can't represent: {error}") from None
 
     def set(self, loc: Loc, value: Any, origin: str) -> None:
-        """Change one value, making the mappings on the way to it; `origin` says in complaints where it comes from."""
+        """Set one value, creating the mappings on its path; error messages name `origin` as its source."""
         at = self.data
         for step, following in pairwise(loc):
             if isinstance(following, str) and isinstance(at, dict) and not isinstance(at.get(step), dict):
                 at[step] = {}
             at = at[step]
         at[loc[-1]] = value
-        for places in (self._marked.keys, self._marked.values, self._origins):
-            for old in [old for old in places if old[: len(loc)] == loc]:
-                del places[old]
+        for positions in (self._marked.keys, self._marked.values, self._origins):
+            for old in [old for old in positions if old[: len(loc)] == loc]:
+                del positions[old]
         self._origins[loc] = origin
 
     def where(self, *loc: str | int, key: bool = False) -> str:
-        """The place of a value, or of its key, or of the nearest thing around it that has one.
+        """The position of a value, of its key, or of the closest enclosing value that has one.
 
-        It is `path:line:column` in a file, `stages[1]` or `graph` in a dict, or the origin of what was set.
+        It is `path:line:column` in a file, `stages[1]` or `graph` in a dict, or the origin of an override.
         """
-        return self._place(loc, key=key)[1]
+        return self._position(loc, key=key)[1]
 
-    def complain(self, text: str, *loc: str | int, key: bool = False) -> None:
-        """Note that something is wrong with a value or its key."""
-        order, place = self._place(loc, key=key)
-        self._complaints.append((order, f"{place}: {text}"))
+    def add_error(self, text: str, *loc: str | int, key: bool = False) -> None:
+        """Record an error in a value or its key."""
+        order, position = self._position(loc, key=key)
+        self._errors.append((order, f"{position}: {text}"))
 
-    def complain_of(self, origin: str, text: str) -> None:
-        """Note that something is wrong with what was to be set."""
-        self._complaints.append((_FIRST, f"{origin}: {text}"))
+    def add_override_error(self, origin: str, text: str) -> None:
+        """Record an error in an override."""
+        self._errors.append((_NO_POSITION, f"{origin}: {text}"))
 
-    def raise_complaints(self) -> None:
-        """Raise ConfigError if there was any complaint, with all of them in the order of their places."""
-        lines = list(dict.fromkeys(text for _, text in sorted(self._complaints, key=lambda each: each[0])))
-        if len(lines) > MOST:
-            lines[MOST:] = [f"{self.path or 'graph'}: and {len(lines) - MOST} more; mend these first"]
+    def raise_errors(self) -> None:
+        """Raise ConfigError with all recorded errors, in the order of their positions, if there are any."""
+        lines = list(dict.fromkeys(text for _, text in sorted(self._errors, key=lambda each: each[0])))
+        if len(lines) > MAX_ERRORS:
+            lines[MAX_ERRORS:] = [f"{self.path or 'graph'}: and {len(lines) - MAX_ERRORS} more; fix these first"]
         if lines:
             raise ConfigError("\n".join(lines))
 
-    def _place(self, loc: Loc, *, key: bool) -> tuple[Mark, str]:
+    def _position(self, loc: Loc, *, key: bool) -> tuple[Mark, str]:
         for end in range(len(loc), -1, -1):
-            near = loc[:end]
-            if near in self._origins:
-                return _FIRST, self._origins[near]
+            prefix = loc[:end]
+            if prefix in self._origins:
+                return _NO_POSITION, self._origins[prefix]
             marks = self._marked.keys if key and end == len(loc) else self._marked.values
-            if mark := marks.get(near):
+            if mark := marks.get(prefix):
                 return mark, f"{self.path}:{mark[0]}:{mark[1]}"
-        return _FIRST, f"{loc[0]}[{loc[1]}]" if len(loc) > 1 else "graph"
+        return _NO_POSITION, f"{loc[0]}[{loc[1]}]" if len(loc) > 1 else "graph"

@@ -12,13 +12,13 @@ _REF = "#/$defs/{model}"
 
 
 def schema() -> dict[str, Any]:
-    """Make the JSON Schema (2020-12) of a graph file, with the options of every built-in and installed stage.
+    """Generate the JSON Schema (2020-12) of a graph file, with the options of every built-in and installed stage.
 
-    It refuses what a schema can: unknown keys, stages and options, wrong values, a graph whose source is not its first stage.
-    Of a file that names `plugins` it takes stages that it does not know, since only the file's own folders know them.
+    It rejects what a schema can: unknown keys, stages and options, invalid values, a graph whose source is not its first
+    stage. In a file that names `plugins` it accepts unknown stages, since these may be in the file's own folders.
 
     Raises:
-        PluginError: An installed plugin can't be imported.
+        PluginError: An installed plug-in can't be imported.
     """
     plugins.load()
     classes = {name: stages[name] for name in stages}
@@ -37,15 +37,15 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **graph,
-        "title": "A graph of bwpipe",
+        "title": "A bwpipe graph",
         "if": {"properties": {"plugins": {"minItems": 1}}, "required": ["plugins"]},
-        "else": {"properties": {"stages": _known(classes)}},
+        "else": {"properties": {"stages": _known_stages(classes)}},
         "$defs": {**defs, "entry": entry},
     }
 
 
-def _known(classes: dict[str, Any]) -> dict[str, Any]:
-    """A list of stages that are all known: the first one is the only source."""
+def _known_stages(classes: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a list of known stages whose first one is the only source."""
     sources = {"properties": {"use": {"enum": [name for name, cls in classes.items() if issubclass(cls, Source)]}}}
     return {
         "prefixItems": [{**sources, "not": {"required": ["from"], "properties": {"from": {"type": "string"}}}}],

@@ -1,4 +1,4 @@
-"""Changes to a graph before it is checked: `--set colorize.batch=4`."""
+"""Overrides of options, applied before validation: `--set colorize.batch=4`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from bwpipe.core.registry import hint
 from bwpipe.graph.document import Document
 from bwpipe.graph.yaml_loader import parse
 
-_FORM = "write STAGE.OPTION=VALUE, such as colorize.batch=4"
+_USAGE = "write STAGE.OPTION=VALUE, such as colorize.batch=4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +22,23 @@ class _Change:
 
 
 def apply_changes(document: Document, changes: Mapping[str, Any] | Sequence[str]) -> None:
-    """Change a document as the user says; what can't be done becomes its complaint.
+    """Apply overrides to a document; those that can't be applied are recorded as its errors.
 
     Args:
-        document: The graph as it stands in its file.
-        changes: A value for each key, or texts `key=value` whose values are YAML. A key is `<stage>.<option>`, where the
-            stage is named by its `id` or its `use`, or one of the graph's own, such as `queue`; further dots lead into
-            an option that has options of its own.
+        document: The graph as in its file.
+        changes: A value for each key, or strings `key=value` with YAML values. A key is `<stage>.<option>`, where the stage
+            is named by its `id` or its `use`, or a key of the graph itself, such as `queue`; further dots lead into nested
+            options.
     """
     stages = document.data.get("stages") if isinstance(document.data, dict) else None
     if not isinstance(stages, list):
-        return  # there is nothing to change, and this is complained of elsewhere
+        return  # reported elsewhere
     entries = {i: entry for i, entry in enumerate(stages) if isinstance(entry, dict)}
     names = {i: _names(entry) for i, entry in entries.items()}
     for change in _read(document, changes):
         loc = _find(change.key, names)
         if isinstance(loc, str):
-            document.complain_of(change.origin, loc)
+            document.add_override_error(change.origin, loc)
         else:
             document.set(loc, change.value, change.origin)
 
@@ -49,38 +49,38 @@ def _read(document: Document, changes: Mapping[str, Any] | Sequence[str]) -> Ite
             try:
                 yield _Change(key, from_json(to_json(value)), f"set[{key!r}]")
             except ValueError as error:
-                document.complain_of(f"set[{key!r}]", f"this is nothing that YAML can hold: {error}")
+                document.add_override_error(f"set[{key!r}]", f"YAML can't represent this value: {error}")
         return
     for text in changes:
         origin = f"--set {text}"
-        key, given, value = text.partition("=")
+        key, equals, value = text.partition("=")
         marked = parse(value.encode("utf-8", "surrogatepass"))
-        if not (key and given):
-            document.complain_of(origin, _FORM)
+        if not (key and equals):
+            document.add_override_error(origin, _USAGE)
         elif marked.problems:
-            document.complain_of(origin, marked.problems[0][1])
+            document.add_override_error(origin, marked.problems[0][1])
         else:
             yield _Change(key, marked.data, origin)
 
 
 def _names(entry: Mapping[str, Any]) -> tuple[str, str]:
-    """What an entry of `stages` can be called: by its id, which is its name if it has none, and by its name."""
+    """The names by which an entry of `stages` can be addressed: its id, which defaults to its name, and its name."""
     name = str(entry.get("use"))
     return str(entry.get("id", name)), name
 
 
 def _find(key: str, names: Mapping[int, tuple[str, str]]) -> Loc | str:
-    """The place that a key means, or what is wrong with it."""
+    """The location that a key addresses, or an error message."""
     stage, dot, option = key.partition(".")
-    found = [i for i, (own, _) in names.items() if own == stage] or [i for i, (_, name) in names.items() if name == stage]
+    found = [i for i, (id_, _) in names.items() if id_ == stage] or [i for i, (_, name) in names.items() if name == stage]
     if not dot:
         if found or stage == "stages":
-            return f"this sets a whole stage; {_FORM}"
+            return f"this sets a whole stage; {_USAGE}"
         return (key,)
     if not found:
-        return f"no stage is called {stage!r}; {hint(stage, list(dict.fromkeys(own for own, _ in names.values())))}"
+        return f"no stage is called {stage!r}; {hint(stage, list(dict.fromkeys(id_ for id_, _ in names.values())))}"
     if len(found) > 1:
-        return f"{len(found)} stages are called {stage!r}; give each an `id` in the graph, and name that"
+        return f"{len(found)} stages are called {stage!r}; give each an `id` in the graph, and use that"
     if not all(option.split(".")):
-        return _FORM
+        return _USAGE
     return ("stages", found[0], *option.split("."))

@@ -1,4 +1,4 @@
-"""The two graph files that come along, for those who have no checkout."""
+"""The graph files installed with the package."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -9,15 +9,15 @@ NAMES = ("pipeline.yaml", "train.yaml")
 
 
 def template(name: str) -> Path:
-    """The file of that name that was installed along with the package."""
+    """The path of the installed graph file with this name."""
     return Path(str(files("bwpipe.graph"))) / "templates" / name
 
 
 def write_templates(folder: Path) -> list[Path]:
-    """Write the graph files into a folder, which is created if missing. Raises UsageError, with nothing written."""
+    """Write the graph files into a folder, created if missing. Raises UsageError; existing files are never overwritten."""
     paths = [folder / name for name in NAMES]
-    if there := [path for path in paths if path.exists()]:
-        raise UsageError(f"{there[0]}: there is such a file already; choose another folder, or remove it")
+    if existing := [path for path in paths if path.exists()]:
+        raise UsageError(f"{existing[0]}: this file already exists; choose another folder, or remove it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:

@@ -1,4 +1,4 @@
-"""YAML that knows where each of its values stands, and takes no more of YAML than a graph file needs."""
+"""A YAML loader that records source positions and accepts only the subset of YAML that graph files need."""
 
 import re
 from collections.abc import Callable
@@ -15,44 +15,44 @@ Mark: TypeAlias = tuple[int, int]
 """Line and column, from 1."""
 
 MAX_BYTES = 100_000
-"""Of a whole text: some thousand stages. PyYAML reads about 0.2 MB/s, and this in under a second."""
+"""Maximum document size: some thousand stages. PyYAML reads about 0.2 MB/s, so this takes under a second."""
 MAX_DEPTH = 20
-"""Of lists and mappings inside one another."""
+"""Maximum nesting of lists and mappings."""
 
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_INVALID_CHARACTERS = re.compile("[\0\ud800-\udfff]")
 
-_SENTENCES = {
+_MESSAGES = {
     r"found character '\t'": "a tab can't indent; use spaces",
-    "found character": "this character can't begin a value; put the value into quotes",
-    "mapping values are not allowed": "this ':' can't be here; mend the indentation, or put text that holds ': ' into quotes",
+    "found character": "this character can't start a value; put the value in quotes",
+    "mapping values are not allowed": "this ':' can't be here; fix the indentation, or quote text that contains ': '",
     "could not find expected ':'": "a ':' is missing after this; write `key: value`",
     "found unexpected end of stream": "this quote is never closed; close it",
-    "found unknown escape": "in double quotes a backslash begins an escape; use single quotes",
-    "expected escape sequence": "in double quotes a backslash begins an escape; use single quotes",
-    "expected <block end>": "this does not fit what is above it; mend the indentation",
-    "sequence entries are not allowed": "this '-' can't be here; begin a list on a new line, and mend the indentation",
-    "expected alphabetic or numeric": "a value that begins with '*' or '&' must be in quotes",
+    "found unknown escape": "in double quotes a backslash starts an escape; use single quotes",
+    "expected escape sequence": "in double quotes a backslash starts an escape; use single quotes",
+    "expected <block end>": "this does not match what is above it; fix the indentation",
+    "sequence entries are not allowed": "this '-' can't be here; start a list on a new line, and fix the indentation",
+    "expected alphabetic or numeric": "a value that starts with '*' or '&' must be in quotes",
     "'<stream end>'": "the text ends inside a bracket; close it",
-    "expected ',' or": "a bracket is not closed before this; close it, or put the text into quotes",
+    "expected ',' or": "a bracket is not closed before this; close it, or put the text in quotes",
 }
-"""What PyYAML says, or how it begins, in words that say what to do."""
-_AT_START = ("could not find expected ':'", "found unexpected end of stream")
-"""Problems that are noticed too late to show their place: that of the thing itself is shown."""
+"""PyYAML's messages, or their beginnings, and messages that say what to do."""
+_REPORTED_LATE = ("could not find expected ':'", "found unexpected end of stream")
+"""Problems that PyYAML reports after their cause: the position of the cause is shown instead."""
 
 
 class ConfigError(UsageError):
-    """A graph, or what was set in it, is wrong: a line for each complaint, `file:line:column: what, and what to do`."""
+    """A graph or an override is invalid: one line per error, `file:line:column: what, and what to do`."""
 
 
 @dataclass(slots=True)
 class Marked:
-    """What a text says, and where.
+    """A parsed document with source positions.
 
     Attributes:
         data: None, bool, int, float, str, and lists and dicts of these; keys are str.
-        values: Where each value begins.
-        keys: Where the key of each value of a mapping begins.
-        problems: What is wrong with the text, and where; `data` is not to be used if there are any.
+        values: The start of each value.
+        keys: The start of the key of each value in a mapping.
+        problems: The errors and their positions; `data` must not be used if there are any.
     """
 
     data: Any = None
@@ -62,11 +62,11 @@ class Marked:
 
 
 def parse(content: bytes) -> Marked:
-    """Read one YAML document. Never raises: what is wrong stands in `problems`.
+    """Parse one YAML document. Never raises: errors are in `problems`.
 
-    Plain scalars are read as `yamlcore.plain` says. Refused are anchors and aliases, merge keys and tags (nothing in a graph
-    file needs them, and a few hundred bytes of nested merges keep PyYAML busy forever), a key that is given twice, more than
-    one document, and what is above the limits on size and depth. An empty text says None.
+    Plain scalars are resolved by `plain`. Rejected are anchors and aliases, merge keys and tags (graph files do not need
+    them, and a few hundred bytes of nested merges keep PyYAML busy forever), duplicate keys, more than one document, and
+    documents above the limits on size and depth. An empty document is None.
     """
     marked = Marked()
     try:
@@ -77,7 +77,7 @@ def parse(content: bytes) -> Marked:
 
 
 class _Problem(Exception):
-    """One after which nothing more can be read."""
+    """An error after which parsing can't continue."""
 
     def __init__(self, mark: Mark, text: str) -> None:
         super().__init__(text)
@@ -100,7 +100,7 @@ def _end(text: str) -> Mark:
 
 
 class _Parser:
-    """Makes data of PyYAML's events, one by one, so that limits hold before anything has grown."""
+    """Builds data from PyYAML's events one by one, so that limits apply before memory grows."""
 
     def __init__(self, text: str, marked: Marked) -> None:
         self._marked = marked
@@ -111,7 +111,7 @@ class _Parser:
             raise _Problem(where, f"the character {chr(int(error.character))!r} can't be in YAML; remove it") from None
 
     def document(self) -> Any:
-        """The only document; None if there is none."""
+        """The single document; None if there is none."""
         self._next()  # the stream's start
         event = self._next()
         if isinstance(event, yaml.StreamEndEvent):
@@ -120,7 +120,7 @@ class _Parser:
         data = self._value(self._next(), ())
         self._next()  # the document's end
         if not isinstance(event := self._next(), yaml.StreamEndEvent):
-            raise _Problem(_mark(event.start_mark), "a second document begins here; keep one to a file")
+            raise _Problem(_mark(event.start_mark), "a second document starts here; keep one per file")
         return data
 
     def _next(self) -> yaml.Event:
@@ -128,18 +128,18 @@ class _Parser:
             event: yaml.Event = self._loader.get_event()  # type: ignore[no-untyped-call]
         except yaml.MarkedYAMLError as error:
             problem = str(error.problem)
-            mark = error.context_mark if problem.startswith(_AT_START) else None
-            fallback = f"this is not YAML ({problem}); mend the quotes or the indentation"
-            sentence = next((text for start, text in _SENTENCES.items() if start in problem), fallback)
-            raise _Problem(_mark(mark or error.problem_mark), sentence) from None
-        except (ValueError, OverflowError):  # PyYAML does not look whether an escape's or a version's number is in range
+            mark = error.context_mark if problem.startswith(_REPORTED_LATE) else None
+            fallback = f"this is not YAML ({problem}); fix the quotes or the indentation"
+            message = next((text for start, text in _MESSAGES.items() if start in problem), fallback)
+            raise _Problem(_mark(mark or error.problem_mark), message) from None
+        except (ValueError, OverflowError):  # PyYAML does not check the range of numbers in escapes and versions
             mark = self._loader.get_mark()
-            raise _Problem(_mark(mark), "this number is out of range; put text with a backslash into single quotes") from None
+            raise _Problem(_mark(mark), "this number is out of range; put text with a backslash in single quotes") from None
         return event
 
     def _value(self, event: yaml.Event, loc: Loc) -> Any:
         self._marked.values.setdefault(loc, _mark(event.start_mark))
-        self._refuse_names(event)
+        self._reject_anchors_and_tags(event)
         match event:
             case yaml.ScalarEvent():
                 text = self._text(event)
@@ -150,7 +150,7 @@ class _Parser:
             case yaml.MappingStartEvent():
                 self._check_depth(event, loc)
                 return self._mapping(loc)
-        return None  # an alias, which was refused
+        return None  # an alias, already reported
 
     def _list(self, loc: Loc) -> list[Any]:
         data: list[Any] = []
@@ -165,45 +165,45 @@ class _Parser:
             at = (*loc, key)
             if key in data:
                 first = self._marked.keys[at][0]
-                self._complain(event, f"{key!r} is given twice, first on line {first}; remove one")
+                self._report(event, f"{key!r} is given twice, first on line {first}; remove one")
             self._marked.keys.setdefault(at, _mark(event.start_mark))
             data[key] = self._value(self._next(), at)
         return data
 
     def _key(self, event: yaml.Event, loc: Loc) -> str:
-        """The key as it is written: JSON, and so every option, knows text only."""
+        """The key as written: JSON, and thus every option, has only text keys."""
         if not isinstance(event, yaml.ScalarEvent):
-            self._complain(event, "a key must be text; put it into quotes")
+            self._report(event, "a key must be text; put it in quotes")
             self._value(event, (*loc, "?"))
             return ""
-        self._refuse_names(event)
+        self._reject_anchors_and_tags(event)
         if event.value == "<<" and event.style is None:
-            self._complain(event, "a merge key ('<<') can't be in a graph file; write the options out")
+            self._report(event, "a merge key ('<<') can't be in a graph file; write the options out")
         return self._text(event)
 
     def _text(self, event: yaml.ScalarEvent) -> str:
         text: str = event.value
-        with suppress(UnicodeDecodeError):  # JSON writes what lies above U+FFFF as two escapes
+        with suppress(UnicodeDecodeError):  # JSON writes characters above U+FFFF as two escapes
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
-        if bad := _NO_TEXT.search(text):
-            self._complain(event, f"{bad[0]!r} is no character of a text; remove it")
+        if bad := _INVALID_CHARACTERS.search(text):
+            self._report(event, f"{bad[0]!r} is not a valid character; remove it")
         return text
 
-    def _refuse_names(self, event: Any) -> None:
+    def _reject_anchors_and_tags(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
-            self._complain(
-                event, f"'*{event.anchor}' is an alias, which can't be in a graph file; write it out, or into quotes"
+            self._report(
+                event, f"'*{event.anchor}' is an alias, which can't be in a graph file; write it out, or put it in quotes"
             )
         elif event.anchor is not None:
-            self._complain(event, f"'&{event.anchor}' is an anchor, which can't be in a graph file; remove it, or use quotes")
+            self._report(event, f"'&{event.anchor}' is an anchor, which can't be in a graph file; remove it, or use quotes")
         elif event.tag is not None:
-            self._complain(event, f"{event.tag!r} is a tag, which can't be in a graph file; remove it, or use quotes")
+            self._report(event, f"{event.tag!r} is a tag, which can't be in a graph file; remove it, or use quotes")
 
     def _check_depth(self, event: yaml.Event, loc: Loc) -> None:
         if len(loc) >= MAX_DEPTH:
-            raise _Problem(_mark(event.start_mark), f"more than {MAX_DEPTH} lists and mappings inside one another; use fewer")
+            raise _Problem(_mark(event.start_mark), f"more than {MAX_DEPTH} nested lists and mappings; use fewer")
 
-    def _complain(self, event: yaml.Event, text: str) -> None:
+    def _report(self, event: yaml.Event, text: str) -> None:
         self._marked.problems.append((_mark(event.start_mark), text))
 
 
@@ -225,7 +225,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], int | float]], ...] = (
 
 
 def plain(text: str) -> str | int | float | bool | None:
-    """What text without quotes means: `off`, `yes`, `12:30`, `1_000` and `2024-01-01` are text, and `1e-3` is a number."""
+    """Resolve an unquoted scalar: `off`, `yes`, `12:30`, `1_000` and `2024-01-01` are text, and `1e-3` is a number."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
-    return next((make(text) for pattern, make in _NUMBERS if pattern.fullmatch(text)), text)
+    return next((convert(text) for pattern, convert in _NUMBERS if pattern.fullmatch(text)), text)

@@ -1,4 +1,4 @@
-"""Graphs as they are read: what stands in them, and every complaint about a wrong one, word for word."""
+"""Reading graphs: their content, and every error message about an invalid one, verbatim."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from bwpipe.graph.graph import Graph, read_graph
 from bwpipe.graph.json_schema import schema
 from bwpipe.graph.yaml_loader import ConfigError, parse
 
-ODD = '''
-"""Stages whose options and ports no built-in stage has."""
+PLUGIN = '''
+"""Stages with options and ports that no built-in stage has."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -38,7 +38,7 @@ class Edge(BaseModel):
 
 @stage("odd_crop")
 class OddCrop(Map):
-    """Has options of many kinds."""
+    """Has options of many types."""
 
     edge: Edge | None = None
     edges: list[Edge] = []
@@ -61,7 +61,7 @@ class OddCrop(Map):
         if self.clean and self.levels == "off":
             raise ValueError("nothing can be cleaned with `levels: off`; remove one of both")
         if self.gain == 1.5:
-            raise UsageError("there is no such gain; take another")
+            raise UsageError("this gain is not supported; use another")
         return self
 
     def apply(self, frame: Frame) -> Frame:
@@ -70,7 +70,7 @@ class OddCrop(Map):
 
 @stage("odd_count")
 class OddCount(Stage):
-    """Makes numbers of frames."""
+    """Turns frames into numbers."""
 
     def stream(self, items: Iterator[Frame | End]) -> Iterator[int]:
         yield sum(isinstance(item, Frame) for item in items)
@@ -80,7 +80,7 @@ class OddCount(Stage):
 @pytest.fixture(scope="module", autouse=True)
 def _odd_stages(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("odd")
-    (folder / "odd.py").write_text(ODD)
+    (folder / "odd.py").write_text(PLUGIN)
     plugins.load([folder])
 
 
@@ -94,7 +94,7 @@ def graph(text: str, changes: Any = ()) -> Graph:
     return read_graph("pipeline.yaml", changes)
 
 
-def complaints(text: str | bytes, changes: Any = ()) -> list[str]:
+def errors(text: str | bytes, changes: Any = ()) -> list[str]:
     Path("pipeline.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ConfigError) as caught:
         read_graph("pipeline.yaml", changes)
@@ -102,12 +102,12 @@ def complaints(text: str | bytes, changes: Any = ()) -> list[str]:
 
 
 def stages(*entries: str, top: str = "") -> str:
-    """A graph file whose first stage begins on line 2 + lines of `top`, in column 5."""
+    """A graph file whose first stage starts on line 2 plus the lines of `top`, in column 5."""
     return top + "stages:\n" + "".join(f"  - {entry}\n" for entry in entries)
 
 
 READ, WRITE = "{use: read, path: in}", "{use: write, path: out}"
-GOOD = stages(READ, "use: colorize", WRITE)
+VALID = stages(READ, "use: colorize", WRITE)
 
 
 @cache
@@ -116,11 +116,11 @@ def validator() -> jsonschema.Draft202012Validator:
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A wrong graph, what is said of it, and whether the printed schema must refuse it too."""
+class Invalid:
+    """An invalid graph, its error message, and whether the printed schema must reject it too."""
 
     text: str
-    said: str
+    message: str
     schema: bool
 
 
@@ -128,191 +128,193 @@ def crop(options: str) -> str:
     return stages(READ, f"{{use: odd_crop, {options}}}", WRITE)
 
 
-WRONG = {
-    # what stands in the file
-    "empty": Wrong("# nothing\n", "1:1: this is empty; begin with `stages:` and a list of them", True),
-    "a list": Wrong("- use: read\n", "1:1: keys are missing; begin with `stages:` and a list of them", True),
-    "no stages": Wrong("queue: 4\n", "1:1: stages is missing; give a list that is not empty", True),
-    "nothing in stages": Wrong("stages:\n", "1:8: stages: expected a list that is not empty, not nothing", True),
-    "an empty list": Wrong("stages: []\n", "1:9: stages: expected a list that is not empty, not []", True),
-    "stages by name": Wrong(
+INVALID = {
+    # the file as a whole
+    "empty": Invalid("# nothing\n", "1:1: this is empty; start with `stages:` and a list of them", True),
+    "a list": Invalid("- use: read\n", "1:1: keys are missing; start with `stages:` and a list of them", True),
+    "no stages": Invalid("queue: 4\n", "1:1: stages is missing; give a list that is not empty", True),
+    "nothing in stages": Invalid("stages:\n", "1:8: stages: expected a list that is not empty, not nothing", True),
+    "an empty list": Invalid("stages: []\n", "1:9: stages: expected a list that is not empty, not []", True),
+    "stages by name": Invalid(
         "stages:\n  read: {path: in}\n",
         '2:3: stages: expected a list that is not empty, not {"read": {"path": "in"}}',
         True,
     ),
-    "unknown key": Wrong(GOOD + "queu: 8\n", "5:1: unknown option 'queu' of the graph; did you mean 'queue'?", True),
-    "queue of none": Wrong(GOOD + "queue: 0\n", "5:8: queue: expected an integer of at least 1, not 0", True),
-    "unknown policy": Wrong(
-        GOOD + "on_error: skp\n", "5:11: on_error: expected 'skip' or 'stop', not 'skp'; did you mean 'skip'?", True
+    "unknown key": Invalid(VALID + "queu: 8\n", "5:1: unknown option 'queu' of the graph; did you mean 'queue'?", True),
+    "queue of zero": Invalid(VALID + "queue: 0\n", "5:8: queue: expected an integer of at least 1, not 0", True),
+    "unknown policy": Invalid(
+        VALID + "on_error: skp\n", "5:11: on_error: expected 'skip' or 'stop', not 'skp'; did you mean 'skip'?", True
     ),
-    "fewer than no errors": Wrong(
-        GOOD + "max_errors: -1\n", "5:13: max_errors: expected an integer of at least 0, not -1", True
+    "negative max_errors": Invalid(
+        VALID + "max_errors: -1\n", "5:13: max_errors: expected an integer of at least 0, not -1", True
     ),
-    "plugins without brackets": Wrong(
-        GOOD + "plugins: mine\n", "5:10: plugins: expected a list, each item text, not 'mine'; write [mine]", True
+    "plugins without brackets": Invalid(
+        VALID + "plugins: mine\n", "5:10: plugins: expected a list, each item text, not 'mine'; write [mine]", True
     ),
-    "no such plugin folder": Wrong(GOOD + "plugins: [mine]\n", "5:11: there is no plugin folder mine", False),
+    "missing plugin folder": Invalid(VALID + "plugins: [mine]\n", "5:11: there is no plugin folder mine", False),
     # stages
-    "a bare name": Wrong(
+    "a bare name": Invalid(
         stages("read", WRITE), "2:5: a stage is given by its name and options; write `use: NAME`", True
     ),
-    "no use": Wrong(stages("path: in", WRITE), "2:5: use is missing; give the name of a stage", True),
-    "two without use": Wrong(
+    "no use": Invalid(stages("path: in", WRITE), "2:5: use is missing; give the name of a stage", True),
+    "two without use": Invalid(
         stages(READ, "batch: 2", "batch: 2"),
         "3:5: use is missing; give the name of a stage\n4:5: use is missing; give the name of a stage",
         True,
     ),
-    "use is a number": Wrong(
-        stages(READ, "use: 3", WRITE), "3:10: use: expected the name of a stage, not 3; put it into quotes", True
+    "use is a number": Invalid(
+        stages(READ, "use: 3", WRITE), "3:10: use: expected the name of a stage, not 3; put it in quotes", True
     ),
-    "unknown stage": Wrong(
+    "unknown stage": Invalid(
         stages(READ, "use: colorise", WRITE), "3:10: unknown stage 'colorise'; did you mean 'colorize'?", True
     ),
-    "id with a dot": Wrong(
+    "id with a dot": Invalid(
         stages(READ, "{use: colorize, id: a.b}", WRITE),
         "3:25: id: expected a name without spaces and dots, not 'a.b'",
         True,
     ),
-    "from is a number": Wrong(
-        stages(READ, "{use: colorize, from: 1}", WRITE), "3:27: from: expected text, not 1; put it into quotes", True
+    "from is a number": Invalid(
+        stages(READ, "{use: colorize, from: 1}", WRITE), "3:27: from: expected text, not 1; put it in quotes", True
     ),
     # options
-    "unknown option": Wrong(
+    "unknown option": Invalid(
         stages(READ, "{use: colorize, bach: 4}", WRITE),
         "3:21: unknown option 'bach' of 'colorize'; did you mean 'batch'?",
         True,
     ),
-    "a word for a number": Wrong(
+    "a word for a number": Invalid(
         stages(READ, "{use: colorize, batch: four}", WRITE),
         "3:28: batch: expected an integer of at least 1, not 'four'",
         True,
     ),
-    "a number in quotes": Wrong(
+    "a number in quotes": Invalid(
         stages(READ, "{use: colorize, batch: '4'}", WRITE), "3:28: batch: expected an integer of at least 1, not '4'", True
     ),
-    "a truth for a number": Wrong(
+    "a boolean for a number": Invalid(
         stages(READ, "{use: colorize, batch: true}", WRITE), "3:28: batch: expected an integer of at least 1, not true", True
     ),
-    "yes for true": Wrong(
+    "yes for true": Invalid(
         stages(READ, "{use: write, path: out, overwrite: yes}"),
         "3:40: overwrite: expected true or false, not 'yes'; write true",
         True,
     ),
-    "too large": Wrong(
+    "too large": Invalid(
         stages(READ, "{use: colorize, vividness: 2}", WRITE),
         "3:32: vividness: expected a number from 0 to 1, not 2",
         True,
     ),
-    "not of the list": Wrong(
+    "not one of the choices": Invalid(
         stages(READ, "{use: colorize, precision: bfloat}", WRITE),
         "3:32: precision: expected 'auto', 'float32', 'bfloat16' or 'float16', not 'bfloat'; did you mean 'bfloat16'?",
         True,
     ),
-    "no path": Wrong(stages(READ, "use: write"), "3:5: path is missing; give a path", True),
-    "an empty path": Wrong(stages(READ, "{use: write, path: }"), "3:23: path: expected a path, not nothing", True),
-    "a folder named by a year": Wrong(
-        stages("{use: read, path: 1922}", WRITE), "2:23: path: expected text, not 1922; put it into quotes", True
+    "no path": Invalid(stages(READ, "use: write"), "3:5: path is missing; give a path", True),
+    "an empty path": Invalid(stages(READ, "{use: write, path: }"), "3:23: path: expected a path, not nothing", True),
+    "a folder named by a year": Invalid(
+        stages("{use: read, path: 1922}", WRITE), "2:23: path: expected text, not 1922; put it in quotes", True
     ),
-    "a number among texts": Wrong(
+    "a number among texts": Invalid(
         stages(READ, "{use: write, path: out, options: {tune: 3}}"),
-        "3:45: options.tune: expected text, not 3; put it into quotes",
+        "3:45: options.tune: expected text, not 3; put it in quotes",
         True,
     ),
-    "one value of two": Wrong(crop("size: [3]"), "3:27: size: expected a list of 2: an integer, an integer, not [3]", True),
-    "a wrong item": Wrong(crop("size: [3, x]"), "3:31: size[1]: expected an integer, not 'x'", True),
-    "off misspelt": Wrong(
+    "one value of two": Invalid(crop("size: [3]"), "3:27: size: expected a list of 2: an integer, an integer, not [3]", True),
+    "a wrong item": Invalid(crop("size: [3, x]"), "3:31: size[1]: expected an integer, not 'x'", True),
+    "off misspelt": Invalid(
         crop("segment: of"), "3:30: segment: expected an integer of at least 1 or 'off', not 'of'; did you mean 'off'?", True
     ),
-    "out of an open range": Wrong(crop("gain: 2"), "3:27: gain: expected a number above 0 and below 2, not 2", True),
-    "unknown inner option": Wrong(
+    "out of an open range": Invalid(crop("gain: 2"), "3:27: gain: expected a number above 0 and below 2, not 2", True),
+    "unknown inner option": Invalid(
         crop("edge: {left: 1, rigt: 2}"), "3:37: unknown option 'rigt' of 'edge'; did you mean 'right'?", True
     ),
-    "no inner option": Wrong(
+    "no inner option": Invalid(
         crop("edges: [{right: 2}]"), "3:29: edges[0].left is missing; give an integer of at least 0", True
     ),
-    "an inner value": Wrong(
+    "an inner value": Invalid(
         crop("edge: {left: -1}"), "3:34: edge.left: expected an integer of at least 0, not -1", True
     ),
-    "what the stage says": Wrong(crop("even: 3"), "3:27: even: it must be even; add 1", False),
-    "what the stage says of several": Wrong(
+    "field validator": Invalid(crop("even: 3"), "3:27: even: it must be even; add 1", False),
+    "model validator": Invalid(
         crop("clean: true, levels: off"), "3:5: nothing can be cleaned with `levels: off`; remove one of both", False
     ),
-    "what the stage refuses": Wrong(crop("gain: 1.5"), "3:5: there is no such gain; take another", False),
-    # places
-    "one name twice": Wrong(
+    "usage error of a stage": Invalid(crop("gain: 1.5"), "3:5: this gain is not supported; use another", False),
+    # positions
+    "duplicate name": Invalid(
         stages(READ, "use: colorize", "use: colorize", WRITE),
         "4:5: a second stage is called 'colorize'; give it an `id` of its own",
         False,
     ),
-    "one id twice": Wrong(
+    "duplicate id": Invalid(
         stages(READ, "use: colorize", "{use: odd_crop, id: colorize}", WRITE),
         "4:25: a second stage is called 'colorize'; give it an `id` of its own",
         False,
     ),
-    "from nowhere": Wrong(
+    "unknown from": Invalid(
         stages(READ, "use: colorize", "{use: write, path: out, from: colorise}"),
         "4:35: no stage above is called 'colorise'; did you mean 'colorize'?",
         False,
     ),
-    "from below": Wrong(
+    "from below": Invalid(
         stages(READ, "{use: odd_crop, from: colorize}", "use: colorize", WRITE),
-        "3:27: 'colorize' stands below; move it above the stages that follow it",
+        "3:27: 'colorize' is defined below; move it above the stages that follow it",
         False,
     ),
-    "from itself": Wrong(
+    "from itself": Invalid(
         stages(READ, "{use: colorize, from: colorize}", WRITE),
         "3:27: no stage above is called 'colorize'; known: read",
         False,
     ),
-    "no source": Wrong(
+    "no source": Invalid(
         stages("use: colorize", WRITE),
-        "2:5: 'colorize' takes Frame, so it can't come first; begin with a stage that reads",
+        "2:5: 'colorize' takes Frame, so it can't come first; start with a stage that reads",
         True,
     ),
-    "two sources": Wrong(
+    "two sources": Invalid(
         stages(READ, "{use: read, path: in, id: more}", WRITE),
-        "3:5: 'more' is a second source, and a graph has one; make another graph of it",
+        "3:5: 'more' is a second source, and a graph can have only one; put it into another graph",
         True,
     ),
-    "a source that follows": Wrong(
-        stages("{use: read, path: in, from: write}", WRITE), "2:33: 'read' is a source and follows nothing; remove `from`", True
+    "a source that follows": Invalid(
+        stages("{use: read, path: in, from: write}", WRITE),
+        "2:33: 'read' is a source and can't follow another stage; remove `from`",
+        True,
     ),
-    "after the end": Wrong(
+    "after a sink": Invalid(
         stages(READ, WRITE, "use: colorize"),
-        "4:5: 'colorize' can't follow 'write', which gives nothing on; name another stage above with `from`",
+        "4:5: 'colorize' can't follow 'write', which has no output; name another stage above with `from`",
         False,
     ),
-    "ports that differ": Wrong(
+    "ports that differ": Invalid(
         stages(READ, "use: odd_count", WRITE),
         "4:5: 'write' takes Frame, but 'odd_count' gives int; "
-        "put a stage between them that makes one of the other, or name another above with `from`",
+        "put a stage between them that converts one to the other, or name another stage above with `from`",
         False,
     ),
-    "the wrong way round": Wrong(
+    "wrong order": Invalid(
         stages(READ, "use: dataset", "use: pairs"),
         "3:5: 'dataset' takes Pair, but 'read' gives Frame; "
-        "put a stage between them that makes one of the other, or name another above with `from`\n"
+        "put a stage between them that converts one to the other, or name another stage above with `from`\n"
         "4:5: 'pairs' takes Frame, but 'dataset' gives Dataset; "
-        "put a stage between them that makes one of the other, or name another above with `from`",
+        "put a stage between them that converts one to the other, or name another stage above with `from`",
         False,
     ),
-    "nothing written": Wrong(
+    "no sink": Invalid(
         stages(READ, "use: colorize"),
-        "3:5: nothing takes what 'colorize' gives, so it would be lost; add a stage that writes it",
+        "3:5: no stage takes the output of 'colorize', so it would be lost; add a stage that writes it",
         False,
     ),
-    "a branch that ends in nothing": Wrong(
+    "a branch without a sink": Invalid(
         stages(READ, "use: colorize", "{use: write, path: out, from: read}"),
-        "3:5: nothing takes what 'colorize' gives, so it would be lost; add a stage that writes it",
+        "3:5: no stage takes the output of 'colorize', so it would be lost; add a stage that writes it",
         False,
     ),
-    "the source last": Wrong(
+    "the source last": Invalid(
         stages("use: colorize", READ, WRITE),
-        "2:5: 'colorize' takes Frame, so it can't come first; begin with a stage that reads\n"
-        "3:5: 'read' is the source, so it comes first; move it to the top",
+        "2:5: 'colorize' takes Frame, so it can't come first; start with a stage that reads\n"
+        "3:5: 'read' is the source, so it must come first; move it to the top",
         True,
     ),
-    "much at once": Wrong(
+    "several errors at once": Invalid(
         "on_error: no\nstages:\n  - use: read\n    pth: in\n  - use: colorize\n    batch: 0\n    model:\n  - use: wirte\n",
         "1:11: on_error: expected 'skip' or 'stop', not 'no'\n"
         "3:5: path is missing; give text\n"
@@ -325,14 +327,14 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
-def test_a_wrong_graph_is_refused_with_place_reason_and_remedy(wrong: Wrong) -> None:
-    assert complaints(wrong.text) == [f"pipeline.yaml:{line}" for line in wrong.said.splitlines()]
+@pytest.mark.parametrize("invalid", INVALID.values(), ids=INVALID.keys())
+def test_an_invalid_graph_is_rejected_with_position_reason_and_remedy(invalid: Invalid) -> None:
+    assert errors(invalid.text) == [f"pipeline.yaml:{line}" for line in invalid.message.splitlines()]
 
 
-@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
-def test_the_printed_schema_refuses_what_a_schema_can(wrong: Wrong) -> None:
-    assert validator().is_valid(parse(wrong.text.encode()).data) is not wrong.schema
+@pytest.mark.parametrize("invalid", INVALID.values(), ids=INVALID.keys())
+def test_the_printed_schema_rejects_what_a_schema_can(invalid: Invalid) -> None:
+    assert validator().is_valid(parse(invalid.text.encode()).data) is not invalid.schema
 
 
 SYNTAX = {
@@ -346,20 +348,20 @@ SYNTAX = {
         b"queue: !!int 4\n",
         "1:8: 'tag:yaml.org,2002:int' is a tag, which can't be in a graph file; remove it, or use quotes",
     ),
-    "two documents": (b"queue: 4\n---\nqueue: 4\n", "2:1: a second document begins here; keep one to a file"),
+    "two documents": (b"queue: 4\n---\nqueue: 4\n", "2:1: a second document starts here; keep one per file"),
     "Latin-1": ("queue: 4\n# été".encode("latin-1"), "2:3: this is not UTF-8; save the file as UTF-8"),
     "NUL": (b"queue: 4\n\0", "2:1: the character '\\x00' can't be in YAML; remove it"),
-    "too deep": (b"[" * 30, "1:21: more than 20 lists and mappings inside one another; use fewer"),
+    "too deep": (b"[" * 30, "1:21: more than 20 nested lists and mappings; use fewer"),
 }
 
 
-@pytest.mark.parametrize(("content", "said"), SYNTAX.values(), ids=SYNTAX.keys())
-def test_what_is_no_graph_file_is_refused_with_its_place(content: bytes, said: str) -> None:
-    assert complaints(content) == [f"pipeline.yaml:{said}"]
+@pytest.mark.parametrize(("content", "message"), SYNTAX.values(), ids=SYNTAX.keys())
+def test_a_syntax_error_is_reported_with_its_position(content: bytes, message: str) -> None:
+    assert errors(content) == [f"pipeline.yaml:{message}"]
 
 
-def test_a_missing_file_and_a_folder_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^no\.yaml: there is no such file; `bwpipe init` writes one to start from$"):
+def test_a_missing_file_and_a_folder_are_rejected() -> None:
+    with pytest.raises(ConfigError, match=r"^no\.yaml: this file does not exist; `bwpipe init` writes one to start from$"):
         read_graph("no.yaml")
     with pytest.raises(ConfigError, match=r"^\.: can't be read \(Is a directory\)$"):
         read_graph(Path())
@@ -367,26 +369,26 @@ def test_a_missing_file_and_a_folder_are_refused() -> None:
         read_graph("a\0b")
 
 
-def test_many_complaints_are_cut() -> None:
-    said = complaints(stages(READ, *[f"use: nothing{i}" for i in range(30)]))
+def test_a_long_list_of_errors_is_truncated() -> None:
+    lines = errors(stages(READ, *[f"use: nothing{i}" for i in range(30)]))
 
-    assert len(said) == 21
-    assert said[-1] == "pipeline.yaml: and 10 more; mend these first"
+    assert len(lines) == 21
+    assert lines[-1] == "pipeline.yaml: and 10 more; fix these first"
 
 
-def test_a_good_graph_keeps_its_order_and_places() -> None:
-    made = graph(GOOD + "queue: 9\nmax_errors: 3\n")
+def test_a_valid_graph_keeps_order_and_positions() -> None:
+    built = graph(VALID + "queue: 9\nmax_errors: 3\n")
 
-    assert [(node.id, node.upstream, node.where) for node in made.nodes] == [
+    assert [(node.id, node.upstream, node.where) for node in built.nodes] == [
         ("read", None, "pipeline.yaml:2:5"),
         ("colorize", "read", "pipeline.yaml:3:5"),
         ("write", "colorize", "pipeline.yaml:4:5"),
     ]
-    assert (made.queue, made.max_errors, made.on_error, made.path) == (9, 3, "skip", Path("pipeline.yaml"))
-    assert validator().is_valid(parse(GOOD.encode()).data)
+    assert (built.queue, built.max_errors, built.on_error, built.path) == (9, 3, "skip", Path("pipeline.yaml"))
+    assert validator().is_valid(parse(VALID.encode()).data)
 
 
-def test_branches_follow_what_their_from_names() -> None:
+def test_branches_follow_the_stage_named_by_from() -> None:
     text = stages(
         READ,
         "use: colorize",
@@ -396,9 +398,9 @@ def test_branches_follow_what_their_from_names() -> None:
         "{use: odd_count, from: read}",
     )
 
-    made = graph(text)
+    built = graph(text)
 
-    assert [(node.id, node.upstream) for node in made.nodes] == [
+    assert [(node.id, node.upstream) for node in built.nodes] == [
         ("read", None),
         ("colorize", "read"),
         ("write", "colorize"),
@@ -408,46 +410,47 @@ def test_branches_follow_what_their_from_names() -> None:
     ]
 
 
-def test_a_train_graph_may_end_in_a_stage_that_is_no_sink() -> None:
-    made = graph(stages(READ, "use: pairs", "use: dataset", "use: fit", "{use: save, path: net.safetensors}"))
+def test_a_training_graph_may_end_in_a_stage_that_is_not_a_sink() -> None:
+    built = graph(stages(READ, "use: pairs", "use: dataset", "use: fit", "{use: save, path: net.safetensors}"))
 
-    assert [node.id for node in made.nodes] == ["read", "pairs", "dataset", "fit", "save"]
+    assert [node.id for node in built.nodes] == ["read", "pairs", "dataset", "fit", "save"]
 
 
-def options(made: Graph, name: str) -> dict[str, Any]:
-    stage: Stage = next(node.stage for node in made.nodes if node.id == name)
+def options(built: Graph, name: str) -> dict[str, Any]:
+    stage: Stage = next(node.stage for node in built.nodes if node.id == name)
     return stage.model_dump()
 
 
-def test_off_is_text_and_other_kinds_of_values_come_as_they_are() -> None:
-    made = graph(crop("levels: off, segment: off, size: [1, 2], gain: 1, edge: {left: 3}"))
+def test_off_is_text_and_other_values_keep_their_type() -> None:
+    built = graph(crop("levels: off, segment: off, size: [1, 2], gain: 1, edge: {left: 3}"))
 
     expected = {"levels": "off", "segment": "off", "size": (1, 2), "gain": 1.0, "edge": {"left": 3, "right": 0}}
-    assert options(made, "odd_crop").items() >= expected.items()
+    assert options(built, "odd_crop").items() >= expected.items()
 
 
-def test_a_dict_is_a_graph_too() -> None:
-    made = read_graph({"stages": [{"use": "read", "path": "in"}, {"use": "write", "path": Path("out")}], "queue": 2})
+def test_a_dict_can_be_a_graph() -> None:
+    built = read_graph({"stages": [{"use": "read", "path": "in"}, {"use": "write", "path": Path("out")}], "queue": 2})
 
-    assert options(made, "write")["path"] == Path("out")
-    assert [node.where for node in made.nodes] == ["stages[0]", "stages[1]"]
-    assert (made.queue, made.path) == (2, None)
+    assert options(built, "write")["path"] == Path("out")
+    assert [node.where for node in built.nodes] == ["stages[0]", "stages[1]"]
+    assert (built.queue, built.path) == (2, None)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ({"stages": [{"use": "read", "path": "in"}, {"use": "write"}]}, "stages[1]: path is missing; give a path"),
         ({"queue": 0, "stages": [{"use": "raed"}]}, "graph: queue: expected an integer of at least 1, not 0\n"
          "stages[0]: unknown stage 'raed'; did you mean 'read'?"),
-        ({"queue": object()}, "the graph holds what YAML can't hold: Unable to serialize unknown type: <class 'object'>"),
+        ({"queue": object()},
+         "the graph contains a value that YAML can't represent: Unable to serialize unknown type: <class 'object'>"),
     ],
 )  # fmt: skip
-def test_a_wrong_dict_is_refused_by_the_stages_number(data: dict[str, Any], said: str) -> None:
+def test_errors_in_a_dict_name_the_stage_index(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_graph(data)
 
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 def test_plugin_folders_are_relative_to_the_graph_file(tmp_path: Path) -> None:
@@ -461,13 +464,13 @@ def test_plugin_folders_are_relative_to_the_graph_file(tmp_path: Path) -> None:
     assert [node.id for node in read_graph(path).nodes] == ["read", "near", "write"]
 
 
-def test_a_plugin_that_fails_is_complained_of_where_it_is_named() -> None:
+def test_a_plugin_error_is_reported_at_the_folder_in_the_graph() -> None:
     Path("mine").mkdir()
     Path("mine", "broken.py").write_text("1 / 0")
 
-    said = complaints(stages(READ, WRITE, top="plugins:\n  - mine\n"))
+    lines = errors(stages(READ, WRITE, top="plugins:\n  - mine\n"))
 
-    assert said == ["pipeline.yaml:2:5: plugin mine/broken.py can't be imported: ZeroDivisionError: division by zero"]
+    assert lines == ["pipeline.yaml:2:5: plugin mine/broken.py can't be imported: ZeroDivisionError: division by zero"]
 
 
 FRAGMENTS = st.sampled_from(
@@ -479,7 +482,7 @@ FRAGMENTS = st.sampled_from(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary() | st.text().map(str.encode) | st.lists(FRAGMENTS, max_size=30).map(lambda parts: "".join(parts).encode()))
-def test_any_file_is_a_graph_or_refused(content: bytes) -> None:
+def test_any_file_is_a_graph_or_rejected(content: bytes) -> None:
     Path("pipeline.yaml").write_bytes(content)
     with suppress(ConfigError):
         read_graph("pipeline.yaml")
@@ -504,11 +507,11 @@ VALUES = st.recursive(
     ),
     VALUES,
 )
-def test_any_dict_is_a_graph_or_refused(entries: list[Any], other: Any) -> None:
+def test_any_dict_is_a_graph_or_rejected(entries: list[Any], other: Any) -> None:
     for data in ({"stages": entries}, {"stages": entries, "queue": other}, {"stages": other}):
         with suppress(ConfigError):
             read_graph(data)
 
 
-def test_a_config_error_is_an_error_of_usage() -> None:
+def test_a_config_error_is_a_usage_error() -> None:
     assert issubclass(ConfigError, UsageError)

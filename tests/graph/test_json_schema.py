@@ -1,4 +1,4 @@
-"""The JSON Schema of graph files; that it refuses wrong ones is shown beside their messages, in test_config.py."""
+"""The JSON Schema of graph files; test_graph.py tests that it rejects invalid ones."""
 
 import json
 from functools import cache
@@ -16,19 +16,19 @@ ROOT = Path(__file__).parents[2]
 
 
 @cache
-def made() -> dict[str, Any]:
+def generated() -> dict[str, Any]:
     return schema()
 
 
 def accepts(graph: Any) -> bool:
-    return jsonschema.Draft202012Validator(made()).is_valid(graph)
+    return jsonschema.Draft202012Validator(generated()).is_valid(graph)
 
 
-def test_it_is_a_schema_that_json_can_hold() -> None:
-    jsonschema.Draft202012Validator.check_schema(made())
+def test_it_is_a_valid_json_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(generated())
 
-    assert json.loads(json.dumps(made())) == made()
-    assert made()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert json.loads(json.dumps(generated())) == generated()
+    assert generated()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
 @pytest.mark.parametrize("name", ["pipeline.yaml", "train.yaml", "examples/plugin_folder/pipeline.yaml"])
@@ -36,8 +36,8 @@ def test_it_accepts_the_graphs_that_come_with_bwpipe(name: str) -> None:
     assert accepts(parse((ROOT / name).read_bytes()).data)
 
 
-def test_an_editor_finds_names_options_and_what_they_are_for() -> None:
-    found = made()
+def test_it_contains_names_options_and_descriptions_for_editors() -> None:
+    found = generated()
     entry = found["$defs"]["entry"]
     rule = next(rule for rule in entry["allOf"] if rule["if"]["properties"]["use"]["const"] == "colorize")
     colorize = found["$defs"][rule["then"]["$ref"].rpartition("/")[2]]
@@ -49,7 +49,7 @@ def test_an_editor_finds_names_options_and_what_they_are_for() -> None:
     assert all(value.get("description") for value in found["properties"].values())
 
 
-def test_stages_of_plugin_folders_are_accepted_where_some_are_named() -> None:
+def test_unknown_stages_are_accepted_if_the_graph_names_plugin_folders() -> None:
     entries = [{"use": "my_reader", "any": 1}, {"use": "write", "path": "out"}]
 
     assert not accepts({"stages": entries})
@@ -58,7 +58,7 @@ def test_stages_of_plugin_folders_are_accepted_where_some_are_named() -> None:
     assert not accepts({"stages": [*entries, {"use": "write", "pth": "out"}], "plugins": ["mine"]})
 
 
-def test_the_words_of_a_graph_stand_among_the_options_of_every_stage() -> None:
+def test_the_graphs_keys_are_accepted_beside_the_options_of_every_stage() -> None:
     entries = [{"use": "read", "path": "in", "id": "a"}, {"use": "write", "path": "out", "from": "a", "id": "b"}]
 
     assert accepts({"stages": entries, "queue": 4, "on_error": "stop", "max_errors": None})

@@ -1,4 +1,4 @@
-"""What `--set` changes, and what it says when it can't."""
+"""Overrides by `--set`, and their error messages."""
 
 from pathlib import Path
 from typing import Any
@@ -51,27 +51,27 @@ def option(graph: Graph, name: str, key: str) -> Any:
         ("write.format=", "write", "format", None),
     ],
 )
-def test_an_option_is_changed_by_a_value_in_yaml(change: str, name: str, key: str, value: Any) -> None:
+def test_an_option_is_overridden_by_a_yaml_value(change: str, name: str, key: str, value: Any) -> None:
     assert option(read_graph("pipeline.yaml", [change]), name, key) == value
 
 
-def test_what_stands_beside_the_stages_is_changed_too() -> None:
+def test_settings_beside_the_stages_can_be_overridden() -> None:
     graph = read_graph("pipeline.yaml", ["queue=8", "on_error=stop", "plugins=[]"])
 
     assert (graph.queue, graph.on_error) == (8, "stop")
 
 
-def test_python_says_it_with_a_dict() -> None:
+def test_overrides_can_be_a_dict() -> None:
     graph = read_graph("pipeline.yaml", {"colorize.batch": 4, "write.path": Path("else"), "queue": 1})
 
     assert (option(graph, "colorize", "batch"), option(graph, "write", "path"), graph.queue) == (4, Path("else"), 1)
 
 
-def test_the_last_of_two_counts() -> None:
+def test_the_last_override_wins() -> None:
     assert option(read_graph("pipeline.yaml", ["colorize.batch=4", "colorize.batch=5"]), "colorize", "batch") == 5
 
 
-def test_a_stage_with_an_id_is_still_known_by_its_name() -> None:
+def test_a_stage_with_an_id_can_be_addressed_by_its_name() -> None:
     Path("pipeline.yaml").write_text(
         TEXT.replace("use: colorize\n", "use: colorize\n    id: first\n").replace("from: c", "from: first #")
     )
@@ -79,18 +79,18 @@ def test_a_stage_with_an_id_is_still_known_by_its_name() -> None:
     assert option(read_graph("pipeline.yaml", ["colorize.batch=3"]), "first", "batch") == 3
 
 
-def test_a_changed_value_mends_the_file() -> None:
+def test_an_override_can_fix_an_invalid_value_of_the_file() -> None:
     Path("pipeline.yaml").write_text(TEXT.replace("batch: 2", "batch: many"))
 
     assert option(read_graph("pipeline.yaml", ["colorize.batch=3"]), "colorize", "batch") == 3
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("colorize.bach=4", "unknown option 'bach' of 'colorize'; did you mean 'batch'?"),
         ("colorize.batch=four", "batch: expected an integer of at least 1, not 'four'"),
-        ("write.options.bf=3", "options.bf: expected text, not 3; put it into quotes"),
+        ("write.options.bf=3", "options.bf: expected text, not 3; put it in quotes"),
         ("write.options=3", "options: expected `key: value` pairs, each value text, not 3"),
         ("colorise.batch=4", "no stage is called 'colorise'; did you mean 'colorize'?"),
         ("queu=8", "unknown option 'queu' of the graph; did you mean 'queue'?"),
@@ -102,38 +102,38 @@ def test_a_changed_value_mends_the_file() -> None:
         ("=4", "write STAGE.OPTION=VALUE, such as colorize.batch=4"),
         ("colorize.=4", "write STAGE.OPTION=VALUE, such as colorize.batch=4"),
         ("read.path=[in", "the text ends inside a bracket; close it"),
-        ("read.path=*.tif", "a value that begins with '*' or '&' must be in quotes"),
+        ("read.path=*.tif", "a value that starts with '*' or '&' must be in quotes"),
         ("colorize.from=reed", "no stage above is called 'reed'; did you mean 'read'?"),
         ("copy.use=wite", "unknown stage 'wite'; did you mean 'write'?"),
     ],
 )
-def test_what_is_wrong_names_the_change_and_no_line(change: str, said: str) -> None:
+def test_an_error_names_the_override_instead_of_a_line(change: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_graph("pipeline.yaml", [change])
 
-    assert str(caught.value) == f"--set {change}: {said}"
+    assert str(caught.value) == f"--set {change}: {message}"
 
 
-def test_a_name_that_two_stages_have_is_refused() -> None:
+def test_an_ambiguous_stage_name_is_rejected() -> None:
     Path("pipeline.yaml").write_text(TEXT.replace("    path: out", "    id: large\n    path: out"))
 
     with pytest.raises(ConfigError) as caught:
         read_graph("pipeline.yaml", ["write.path=x"])
 
-    assert str(caught.value) == "--set write.path=x: 2 stages are called 'write'; give each an `id` in the graph, and name that"
+    assert str(caught.value) == "--set write.path=x: 2 stages are called 'write'; give each an `id` in the graph, and use that"
 
 
-def test_a_wrong_change_in_python_names_its_key() -> None:
+def test_an_error_in_a_dict_names_its_key() -> None:
     with pytest.raises(ConfigError) as caught:
         read_graph("pipeline.yaml", {"colorize.bach": 4, "write.path": object()})
 
     assert str(caught.value).splitlines() == [
-        "set['write.path']: this is nothing that YAML can hold: Unable to serialize unknown type: <class 'object'>",
+        "set['write.path']: YAML can't represent this value: Unable to serialize unknown type: <class 'object'>",
         "set['colorize.bach']: unknown option 'bach' of 'colorize'; did you mean 'batch'?",
     ]
 
 
-def test_all_that_is_wrong_with_changes_and_file_is_said_at_once() -> None:
+def test_errors_in_overrides_and_file_are_reported_together() -> None:
     Path("pipeline.yaml").write_text(TEXT.replace("batch: 2", "bach: 2"))
 
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""YAML with marks: what it says, where it says so, and what it refuses."""
+"""The YAML loader: values, source positions, and rejected input."""
 
 import json
 from time import perf_counter
@@ -17,7 +17,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 
-PIECES = [*" \n\t:-?[]{},#&*!|>'\"%@`\\ab<=0.1eU~\0\ufeff\x85é", "<<: ", "---", "..."]
+TOKENS = [*" \n\t:-?[]{},#&*!|>'\"%@`\\ab<=0.1eU~\0\ufeff\x85é", "<<: ", "---", "..."]
 
 
 def problems(text: str | bytes) -> list[str]:
@@ -47,27 +47,27 @@ def problems(text: str | bytes) -> list[str]:
         ("two words", "two words"),
     ],
 )
-def test_a_scalar_is_what_yaml_1_2_says(text: str, value: Any) -> None:
+def test_scalars_follow_yaml_1_2(text: str, value: Any) -> None:
     assert parse(f"key: {text}".encode()).data == {"key": value}
 
 
 @pytest.mark.parametrize(
     "text", ["off", "on", "yes", "no", "y", "N", "Off", "12:30", "190:20:30", "2024-01-01", "1_000", "0b1", "="]
 )
-def test_what_yaml_1_1_takes_for_something_else_is_text(text: str) -> None:
+def test_special_words_of_yaml_1_1_are_text(text: str) -> None:
     assert parse(f"key: {text}\n{text}: 1".encode()).data == {"key": text, text: 1}
 
 
 @settings(deadline=None)
 @given(JSON)
-def test_json_means_what_it_means_elsewhere(data: Any) -> None:
+def test_json_is_parsed_as_json(data: Any) -> None:
     marked = parse(json.dumps(data).encode())
 
     assert marked.problems == []
     assert marked.data == data
 
 
-def test_every_value_and_key_has_its_place() -> None:
+def test_every_value_and_key_has_its_position() -> None:
     marked = parse(b"stages:\n  - use: read\n    sizes: [1, 22]\nempty:\n")
 
     assert marked.values == {
@@ -88,7 +88,7 @@ def test_every_value_and_key_has_its_place() -> None:
     }
 
 
-def test_a_mark_at_the_beginning_and_windows_line_ends_move_no_place() -> None:
+def test_a_byte_order_mark_and_crlf_do_not_shift_positions() -> None:
     marked = parse("\ufeffone: 1\r\ntwo: 2\r\n".encode())
 
     assert marked.data == {"one": 1, "two": 2}
@@ -100,7 +100,7 @@ def test_a_mark_at_the_beginning_and_windows_line_ends_move_no_place() -> None:
     [
         ("a: 1\nb: 2\na: 3", "3:1: 'a' is given twice, first on line 1; remove one"),
         ("a: &x 1", "1:4: '&x' is an anchor, which can't be in a graph file; remove it, or use quotes"),
-        ("a: *x", "1:4: '*x' is an alias, which can't be in a graph file; write it out, or into quotes"),
+        ("a: *x", "1:4: '*x' is an alias, which can't be in a graph file; write it out, or put it in quotes"),
         ("<<: {a: 1}", "1:1: a merge key ('<<') can't be in a graph file; write the options out"),
         ("a: !!int 1", "1:4: 'tag:yaml.org,2002:int' is a tag, which can't be in a graph file; remove it, or use quotes"),
         (
@@ -109,48 +109,48 @@ def test_a_mark_at_the_beginning_and_windows_line_ends_move_no_place() -> None:
             "remove it, or use quotes",
         ),
         ("a: ! 1", "1:4: '!' is a tag, which can't be in a graph file; remove it, or use quotes"),
-        ("? [a, b]\n: 1", "1:3: a key must be text; put it into quotes"),
-        ("a: 1\n---\nb: 2", "2:1: a second document begins here; keep one to a file"),
+        ("? [a, b]\n: 1", "1:3: a key must be text; put it in quotes"),
+        ("a: 1\n---\nb: 2", "2:1: a second document starts here; keep one per file"),
         ("a: 1\n\tb: 2", "2:1: a tab can't indent; use spaces"),
-        ("a: b: c", "1:5: this ':' can't be here; mend the indentation, or put text that holds ': ' into quotes"),
+        ("a: b: c", "1:5: this ':' can't be here; fix the indentation, or quote text that contains ': '"),
         ("a: 1\nbcd\ne: 1", "2:1: a ':' is missing after this; write `key: value`"),
-        ("a: 1\n  b: 2", "2:4: this ':' can't be here; mend the indentation, or put text that holds ': ' into quotes"),
+        ("a: 1\n  b: 2", "2:4: this ':' can't be here; fix the indentation, or quote text that contains ': '"),
         ("a: 'b\nc: 1", "1:4: this quote is never closed; close it"),
-        ('a: "C:\\photos"', "1:8: in double quotes a backslash begins an escape; use single quotes"),
-        ('a: "C:\\Users"', "1:9: in double quotes a backslash begins an escape; use single quotes"),
-        ('a: "\\UFFFFFFFF"', "1:7: this number is out of range; put text with a backslash into single quotes"),
-        ("a:\n  - b\n  c: 1", "3:3: this does not fit what is above it; mend the indentation"),
-        ("a: - b", "1:4: this '-' can't be here; begin a list on a new line, and mend the indentation"),
+        ('a: "C:\\photos"', "1:8: in double quotes a backslash starts an escape; use single quotes"),
+        ('a: "C:\\Users"', "1:9: in double quotes a backslash starts an escape; use single quotes"),
+        ('a: "\\UFFFFFFFF"', "1:7: this number is out of range; put text with a backslash in single quotes"),
+        ("a:\n  - b\n  c: 1", "3:3: this does not match what is above it; fix the indentation"),
+        ("a: - b", "1:4: this '-' can't be here; start a list on a new line, and fix the indentation"),
         ("a: [1,", "1:7: the text ends inside a bracket; close it"),
         ("a: {b: 1", "1:9: the text ends inside a bracket; close it"),
-        ("a: *.tif", "1:5: a value that begins with '*' or '&' must be in quotes"),
-        ("a: [1, 2\nb: 3", "2:2: a bracket is not closed before this; close it, or put the text into quotes"),
-        ("a: @b", "1:4: this character can't begin a value; put the value into quotes"),
+        ("a: *.tif", "1:5: a value that starts with '*' or '&' must be in quotes"),
+        ("a: [1, 2\nb: 3", "2:2: a bracket is not closed before this; close it, or put the text in quotes"),
+        ("a: @b", "1:4: this character can't start a value; put the value in quotes"),
         ("a: b\0", "1:5: the character '\\x00' can't be in YAML; remove it"),
-        ('a: "b\\0"', "1:4: '\\x00' is no character of a text; remove it"),
-        ('a: "\\ud800"', "1:4: '\\ud800' is no character of a text; remove it"),
+        ('a: "b\\0"', "1:4: '\\x00' is not a valid character; remove it"),
+        ('a: "\\ud800"', "1:4: '\\ud800' is not a valid character; remove it"),
         ("é: 1\nà: ü\x01", "2:5: the character '\\x01' can't be in YAML; remove it"),
         ("é: 1\nà: ü".encode() + b"\xff", "2:5: this is not UTF-8; save the file as UTF-8"),
         ("a: 1".encode("utf-16"), "1:1: this is not UTF-8; save the file as UTF-8"),
         ("%YAML 3.0\n---\na: 1", "1:1: this is not YAML (found incompatible YAML document (version 1.* is required)); "
-         "mend the quotes or the indentation"),
+         "fix the quotes or the indentation"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_its_place(text: str | bytes, problem: str) -> None:
+def test_an_error_is_reported_with_its_position(text: str | bytes, problem: str) -> None:
     assert problems(text)[0] == problem
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     found = problems("a: &x 1\nb: *x\na: !!str 2\n")
 
     assert [problem.split(":")[0] for problem in found] == ["1", "2", "3", "3"]
 
 
-def test_the_limits_on_size_and_depth_are_named() -> None:
+def test_size_and_depth_are_limited() -> None:
     assert parse(b"#" * MAX_BYTES).problems == []
     assert problems(b"#" * (MAX_BYTES + 1)) == ["1:1: this is larger than 100 kB; is it a graph file?"]
     assert parse(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH).problems == []
-    too_deep = "1:21: more than 20 lists and mappings inside one another; use fewer"
+    too_deep = "1:21: more than 20 nested lists and mappings; use fewer"
     assert problems(b"[" * (MAX_DEPTH + 1)) == [too_deep]
 
 
@@ -161,27 +161,27 @@ ALIASES = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
 @pytest.mark.parametrize(
     "text",
     [MERGES, ALIASES, "[" * MAX_BYTES, "{a: " * 25_000, "- " * 50_000, "? " * 50_000, "k: *a\n" * 16_000, "a:\n" * 33_000],
-    ids=["merges", "aliases", "brackets", "braces", "lists", "keys", "complaints", "duplicates"],
+    ids=["merges", "aliases", "brackets", "braces", "lists", "keys", "errors", "duplicates"],
 )
-def test_a_bomb_is_refused_in_no_time(text: str) -> None:
+def test_a_yaml_bomb_is_rejected_quickly(text: str) -> None:
     start = perf_counter()
 
     assert problems(text)
 
-    assert perf_counter() - start < 10  # about 1 s; PyYAML's own loader does not come back from the first one
+    assert perf_counter() - start < 10  # about 1 s; PyYAML's own loader does not return from the first one
 
 
 @settings(deadline=None)
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+def test_any_bytes_are_parsed_or_rejected(content: bytes) -> None:
     marked = parse(content)
 
     assert marked.problems or json.dumps(marked.data)
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(PIECES)).map("".join))
-def test_any_mixture_of_what_yaml_is_made_of_is_read_or_refused(text: str) -> None:
+@given(st.lists(st.sampled_from(TOKENS)).map("".join))
+def test_any_mixture_of_yaml_tokens_is_parsed_or_rejected(text: str) -> None:
     marked = parse(text.encode())
 
     assert marked.problems or json.dumps(marked.data)
