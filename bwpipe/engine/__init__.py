@@ -1,1 +1,1 @@
-"""Runs a graph: threads, channels, batches, the ledger, resuming."""
+"""The engine that runs a graph: threads, channels, batches, the ledger, resuming."""

@@ -1,4 +1,4 @@
-"""Gathers items into batches, works on several at a time, and gives what they make in the order of the items."""
+"""Batching: group items, process several batches in parallel, and yield results in the order of the items."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,20 +13,20 @@ from bwpipe.core.stage import BatchMap
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import FATAL, RunAborted
 
-WAITING = 4
-"""How many batches' worth of items may wait in open batches before the oldest of these goes off part-filled."""
+OPEN_BATCHES = 4
+"""Limit on items in open batches, in full batches; beyond it the oldest open batch is sent part-filled."""
 
 
 def in_batches(stage: BatchMap, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
-    """The stream of a BatchMap: one open batch a key; a batch of film frames never crosses its unit."""
+    """The stream of a BatchMap: one open batch per key; a batch of video frames never crosses a unit boundary."""
     slots: deque[_Slot | End] = deque()
     open_batches: dict[Any, list[_Slot]] = {}
-    work = _Work(stage, run, meter)
+    worker = _Worker(stage, run, meter)
     with ThreadPoolExecutor(stage.workers) as pool:
 
         def send(key: Any) -> None:
             batch = open_batches.pop(key)
-            future = pool.submit(work.do, batch)
+            future = pool.submit(worker.do, batch)
             for slot in batch:
                 slot.future = future
 
@@ -38,19 +38,19 @@ def in_batches(stage: BatchMap, items: Iterator[Any], run: RunContext, meter: Me
                         send(key)
                 elif not run.failure(item.unit):
                     key = (item.unit if item.unit.media.has_segments else None, stage.key(item))
-                    place = _Slot(item, key)
-                    slots.append(place)
-                    open_batches.setdefault(key, []).append(place)
-                    if len(open_batches[key]) >= work.size:
+                    new = _Slot(item, key)
+                    slots.append(new)
+                    open_batches.setdefault(key, []).append(new)
+                    if len(open_batches[key]) >= worker.size:
                         send(key)
-                    elif sum(map(len, open_batches.values())) >= WAITING * work.size:
+                    elif sum(map(len, open_batches.values())) >= OPEN_BATCHES * worker.size:
                         send(next(iter(open_batches)))
-                if (held := _held_back(slots)) and len(slots) > 2 * (WAITING + stage.workers) * work.size:
-                    send(held.key)
-                yield from _finished(slots, ahead=stage.workers * work.size)
+                if (blocking := _blocking_slot(slots)) and len(slots) > 2 * (OPEN_BATCHES + stage.workers) * worker.size:
+                    send(blocking.key)
+                yield from _pop_finished(slots, ahead=stage.workers * worker.size)
             for key in list(open_batches):
                 send(key)
-            yield from _finished(slots, ahead=0)
+            yield from _pop_finished(slots, ahead=0)
         finally:
             for slot in slots:
                 if isinstance(slot, _Slot) and slot.future:
@@ -59,21 +59,21 @@ def in_batches(stage: BatchMap, items: Iterator[Any], run: RunContext, meter: Me
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """An item's place in the order: what it was, then what was made of it (None if its unit failed)."""
+    """An item's position in the output order: the item, then its result (None if its unit failed)."""
 
     item: Any
     key: Any
-    made: Any = None
+    result: Any = None
     future: Future[None] | None = None
 
 
-def _held_back(slots: deque[_Slot | End]) -> _Slot | None:
-    """The first item, if it still waits in an open batch, so that all that is finished behind it is held back."""
+def _blocking_slot(slots: deque[_Slot | End]) -> _Slot | None:
+    """The first slot, if its item is still in an open batch and thus holds back all finished results behind it."""
     return slots[0] if slots and isinstance(slots[0], _Slot) and slots[0].future is None else None
 
 
-def _finished(slots: deque[_Slot | End], ahead: int) -> Iterator[Any]:
-    """Take what is finished off the front, waiting for it while more than `ahead` items are in the pool."""
+def _pop_finished(slots: deque[_Slot | End], ahead: int) -> Iterator[Any]:
+    """Pop finished results from the front, waiting while more than `ahead` items are in the pool."""
     while slots:
         slot = slots[0]
         if isinstance(slot, _Slot):
@@ -81,17 +81,17 @@ def _finished(slots: deque[_Slot | End], ahead: int) -> Iterator[Any]:
                 return
             slot.future.result()
         slots.popleft()
-        made = slot if isinstance(slot, End) else slot.made
-        if made is not None:
-            yield made
+        item = slot if isinstance(slot, End) else slot.result
+        if item is not None:
+            yield item
 
 
 def _in_pool(slots: deque[_Slot | End]) -> int:
     return sum(isinstance(slot, _Slot) and slot.future is not None and not slot.future.done() for slot in slots)
 
 
-class _Work:
-    """Applies a stage to batches; what fails is tried again in smaller ones."""
+class _Worker:
+    """Applies a stage to batches; failed batches are retried in smaller ones."""
 
     def __init__(self, stage: BatchMap, run: RunContext, meter: Meter) -> None:
         self.size = stage.batch
@@ -101,7 +101,7 @@ class _Work:
         self._lock = Lock()
 
     def do(self, batch: list[_Slot]) -> None:
-        """Fill the slots of a batch with what is made of their items."""
+        """Fill the slots of a batch with their results."""
         live = [slot for slot in batch if not self._run.failure(slot.item.unit)]
         while live:
             size = self.size
@@ -113,12 +113,12 @@ class _Work:
 
     def _apply(self, slots: list[_Slot], size: int) -> None:
         self._run.raise_if_stopped()
-        # a full batch, always: so a frame's bytes do not depend on how many neighbours it has
+        # always a full batch, so that a frame's result does not depend on how many others are in it
         items = [slot.item for slot in slots]
         padded = items + items[-1:] * (size - len(items))
         try:
             with self._meter.working():
-                made = list(zip(padded, self._stage.apply(padded), strict=True))
+                results = list(zip(padded, self._stage.apply(padded), strict=True))
         except FATAL:
             raise
         except Exception as error:
@@ -128,16 +128,16 @@ class _Work:
             for slot in slots:
                 self._apply([slot], size)
             return
-        for slot, (_, item) in zip(slots, made, strict=False):
-            slot.made = item
+        for slot, (_, item) in zip(slots, results, strict=False):
+            slot.result = item
 
     def _halve(self, size: int, error: MemoryError) -> None:
         with self._lock:
-            if self.size < size:  # another worker has done so
+            if self.size < size:  # another worker has halved it already
                 return
             if size == 1:
                 raise RunAborted(
                     f"stage {self._stage.registered!r}: out of memory, even for one frame; use another device or smaller frames"
                 ) from error
             self.size = size // 2
-        self._run.warn(f"stage {self._stage.registered!r}: out of memory, so its batch is {self.size} from here on, not {size}")
+        self._run.warn(f"stage {self._stage.registered!r}: out of memory, so its batch is reduced from {size} to {self.size}")

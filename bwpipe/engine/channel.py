@@ -11,53 +11,53 @@ T = TypeVar("T")
 
 
 class Channel(Generic[T]):
-    """Passes items on in order; a full one makes its writer wait.
+    """A bounded FIFO queue; `put` blocks while it is full.
 
-    It is over when the writer ends it, when the reader leaves it, or when the run aborts it.
+    It closes when the writer ends it, when the reader leaves it, or when the run aborts it.
     """
 
     def __init__(self, depth: int) -> None:
-        """`depth` is how many items may wait."""
+        """`depth` is the maximum number of queued items."""
         self._depth = depth
         self._items: deque[T] = deque()
-        self._over: Literal["ended", "left", "aborted"] | None = None
+        self._state: Literal["ended", "left", "aborted"] | None = None
         self._changed = Condition()
 
     def put(self, item: T) -> bool:
-        """Add an item, waiting for room. False if the reader has left. Raises RunStopped."""
+        """Add an item, waiting for space. False if the reader has left. Raises RunStopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._over or len(self._items) < self._depth)
-            if self._over == "aborted":
+            self._changed.wait_for(lambda: self._state or len(self._items) < self._depth)
+            if self._state == "aborted":
                 raise RunStopped
-            if self._over is None:
+            if self._state is None:
                 self._items.append(item)
                 self._changed.notify_all()
-            return self._over is None
+            return self._state is None
 
     def end(self) -> None:
-        """Say that no more items will come."""
+        """Called by the writer after the last item."""
         self._finish("ended")
 
     def leave(self) -> None:
-        """Say that no more items are wanted."""
+        """Called by the reader when it needs no more items."""
         self._finish("left")
 
     def abort(self) -> None:
-        """Raise RunStopped in both threads, at once."""
+        """Raise RunStopped in both threads immediately."""
         self._finish("aborted")
 
     def _finish(self, how: Literal["ended", "left", "aborted"]) -> None:
         with self._changed:
-            if self._over is None or how == "aborted":
-                self._over = how
+            if self._state is None or how == "aborted":
+                self._state = how
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
         """The items, until the writer ends the channel. Raises RunStopped."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._over or self._items)
-                if self._over == "aborted":
+                self._changed.wait_for(lambda: self._state or self._items)
+                if self._state == "aborted":
                     raise RunStopped
                 if not self._items:
                     return

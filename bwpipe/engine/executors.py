@@ -1,4 +1,4 @@
-"""Turns each shape of stage into a stream: items in, items out, and an `End` after those of each unit."""
+"""Executors for each stage shape: a stream of items in and out, with an `End` after those of each unit."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby
@@ -15,7 +15,7 @@ from bwpipe.errors import FATAL, MediaError
 
 
 def execute(stage: Stage, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
-    """The stream of a stage that stands between others."""
+    """The output stream of a stage that is neither source nor sink."""
     match stage:
         case Map():
             return _map(stage, items, run, meter)
@@ -30,11 +30,11 @@ def execute(stage: Stage, items: Iterator[Any], run: RunContext, meter: Meter) -
 
 
 def execute_source(stage: Source, units: Iterable[Unit], context: int, run: RunContext, meter: Meter) -> Iterator[Any]:
-    """The stream of a source: pictures are read several at a time, films one after another."""
-    unwanted = run.skipped_kinds(stage)
+    """The output stream of a source: images are read in parallel, videos one after another."""
+    skipped = run.skipped_kinds(stage)
 
     def items_of(unit: Unit) -> Iterator[Any]:
-        if why := unwanted.get(unit.media.kind):
+        if why := skipped.get(unit.media.kind):
             run.exclude(unit.media, why)
             yield End(unit)
             return
@@ -44,8 +44,8 @@ def execute_source(stage: Source, units: Iterable[Unit], context: int, run: RunC
             fail_unit(unit, error, run)
         yield End(unit, run.failure(unit))
 
-    for in_rows, group in groupby(units, key=lambda unit: unit.media.has_segments):
-        if not in_rows:
+    for has_segments, group in groupby(units, key=lambda unit: unit.media.has_segments):
+        if not has_segments:
             yield from chain.from_iterable(ordered_map(lambda unit: list(items_of(unit)), group, stage.workers))
         else:
             yield from chain.from_iterable(map(items_of, group))
@@ -53,7 +53,7 @@ def execute_source(stage: Source, units: Iterable[Unit], context: int, run: RunC
 
 
 def fail_unit(unit: Unit, error: Exception, run: RunContext) -> None:
-    """Let a unit fail of an error, or raise the error if it is the run's. One file too large for the memory is the unit's."""
+    """Fail a unit, or raise the error if it is fatal. An image too large for memory only fails its unit."""
     if isinstance(error, MemoryError) and not unit.media.has_segments:
         error = MediaError(f"there is not enough memory for {unit.media}")
     if isinstance(error, FATAL):
@@ -62,12 +62,12 @@ def fail_unit(unit: Unit, error: Exception, run: RunContext) -> None:
 
 
 def by_unit(items: Iterator[Any]) -> Iterator[tuple[Unit, Iterator[Any]]]:
-    """The items of each unit, its End last."""
+    """Group items by unit; the last item of each group is its End."""
     return groupby(items, key=lambda item: item.unit)
 
 
 def _attempt(call: Callable[[Any], Any], item: Any, run: RunContext, meter: Meter) -> Any:
-    """What a call makes of an item, or None where the item's unit has failed."""
+    """The result of a call on an item, or None if the item's unit has failed."""
     unit = getattr(item, "unit", None)
     if run.failure(unit):
         return None
@@ -82,10 +82,10 @@ def _attempt(call: Callable[[Any], Any], item: Any, run: RunContext, meter: Mete
 
 
 def _map(stage: Map, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
-    def one(item: Any) -> Any:
+    def apply(item: Any) -> Any:
         return item if isinstance(item, End) else _attempt(stage.apply, item, run, meter)
 
-    return (made for made in ordered_map(one, items, stage.workers) if made is not None)
+    return (output for output in ordered_map(apply, items, stage.workers) if output is not None)
 
 
 def _unit_map(stage: UnitMap, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
@@ -99,7 +99,7 @@ def _unit_map(stage: UnitMap, items: Iterator[Any], run: RunContext, meter: Mete
 
 
 def _before_end(items: Iterator[Any], ends: list[End]) -> Iterator[Any]:
-    """The items up to the End, which goes to `ends`."""
+    """The items up to the End, which is appended to `ends`."""
     for item in items:
         if isinstance(item, End):
             ends.append(item)
@@ -109,8 +109,8 @@ def _before_end(items: Iterator[Any], ends: list[End]) -> Iterator[Any]:
 
 def _gather(stage: Gather, items: Iterator[Any], meter: Meter) -> Iterator[Any]:
     with meter.working():
-        made = stage.gather(_unwaited((item for item in items if not isinstance(item, End)), meter))
-    yield made
+        output = stage.gather(_excluding_wait((item for item in items if not isinstance(item, End)), meter))
+    yield output
 
 
 def _metered(
@@ -120,18 +120,18 @@ def _metered(
     run: RunContext,
     unit: Unit | None = None,
 ) -> Iterator[Any]:
-    """What a call makes of items, its time counted without that of waiting for them; it stops where the unit has failed."""
-    made = iter(call(_unwaited(items, meter)))
+    """The results of a call on a stream, timed without the wait for its input; stops if the unit has failed."""
+    output = iter(call(_excluding_wait(items, meter)))
     while not run.failure(unit):
         with meter.working():
-            item = next(made, meter)  # an item is never the meter
+            item = next(output, meter)  # the meter is a sentinel: no item is the meter
         if item is meter:
             return
         yield item
 
 
-def _unwaited(items: Iterator[Any], meter: Meter) -> Iterator[Any]:
-    """The items; the time of waiting for each is taken off what the meter counts around it."""
+def _excluding_wait(items: Iterator[Any], meter: Meter) -> Iterator[Any]:
+    """The items; the time spent waiting for each is subtracted from the meter."""
     while True:
         start = perf_counter()
         try:

@@ -1,4 +1,4 @@
-"""Which units are done, by which recipe, and which failed: a SQLite file in the output folder."""
+"""The ledger: which units are done, by which recipe, and which failed, in a SQLite file in the output folder."""
 
 import os
 import sqlite3
@@ -33,27 +33,27 @@ _UNITS = "SELECT target, part, recipe, size, mtime_ns, digest, made_size, made_m
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What is known of a unit that was done: its recipe, the input it was made of, and the file it became."""
+    """A finished unit: its recipe, fingerprint and digest of its input, and fingerprint of its output."""
 
     recipe: str
     source: Fingerprint
     digest: str
-    made: Fingerprint
+    output: Fingerprint
 
 
 class Ledger:
-    """Remembers which units are done, in one output folder. Safe in threads.
+    """Records which units of one output folder are done. Thread-safe.
 
-    Looking things up changes nothing; `open` lets things be noted, and keeps other runs out.
+    Lookups change nothing; `open` allows writing and locks out other runs.
 
     Attributes:
         folder: The output folder.
-        path: Its file.
-        facts: What executions into this folder found out, see `Run.fact`.
+        path: The ledger's file.
+        facts: What runs into this folder remembered, see `RunContext.remember`.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read what an earlier execution left, if there was one. Raises UsageError."""
+        """Read what an earlier run recorded, if there was one. Raises UsageError."""
         self.folder = folder
         self.facts: dict[str, str | int | float | bool] = {}
         self._entries: dict[tuple[bytes, int], _Entry] = {}
@@ -61,24 +61,24 @@ class Ledger:
         self._digests: dict[tuple[Path, Fingerprint], str] = {}
         self._lock = Lock()
         self.path = folder / WORK_FOLDER / "ledger.sqlite"
-        self._file: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection | None = None
         self._folder_lock = FileLock(self.path.with_name("lock"))
         if self.path.exists():
-            with translate_errors(self.path), closing(read_only(self.path)) as file:
-                self._read(file)
+            with translate_errors(self.path), closing(read_only(self.path)) as connection:
+                self._read(connection)
 
     @property
     def exists(self) -> bool:
-        """Whether an earlier execution left anything in the folder."""
+        """Whether an earlier run left a work folder."""
         return self.path.parent.is_dir()
 
     def open(self) -> None:
-        """Create the ledger's file, or read it again, and keep other runs out until `close`. Raises UsageError, RunAborted."""
-        if self._file:
+        """Create the ledger's file, or read it again, and lock out other runs until `close`. Raises UsageError, RunAborted."""
+        if self._connection:
             return
         for path in (self.path.parent, self.path, self.path.with_name(FRAGMENTS)):
             if path.is_symlink():
-                raise UsageError(f"{path} is, or lies behind, a link; remove that, or choose another folder")
+                raise UsageError(f"{path} is a link or is reached through one; remove the link, or choose another folder")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder_lock.acquire(timeout=0)
@@ -91,40 +91,40 @@ class Ledger:
         try:
             with translate_errors(self.path):
                 remove_leftovers(self.folder)
-                self._file = sqlite3.connect(self.path, check_same_thread=False)
-                self._file.executescript(_TABLES)
-                self._read(self._file)
+                self._connection = sqlite3.connect(self.path, check_same_thread=False)
+                self._connection.executescript(_TABLES)
+                self._read(self._connection)
                 self._clear_fragments()
         except BaseException:
             self.close()
             raise
 
-    def _read(self, file: sqlite3.Connection) -> None:
-        (version,) = file.execute("PRAGMA user_version").fetchone()
+    def _read(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version != _VERSION:
             raise UsageError(f"{self.path} was written by another version of bwpipe; remove it to start over")
-        for target, part, recipe, size, mtime_ns, digest_, made_size, made_mtime_ns in file.execute(_UNITS):
+        for target, part, recipe, size, mtime_ns, digest_, made_size, made_mtime_ns in connection.execute(_UNITS):
             self._entries[target, part] = _Entry(
                 recipe, Fingerprint(size, mtime_ns), digest_, Fingerprint(made_size, made_mtime_ns)
             )
-        self.facts |= dict(file.execute("SELECT key, value FROM facts"))
+        self.facts |= dict(connection.execute("SELECT key, value FROM facts"))
         self._names = {target for target, _ in self._entries}
 
     def owns(self, unit: Unit, target: Path) -> bool:
-        """Whether the file of that name is the one that was written for this unit, unchanged since."""
+        """Whether a file is the output that was written for this unit, unchanged since."""
         entry = self._entries.get(self._key(unit, target))
-        return entry is not None and fingerprint(target) == entry.made
+        return entry is not None and fingerprint(target) == entry.output
 
     def knows(self, path: Path) -> bool:
-        """Whether a file somewhere in the folder has a name that was written by a run."""
+        """Whether a run wrote a file of this name in the folder."""
         return os.fsencode(path.relative_to(self.folder)) in self._names
 
     def wrote(self, path: Path) -> bool:
-        """Whether a file, wherever it is (absolute, links resolved), lies in the folder and was written by a run."""
+        """Whether a file (absolute path, links resolved) is in the folder and was written by a run."""
         return path.is_relative_to(self.folder) and self.knows(path)
 
     def is_done(self, unit: Unit, target: Path, recipe: str) -> bool:
-        """Whether the file of that name is what this recipe makes of this input, so that nothing is to be done."""
+        """Whether a file is the current output of this recipe for this unit's input, so that no work is needed."""
         entry = self._entries.get(self._key(unit, target))
         if entry is None or entry.recipe != recipe or not self.owns(unit, target):
             return False
@@ -136,100 +136,100 @@ class Ledger:
         return False
 
     def keep(
-        self, unit: Unit, draft: AtomicFile, recipe: str, source: Fingerprint | None, tick: Callable[[], None] = lambda: None
+        self, unit: Unit, file: AtomicFile, recipe: str, source: Fingerprint | None, tick: Callable[[], None] = lambda: None
     ) -> None:
-        """Give a finished file its final name, and remember it.
+        """Rename a finished file to its final name, and record it.
 
-        It is remembered first, with what its stamp will be: a run that is killed in between leaves an entry whose file is
-        missing (the unit is done again), never a file of ours that we do not know.
+        It is recorded first, with the fingerprint it will have: a run that is killed in between leaves an entry whose file is
+        missing (the unit is redone), never an output that the ledger does not know.
 
         Args:
-            unit: What it was made of.
-            draft: The file, and the notes that are to be kept beside it.
-            recipe: How it was made.
-            source: The input's stamp before it was read.
-            tick: Called while the input is read once more, for its digest; what it raises ends the work.
+            unit: The unit it was produced from.
+            file: The finished file, with the notes to store.
+            recipe: The recipe it was produced by.
+            source: The input's fingerprint before it was read.
+            tick: Called while the input is read again for its digest; an exception it raises ends the work.
 
         Raises:
-            MediaError: The input is not what it was then.
+            MediaError: The input has changed since then.
             RunAborted: The ledger can't be written.
-            OSError: The file can't be.
+            OSError: The file can't be written.
         """
         if source is None or fingerprint(unit.path) != source:
-            raise MediaError("it changed while it was read; run again")
-        status = draft.flush()
+            raise MediaError("it changed while it was being read; run again")
+        status = file.flush()
         entry = _Entry(recipe, source, self._digest(unit.path, source, tick), Fingerprint(status.st_size, status.st_mtime_ns))
-        key = self._key(unit, draft.target)
-        with self._opened() as file:
+        key = self._key(unit, file.target)
+        with self._opened() as connection:
             self._entries[key] = entry
-            values = (*key, recipe, *source, entry.digest, *entry.made)
-            file.execute("REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-            file.execute("REPLACE INTO notes VALUES (?, ?, ?)", (*key, draft.notes))
-            if draft.target.parent != self.path.with_name(FRAGMENTS):
-                file.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
-        draft.publish()
+            values = (*key, recipe, *source, entry.digest, *entry.output)
+            connection.execute("REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (*key, file.notes))
+            if file.target.parent != self.path.with_name(FRAGMENTS):
+                connection.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
+        file.publish()
 
     def forget(self, paths: Iterable[Path]) -> None:
-        """Remove files that were kept and are needed no more, such as the fragments of a finished film. Raises RunAborted."""
-        gone = [(os.fsencode(path.relative_to(self.folder)), path) for path in paths]
-        with self._opened() as file:
+        """Remove recorded files that are no longer needed, such as the fragments of a finished video. Raises RunAborted."""
+        removed = [(os.fsencode(path.relative_to(self.folder)), path) for path in paths]
+        with self._opened() as connection:
             for table in ("units", "notes"):
-                file.executemany(f"DELETE FROM {table} WHERE target = ?", [(key,) for key, _ in gone])
-        keys = {key for key, _ in gone}
+                connection.executemany(f"DELETE FROM {table} WHERE target = ?", [(key,) for key, _ in removed])
+        keys = {key for key, _ in removed}
         self._entries = {key: entry for key, entry in self._entries.items() if key[0] not in keys}
-        for _, path in gone:
+        for _, path in removed:
             path.unlink(missing_ok=True)
 
     def notes(self, unit: Unit, target: Path) -> str:
-        """What was kept beside the file of that name when it was written for this unit; empty if nothing was."""
-        with self._opened() as file:
-            row = file.execute("SELECT text FROM notes WHERE target = ? AND part = ?", self._key(unit, target)).fetchone()
+        """The notes stored with a file when it was written for this unit; empty if there are none."""
+        with self._opened() as connection:
+            row = connection.execute("SELECT text FROM notes WHERE target = ? AND part = ?", self._key(unit, target)).fetchone()
         return row[0] if row else ""
 
     def _clear_fragments(self) -> None:
-        """Remove fragments that are not known: a run that forgot them was killed before it had removed them."""
+        """Remove unrecorded fragments: a run was killed between removing them from the ledger and from disk."""
         for path in self.path.with_name(FRAGMENTS).glob("*"):
             if os.fsencode(path.relative_to(self.folder)) not in self._names:
                 path.unlink()
 
     def _digest(self, path: Path, now: Fingerprint, tick: Callable[[], None] = lambda: None) -> str:
-        """The digest of an input whose stamp is known: read once, however many segments it has. Raises OSError."""
+        """The digest of an input with a known fingerprint, computed once however many segments it has. Raises OSError."""
         if (path, now) not in self._digests:
             self._digests[path, now] = digest(path, tick)
         return self._digests[path, now]
 
     def keep_failure(self, path: Path, error: str) -> None:
-        """Remember that an input failed, and why. Raises RunAborted."""
-        with self._opened() as file:
-            file.execute("REPLACE INTO failures VALUES (?, ?)", (os.fsencode(path), error))
+        """Record that an input failed, and why. Raises RunAborted."""
+        with self._opened() as connection:
+            connection.execute("REPLACE INTO failures VALUES (?, ?)", (os.fsencode(path), error))
 
     def failures(self) -> dict[Path, str]:
-        """The inputs that failed when they were last tried, and why."""
-        with self._opened() as file:
-            return {Path(os.fsdecode(path)): error for path, error in file.execute("SELECT path, error FROM failures")}
+        """The inputs that failed in their last attempt, and why."""
+        with self._opened() as connection:
+            return {Path(os.fsdecode(path)): error for path, error in connection.execute("SELECT path, error FROM failures")}
 
     def keep_facts(self, facts: dict[str, str | int | float | bool]) -> None:
-        """Remember what was found out, before anything is made that depends on it. Raises RunAborted."""
+        """Record facts before any output depends on them. Raises RunAborted."""
         self.facts |= facts
-        with self._opened() as file:
-            file.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+        with self._opened() as connection:
+            connection.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
 
     def close(self) -> None:
-        """Let other runs in."""
+        """Close the file and release the lock."""
         with self._lock:
-            if self._file:
-                self._file.close()
-                self._file = None
+            if self._connection:
+                self._connection.close()
+                self._connection = None
         self._folder_lock.release()
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """The open file, for one thread at a time; what is done to it inside is committed at the end."""
+        """The open database, for one thread at a time; changes are committed at the end."""
         with self._lock, translate_errors(self.path):
-            if self._file is None:
+            if self._connection is None:
                 raise RuntimeError("the ledger is not open")
-            with self._file:
-                yield self._file
+            with self._connection:
+                yield self._connection
 
     def _key(self, unit: Unit, target: Path) -> tuple[bytes, int]:
         return os.fsencode(target.relative_to(self.folder)), unit.part
@@ -237,11 +237,11 @@ class Ledger:
 
 @contextmanager
 def open_ledgers(folders: Iterable[Path], *, lock: bool) -> Iterator[dict[Path, Ledger]]:
-    """The ledgers of some output folders, closed at the end. Raises UsageError.
+    """Open the ledgers of some output folders and close them at the end. Raises UsageError.
 
     Args:
         folders: The output folders.
-        lock: Keep other runs out of those in which there was a run before.
+        lock: Lock out other runs from folders that already have a ledger.
     """
     with ExitStack() as stack:
         ledgers = {}
@@ -254,16 +254,16 @@ def open_ledgers(folders: Iterable[Path], *, lock: bool) -> Iterator[dict[Path, 
 
 
 def read_only(path: Path) -> sqlite3.Connection:
-    """The file, which exists, to look things up in. Raises sqlite3.Error."""
+    """Open an existing database read-only. Raises sqlite3.Error."""
     return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
 
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Say what the database at a path raises inside in our words: UsageError, RunAborted."""
+    """Translate database errors raised inside into UsageError and RunAborted."""
     try:
         yield
     except sqlite3.Error as error:
         if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
             raise UsageError(f"{path}: {error}; remove it to start over") from error
-        raise RunAborted(f"{path}: {error}; make room or choose another folder, and run again") from error
+        raise RunAborted(f"{path}: {error}; free some space or choose another folder, and run again") from error

@@ -1,4 +1,4 @@
-"""What a run has to do: the units of its source that its sinks do not have yet."""
+"""The plan of a run: the units of its source that its sinks have not written yet."""
 
 import json
 import os
@@ -21,20 +21,20 @@ from bwpipe.graph.graph import Graph, Node
 
 @dataclass(slots=True)
 class Plan:
-    """What a run has to do.
+    """The plan of a run.
 
     Attributes:
-        todo: The units to be read, in the source's order.
-        context: How many frames before and after a unit its stages want to see.
-        recipes: For each sink, by its id: what each unit that it is to write or to join is made by.
-        assemblies: For each sink, by its id: the films that it is to join, in the source's order.
-        whole: For each sink, by its id: the films that are joined already.
+        todo: The units to read, in the source's order.
+        context: Number of context frames that stages need before and after a unit.
+        recipes: By sink id: the recipe of each unit that the sink has to write or join.
+        assemblies: By sink id: the videos that the sink has to join, in the source's order.
+        whole: By sink id: the videos that are already joined.
         broken: Files that can't be read.
-        done: How many files are done already.
-        kept: Files that stand where an output would go and that bwpipe did not write: they are left as they are.
-        own: How many files were left out of the inputs since they are outputs.
-        stamps: What the inputs were like when their headers were read.
-        scans: What was found in them, to be kept for the next start.
+        done: Number of files that are already done.
+        kept: Files in the place of an output that bwpipe did not write: they are left unchanged.
+        own: Number of files skipped as inputs because they are outputs.
+        fingerprints: Fingerprints of the inputs when their headers were read.
+        scans: Results of scanning them, to be stored for the next run.
     """
 
     todo: list[Unit] = field(default_factory=list)
@@ -46,25 +46,25 @@ class Plan:
     done: int = 0
     kept: list[Path] = field(default_factory=list)
     own: int = 0
-    stamps: dict[Unit, Fingerprint | None] = field(default_factory=dict)
+    fingerprints: dict[Unit, Fingerprint | None] = field(default_factory=dict)
     scans: SqliteScanCache = field(default_factory=SqliteScanCache)
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to be read or joined."""
+        """Whether there is nothing to read or join."""
         return not (self.todo or any(self.assemblies.values()))
 
 
 def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = False) -> Plan:
-    """Find out what is to be done, from the headers of the inputs and the ledgers of the output folders.
+    """Determine what has to be done, from the headers of the inputs and the ledgers of the output folders.
 
     Args:
         graph: The graph.
-        ledgers: Those of its output folders.
-        restart: Take nothing for done that an earlier execution did.
+        ledgers: The ledgers of its output folders.
+        restart: Redo what earlier runs did.
 
     Raises:
-        UsageError: There is nothing to read; two inputs would become one file, or one the other's.
+        UsageError: There is nothing to read, two inputs have the same output, or an output would overwrite an input.
     """
     source = graph.nodes[0].stage
     if not isinstance(source, Source):
@@ -85,43 +85,45 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
                 plan.own += 1
             elif isinstance(found, Broken):
                 plan.broken.append(found)
-            elif refused := _unwritable(found, sinks.values()):
-                plan.broken.append(refused)
+            elif unwritable := _unwritable(found, sinks.values()):
+                plan.broken.append(unwritable)
             else:
                 units.append(found)
-                plan.stamps[found] = fingerprint(found.path)  # at once: a file that grows from here on is known to have changed
+                plan.fingerprints[found] = fingerprint(found.path)  # right away, so that any later change is detected
     if not (units or plan.broken):
         raise UsageError(f"{graph.nodes[0].where}: there is nothing to read; give the stage another `path`")
-    names = _Names(units)
+    names = _OutputNames(units)
     size = graph.segment if sinks and all(sink.assembles for sink in sinks.values()) else None
-    pieces = {unit: split_into_segments(unit, size) for unit in units}
-    plan.stamps |= {piece: plan.stamps[unit] for unit in units for piece in pieces[unit]}
+    segments = {unit: split_into_segments(unit, size) for unit in units}
+    plan.fingerprints |= {segment: plan.fingerprints[unit] for unit in units for segment in segments[unit]}
     for node in graph.nodes:
         if isinstance(node.stage, Sink):
             ledger = ledgers[node.stage.folder]
-            wanted = _Wanted(plan, node.id, node.stage, ledger, recipes(graph, node.id), restart=restart)
+            planner = _SinkPlanner(plan, node.id, node.stage, ledger, recipes(graph, node.id), restart=restart)
             for unit in units:
-                names.take(node.stage.target(unit), unit, node.id, node.stage.folder)
-                wanted.see(unit, pieces[unit])
-    asked = {piece for chosen in plan.recipes.values() for piece in chosen}
-    plan.todo = [piece for unit in units for piece in pieces[unit] if piece in asked or not sinks]
+                names.claim(node.stage.target(unit), unit, node.id, node.stage.folder)
+                planner.add(unit, segments[unit])
+    pending = {segment for chosen in plan.recipes.values() for segment in chosen}
+    plan.todo = [segment for unit in units for segment in segments[unit] if segment in pending or not sinks]
     return plan
 
 
-class _Wanted:
-    """What one sink is to write, for a plan."""
+class _SinkPlanner:
+    """Plans what one sink has to write."""
 
     def __init__(
-        self, plan: Plan, name: str, sink: Sink, ledger: Ledger, told: Sequence[Mapping[str, Any]], *, restart: bool
+        self, plan: Plan, name: str, sink: Sink, ledger: Ledger, recipe: Sequence[Mapping[str, Any]], *, restart: bool
     ) -> None:
-        self._plan, self._name, self._sink, self._told = plan, name, sink, told
+        self._plan, self._name, self._sink, self._recipe = plan, name, sink, recipe
         self._ledger, self._restart = ledger, restart
 
-    def see(self, unit: Unit, segments: Sequence[Unit]) -> None:
-        """Plan what is to be done of a file, which is in these segments."""
+    def add(self, unit: Unit, segments: Sequence[Unit]) -> None:
+        """Plan the work on a file, which is split into these segments."""
         plan, sink, target = self._plan, self._sink, self._sink.target(unit)
         joined = sink.assembles and unit.media.has_segments
-        recipe = _digest([*self._told, {"segments": [frame_range(piece) for piece in segments]}] if joined else self._told)
+        recipe = _digest(
+            [*self._recipe, {"segments": [frame_range(segment) for segment in segments]}] if joined else self._recipe
+        )
         if self._is_done(unit, target, recipe):
             plan.done += 1
             plan.whole[self._name].extend([target] if joined else [])
@@ -133,13 +135,13 @@ class _Wanted:
             plan.recipes[self._name][unit] = recipe
 
     def _join(self, unit: Unit, segments: Sequence[Unit], recipe: str) -> None:
-        """Plan to join a film, and to write the segments of which there is no fragment yet."""
-        whole = replace(unit)  # another unit than the film's only segment
+        """Plan to join a video, and to write the segments that have no fragment yet."""
+        whole = replace(unit)  # distinct from the video's only segment
         self._plan.assemblies[self._name].append(Assembly(whole, tuple(segments)))
         chosen = self._plan.recipes[self._name]
-        chosen[whole], self._plan.stamps[whole] = recipe, self._plan.stamps[unit]
+        chosen[whole], self._plan.fingerprints[whole] = recipe, self._plan.fingerprints[unit]
         for segment in segments:
-            own = _digest([*self._told, {"segment": frame_range(segment)}])
+            own = _digest([*self._recipe, {"segment": frame_range(segment)}])
             if not self._is_done(segment, self._sink.fragment(segment), own):
                 chosen[segment] = own
 
@@ -148,7 +150,7 @@ class _Wanted:
 
 
 def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:
-    """What a sink says of a unit that it can't write, in the place of the unit."""
+    """A Broken in place of a unit that a sink can't write, with the sink's error; None if all can."""
     try:
         for sink in sinks:
             sink.target(unit)
@@ -158,16 +160,16 @@ def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:
 
 
 def recipes(graph: Graph, name: str) -> list[dict[str, Any]]:
-    """What the stages, from the source to the one of that id, say that their results depend on. Raises UsageError."""
-    told = []
+    """The recipes of the stages from the source to the one with this id. Raises UsageError."""
+    recipe = []
     for node in _path(graph, name):
         with node.error_context():
-            told.append(node.stage.recipe())
-    return told
+            recipe.append(node.stage.recipe())
+    return recipe
 
 
 def _path(graph: Graph, name: str) -> list[Node]:
-    """The nodes from the source to the one of that id."""
+    """The nodes from the source to the one with this id."""
     nodes = {node.id: node for node in graph.nodes}
     path = [nodes[name]]
     while upstream := path[0].upstream:
@@ -179,14 +181,14 @@ def _context(graph: Graph, node: Node) -> int:
     return sum(each.stage.context for each in _path(graph, node.id) if isinstance(each.stage, UnitMap))
 
 
-def _digest(told: Sequence[Mapping[str, Any]]) -> str:
+def _digest(recipe: Sequence[Mapping[str, Any]]) -> str:
     """A hash of recipes."""
-    text = json.dumps(told, sort_keys=True)
+    text = json.dumps(recipe, sort_keys=True)
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def _is_output(found: Unit | Broken, folder: Path, ledger: Ledger) -> bool:
-    """Whether an input was made by a run: it lies in an output folder below the folder that is read, or the ledger knows it."""
+    """Whether an input is an output of a run: in an output folder inside the folder that is read, or known to the ledger."""
     path, folder = found.path.resolve(), folder.resolve()
     root = found.path.parents[len(found.name.parts) - 1].resolve()
     if folder not in path.parents:
@@ -194,32 +196,32 @@ def _is_output(found: Unit | Broken, folder: Path, ledger: Ledger) -> bool:
     return folder not in (root, *root.parents) or ledger.knows(ledger.folder / path.relative_to(folder))
 
 
-class _Names:
-    """The names of all outputs: no two are the same, and none is that of an input or leads out of its folder."""
+class _OutputNames:
+    """Checks the names of all outputs: they are unique, overwrite no input and stay in their folder."""
 
     def __init__(self, units: Sequence[Unit]) -> None:
         self._inputs = {unit.path.resolve(): unit for unit in units}
-        self._taken: dict[str, tuple[Unit, str]] = {}
-        self._folded: dict[Path, bool] = {}
+        self._claimed: dict[str, tuple[Unit, str]] = {}
+        self._case_insensitive: dict[Path, bool] = {}
 
-    def take(self, target: Path, unit: Unit, sink: str, folder: Path) -> None:
-        """Give a name to what a sink makes of a unit. Raises UsageError."""
-        if folder not in self._folded:
-            self._folded[folder] = _folds_case(folder)
-        key = unicodedata.normalize("NFC", str(target)).casefold() if self._folded[folder] else str(target)
-        other, its_sink = self._taken.setdefault(key, (unit, sink))
+    def claim(self, target: Path, unit: Unit, sink: str, folder: Path) -> None:
+        """Claim a name for the output of a unit. Raises UsageError."""
+        if folder not in self._case_insensitive:
+            self._case_insensitive[folder] = _is_case_insensitive(folder)
+        key = unicodedata.normalize("NFC", str(target)).casefold() if self._case_insensitive[folder] else str(target)
+        other, other_sink = self._claimed.setdefault(key, (unit, sink))
         if other is not unit:
             raise UsageError(f"{unit.path} and {other.path} would both become {target}; rename one, or write to another `name`")
-        if its_sink != sink:
-            raise UsageError(f"{its_sink} and {sink} would both write {target}; give one of them another `path` or `name`")
+        if other_sink != sink:
+            raise UsageError(f"{other_sink} and {sink} would both write {target}; give one of them another `path` or `name`")
         if not target.parent.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"{target.parent} is a link out of {folder}; remove it, or choose another `path`")
-        if victim := self._inputs.get(target.parent.resolve() / target.name):
-            raise UsageError(f"{target} would be written over the input {victim.path}; write to another `path`")
+            raise UsageError(f"{target.parent} is a link that leads outside {folder}; remove it, or choose another `path`")
+        if overwritten := self._inputs.get(target.parent.resolve() / target.name):
+            raise UsageError(f"{target} would overwrite the input {overwritten.path}; write to another `path`")
 
 
-def _folds_case(folder: Path) -> bool:
-    """Whether names that differ in upper and lower case only are the same, where a folder is or will be."""
+def _is_case_insensitive(folder: Path) -> bool:
+    """Whether the file system of a folder, which need not exist, is case-insensitive."""
     for place in (folder, *folder.parents):
         other = place.with_name(place.name.swapcase())
         if place.exists() and other != place:
@@ -228,7 +230,7 @@ def _folds_case(folder: Path) -> bool:
 
 
 def total_frames(units: Sequence[Unit]) -> int | None:
-    """How many frames some units have in all; None if a file does not say."""
+    """The total number of frames of some units; None if a file does not declare its number."""
     counts = list(_counts(units))
     return None if None in counts else sum(count or 0 for count in counts)
 

@@ -1,4 +1,4 @@
-"""Runs a graph: one thread a stage, one bounded channel an edge."""
+"""The scheduler: one thread per stage, one bounded channel per edge."""
 
 from collections.abc import Callable, Iterator, Mapping
 from threading import Thread
@@ -18,7 +18,7 @@ from bwpipe.errors import BwpipeError, RunAborted, RunStopped, format_error
 from bwpipe.graph.graph import Graph, Node
 
 TICK = 0.1
-"""Seconds between two looks at whether the stages have ended."""
+"""Interval, in seconds, at which the scheduler checks whether the stages have ended."""
 
 
 def run_stages(
@@ -31,26 +31,26 @@ def run_stages(
     keep: Callable[[Node, Unit, AtomicFile], None],
     tick: Callable[[], None],
 ) -> None:
-    """Run the stages, which are set up, until the last one has ended.
+    """Run the stages, which have been set up, until all have ended.
 
     Args:
         graph: The graph.
-        plan: What is to be read and written.
-        run: What the stages share.
-        meters: One for each node, by its id.
-        ready: What gathering stages have already, by their ids; what only feeds them is not started.
+        plan: What to read and write.
+        run: The context that the stages share.
+        meters: A meter for each node, by its id.
+        ready: Cached results of gathering stages, by their ids; stages that only feed them are not started.
         keep: Publishes a finished file; called in the sink's threads.
         tick: Called in this thread every tenth of a second.
 
     Raises:
-        BwpipeError: The first one that a stage raised; every other stage has ended by then.
-        BaseException: What interrupted this thread, such as a signal; every stage has ended by then.
+        BwpipeError: The first error of a stage; all other stages have ended by then.
+        BaseException: What interrupted this thread, such as a signal; all stages have ended by then.
     """
-    resting = idle_nodes(graph, ready)
-    nodes = [node for node in graph.nodes if node.id not in resting]
-    fed = [node for node in nodes if node.upstream and node.id not in ready]
-    inbox = {node.id: Channel[Any](graph.queue) for node in fed}
-    outbox = {node.id: [inbox[other.id] for other in fed if other.upstream == node.id] for node in nodes}
+    idle = idle_nodes(graph, ready)
+    nodes = [node for node in graph.nodes if node.id not in idle]
+    consumers = [node for node in nodes if node.upstream and node.id not in ready]
+    inbox = {node.id: Channel[Any](graph.queue) for node in consumers}
+    outbox = {node.id: [inbox[other.id] for other in consumers if other.upstream == node.id] for node in nodes}
     failures: list[BwpipeError] = []
     ended: list[Node] = []
 
@@ -71,7 +71,7 @@ def run_stages(
                     node.stage,
                     iter(inbox[node.id]),
                     wanted=plan.recipes[node.id].__contains__,
-                    keep=lambda unit, draft: keep(node, unit, draft),
+                    keep=lambda unit, file: keep(node, unit, file),
                     run=run,
                     meter=meter,
                     assemblies=plan.assemblies[node.id],
@@ -94,7 +94,7 @@ def run_stages(
         except RunStopped:
             pass
         except BaseException as error:
-            failures.append(_explained(error, node))
+            failures.append(_as_bwpipe_error(error, node))
             abort()
         finally:
             if node.id in inbox:
@@ -108,7 +108,7 @@ def run_stages(
         for thread in threads:
             thread.start()
         _wait(threads, ended, tick)
-    except BaseException:  # a signal: stop, but let every stage let go of what it holds
+    except BaseException:  # a signal: stop, but let every stage release its resources
         abort()
         _wait([thread for thread in threads if thread.ident], ended, lambda: None)
         raise
@@ -117,19 +117,19 @@ def run_stages(
 
 
 def idle_nodes(graph: Graph, ready: Mapping[str, Any]) -> set[str]:
-    """The ids of the nodes that have nothing to do, since they only feed gathering stages that are ready."""
-    resting: set[str] = set()
-    for node in reversed(graph.nodes):  # each comes after its upstream
-        fed = [other.id for other in graph.nodes if other.upstream == node.id]
-        if fed and all(other in ready or other in resting for other in fed):
-            resting.add(node.id)
-    return resting
+    """The ids of nodes that need not run, because they only feed gathering stages that are ready."""
+    idle: set[str] = set()
+    for node in reversed(graph.nodes):  # each node comes after its upstream
+        consumers = [other.id for other in graph.nodes if other.upstream == node.id]
+        if consumers and all(other in ready or other in idle for other in consumers):
+            idle.add(node.id)
+    return idle
 
 
 def _wait(threads: list[Thread], ended: list[Node], tick: Callable[[], None]) -> None:
     """Wait until all threads have ended.
 
-    Not by joining alone: a signal in the midst of `join` makes Python 3.11 take a running thread for an ended one.
+    Not by joining alone: after a signal during `join`, Python 3.11 considers a running thread ended.
     """
     while len(ended) < len(threads):
         sleep(TICK)
@@ -138,11 +138,11 @@ def _wait(threads: list[Thread], ended: list[Node], tick: Callable[[], None]) ->
         thread.join()
 
 
-def _explained(error: BaseException, node: Node) -> BwpipeError:
-    """The error as the user is to read it."""
+def _as_bwpipe_error(error: BaseException, node: Node) -> BwpipeError:
+    """The error to show to the user."""
     if isinstance(error, BwpipeError):
         return error
     what = "out of memory; use a smaller `batch` or `queue`" if isinstance(error, MemoryError) else format_error(error)
-    explained = RunAborted(f"{node.where}: stage {node.id!r}: {what}")
-    explained.__cause__ = error
-    return explained
+    aborted = RunAborted(f"{node.where}: stage {node.id!r}: {what}")
+    aborted.__cause__ = error
+    return aborted

@@ -1,4 +1,4 @@
-"""Turns a sink into a stream: items in, files out, films joined of their segments."""
+"""The executor of sinks: writes files, and joins videos from their segments."""
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,36 +28,36 @@ def execute_sink(
     meter: Meter,
     assemblies: Sequence[Assembly] = (),
 ) -> Iterator[Unit]:
-    """The stream of a sink: the units that are over, whether they were written or failed; each film after its segments.
+    """The stream of a sink: finished units, written or failed; each video comes after its segments.
 
     Args:
         stage: The sink.
-        items: What it is to write.
-        wanted: Whether a unit is to be written here; another branch may have asked for it.
-        keep: Publishes a finished file and remembers it.
-        run: The execution.
-        meter: Counts the stage's work.
-        assemblies: The films that it is to join, each as soon as the last of its segments that is wanted is over.
+        items: The items to write.
+        wanted: Whether this sink has to write a unit; it may be read for another branch only.
+        keep: Publishes a finished file and records it.
+        run: The context of the run.
+        meter: Measures the stage's work.
+        assemblies: The videos to join, each as soon as its last pending segment is finished.
     """
     writer = _Writer(stage, keep, run, meter, assemblies)
-    missing = {film: sum(map(wanted, film.segments)) for film in assemblies}
-    yield from (writer.join(film) for film, count in missing.items() if not count)
+    pending = {assembly: sum(map(wanted, assembly.segments)) for assembly in assemblies}
+    yield from (writer.join(assembly) for assembly, count in pending.items() if not count)
     groups = ((unit, group) for unit, group in by_unit(items) if wanted(unit))
-    for in_rows, some in groupby(groups, key=lambda group: group[0].media.has_segments):
-        if not in_rows:
-            lists = ((unit, list(group)) for unit, group in some)
+    for has_segments, unit_groups in groupby(groups, key=lambda group: group[0].media.has_segments):
+        if not has_segments:
+            lists = ((unit, list(group)) for unit, group in unit_groups)
             yield from ordered_map(lambda group: writer.write(*group), lists, stage.workers)
             continue
-        for unit, group in some:
+        for unit, group in unit_groups:
             yield writer.write(unit, group)
-            if film := writer.films.get(unit):
-                missing[film] -= 1
-                if not missing[film]:
-                    yield writer.join(film)
+            if assembly := writer.assemblies_by_segment.get(unit):
+                pending[assembly] -= 1
+                if not pending[assembly]:
+                    yield writer.join(assembly)
 
 
 class _Writer:
-    """Writes units, and joins films; it may write several units at a time."""
+    """Writes units and joins videos; several units may be written in parallel."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class _Writer:
         meter: Meter,
         assemblies: Sequence[Assembly],
     ) -> None:
-        self.films = {segment: film for film in assemblies for segment in film.segments}
+        self.assemblies_by_segment = {segment: assembly for assembly in assemblies for segment in assembly.segments}
         self._stage = stage
         self._keep = keep
         self._run = run
@@ -86,53 +86,53 @@ class _Writer:
                 if not isinstance(item, End):
                     if item.context:
                         continue
-                elif not opened and unit not in self.films:  # of a film, nothing of other segments may be missing
-                    run.fail(unit, MediaError("none of its frames came to be written"))
+                elif not opened and unit not in self.assemblies_by_segment:  # a segment of a video may be empty
+                    run.fail(unit, MediaError("none of its frames could be written"))
                     continue
                 with self._meter.working():
                     if not opened:
                         opened = True
                         stage.open(unit)
                     if isinstance(item, End):
-                        draft = stage.commit(unit)
+                        file = stage.commit(unit)
                         opened = False
-                        self._publish(unit, draft)
+                        self._publish(unit, file)
                     else:
                         stage.write(item)
                         self._meter.items += 1
         except Exception as error:
-            self._blame(unit, error)
+            self._fail(unit, error)
         finally:
             if opened:
                 stage.abandon(unit)
         return unit
 
-    def join(self, film: Assembly) -> Unit:
-        """Join a film, unless a segment failed."""
-        count = len(film.segments)
-        failed = sum(self._run.failure(segment) is not None for segment in film.segments)
+    def join(self, assembly: Assembly) -> Unit:
+        """Join a video, unless a segment failed."""
+        count = len(assembly.segments)
+        failed = sum(self._run.failure(segment) is not None for segment in assembly.segments)
         if failed:
             if failed < count:
                 what = f"{failed} of its {count} segments failed, so it is not joined; the others are kept for the next run"
-                self._run.warn(what, film.whole.media, each=True)
-            return film.whole
+                self._run.warn(what, assembly.whole.media, each=True)
+            return assembly.whole
         try:
             with self._meter.working():
-                fragments = [self._stage.fragment(segment) for segment in film.segments]
-                self._publish(film.whole, self._stage.assemble(film.whole, fragments))
+                fragments = [self._stage.fragment(segment) for segment in assembly.segments]
+                self._publish(assembly.whole, self._stage.assemble(assembly.whole, fragments))
         except Exception as error:
-            self._blame(film.whole, error)
-        return film.whole
+            self._fail(assembly.whole, error)
+        return assembly.whole
 
-    def _publish(self, unit: Unit, draft: AtomicFile) -> None:
+    def _publish(self, unit: Unit, file: AtomicFile) -> None:
         try:
-            self._keep(unit, draft)
+            self._keep(unit, file)
         except BaseException:
-            draft.discard()
+            file.discard()
             raise
 
-    def _blame(self, unit: Unit, error: Exception) -> None:
-        """Let a unit fail of an error in writing it, or end the run where nothing can be written any more."""
+    def _fail(self, unit: Unit, error: Exception) -> None:
+        """Fail a unit because of a write error, or abort the run if nothing can be written any more."""
         number = error.errno if isinstance(error, OSError) else None
         folder = self._stage.folder
         if number in _DISK or not folder.is_dir():

@@ -1,4 +1,4 @@
-"""How much a stage did, and how long it was busy with it."""
+"""Measures how many items each stage processed, and how long it was busy."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from time import perf_counter
 
 
 class Meter:
-    """Counts one stage's work. Safe in threads.
+    """Measures one stage's work. Thread-safe.
 
     Attributes:
-        items: How many items it made, or took if it is the last.
-        busy: Seconds of work, added up over the stage's threads; waiting for items or for room is no work.
+        items: Number of items it produced, or consumed if it is a sink.
+        busy: Seconds of work, summed over the stage's threads, without waiting for input or for space.
     """
 
     def __init__(self) -> None:
@@ -29,13 +29,13 @@ class Meter:
             self.add(perf_counter() - start)
 
     def add(self, seconds: float) -> None:
-        """Count some seconds of work; negative ones take back time that turned out to be waiting."""
+        """Add seconds of work; negative values subtract time spent waiting."""
         with self._lock:
             self.busy += seconds
 
 
 def table(meters: Mapping[str, Meter]) -> str:
-    """The closing table: what each stage made, how long it was busy, and its share of all busy time."""
+    """The timing table: each stage's items, busy time, and share of all busy time."""
     busy = sum(meter.busy for meter in meters.values()) or 1.0
     slowest = max(meters, key=lambda name: meters[name].busy)
     width = max(len("stage"), *map(len, meters))

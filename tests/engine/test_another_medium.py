@@ -1,4 +1,4 @@
-"""The engine runs graphs over any medium: here poems, whose lines are spoken louder, without a module about images."""
+"""The engine runs graphs over any medium, here poems, without importing a module about images."""
 
 import subprocess
 import sys
@@ -58,11 +58,11 @@ class Rhyme(UnitMap):
         return 1
 
     def apply(self, items: Iterator[Line]) -> Iterator[Line]:
-        before = None
+        previous = None
         for line in items:
-            same = before is not None and before.text[-2:] == line.text[-2:]
-            yield replace(line, text=line.text + " *" if same else line.text)
-            before = line
+            rhymes = previous is not None and previous.text[-2:] == line.text[-2:]
+            yield replace(line, text=line.text + " *" if rhymes else line.text)
+            previous = line
 
 
 @stage("shout")
@@ -97,18 +97,18 @@ class WritePoems(Sink):
 
     def commit(self, unit: Unit) -> AtomicFile:
         lines = self._open.pop(unit)
-        draft = AtomicFile(self.fragment(unit), self.folder)
-        draft.path.write_text("".join(f"{line}\\n" for line in lines))
-        draft.notes = str(len(lines))
-        return draft
+        file = AtomicFile(self.fragment(unit), self.folder)
+        file.path.write_text("".join(f"{line}\\n" for line in lines))
+        file.notes = str(len(lines))
+        return file
 
     def abandon(self, unit: Unit) -> None:
         self._open.pop(unit, None)
 
     def assemble(self, unit: Unit, fragments: Sequence[Path]) -> AtomicFile:
-        draft = AtomicFile(self.target(unit), self.folder)
-        draft.path.write_text("".join(path.read_text() for path in fragments))
-        return draft
+        file = AtomicFile(self.target(unit), self.folder)
+        file.path.write_text("".join(path.read_text() for path in fragments))
+        return file
 
     def summary(self, unit: Unit, notes: Sequence[str]) -> Summary:
         return Summary(lines=(f"{unit.name}: {sum(map(int, notes))} lines in {len(notes)} parts",))
@@ -124,16 +124,16 @@ print([name for name, module in sys.modules.items() if name.startswith(domain) a
 """
 
 
-def test_poems_are_read_in_segments_changed_in_batches_and_joined(tmp_path: Path) -> None:
+def test_poems_are_read_in_segments_processed_in_batches_and_joined(tmp_path: Path) -> None:
     (tmp_path / "poems").mkdir()
     (tmp_path / "poems" / "short.txt").write_text("a cat\na hat\nno\nso\nlast\n")
     (tmp_path / "poems" / "torn.txt").write_text("one\ntwo\nthree\nfour\n???\n")
     command = [sys.executable, "-c", POEMS, str(tmp_path / "poems"), str(tmp_path / "out")]
 
-    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    completed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
 
     assert (tmp_path / "out" / "short.txt").read_text() == "0: A CAT\n1: A HAT *\n2: NO\n3: SO\n4: LAST\n"
     assert not (tmp_path / "out" / "torn.txt").exists()
-    assert "short.txt: 5 lines in 3 parts" in ended.stdout
-    assert "torn.txt: frames 2 to 3: line 5 can't be read" in ended.stderr
-    assert ended.stdout.splitlines()[-1] == "[]"
+    assert "short.txt: 5 lines in 3 parts" in completed.stdout
+    assert "torn.txt: frames 2 to 3: line 5 can't be read" in completed.stderr
+    assert completed.stdout.splitlines()[-1] == "[]"

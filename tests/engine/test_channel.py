@@ -6,7 +6,7 @@ from bwpipe.engine.channel import Channel
 from bwpipe.errors import RunStopped
 
 
-def test_items_come_in_order_until_the_writer_ends_it() -> None:
+def test_items_arrive_in_order_until_the_writer_ends() -> None:
     channel = Channel[int](depth=2)
 
     def write() -> None:
@@ -34,7 +34,7 @@ def test_a_full_channel_makes_its_writer_wait() -> None:
     assert not writer.is_alive()
 
 
-def test_a_writer_is_told_that_the_reader_has_left() -> None:
+def test_put_returns_false_once_the_reader_has_left() -> None:
     channel = Channel[int](depth=1)
     channel.leave()
 

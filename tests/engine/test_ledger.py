@@ -23,14 +23,14 @@ def unit(tmp_path: Path) -> Unit:
 
 @pytest.fixture
 def target(tmp_path: Path, unit: Unit) -> Path:
-    """A file that was made of the unit by recipe "r1", as an earlier run left it."""
+    """An output of the unit by recipe "r1", as an earlier run left it."""
     ledger = Ledger(tmp_path / "out")
     ledger.open()
-    draft = AtomicFile(tmp_path / "out" / "a.png", tmp_path / "out")
-    draft.path.write_bytes(b"colour")
-    ledger.keep(unit, draft, "r1", fingerprint(unit.path))
+    file = AtomicFile(tmp_path / "out" / "a.png", tmp_path / "out")
+    file.path.write_bytes(b"colour")
+    ledger.keep(unit, file, "r1", fingerprint(unit.path))
     ledger.close()
-    return draft.target
+    return file.target
 
 
 def is_done(unit: Unit, target: Path, recipe: str = "r1") -> bool:
@@ -41,15 +41,15 @@ def is_done(unit: Unit, target: Path, recipe: str = "r1") -> bool:
         ledger.close()
 
 
-def test_what_was_kept_is_done_for_the_next_run(unit: Unit, target: Path) -> None:
+def test_a_recorded_unit_is_done_for_the_next_run(unit: Unit, target: Path) -> None:
     assert is_done(unit, target)
 
 
-def test_another_recipe_is_not_done_yet(unit: Unit, target: Path) -> None:
+def test_a_different_recipe_is_not_done(unit: Unit, target: Path) -> None:
     assert not is_done(unit, target, "r2")
 
 
-def test_a_touched_input_is_done_but_a_changed_one_is_not(unit: Unit, target: Path) -> None:
+def test_a_touched_input_is_done_but_a_modified_one_is_not(unit: Unit, target: Path) -> None:
     os.utime(unit.path, ns=(1, 1))
     assert is_done(unit, target)
 
@@ -57,7 +57,7 @@ def test_a_touched_input_is_done_but_a_changed_one_is_not(unit: Unit, target: Pa
     assert not is_done(unit, target)
 
 
-def test_an_output_that_is_missing_or_was_changed_is_not_done(unit: Unit, target: Path) -> None:
+def test_a_missing_or_modified_output_is_not_done(unit: Unit, target: Path) -> None:
     ledger = Ledger(target.parent)
     assert ledger.owns(unit, target)
     target.write_bytes(b"retouched")
@@ -69,32 +69,32 @@ def test_an_output_that_is_missing_or_was_changed_is_not_done(unit: Unit, target
     assert not is_done(unit, target)
 
 
-def test_each_part_of_a_film_is_done_by_itself(unit: Unit, target: Path) -> None:
+def test_each_part_of_a_film_is_recorded_separately(unit: Unit, target: Path) -> None:
     assert not is_done(replace(unit, part=1), target)
 
 
-def test_names_that_are_no_utf8_are_remembered(tmp_path: Path, unit: Unit, target: Path) -> None:
+def test_names_that_are_not_utf8_are_recorded(tmp_path: Path, unit: Unit, target: Path) -> None:
     ledger = Ledger(target.parent)
     ledger.open()
-    draft = AtomicFile(target.parent / os.fsdecode(b"\xff.png"), target.parent)
-    ledger.keep(unit, draft, "r1", fingerprint(unit.path))
+    file = AtomicFile(target.parent / os.fsdecode(b"\xff.png"), target.parent)
+    ledger.keep(unit, file, "r1", fingerprint(unit.path))
     ledger.close()
 
-    assert is_done(unit, draft.target)
+    assert is_done(unit, file.target)
 
 
-def test_an_input_that_changed_while_it_was_read_is_not_kept(unit: Unit, target: Path) -> None:
+def test_an_input_that_changed_while_being_read_is_not_recorded(unit: Unit, target: Path) -> None:
     ledger = Ledger(target.parent)
     ledger.open()
     before = fingerprint(unit.path)
     unit.path.write_bytes(b"another picture")
 
-    with pytest.raises(MediaError, match="it changed while it was read; run again"):
+    with pytest.raises(MediaError, match="it changed while it was being read; run again"):
         ledger.keep(unit, AtomicFile(target, target.parent), "r2", before)
     ledger.close()
 
 
-def test_failures_are_remembered_until_the_unit_is_done(unit: Unit, target: Path) -> None:
+def test_failures_are_recorded_until_the_unit_is_done(unit: Unit, target: Path) -> None:
     ledger = Ledger(target.parent)
     ledger.open()
     ledger.keep_failure(unit.path, "it is cut short")
@@ -105,7 +105,7 @@ def test_failures_are_remembered_until_the_unit_is_done(unit: Unit, target: Path
     ledger.close()
 
 
-def test_looking_things_up_needs_no_lock(unit: Unit, target: Path) -> None:
+def test_lookups_need_no_lock(unit: Unit, target: Path) -> None:
     running = Ledger(target.parent)
     running.open()
 
@@ -113,23 +113,23 @@ def test_looking_things_up_needs_no_lock(unit: Unit, target: Path) -> None:
     running.close()
 
 
-def test_a_ledger_of_another_version_is_refused_by_name(unit: Unit, target: Path) -> None:
-    with closing(sqlite3.connect(target.parent / ".bwpipe" / "ledger.sqlite")) as file:
-        file.execute("PRAGMA user_version = 99")
+def test_a_ledger_of_another_version_is_rejected(unit: Unit, target: Path) -> None:
+    with closing(sqlite3.connect(target.parent / ".bwpipe" / "ledger.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 99")
 
     with pytest.raises(UsageError, match="written by another version of bwpipe; remove it to start over"):
         Ledger(target.parent)
 
 
-def test_a_ledger_behind_a_link_is_refused(tmp_path: Path) -> None:
+def test_a_ledger_reached_through_a_link_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / ".bwpipe").symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(UsageError, match="behind, a link"):
+    with pytest.raises(UsageError, match="reached through one"):
         Ledger(tmp_path).open()
 
 
-def test_looking_things_up_creates_nothing(tmp_path: Path, unit: Unit) -> None:
+def test_lookups_create_nothing(tmp_path: Path, unit: Unit) -> None:
     ledger = Ledger(tmp_path / "new")
 
     assert not ledger.is_done(unit, tmp_path / "new" / "a.png", "r1")
@@ -137,7 +137,7 @@ def test_looking_things_up_creates_nothing(tmp_path: Path, unit: Unit) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_a_second_run_into_the_same_folder_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+def test_a_second_run_into_the_same_folder_is_rejected_until_the_first_ends(tmp_path: Path) -> None:
     first = Ledger(tmp_path)
     first.open()
     with pytest.raises(UsageError, match="another run is writing into it"):
@@ -149,7 +149,7 @@ def test_a_second_run_into_the_same_folder_is_refused_until_the_first_ends(tmp_p
     second.close()
 
 
-def test_facts_last(tmp_path: Path) -> None:
+def test_facts_persist(tmp_path: Path) -> None:
     first = Ledger(tmp_path)
     first.open()
     first.keep_facts({"precision": "bfloat16"})
@@ -160,7 +160,7 @@ def test_facts_last(tmp_path: Path) -> None:
     second.close()
 
 
-def test_a_ledger_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_ledger_that_is_not_a_database_is_rejected(tmp_path: Path) -> None:
     (tmp_path / ".bwpipe").mkdir()
     (tmp_path / ".bwpipe" / "ledger.sqlite").write_bytes(b"no database at all " * 100)
 
@@ -168,17 +168,17 @@ def test_a_ledger_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None
         Ledger(tmp_path)
 
 
-def test_what_takes_long_to_be_kept_can_be_ended(tmp_path: Path, unit: Unit) -> None:
+def test_recording_a_large_input_can_be_interrupted(tmp_path: Path, unit: Unit) -> None:
     ledger = Ledger(tmp_path / "out")
     ledger.open()
-    draft = AtomicFile(tmp_path / "out" / "a.png", tmp_path / "out")
+    file = AtomicFile(tmp_path / "out" / "a.png", tmp_path / "out")
 
     def stop() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ledger.keep(unit, draft, "r1", fingerprint(unit.path), stop)
+        ledger.keep(unit, file, "r1", fingerprint(unit.path), stop)
     ledger.close()
 
-    assert not draft.target.exists()
-    assert not is_done(unit, draft.target)
+    assert not file.target.exists()
+    assert not is_done(unit, file.target)

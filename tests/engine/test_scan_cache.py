@@ -1,4 +1,4 @@
-"""What reading a film through has found is not looked for again as long as the film is unchanged."""
+"""The results of scanning a film are reused as long as the film is unchanged."""
 
 import os
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def graph(folder: Path) -> Mapping[str, Any]:
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """A film that was read through by a run, and of which half is gone since then, which its stamp does not tell."""
+    """A film that a run has scanned and whose second half was then zeroed without changing its fingerprint."""
     path = make_film(tmp_path / "film.mkv", MKV)
     assert run(graph(tmp_path)).exit_code == 0
     status = path.stat()
@@ -39,29 +39,29 @@ def plan(folder: Path) -> Plan:
         return make_plan(read, ledgers, restart=True)
 
 
-def known(folder: Path) -> VideoFile:
+def planned_media(folder: Path) -> VideoFile:
     (unit,) = plan(folder).todo
     assert isinstance(unit.media, VideoFile)
     return unit.media
 
 
-def test_a_film_that_is_unchanged_is_not_read_through_again(film: Path) -> None:
-    again = known(film.parent)
+def test_an_unchanged_film_is_not_scanned_again(film: Path) -> None:
+    again = planned_media(film.parent)
 
     assert list(again.times) == list(MKV.times)
     assert (again.timing, again.last, again.faults, len(again.keys)) == ("exact", 40, (), 3)
 
 
-def test_one_whose_stamp_changed_is(film: Path) -> None:
+def test_a_film_with_a_new_fingerprint_is_scanned_again(film: Path) -> None:
     os.utime(film)
 
-    again = known(film.parent)
+    again = planned_media(film.parent)
 
     assert len(again.times) < 20
     assert again.faults
 
 
-def test_nothing_is_written_before_a_run_has_begun(tmp_path: Path) -> None:
+def test_nothing_is_written_before_a_run_has_started(tmp_path: Path) -> None:
     make_film(tmp_path / "film.mkv", MKV)
 
     plan(tmp_path)
@@ -69,7 +69,7 @@ def test_nothing_is_written_before_a_run_has_begun(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_was_found_another_way_is_found_anew(tmp_path: Path) -> None:
+def test_a_different_method_is_not_answered_from_the_cache(tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(b"long")
     ledger = Ledger(tmp_path / "out")
     ledger.open()

@@ -1,4 +1,4 @@
-"""A corpus of small films of every sort, all through one run: frames, luma, times, tags, sound and streams are kept."""
+"""A corpus of small films of all kinds in one run: frames, luma, timestamps, tags, sound and streams are preserved."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,7 +32,7 @@ from tests.support.made_films import (
     spoil,
 )
 
-pytestmark = pytest.mark.timeout(600)  # its films are made, and run, before the first test
+pytestmark = pytest.mark.timeout(600)  # its films are generated and processed before the first test
 MPEG = replace(AVI, codec="mpeg4")
 SOUND: Mapping[str, Kind] = {
     "all streams, MP4": RICH["MP4"],
@@ -68,69 +68,69 @@ CORPUS: Mapping[str, Kind] = {
 }
 
 
-class Ran(NamedTuple):
+class CorpusRun(NamedTuple):
     sources: dict[str, Path]
     out: Path
-    outcome: RunResult
+    result: RunResult
     report: Report
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def corpus_run(tmp_path_factory: pytest.TempPathFactory) -> CorpusRun:
     folder = tmp_path_factory.mktemp("corpus")
-    made = {}
+    sources = {}
     for number, (name, kind) in enumerate(CORPUS.items()):
         path = folder / "in" / f"{number}" / f"film{kind.suffix}"
         path.parent.mkdir(parents=True)
-        made[name] = make_rich_film(path, kind) if isinstance(kind, Rich) else make_film(path, kind)
+        sources[name] = make_rich_film(path, kind) if isinstance(kind, Rich) else make_film(path, kind)
         for other in path.parent.iterdir():
             if other != path:
                 other.unlink()
     stages = [{"use": "read", "path": str(folder / "in")}, {"use": "write", "path": str(folder / "out"), "codec": "ffv1"}]
-    outcome = run({"segment": 13, "stages": stages})
+    result = run({"segment": 13, "stages": stages})
     pairs = Pairs(str(folder / "in"), folder / "out")
     report = verify(pairs, Limits(), tell=lambda path, what: None, tick=lambda: None)
-    return Ran(made, folder / "out", outcome, report)
+    return CorpusRun(sources, folder / "out", result, report)
 
 
-def test_the_corpus_is_large_and_all_of_it_is_written(ran: Ran) -> None:
+def test_the_corpus_is_large_and_completely_written(corpus_run: CorpusRun) -> None:
     assert len(CORPUS) >= 40
-    assert ran.outcome.failed == {}
-    assert ran.outcome.done == len(CORPUS)
+    assert corpus_run.result.failed == {}
+    assert corpus_run.result.done == len(CORPUS)
 
 
-def test_verify_finds_that_only_colour_was_added_to_each(ran: Ran) -> None:
-    found = {str(verdict.input): verdict.differences for verdict in ran.report.verdicts}
+def test_verify_confirms_that_only_colour_was_added(corpus_run: CorpusRun) -> None:
+    found = {str(verdict.input): verdict.differences for verdict in corpus_run.report.verdicts}
 
-    assert found == {str(source): [] for source in ran.sources.values()}
-    assert ran.report.exit_code == 0
-    for verdict in ran.report.verdicts:
+    assert found == {str(source): [] for source in corpus_run.sources.values()}
+    assert corpus_run.report.exit_code == 0
+    for verdict in corpus_run.report.verdicts:
         assert verdict.facts["frames"]["compared"] == verdict.facts["frames"]["input"] > 0
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_all_but_chroma_is_kept(ran: Ran, name: str) -> None:
-    source = ran.sources[name]
-    (path,) = (ran.out / source.parent.name).iterdir()
-    film, made = opened(source), opened(path)
+def test_everything_but_chroma_is_preserved(corpus_run: CorpusRun, name: str) -> None:
+    source = corpus_run.sources[name]
+    (path,) = (corpus_run.out / source.parent.name).iterdir()
+    film, output = opened(source), opened(path)
 
-    assert made.faults == ()
-    exact = "matroska" in film.container or "matroska" not in made.container
+    assert output.faults == ()
+    exact = "matroska" in film.container or "matroska" not in output.container
     rounding = 0 if exact else MS / 2
-    assert max(abs(a - b) for a, b in zip(moments(film), moments(made), strict=True)) <= rounding
-    assert (made.width, made.height, made.depth, made.levels) == (film.width, film.height, film.depth, film.levels)
-    assert (made.stated, made.orientation, made.fields) == (film.tags, film.orientation, film.fields)
-    assert [packet[2] for packet in sound_of(made)] == [packet[2] for packet in sound_of(film)]
-    for before, after in zip(read(film), read(made), strict=True):
+    assert max(abs(a - b) for a, b in zip(moments(film), moments(output), strict=True)) <= rounding
+    assert (output.width, output.height, output.depth, output.levels) == (film.width, film.height, film.depth, film.levels)
+    assert (output.stated, output.orientation, output.fields) == (film.tags, film.orientation, film.fields)
+    assert [packet[2] for packet in sound_of(output)] == [packet[2] for packet in sound_of(film)]
+    for before, after in zip(read(film), read(output), strict=True):
         assert_array_equal(before.luma, after.luma)
     if name in SOUND:
         assert contents(path) == contents(source)
 
 
-def test_what_is_left_of_damaged_films_is_written_and_what_is_lost_is_said(tmp_path: Path) -> None:
+def test_damaged_films_are_written_as_far_as_possible_with_a_warning(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    lost = {
+    damaged = {
         "short.mkv": cut(make_film(folder / "short.mkv", replace(MKV, times=range(0, 2400, 40)))),
         "less.avi": cut(make_film(folder / "less.avi", replace(MPEG, times=range(60)))),
         "cut.mp4": cut(make_film(folder / "cut.mp4", Kind(times=range(0, 60 * 512, 512)), {"movflags": "faststart"})),
@@ -138,17 +138,17 @@ def test_what_is_left_of_damaged_films_is_written_and_what_is_lost_is_said(tmp_p
         "torn.avi": spoil(make_film(folder / "torn.avi", MPEG), slice(12, 14)),
     }
     (folder / "empty.mp4").write_bytes(b"")
-    (folder / "headless.mp4").write_bytes(lost["cut.mp4"].read_bytes()[:1000])
+    (folder / "headless.mp4").write_bytes(damaged["cut.mp4"].read_bytes()[:1000])
     stages = [{"use": "read", "path": str(folder)}, {"use": "write", "path": str(tmp_path / "out"), "preset": "ultrafast"}]
 
-    outcome = run({"segment": 13, "stages": stages})
+    result = run({"segment": 13, "stages": stages})
 
-    assert {path.name for path in outcome.failed} == {"empty.mp4", "headless.mp4"}
-    assert outcome.done == len(lost)
+    assert {path.name for path in result.failed} == {"empty.mp4", "headless.mp4"}
+    assert result.done == len(damaged)
     written = {path.stem for path in (tmp_path / "out").iterdir() if path.is_file()}
-    assert written == {Path(name).stem for name in lost}
+    assert written == {Path(name).stem for name in damaged}
     report = (tmp_path / "out" / ".bwpipe" / "report.jsonl").read_text()
-    for name in lost:
+    for name in damaged:
         assert name in "\n".join(line for line in report.splitlines() if '"warning"' in line)
 
 

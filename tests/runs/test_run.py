@@ -1,4 +1,4 @@
-"""The default graph on real pictures and films: what goes in, what comes out."""
+"""The default graph on real pictures and films."""
 
 import shutil
 from collections.abc import Iterator
@@ -23,41 +23,41 @@ from tests.support.made_pictures import DESCRIPTION, DPI, make_pictures, profile
 def coloured(path: Path, out: Path, **options: Any) -> RunResult:
     """Run the default graph; options are given as `stage__option`."""
     graph = Path(__file__).parents[2] / "pipeline.yaml"
-    changes = {"read.path": str(path), "write.path": str(out), "colorize.precision": "float32"}
-    return bwpipe.run(graph, set=changes | {key.replace("__", "."): value for key, value in options.items()})
+    overrides = {"read.path": str(path), "write.path": str(out), "colorize.precision": "float32"}
+    return bwpipe.run(graph, set=overrides | {key.replace("__", "."): value for key, value in options.items()})
 
 
 def decoded(path: Path) -> Iterator[tuple[int | None, NDArray[Any]]]:
-    """The time and the luma plane of each frame of a film."""
+    """The timestamp and the luma plane of each frame of a film."""
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             yield frame.pts, frame.to_ndarray()[: frame.height]
 
 
 def sound(path: Path) -> list[tuple[int | None, bytes]]:
-    """The time and the bytes of each packet of a film's sound."""
+    """The timestamp and the bytes of each audio packet of a film."""
     with av.open(str(path)) as container:
         return [(packet.pts, bytes(packet)) for packet in container.demux(audio=0) if packet.size]
 
 
-def test_the_samples_come_out_in_colour(samples: Path, tmp_path: Path) -> None:
-    outcome = coloured(samples, tmp_path / "out")
+def test_the_samples_are_coloured(samples: Path, tmp_path: Path) -> None:
+    result = coloured(samples, tmp_path / "out")
 
-    assert (outcome.done, outcome.exit_code) == (6, 0)
+    assert (result.done, result.exit_code) == (6, 0)
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file()) == sorted(
         path.name for path in samples.iterdir()
     )
     for path in samples.glob("*.[jp][pn]g"):
-        with Image.open(path) as grey, Image.open(tmp_path / "out" / path.name) as made:
-            assert (made.size, made.mode) == (grey.size, "RGB")
-            made.draft("YCbCr", made.size)  # of a JPEG, Y as it is stored, not computed from RGB
-            luma, *chroma = (np.asarray(band, np.int16) for band in made.convert("YCbCr").split())
+        with Image.open(path) as grey, Image.open(tmp_path / "out" / path.name) as output:
+            assert (output.size, output.mode) == (grey.size, "RGB")
+            output.draft("YCbCr", output.size)  # for JPEG, Y as stored, not computed from RGB
+            luma, *chroma = (np.asarray(band, np.int16) for band in output.convert("YCbCr").split())
             assert np.abs(np.stack(chroma) - 128).max() > 10
             assert np.abs(luma - np.asarray(grey, np.int16)).max() <= 2
 
 
 @pytest.mark.parametrize(("codec", "lossless"), [("h264", False), ("ffv1", True)])
-def test_a_film_keeps_its_luma_its_times_and_its_sound(samples: Path, tmp_path: Path, codec: str, lossless: bool) -> None:
+def test_a_film_keeps_its_luma_timestamps_and_sound(samples: Path, tmp_path: Path, codec: str, lossless: bool) -> None:
     coloured(samples / "pan.mp4", tmp_path, write__codec=codec, read__workers=1)
 
     before, after = list(decoded(samples / "pan.mp4")), list(decoded(next(tmp_path.glob("pan.*"))))
@@ -70,7 +70,7 @@ def test_a_film_keeps_its_luma_its_times_and_its_sound(samples: Path, tmp_path: 
             assert np.abs(luma.astype(np.int16) - grey).mean() < 1.5
 
 
-def test_a_trial_reads_some_frames_only_and_the_whole_run_does_the_film_again(samples: Path, tmp_path: Path) -> None:
+def test_a_trial_reads_only_some_frames_and_the_full_run_redoes_the_film(samples: Path, tmp_path: Path) -> None:
     coloured(samples / "pan.mp4", tmp_path, read__frames=10)
     assert len(list(decoded(tmp_path / "pan.mp4"))) == 10
 
@@ -78,7 +78,7 @@ def test_a_trial_reads_some_frames_only_and_the_whole_run_does_the_film_again(sa
     assert len(list(decoded(tmp_path / "pan.mp4"))) == 120
 
 
-def test_broken_files_fail_by_name_and_the_rest_goes_on(samples: Path, tmp_path: Path) -> None:
+def test_broken_files_are_named_and_the_others_are_processed(samples: Path, tmp_path: Path) -> None:
     inputs = tmp_path / "in"
     inputs.mkdir()
     shutil.copy(samples / "rocket.jpg", inputs / "good.jpg")
@@ -88,12 +88,12 @@ def test_broken_files_fail_by_name_and_the_rest_goes_on(samples: Path, tmp_path:
     (inputs / "notes.txt").write_text("not a picture")
     (inputs / "page.jpg").write_text("<html>")
 
-    outcome = coloured(inputs, tmp_path / "out")
+    result = coloured(inputs, tmp_path / "out")
 
-    assert (outcome.done, outcome.exit_code) == (1, 1)
-    assert sorted(path.name for path in outcome.failed) == ["cut.jpg", "cut.mp4", "empty.png", "page.jpg"]
+    assert (result.done, result.exit_code) == (1, 1)
+    assert sorted(path.name for path in result.failed) == ["cut.jpg", "cut.mp4", "empty.png", "page.jpg"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file()) == ["good.jpg"]
-    assert all(error.isprintable() and "Error" not in error for error in outcome.failed.values()), outcome.failed
+    assert all(error.isprintable() and "Error" not in error for error in result.failed.values()), result.failed
 
 
 def test_the_result_does_not_depend_on_batch_workers_or_neighbours(samples: Path, tmp_path: Path) -> None:
@@ -103,21 +103,21 @@ def test_the_result_does_not_depend_on_batch_workers_or_neighbours(samples: Path
     assert (tmp_path / "one" / "rocket.jpg").read_bytes() == (tmp_path / "all" / "rocket.jpg").read_bytes()
 
 
-def test_another_name_and_format_are_written_on_request(samples: Path, tmp_path: Path) -> None:
+def test_output_name_and_format_can_be_chosen(samples: Path, tmp_path: Path) -> None:
     coloured(samples / "chelsea.png", tmp_path, write__name="{stem}-coloured", write__format="jpeg")
 
-    with Image.open(tmp_path / "chelsea-coloured.jpg") as made:
-        assert made.format == "JPEG"
+    with Image.open(tmp_path / "chelsea-coloured.jpg") as output:
+        assert output.format == "JPEG"
 
 
-def test_a_device_that_is_not_there_is_refused_before_anything_is_written(samples: Path, tmp_path: Path) -> None:
+def test_a_missing_device_is_rejected_before_anything_is_written(samples: Path, tmp_path: Path) -> None:
     with pytest.raises(bwpipe.UsageError, match="there is no device 'cuda:7'"):
         coloured(samples, tmp_path / "out", colorize__device="cuda:7")
 
     assert not (tmp_path / "out").exists()
 
 
-def test_an_encoder_that_is_not_there_is_refused_before_anything_is_written(samples: Path, tmp_path: Path) -> None:
+def test_a_missing_encoder_is_rejected_before_anything_is_written(samples: Path, tmp_path: Path) -> None:
     with pytest.raises(bwpipe.UsageError, match="there is no video encoder 'h26'; did you mean 'h264'"):
         coloured(samples, tmp_path / "out", write__codec="h26")
 
@@ -128,27 +128,27 @@ def picture(path: Path) -> Frame:
     return read_image(Unit(open_image(path, PurePosixPath(path.name), max_pixels=10**6)))
 
 
-def test_a_folder_of_300_mixed_pictures_keeps_all_but_colour(tmp_path: Path) -> None:
+def test_a_folder_of_300_mixed_pictures_keeps_everything_but_colour(tmp_path: Path) -> None:
     album = make_pictures(tmp_path / "in", 300)
 
-    outcome = coloured(tmp_path / "in", tmp_path / "out", colorize__quality="fast")
+    result = coloured(tmp_path / "in", tmp_path / "out", colorize__quality="fast")
 
-    assert (outcome.done, outcome.failed) == (300, {})
-    for made in album:
-        path = (tmp_path / "out" / made.path.relative_to(tmp_path / "in")).with_suffix(made.target)
-        before, after = picture(made.path), picture(path)
-        moved = np.abs(after.luma.astype(np.int32) - before.luma)
-        if made.target.lower() in {".jpg", ".jpeg"}:
-            assert (moved.mean() <= 0.1, moved.max() <= 2) == (True, True), made
+    assert (result.done, result.failed) == (300, {})
+    for original in album:
+        path = (tmp_path / "out" / original.path.relative_to(tmp_path / "in")).with_suffix(original.target)
+        before, after = picture(original.path), picture(path)
+        difference = np.abs(after.luma.astype(np.int32) - before.luma)
+        if original.target.lower() in {".jpg", ".jpeg"}:
+            assert (difference.mean() <= 0.1, difference.max() <= 2) == (True, True), original
         else:
-            assert moved.max() <= 1, made
-        assert after.luma.dtype == before.luma.dtype, made
-        assert after.unit.media.orientation == made.orientation, made
-        assert (after.alpha is None) == (before.alpha is None), made
+            assert difference.max() <= 1, original
+        assert after.luma.dtype == before.luma.dtype, original
+        assert after.unit.media.orientation == original.orientation, original
+        assert (after.alpha is None) == (before.alpha is None), original
         if before.alpha is not None and after.alpha is not None:
             assert_array_equal(after.alpha, before.alpha)
         with Image.open(path) as image:
-            assert image.getexif().get(270) == (DESCRIPTION if made.exif else None), made
-            assert image.info.get("icc_profile", b"") == (profile() if made.icc else b""), made
-            if made.dpi:
+            assert image.getexif().get(270) == (DESCRIPTION if original.exif else None), original
+            assert image.info.get("icc_profile", b"") == (profile() if original.icc else b""), original
+            if original.dpi:
                 np.testing.assert_allclose([float(value) for value in image.info["dpi"]], DPI, atol=0.1)

@@ -1,4 +1,4 @@
-"""Films with two moving pictures: one is coloured, the other copied; which, can be chosen."""
+"""Films with two video streams: one, which can be chosen, is coloured and the other copied."""
 
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,7 @@ from bwpipe.video.file import VideoFile
 from bwpipe.video.probe import open_video
 from tests.cli.test_commands import bwpipe
 from tests.support.made_films import RICH, make_film, make_rich_film, moments, read
-from tests.support.made_films import opened as opened_as_marked
+from tests.support.made_films import opened as opened_default
 
 
 def opened(path: Path, picture: int) -> VideoFile:
@@ -27,9 +27,9 @@ def written(source: Path, out: Path, **options: Any) -> Path:
 
 
 @pytest.mark.parametrize("name", ["MP4", "Matroska"])
-def test_the_other_picture_is_coloured_on_request_and_then_the_first_too(name: str, tmp_path: Path) -> None:
+def test_the_other_stream_is_coloured_on_request_and_then_the_first_too(name: str, tmp_path: Path) -> None:
     source = make_rich_film(tmp_path / f"rich{RICH[name].suffix}", RICH[name])
-    assert (opened_as_marked(source).picture, len(opened_as_marked(source).times)) == (2, 30)
+    assert (opened_default(source).picture, len(opened_default(source).times)) == (2, 30)
 
     once = written(source, tmp_path / "once", picture=1)
     twice = written(once, tmp_path / "twice", picture=2)
@@ -47,7 +47,7 @@ def test_the_other_picture_is_coloured_on_request_and_then_the_first_too(name: s
             assert_array_equal(one.luma, other.luma)
 
 
-def test_a_picture_that_a_film_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_a_missing_video_stream_is_rejected(tmp_path: Path) -> None:
     source = make_film(tmp_path / "film.mp4", RICH["MP4"])
 
     with pytest.raises(MediaError, match="it holds no moving picture number 2; set `picture` to a lower one, or leave it out"):

@@ -196,7 +196,7 @@ def test_less_memory_than_a_batch_needs_halves_the_batch(tmp_path: Path) -> None
 
     assert len(made) == 9
     assert sorted(run.remarks) == [
-        f"stage 'colorize': out of memory, so its batch is {n} from here on, not {2 * n}" for n in (2, 4)
+        f"stage 'colorize': out of memory, so its batch is reduced from {2 * n} to {n}" for n in (2, 4)
     ]
 
 
