@@ -1,4 +1,4 @@
-"""The commands that list what there is: `bwpipe stages`, `bwpipe models`, `bwpipe losses`."""
+"""The listing commands: `bwpipe stages`, `bwpipe models`, `bwpipe losses`."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,10 +8,10 @@ import typer
 
 from bwpipe.errors import UsageError
 
-Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one, with its options.", show_default=False)]
+Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Describe this one, with its options.", show_default=False)]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins, as in a graph; may be given several times."),
+    typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins, as in a graph; may be repeated."),
 ]
 
 
@@ -32,8 +32,8 @@ def models(name: Name = None, plugins: Plugins = None) -> None:
 
 
 def losses(name: Name = None, plugins: Plugins = None) -> None:
-    """List the losses that `fit` can make small, or describe one."""
-    import bwpipe.losses.combined  # noqa: F401 (it imports each loss, which registers it)
+    """List the losses that `fit` can minimise, or describe one."""
+    import bwpipe.losses.combined  # noqa: F401 (importing each loss registers it)
     from bwpipe.losses.base import losses as registry
     from bwpipe.tools.describe import describe_loss
 

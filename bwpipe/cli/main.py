@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bwpipe.graph.graph import Graph
 
 app = typer.Typer(
-    help="Colourises folders of black-and-white photographs and old films, and trains the network that does it.",
+    help="Colourise folders of black-and-white photographs and old films, and train the network that does it.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -33,22 +33,22 @@ _debug = False
 GraphFile = Annotated[Path, typer.Argument(help="The graph file.", show_default=False)]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Change an option of the graph; may be given several times."),
+    typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Override an option of the graph; may be repeated."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
 
 
-def _set_debug(asked: bool) -> bool:
-    global _debug  # noqa: PLW0603 (typer has no other place for an option of all commands)
-    _debug = _debug or asked
-    return asked
+def _set_debug(value: bool) -> bool:
+    global _debug  # noqa: PLW0603 (typer has no other place for a global option)
+    _debug = _debug or value
+    return value
 
 
-Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show where in the code an error came from.")]
+Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")]
 
 
 def main() -> NoReturn:
-    """Run the command line, and end the process with what came of it: 0, 1, 2, 3, 130 or 143."""
+    """Run the command line and exit with its status: 0, 1, 2, 3, 130 or 143."""
     try:
         app()
     except InterruptedRun as error:
@@ -58,8 +58,8 @@ def main() -> NoReturn:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Show an error in a sentence, and end with its code."""
+def _errors_as_messages() -> Iterator[None]:
+    """Show an error as a sentence and exit with its code."""
     from bwpipe.core.console import printable
     from bwpipe.errors import format_error
 
@@ -73,7 +73,7 @@ def _refusals() -> Iterator[None]:
         text = (
             str(error)
             if isinstance(error, BwpipeError)
-            else f"{format_error(error)}; this is a fault of bwpipe: --debug shows where it is"
+            else f"{format_error(error)}; this is a bug in bwpipe; --debug shows the traceback"
         )
         for line in text.splitlines():
             with suppress(OSError):
@@ -81,8 +81,8 @@ def _refusals() -> Iterator[None]:
         raise typer.Exit(error.exit_code if isinstance(error, BwpipeError) else RunAborted.exit_code) from None
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(value: bool) -> None:
+    if value:
         from bwpipe.version import __version__
 
         print(f"bwpipe {__version__}")
@@ -93,38 +93,38 @@ def _version(asked: bool) -> None:
 def _options(
     debug: Debug = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version, and no more.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """The options of every command."""
+    """Options of every command."""
 
 
 def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool, restart: bool = False) -> None:
-    """Run a graph, show what came of it, and end with its code."""
+    """Run a graph, show the result and exit with its code."""
     from bwpipe.engine.run import run_graph
     from bwpipe.graph.graph import read_graph
 
-    again = "would begin anew; without --restart it goes on from here" if restart else "goes on from here"
-    with _refusals(), interruptible(again):
+    effect_of_rerun = "would start over; without --restart it resumes from here" if restart else "resumes from here"
+    with _errors_as_messages(), interruptible(effect_of_rerun):
         read = read_graph(graph, options or []) if isinstance(graph, Path) else graph
-        outcome = run_graph(read, quiet=quiet, restart=restart)
+        result = run_graph(read, quiet=quiet, restart=restart)
     if not quiet:
         try:
-            print(outcome, flush=True)
-        except OSError:  # nobody reads it any more; nor what Python would flush at its end
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (for the rest of the process)
-    raise typer.Exit(outcome.exit_code)
+            print(result, flush=True)
+        except OSError:  # the reader is gone; Python's flush at exit would fail too
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (stays open until exit)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
 def run(
     graph: GraphFile,
     options: Set = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Do all again, also what is done already.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Redo everything, including finished files.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run a graph: colour pictures and films. The same command again does the rest only."""
+    """Run a graph: colour pictures and films. Run it again to process only what is not done yet."""
     _execute(graph, options, quiet=quiet, restart=restart)
 
 
@@ -132,28 +132,28 @@ def run(
 def train(
     graph: GraphFile,
     options: Set = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Start over, instead of going on with the training.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming the training.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run a train graph: fit a network to colour photographs. The same command again goes on where it was."""
+    """Run a training graph: train a network on colour photographs. Run it again to resume an interrupted training."""
     _execute(graph, options, quiet=quiet, restart=restart)
 
 
 @app.command()
 def colorize(
     source: Annotated[str, typer.Argument(metavar="IN", help="A picture, a film, a folder of them, or a pattern.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The folder for the coloured ones.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The output folder.")],
     options: Set = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Colour pictures and films with the graph of `bwpipe init`, without a file."""
+    """Colour pictures and films with the default graph, without a graph file."""
     from bwpipe.graph.graph import read_graph
     from bwpipe.graph.templates import template
 
-    with _refusals():
-        paths = [f"read.path={json.dumps(source)}", f"write.path={json.dumps(str(output))}"]  # JSON's texts are YAML's
+    with _errors_as_messages():
+        paths = [f"read.path={json.dumps(source)}", f"write.path={json.dumps(str(output))}"]  # JSON strings are valid YAML
         graph = read_graph(template("pipeline.yaml"), [*paths, *(options or [])])
     _execute(graph, None, quiet=quiet)
 
@@ -163,15 +163,16 @@ def check(
     graph: GraphFile,
     options: Set = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Also say of each film and folder what it would take, by a trial of some frames.")
+        bool,
+        typer.Option("--probe", help="Also estimate time and disk space for each film and folder, by a trial on some frames."),
     ] = False,
 ) -> None:
-    """Read and check a graph, say what it would do, and run nothing."""
+    """Check a graph and show what it would do, without running it."""
     from bwpipe.core.console import printable
     from bwpipe.graph.graph import read_graph
     from bwpipe.tools.describe import describe_graph
 
-    with _refusals(), interruptible("starts anew"):
+    with _errors_as_messages(), interruptible("starts over"):
         for line in describe_graph(read_graph(graph, options or [])):
             print(line)
         if probe:
@@ -181,8 +182,8 @@ def check(
                 print(printable(line), flush=True)
 
 
-for _listing in (stages, models, losses):
-    app.command()(_refusals()(_listing))
+for _command in (stages, models, losses):
+    app.command()(_errors_as_messages()(_command))
 
 
 @app.command()
@@ -190,32 +191,34 @@ def schema() -> None:
     """Print the JSON Schema of graph files, for editors."""
     from bwpipe.graph.json_schema import schema as make_schema
 
-    with _refusals():
+    with _errors_as_messages():
         print(json.dumps(make_schema(), indent=2))
 
 
 @app.command()
-def samples(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path("samples")) -> None:
-    """Write black-and-white samples: scikit-image's photographs, and a film of five seconds with sound."""
+def samples(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder to write to.")] = Path("samples")) -> None:
+    """Write black-and-white samples: scikit-image's photographs, and a five-second film with sound."""
     from bwpipe.tools.samples import write_samples
 
-    with _refusals():
+    with _errors_as_messages():
         for path in write_samples(folder):
             print(path)
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to; created if missing.")] = Path()) -> None:
-    """Write pipeline.yaml and train.yaml into a folder that has none yet."""
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder to write to; created if missing.")] = Path(),
+) -> None:
+    """Write pipeline.yaml and train.yaml into a folder; existing ones are never overwritten."""
     from bwpipe.graph.templates import write_templates
 
-    with _refusals():
+    with _errors_as_messages():
         for path in write_templates(folder):
             print(path)
 
 
-for _long in (preview, score, verify):
-    app.command()(_refusals()(interruptible("starts anew")(_long)))
+for _slow_command in (preview, score, verify):
+    app.command()(_errors_as_messages()(interruptible("starts over")(_slow_command)))
 
 
 @app.command()

@@ -14,31 +14,34 @@ def preview(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="SHEET", help="The sheet, .jpg or .png; FILE's name with -preview.jpg by default."
+            "--output",
+            "-o",
+            metavar="SHEET",
+            help="The contact sheet, .jpg or .png; by default, FILE's stem with -preview.jpg.",
         ),
     ] = None,
     *,
-    count: Annotated[int, typer.Option("--frames", min=1, max=100, help="How many frames to look at.")] = 8,
+    count: Annotated[int, typer.Option("--frames", min=1, max=100, help="Number of frames to show.")] = 8,
     graph_file: Annotated[
-        Path | None, typer.Option("--graph", metavar="GRAPH", help="A graph file; that of `bwpipe init` by default.")
+        Path | None, typer.Option("--graph", metavar="GRAPH", help="A graph file; by default, the one of `bwpipe init`.")
     ] = None,
     options: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Change an option of the graph; may be given several times."),
+        typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Override an option of the graph; may be repeated."),
     ] = None,
 ) -> None:
-    """Show evenly spaced frames in grey and coloured, side by side, on one sheet: a look at what a run would make."""
+    """Write a contact sheet of evenly spaced frames, grey and coloured side by side: a preview of a run."""
     from bwpipe.core.atomic_file import check_writable, write_output_bytes
     from bwpipe.errors import UsageError
 
     target = output or Path(f"{file.stem}-preview.jpg")
     if target.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{target}: a sheet is a .jpg or .png file; give another name")
+        raise UsageError(f"{target}: a contact sheet must be a .jpg or .png file; choose another name")
     check_writable(target)
     if not file.expanduser().is_file():
         raise UsageError(f"there is no file {file}; give a film or a picture")
     if target.exists() and target.samefile(file.expanduser()):
-        raise UsageError(f"{target} would be written over the input; give another name for the sheet")
+        raise UsageError(f"{target} would overwrite the input; choose another name for the contact sheet")
 
     import cv2
 
@@ -51,7 +54,7 @@ def preview(
 
     progress = Progress(None, quiet=True)
     graph = read_graph(graph_file or template("pipeline.yaml"), [*(options or []), f"read.path={json.dumps(str(file))}"])
-    shown = sheet(make_preview(graph, count, RunContext(say=progress.say)))
-    data = cv2.imencode(target.suffix.lower(), cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes()
+    image = sheet(make_preview(graph, count, RunContext(say=progress.say)))
+    data = cv2.imencode(target.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
     write_output_bytes(target.expanduser().absolute(), data)
     print(target)

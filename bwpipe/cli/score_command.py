@@ -9,7 +9,7 @@ import typer
 from bwpipe.errors import UsageError
 
 STDOUT = Path("-")
-"""What stands for standard output in the place of a file."""
+"""The file argument that stands for standard output."""
 
 
 def score(
@@ -24,44 +24,45 @@ def score(
     *,
     on: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="What it is to colour, photographs and films: a folder, or a pattern."),
+        typer.Option(metavar="FOLDER", help="The photographs and films to evaluate it on: a folder or a pattern."),
     ] = None,
     guess: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Instead of a network: pictures and films that are coloured already.")
+        str | None, typer.Option(metavar="FOLDER", help="Instead of a network: pictures and films that are already coloured.")
     ] = None,
     truth: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="With --guess: the photographs and films, with the same names.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="With --guess: the original photographs and films, with the same names."),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=11, help="Squash all pictures to so many pixels in height and width first.")
+        int | None, typer.Option(min=11, help="First resize all pictures to this height and width, in pixels.")
     ] = None,
-    crop: Annotated[bool, typer.Option("--crop", help="Cut out the square in the middle before that.")] = False,
+    crop: Annotated[bool, typer.Option("--crop", help="Crop the central square before that.")] = False,
     vividness: Annotated[
-        float | None, typer.Option(min=0, max=1, help="From 0, the safe average colour, to 1, the lively likely one.")
+        float | None, typer.Option(min=0, max=1, help="From 0 (safe average colour) to 1 (vivid, most likely colour).")
     ] = None,
     quality: Annotated[
         Literal["fast", "normal", "best"] | None,
-        typer.Option(help="How much the network sees of each photograph; normal by default.", show_default=False),
+        typer.Option(help="The resolution at which the network sees each photograph; normal by default.", show_default=False),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON; - is standard output.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all scores as JSON; - is standard output.")
     ] = None,
     html_file: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the best, median and worst pictures.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page with the best, median and worst pictures.")
     ] = None,
     plugin_folders: Annotated[
         list[Path] | None,
-        typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins, with its network; may be given several times."),
+        typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins, such as the network's; may be repeated."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="The device to compute on: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="How many pictures are worked on at a time; by default one a core.")
+        int | None, typer.Option(min=1, help="Number of pictures processed in parallel; by default, the number of cores.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
 ) -> None:
-    """Compare colours with the truth: a network's, or those of pictures and films that are coloured already.
+    """Compare the colours of a network, or of already coloured pictures and films, with the ground truth.
 
-    Of films it tells how steady their chroma is, also where the source is in black and white.
+    For films it also measures the temporal stability of chroma, even if the source is black and white.
     """
     from bwpipe.core import plugins
     from bwpipe.core.atomic_file import check_writable, write_output
@@ -73,9 +74,9 @@ def score(
         raise UsageError(
             "score either `CHECKPOINT --on FOLDER`, or `--guess FOLDER --truth FOLDER`, without --vividness and --quality"
         )
-    wanted = {path: check_writable(path) for path in (json_file, html_file) if path and path != STDOUT}
+    targets = {path: check_writable(path) for path in (json_file, html_file) if path and path != STDOUT}
     check_installed()
-    plugins.load(plugin_folders or ())  # imports torch, as the following does: what takes no such wait was checked before
+    plugins.load(plugin_folders or ())  # imports torch, as do the following: quick checks come first
 
     from bwpipe.core.console import Progress, printable
     from bwpipe.core.context import RunContext
@@ -87,7 +88,7 @@ def score(
     from bwpipe.metrics.temporal import SHORT
     from bwpipe.nn.device import cores, find_device
 
-    where, sizing = find_device(device), Sizing(size, crop)
+    torch_device, sizing = find_device(device), Sizing(size, crop)
     progress = Progress(None, quiet=True)
 
     def say(text: str) -> None:
@@ -95,33 +96,35 @@ def score(
 
     run = RunContext(say=say)
     if checkpoint and on:
-        found = pairing.of_network(checkpoint, on, sizing, run, vividness=vividness, quality=quality or "normal", device=where)
+        pairs = pairing.of_network(
+            checkpoint, on, sizing, run, vividness=vividness, quality=quality or "normal", device=torch_device
+        )
     else:
         assert guess, "was checked"
         assert truth, "was checked"
-        found = pairing.of_files(guess, truth, sizing, run)
-    if found.films and (size or crop):
+        pairs = pairing.of_files(guess, truth, sizing, run)
+    if pairs.films and (size or crop):
         run.warn(f"films are compared at a short side of {SHORT} pixels; --size and --crop are for pictures")
-    truths, guesses, films, film_guesses = found
-    frames = total_frames(list(films.values())) or 0
-    progress = Progress(len(truths.names) + frames, quiet=quiet)
+    references, predictions, videos, video_predictions = pairs
+    frames = total_frames(list(videos.values())) or 0
+    progress = Progress(len(references.names) + frames, quiet=quiet)
     try:
-        of_films = score_videos(films, film_guesses, run, progress.show)
+        video_scores = score_videos(videos, video_predictions, run, progress.show)
         scores = compare(
-            *(truths, guesses),
+            *(references, predictions),
             run=run,
-            device=where,
+            device=torch_device,
             workers=workers or cores(),
             show=lambda done: progress.show(frames + done),
-            films=of_films,
+            films=video_scores,
         )
         if html_file:
-            write_output(wanted[html_file], html_report.page(scores, truths, guesses, run))
+            write_output(targets[html_file], html_report.page(scores, references, predictions, run))
     finally:
         progress.close()
     if json_file:
-        told = json.dumps(scores.to_json(), indent=2)
-        write_output(wanted[json_file], told + "\n") if json_file != STDOUT else print(told)
+        text = json.dumps(scores.to_json(), indent=2)
+        write_output(targets[json_file], text + "\n") if json_file != STDOUT else print(text)
     if not quiet and json_file != STDOUT:
         for line in (*text_report.lines(scores), "", *text_report.pairs(text_report.meanings(scores))):
             print(printable(line))

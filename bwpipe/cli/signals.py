@@ -1,4 +1,4 @@
-"""The first signal ends a run in order, the second one at once."""
+"""Signal handling: the first signal stops a run cleanly, the second one immediately."""
 
 import os
 import signal
@@ -7,49 +7,49 @@ from contextlib import contextmanager
 from threading import Timer
 from types import FrameType
 
-PATIENCE = 8.0
-"""Seconds from the first signal to the end, whatever a stage is at."""
+GRACE_PERIOD = 8.0
+"""Seconds from the first signal until the process is ended, whatever a stage is doing."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptedRun(BaseException):
-    """A signal asked for the end of the run.
+    """A signal interrupted the run.
 
     Attributes:
-        exit_code: 128 and the signal's number, as shells count.
+        exit_code: 128 plus the signal's number, the shells' convention.
     """
 
-    def __init__(self, number: int, again: str) -> None:
-        """`again` says what the same command does when it is given again."""
-        super().__init__(f"interrupted by {signal.Signals(number).name}; the same command {again}")
+    def __init__(self, number: int, effect_of_rerun: str) -> None:
+        """`effect_of_rerun` says what running the same command again does."""
+        super().__init__(f"interrupted by {signal.Signals(number).name}; the same command {effect_of_rerun}")
         self.exit_code = 128 + number
 
 
 @contextmanager
-def interruptible(again: str = "goes on from here") -> Iterator[None]:
-    """Inside, a SIGINT or SIGTERM raises InterruptedRun in the main thread; `again` says what the same command then does.
+def interruptible(effect_of_rerun: str = "resumes from here") -> Iterator[None]:
+    """Raise InterruptedRun in the main thread on SIGINT or SIGTERM; its message includes `effect_of_rerun`.
 
-    A second one, or what is not over `PATIENCE` seconds after the first, ends the process without more ado: what is unfinished
-    then is cleared away by the next run.
+    A second signal, or `GRACE_PERIOD` seconds after the first, ends the process immediately; the next run removes unfinished
+    files.
     """
     timers: list[Timer] = []
 
     def first(number: int, _: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, second)
-        timers.append(Timer(PATIENCE, os._exit, (128 + number,)))
+        timers.append(Timer(GRACE_PERIOD, os._exit, (128 + number,)))
         timers[0].daemon = True
         timers[0].start()
-        raise InterruptedRun(number, again)
+        raise InterruptedRun(number, effect_of_rerun)
 
     def second(number: int, _: FrameType | None) -> None:
         os._exit(128 + number)
 
-    before = {each: signal.signal(each, first) for each in _SIGNALS}
+    previous = {each: signal.signal(each, first) for each in _SIGNALS}
     try:
         yield
     finally:
         for timer in timers:
             timer.cancel()
-        for each, handler in before.items():
+        for each, handler in previous.items():
             signal.signal(each, handler)

@@ -1,1 +1,1 @@
-"""What commands do beside running a graph: describing, estimating, previewing."""
+"""The tools behind the commands other than `run`: describe, estimate, preview."""

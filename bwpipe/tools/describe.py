@@ -1,4 +1,4 @@
-"""Stages, networks, losses and graphs, described in lines for a reader."""
+"""Human-readable descriptions of stages, networks, losses and graphs."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ from bwpipe.losses.base import Loss
 from bwpipe.nn.network import Network
 
 _WIDTH = 100
-_LONGEST = 1000
+_MAX_VALUE_LENGTH = 1000
 
 
 def describe_stage(cls: type[Stage]) -> Iterator[str]:
-    """Its name and ports, what it does, and each option with its kind, default and description."""
+    """Describe a stage: name and ports, docstring, and each option with its type, default and description."""
     yield f"{cls.registered}: {ports(cls)}"
     yield from _about(cls)
     yield from _options(cls)
 
 
 def describe_network(cls: type[Network]) -> Iterator[str]:
-    """Its name and what it produces, what it is, and each option with its kind, default and description."""
+    """Describe a network: name and what it produces, docstring, and each option with its type, default and description."""
     yield f"{cls.registered}: produces {cls.produces}"
     yield from _about(cls)
     yield from _options(cls.Options)
 
 
 def describe_loss(cls: type[Loss]) -> Iterator[str]:
-    """Its name and which networks it is for, what it is, and each option with its kind, default and description."""
+    """Describe a loss: name and applicable networks, docstring, and each option with its type, default and description."""
     yield (
         f"{cls.registered}: for networks that produce {cls.needs}"
         if cls.needs != "chroma"
@@ -44,24 +44,24 @@ def describe_loss(cls: type[Loss]) -> Iterator[str]:
 
 
 def describe_graph(graph: Graph) -> Iterator[str]:
-    """Each stage of a graph with its ports and options, and what a run would do now.
+    """Describe each stage of a graph with its ports and options, and what a run would do now.
 
     Raises:
-        UsageError: There is nothing to read, or two files would become one.
+        UsageError: There is nothing to read, or two files have the same output.
     """
     for node in graph.nodes:
         name = node.stage.registered if node.id == node.stage.registered else f"{node.id} ({node.stage.registered})"
         after = f", after {node.upstream}" if node.upstream else ""
         yield f"{name}: {ports(type(node.stage))}{after}"
         values = node.stage.model_dump(mode="json")
-        yield from (f"  {key}: {format_value(values[key], _LONGEST)}" for key in ordered_fields(type(node.stage)))
+        yield from (f"  {key}: {format_value(values[key], _MAX_VALUE_LENGTH)}" for key in ordered_fields(type(node.stage)))
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     with open_ledgers(folders, lock=False) as ledgers:
         yield from _tasks(make_plan(graph, ledgers))
 
 
 def ports(cls: type[Stage]) -> str:
-    """What a stage takes and gives: "Frame -> Frame"."""
+    """The input and output item types of a stage: "Frame -> Frame"."""
     both = cls.ports()
     return " -> ".join(port.__name__ if port else "nothing" for port in (both.takes, both.gives))
 
@@ -75,14 +75,18 @@ def _options(model: type[BaseModel]) -> Iterator[str]:
     options = options_of(model)
     yield "options:" if options else "no options"
     for option in options:
-        given = "must be given" if option.default is None else f"default {option.default}"
-        yield f"  {option.name}: {option.kind} ({given})"
+        default = "required" if option.default is None else f"default {option.default}"
+        yield f"  {option.name}: {option.kind} ({default})"
         yield from wrap(option.text, _WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
 def _tasks(plan: Plan) -> Iterator[str]:
     kinds = Counter(media.kind for media in dict.fromkeys(unit.media for unit in plan.todo))
     yield "would read: " + (", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.items()) or "nothing")
-    counts = {"done already": plan.done, "kept, since not bwpipe's": len(plan.kept), "left out, since outputs": plan.own}
+    counts = {
+        "done already": plan.done,
+        "kept, not written by bwpipe": len(plan.kept),
+        "skipped, outputs of earlier runs": plan.own,
+    }
     yield from (f"{what}: {count}" for what, count in counts.items() if count)
     yield from (f"can't be read: {broken.path}: {broken.error}" for broken in plan.broken)

@@ -1,4 +1,4 @@
-"""What a bug report should say of the machine: versions, devices, codecs."""
+"""Facts about the machine for bug reports: versions, devices, codecs."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ ENCODERS = ("libx264", "libx265", "ffv1", "libsvtav1", "prores_ks", "h264_nvenc"
 
 
 def diagnose() -> dict[str, str]:
-    """The facts, by name, in the order in which they are to be shown."""
+    """The facts by name, in display order."""
     facts = {"python": platform.python_version(), "system": platform.platform(), "cores": str(os.cpu_count())}
     for package in PACKAGES:
         try:
@@ -34,5 +34,5 @@ def _codecs() -> dict[str, str]:
     import av
 
     libraries = ", ".join(f"{name} {'.'.join(map(str, number))}" for name, number in sorted(av.library_versions.items()))
-    there = [name for name in ENCODERS if name in av.codecs_available]
-    return {"FFmpeg": libraries, "encoders": ", ".join(there)}
+    available = [name for name in ENCODERS if name in av.codecs_available]
+    return {"FFmpeg": libraries, "encoders": ", ".join(available)}

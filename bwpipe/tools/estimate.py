@@ -1,4 +1,4 @@
-"""What a run would take: each film and folder, measured by a trial of the real graph into a temporary folder."""
+"""Estimate the cost of a run for each film and folder, by a trial of the real graph into a temporary folder."""
 
 import json
 import os
@@ -27,18 +27,18 @@ from bwpipe.video.excerpt import write_excerpt
 from bwpipe.video.file import VideoFile
 from bwpipe.video.probe import open_video
 
-FRAMES, PICTURES = 50, 10
-"""How many frames of a film, and how many pictures of all, a trial works on."""
-_WARM = 2
-"""How many it works on first, to tell what a run takes once from what each frame takes."""
+FRAMES, IMAGES = 50, 10
+"""Number of frames of a film, and of pictures in total, that a trial processes."""
+_WARM_UP = 2
+"""Number of frames of a warm-up, to separate the fixed cost of a run from the cost per frame."""
 
 
 @dataclass(slots=True)
 class Cost:
-    """What a file or a folder takes.
+    """The cost of a file or a folder.
 
     Attributes:
-        seconds: Of time.
+        seconds: Processing time.
         size: Bytes of output.
     """
 
@@ -51,12 +51,12 @@ class Cost:
 
 @dataclass(slots=True)
 class Probe:
-    """Finds out what a run would take.
+    """Estimates the cost of a run.
 
     Attributes:
-        graph: The graph's file.
-        options: What is changed in it.
-        total: What all that was told so far takes.
+        graph: The graph file.
+        options: Overrides of its options.
+        total: Total cost of all files estimated so far.
     """
 
     graph: Path
@@ -64,7 +64,7 @@ class Probe:
     total: Cost = field(default_factory=Cost)
 
     def lines(self) -> Iterator[str]:
-        """What would be done, and what it would take, in lines.
+        """The estimates, as lines of text.
 
         Raises:
             UsageError: The graph is wrong, or there is nothing to read.
@@ -73,7 +73,7 @@ class Probe:
         graph = read_graph(self.graph, self.options)
         folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
         if not folders:
-            raise UsageError("this graph writes no files, so there is nothing to probe; give one that ends with `write`")
+            raise UsageError("this graph writes no files, so there is nothing to estimate; give one that ends with `write`")
         with open_ledgers(folders, lock=False) as ledgers:
             todo = make_plan(graph, ledgers).todo
         films = list({unit.media: unit for unit in todo if isinstance(unit.media, VideoFile)}.values())
@@ -84,46 +84,46 @@ class Probe:
         if pictures:
             yield from self._pictures(graph, pictures)
         if todo:
-            yield f"in all: {self.total}; {bytes_in_words(peak())} of memory at most"
+            yield f"in total: {self.total}; peak memory {bytes_in_words(peak())}"
 
     def _film(self, graph: Graph, unit: Unit, film: VideoFile) -> Iterator[str]:
-        """A film: what it is, what becomes of its streams, what it takes."""
+        """Estimate a film: its properties, what happens to its streams, its cost."""
         frames = len(film.times)
         shown = float((int(film.times[-1]) + (film.last or 0) - int(film.times[0])) * film.time_base)
         yield f"{film.path}: {frames} frames of {film.width}x{film.height}, {duration(shown)}, {film.codec}"
         if isinstance(graph.segment, int) and frames > graph.segment:
             count = -(-frames // graph.segment)
-            yield f"  {count} segments of {graph.segment} frames; joining them takes twice the output for a while"
+            yield f"  {count} segments of {graph.segment} frames; joining them temporarily takes twice the size of the output"
         count = min(FRAMES, frames)
         with TemporaryDirectory(prefix="bwpipe-") as folder:
-            start, made = self._trial(graph, str(film.path), Path(folder, "start"), _WARM)
+            start, outputs = self._run_trial(graph, str(film.path), Path(folder, "start"), _WARM_UP)
             others = read_streams(film)
-            for path in made:
+            for path in outputs:
                 yield from _streams(film, others, path)
-            some = Path(folder, "some.mkv")
-            spread = frames > count and write_excerpt(film, some, count)
-            with redirect_stderr(StringIO()):  # what there is to be said has been
-                tried = str(some if spread else film.path)
-                fixed, _ = self._trial(graph, tried, Path(folder, "warm"), _WARM, alone=spread)
-                seconds, made = self._trial(graph, tried, Path(folder, "trial"), FRAMES, alone=spread)
-            size = sum(path.stat().st_size for path in made)
-        each = max(seconds - fixed, 0) / max(count - _WARM, 1)
-        copied = sum(copy.size for copy in others.copies) if spread else 0  # else they are in what the trial made
-        cost = Cost(start + each * max(frames - _WARM, 0), size / count * frames + copied)
+            excerpt = Path(folder, "excerpt.mkv")
+            spread = frames > count and write_excerpt(film, excerpt, count)
+            with redirect_stderr(StringIO()):  # warnings have been shown by the first trial
+                trial_input = str(excerpt if spread else film.path)
+                fixed, _ = self._run_trial(graph, trial_input, Path(folder, "warm"), _WARM_UP, alone=spread)
+                seconds, outputs = self._run_trial(graph, trial_input, Path(folder, "trial"), FRAMES, alone=spread)
+            size = sum(path.stat().st_size for path in outputs)
+        each = max(seconds - fixed, 0) / max(count - _WARM_UP, 1)
+        copied = sum(copy.size for copy in others.copies) if spread else 0  # otherwise the trial's output contains them
+        cost = Cost(start + each * max(frames - _WARM_UP, 0), size / count * frames + copied)
         self._add(cost)
-        rate = f"{1 / each:.1f} frames/s" if each else "faster than can be told"
-        yield f"  {cost}, by a trial of {count} frames {'from all over it' if spread else 'at its start'}: {rate}"
+        rate = f"{1 / each:.1f} frames/s" if each else "too fast to measure"
+        yield f"  {cost}, by a trial of {count} frames {'spread over the film' if spread else 'at its start'}: {rate}"
 
     def _pictures(self, graph: Graph, units: list[Unit]) -> Iterator[str]:
-        """Pictures, folder by folder, by a trial of some that are evenly spaced over all."""
-        count = min(PICTURES, len(units))
+        """Estimate pictures, folder by folder, by a trial of an evenly spaced sample of all."""
+        count = min(IMAGES, len(units))
         chosen = [units[int((number + 0.5) * len(units) / count)] for number in range(count)]
         with TemporaryDirectory(prefix="bwpipe-") as folder:
-            warm, trial = (_gathered(Path(folder, name), some) for name, some in (("one", chosen[:1]), ("some", chosen)))
+            warm, trial = (_copy_into(Path(folder, name), some) for name, some in (("one", chosen[:1]), ("some", chosen)))
             with redirect_stderr(StringIO()):
-                fixed, _ = self._trial(graph, str(warm), Path(folder, "warm"), None)
-            seconds, made = self._trial(graph, str(trial), Path(folder, "trial"), None)
-            size = sum(path.stat().st_size for path in made)
+                fixed, _ = self._run_trial(graph, str(warm), Path(folder, "warm"), None)
+            seconds, outputs = self._run_trial(graph, str(trial), Path(folder, "trial"), None)
+            size = sum(path.stat().st_size for path in outputs)
         pixels = _pixels(chosen)
         each = max(seconds - fixed, 0) / (pixels - _pixels(chosen[:1])) if count > 1 else fixed / pixels
         places = dict.fromkeys(unit.path.parent for unit in units)
@@ -134,12 +134,12 @@ class Probe:
             yield f"{place}: {len(here)} picture{'s' * (len(here) > 1)}, {_pixels(here) / 1e6:.1f} megapixels"
             yield f"  {cost}, by a trial of {count} of all pictures"
 
-    def _trial(
+    def _run_trial(
         self, graph: Graph, source: str, folder: Path, frames: int | None, *, alone: bool = False
     ) -> tuple[float, list[Path]]:
-        """Run the graph on a file or a folder: how many seconds it took, and what came of it.
+        """Run the graph on a file or a folder and return its duration in seconds and its output files.
 
-        `alone` says that the file has the one picture only that is to be coloured. Raises MediaError, UsageError.
+        `alone` says that the file's only video stream is the one to colour. Raises MediaError, UsageError.
         """
         sinks = [node.id for node in graph.nodes if isinstance(node.stage, Sink)]
         changes = [f"{graph.nodes[0].id}.path={json.dumps(source)}"]
@@ -147,10 +147,10 @@ class Probe:
         changes += [f"{graph.nodes[0].id}.frames={frames}"] if frames else []
         if alone and "picture" in type(graph.nodes[0].stage).model_fields:
             changes.append(f"{graph.nodes[0].id}.picture=1")
-        outcome = run_graph(read_graph(self.graph, [*self.options, *changes]), quiet=True)
-        if outcome.failed:
-            raise MediaError("; ".join(f"{path}: {why}" for path, why in outcome.failed.items()))
-        return outcome.seconds, [path for path in folder.rglob("*") if path.is_file() and ".bwpipe" not in path.parts]
+        result = run_graph(read_graph(self.graph, [*self.options, *changes]), quiet=True)
+        if result.failed:
+            raise MediaError("; ".join(f"{path}: {why}" for path, why in result.failed.items()))
+        return result.seconds, [path for path in folder.rglob("*") if path.is_file() and ".bwpipe" not in path.parts]
 
     def _add(self, cost: Cost) -> None:
         self.total.seconds += cost.seconds
@@ -158,27 +158,27 @@ class Probe:
 
 
 def _streams(film: VideoFile, streams: Streams, path: Path) -> Iterator[str]:
-    """What became of a film's other streams in a trial."""
+    """What happened to a film's other streams in a trial."""
     if not film.tracks:
         return
-    made = open_video(path, PurePosixPath(path.name), max_pixels=sys.maxsize, picture=film.picture)
+    output = open_video(path, PurePosixPath(path.name), max_pixels=sys.maxsize, picture=film.picture)
     verdict = Verdict(film.path, path, "film")
-    compare_streams(streams, read_streams(made), made, tolerance(film, made), verdict, trial=True)
+    compare_streams(streams, read_streams(output), output, tolerance(film, output), verdict, trial=True)
     each = verdict.facts["streams"]["each"]
-    kept, lost = ([told["stream"] for told in each if told["kept"] == so] for so in (True, False))
+    kept, lost = ([stream["stream"] for stream in each if stream["kept"] == status] for status in (True, False))
     yield f"  {len(kept)} other stream{'' if len(kept) == 1 else 's'} kept{': ' if kept else ''}{', '.join(kept)}"
     if lost:
         yield f"  {len(lost)} lost: {', '.join(lost)}"
 
 
-def _gathered(folder: Path, units: Sequence[Unit]) -> Path:
-    """A folder with these files, by other names: no two are the same."""
+def _copy_into(folder: Path, units: Sequence[Unit]) -> Path:
+    """A folder with these files under unique names."""
     folder.mkdir()
     for number, unit in enumerate(units):
         target = folder / f"{number}{unit.path.suffix}"
         try:
             os.link(unit.path, target, follow_symlinks=True)
-        except OSError:  # it lies on another file system
+        except OSError:  # on another file system
             shutil.copyfile(unit.path, target)
     return folder
 
@@ -188,13 +188,13 @@ def _pixels(units: Sequence[Unit]) -> int:
 
 
 def peak() -> int:
-    """The most memory, in bytes, that this process has held at a time, which is what a run like its trials holds."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    """Peak memory of this process in bytes, which a run like its trials needs too."""
+    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_rss if sys.platform == "darwin" else peak_rss * 1024
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words."""
+    """Format a duration in seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -202,7 +202,7 @@ def duration(seconds: float) -> str:
 
 
 def bytes_in_words(size: float) -> str:
-    """Bytes in words."""
+    """Format a number of bytes."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""Evenly spaced frames of a film in grey and in colour, in seconds."""
+"""A quick preview: evenly spaced frames of a film, grey and in colour."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ from bwpipe.pixels.ycbcr import ycbcr_to_rgb
 from bwpipe.video.file import VideoFile
 
 CELL = 480
-"""Pixels of the longer side of a frame on the sheet; smaller ones stay as they are."""
+"""Longer side of a frame on the contact sheet, in pixels; smaller frames are not enlarged."""
 _GAP, _LABEL = 8, 20
 _COLUMNS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreviewFrame:
-    """A frame before and after.
+    """A frame before and after colouring.
 
     Attributes:
-        label: When it is shown, and which frame it is.
-        grey, coloured: (h, w, 3) uint8 RGB, upright, of one size.
+        label: Its time and index.
+        grey, coloured: (h, w, 3) uint8 RGB, upright, same size.
     """
 
     label: str
@@ -43,26 +43,26 @@ class PreviewFrame:
 
 
 def preview(graph: Graph, count: int, run: RunContext) -> list[PreviewFrame]:
-    """Look at `count` evenly spaced frames of the one file that a graph reads; nothing is written.
+    """Colour `count` evenly spaced frames of the one file that a graph reads; nothing is written.
 
-    Only these frames are decoded, from the key frame before each, so that a long film takes no longer.
+    Only these frames are decoded, each from the preceding keyframe, so that a long film takes no longer.
 
     Raises:
         UsageError: The graph reads no file or several, or its options are wrong.
         MediaError: The file can't be read.
     """
-    source, *steps = _way(graph)
+    source, *steps = _stages_before_sink(graph)
     assert isinstance(source, Source)
     found = list(source.units())
     if len(found) != 1:
-        raise UsageError(f"there are {len(found)} pictures and films to look at; give one file")
+        raise UsageError(f"there are {len(found)} pictures and films to preview; give one file")
     if isinstance(found[0], Broken):
         raise MediaError(f"{found[0].path}: {found[0].error}")
     units = _units(found[0], count)
     greys: dict[Unit, tuple[str, NDArray[np.uint8]]] = {}
     coloured: dict[Unit, NDArray[np.uint8]] = {}
 
-    def noted(items: Iterator[Any]) -> Iterator[Any]:
+    def recording_grey(items: Iterator[Any]) -> Iterator[Any]:
         for item in items:
             if isinstance(item, Frame):
                 greys[item.unit] = _label(item), small(item, coloured=False)
@@ -71,7 +71,7 @@ def preview(graph: Graph, count: int, run: RunContext) -> list[PreviewFrame]:
     try:
         for stage in (source, *steps):
             stage.setup(run)
-        stream = noted(execute_source(source, units, 0, run, Meter()))
+        stream = recording_grey(execute_source(source, units, 0, run, Meter()))
         for stage in steps:
             stream = execute(stage, stream, run, Meter())
         for item in stream:
@@ -79,18 +79,18 @@ def preview(graph: Graph, count: int, run: RunContext) -> list[PreviewFrame]:
                 coloured[item.unit] = small(item)
             elif not isinstance(item, End):
                 raise UsageError(
-                    "this graph makes no frames, so there is nothing to look at; give one that writes films or pictures"
+                    "this graph produces no frames, so there is nothing to preview; give one that writes films or pictures"
                 )
     finally:
         for stage in (source, *steps):
             stage.close()
     if not coloured:
-        raise next(iter(run.failures.values()), MediaError("none of its frames can be looked at"))
+        raise next(iter(run.failures.values()), MediaError("none of its frames could be decoded"))
     return [PreviewFrame(*greys[unit], coloured[unit]) for unit in units if unit in coloured]
 
 
 def small(frame: Frame, *, coloured: bool = True) -> NDArray[np.uint8]:
-    """A frame as it is to be shown, (h, w, 3) RGB, with a longer side of at most `CELL`, its pixels made square."""
+    """A frame for display, (h, w, 3) RGB, with a longer side of at most `CELL` and square pixels."""
     media = frame.unit.media
     height, width = frame.luma.shape
     aspect = float(media.sample_aspect or 1) if isinstance(media, VideoFile) else 1.0
@@ -106,46 +106,46 @@ def small(frame: Frame, *, coloured: bool = True) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.moveaxis(upright(np.moveaxis(rgb, -1, 0), media.orientation), 0, -1))
 
 
-def sheet(looks: list[PreviewFrame]) -> NDArray[np.uint8]:
-    """All looks on one sheet, (H, W, 3) RGB: two in a row, each as grey | coloured, with its time below it."""
-    height = max(look.grey.shape[0] for look in looks) + _LABEL
-    width = 2 * max(look.grey.shape[1] for look in looks)
-    columns = min(_COLUMNS, len(looks))
-    rows = -(-len(looks) // columns)
-    made = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3), 24, np.uint8)
-    for number, look in enumerate(looks):
+def sheet(frames: list[PreviewFrame]) -> NDArray[np.uint8]:
+    """A contact sheet, (H, W, 3) RGB: two frames per row, each as grey | coloured, with its label below."""
+    height = max(frame.grey.shape[0] for frame in frames) + _LABEL
+    width = 2 * max(frame.grey.shape[1] for frame in frames)
+    columns = min(_COLUMNS, len(frames))
+    rows = -(-len(frames) // columns)
+    canvas = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3), 24, np.uint8)
+    for number, frame in enumerate(frames):
         top = _GAP + number // columns * (height + _GAP)
         left = _GAP + number % columns * (width + _GAP)
-        pair = np.hstack([look.grey, look.coloured])
-        made[top : top + pair.shape[0], left : left + pair.shape[1]] = pair
+        pair = np.hstack([frame.grey, frame.coloured])
+        canvas[top : top + pair.shape[0], left : left + pair.shape[1]] = pair
         at = left + 4, top + height - 6
-        cv2.putText(made, look.label, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (200, 200, 200), 1, cv2.LINE_AA)
-    return made
+        cv2.putText(canvas, frame.label, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (200, 200, 200), 1, cv2.LINE_AA)
+    return canvas
 
 
-def _way(graph: Graph) -> list[Stage]:
-    """Copies of the stages from the source to the last sink, without that; a batch is no larger than what is looked at."""
+def _stages_before_sink(graph: Graph) -> list[Stage]:
+    """Copies of the stages from the source to the last sink, without the sink, with a batch of 1."""
     nodes = {node.id: node for node in graph.nodes}
     last = next((node for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), None)
     if last is None:
-        raise UsageError("this graph writes no files, so there is nothing to look at; give one that ends with `write`")
-    recipes(graph, last.id)  # says what is wrong with their options
-    way: list[Stage] = []
+        raise UsageError("this graph writes no files, so there is nothing to preview; give one that ends with `write`")
+    recipes(graph, last.id)  # reports errors in their options
+    path: list[Stage] = []
     while upstream := last.upstream:
         last = nodes[upstream]
-        alone = {"batch": 1} if isinstance(last.stage, BatchMap) else {}
-        way.insert(0, last.stage.model_copy(update=alone))
-    return way
+        update = {"batch": 1} if isinstance(last.stage, BatchMap) else {}
+        path.insert(0, last.stage.model_copy(update=update))
+    return path
 
 
 def _units(unit: Unit, count: int) -> list[Unit]:
-    """Evenly spaced frames of a film, each a unit of its own; a picture as it is."""
+    """Evenly spaced frames of a film, each as its own unit; an image as it is."""
     media = unit.media
     if not isinstance(media, VideoFile):
         return [unit]
     frames = min(unit.stop or len(media.times), len(media.times))
-    places = dict.fromkeys(int((number + 0.5) * frames / count) for number in range(count))
-    return [Unit(media, part=place, start=place, stop=place + 1) for place in places]
+    indices = dict.fromkeys(int((number + 0.5) * frames / count) for number in range(count))
+    return [Unit(media, part=index, start=index, stop=index + 1) for index in indices]
 
 
 def _label(frame: Frame) -> str:

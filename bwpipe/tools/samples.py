@@ -1,4 +1,4 @@
-"""Black-and-white samples to try bwpipe on, made of scikit-image's photographs."""
+"""Black-and-white samples for trying bwpipe, from scikit-image's photographs."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -21,7 +21,7 @@ SIZE = (320, 240)
 
 
 def photographs() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """The names and pictures, (H, W, 3) uint8 RGB, of those that scikit-image brings along. Raises UsageError."""
+    """The names and images, (H, W, 3) uint8 RGB, of scikit-image's photographs. Raises UsageError."""
     try:
         from skimage import data, io
     except ImportError:
@@ -32,11 +32,11 @@ def photographs() -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 
 def write_samples(folder: Path) -> list[Path]:
-    """Write the photographs in grey, as PNG, JPEG and 16-bit TIFF, and a film of five seconds with sound panned across them.
+    """Write the photographs in grey, as PNG, JPEG and 16-bit TIFF, and a five-second film with sound that pans across them.
 
-    Files that are there already are written again. Raises UsageError.
+    Existing files are overwritten. Raises UsageError.
     """
-    greys = {name: np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8) for name, picture in photographs()}
+    greys = {name: np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for name, image in photographs()}
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,32 +48,32 @@ def write_samples(folder: Path) -> list[Path]:
             written.append(path)
         _write_film(folder / FILM, list(greys.values()))
     except OSError as error:
-        raise UsageError(f"{folder}: can't write the samples ({error.strerror}); give another folder") from error
+        raise UsageError(f"{folder}: can't write the samples ({error.strerror}); choose another folder") from error
     return [*written, folder / FILM]
 
 
-def _write_film(path: Path, pictures: list[NDArray[np.uint8]]) -> None:
+def _write_film(path: Path, images: list[NDArray[np.uint8]]) -> None:
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        picture = container.add_stream("libx264", rate=RATE, options={"crf": "18"})
-        picture.width, picture.height = SIZE
-        picture.pix_fmt = "yuv420p"
+        video = container.add_stream("libx264", rate=RATE, options={"crf": "18"})
+        video.width, video.height = SIZE
+        video.pix_fmt = "yuv420p"
         sound = container.add_stream("aac", rate=SOUND_RATE, layout="stereo")
-        for index, plane in enumerate(_pan(pictures)):
+        for index, plane in enumerate(_pan(images)):
             frame = av.VideoFrame.from_ndarray(plane, format="gray").reformat(format="yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, RATE)
-            container.mux(picture.encode(frame))
+            container.mux(video.encode(frame))
             container.mux(sound.encode(_tone(index)))
-        container.mux(picture.encode(None))
+        container.mux(video.encode(None))
         container.mux(sound.encode(None))
 
 
-def _pan(pictures: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    """The film's frames, (H, W) uint8: a window that glides over each picture from left to right."""
+def _pan(images: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """The film's frames, (H, W) uint8: a window that pans across each image from left to right."""
     width, height = SIZE
-    shown = RATE * SECONDS // len(pictures)
-    for picture in pictures:
-        scale = max(1.4 * width / picture.shape[1], height / picture.shape[0])
-        large = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    shown = RATE * SECONDS // len(images)
+    for image in images:
+        scale = max(1.4 * width / image.shape[1], height / image.shape[0])
+        large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         top = (large.shape[0] - height) // 2
         for step in range(shown):
             left = (large.shape[1] - width) * step // shown
@@ -81,7 +81,7 @@ def _pan(pictures: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
 
 
 def _tone(index: int) -> av.AudioFrame:
-    """A quiet tone of 1/24 s that goes from the left to the right ear in the course of the film."""
+    """1/24 s of a quiet tone that moves from the left to the right channel during the film."""
     count = SOUND_RATE // RATE
     at = np.arange(index * count, (index + 1) * count)
     tone = 0.1 * np.sin(2 * np.pi * 330 * at / SOUND_RATE)

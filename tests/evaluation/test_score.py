@@ -262,7 +262,7 @@ def test_where_every_picture_fails_each_is_named_before_the_end(folders: tuple[P
         (["autoencodr", "--on", "."], "did you mean 'autoencoder'?"),
         (["gone.safetensors", "--on", "."], "there is no checkpoint gone.safetensors"),
         (["autoencoder", "--on", ".", "--json", "gone/made.json"], "gone/made.json: there is no folder"),
-        (["autoencoder", "--on", ".", "--html", "."], ". is not a plain file"),
+        (["autoencoder", "--on", ".", "--html", "."], ". is not a regular file"),
         (["autoencoder", "--on", ".", "--size", "10"], "--size"),
         (["autoencoder", "--on", ".", "--plugins", "gone"], "there is no plugin folder gone"),
     ],
@@ -351,7 +351,7 @@ def test_a_wrong_command_is_refused_before_what_takes_long_is_imported() -> None
 def test_an_interrupted_score_says_that_it_starts_anew(folders: tuple[Path, Path]) -> None:
     (folders[0] / "interrupt.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")  # as if while it is imported
 
-    with pytest.raises(InterruptedRun, match="interrupted by SIGINT; the same command starts anew"):
+    with pytest.raises(InterruptedRun, match="interrupted by SIGINT; the same command starts over"):
         score("--guess", folders[0], "--truth", folders[1], "--plugins", folders[0])
 
 

@@ -45,17 +45,17 @@ def test_a_stage_is_described_by_its_docstrings_and_types() -> None:
         "  More is said here, in a sentence that is long enough to be broken into two lines, since it goes on\n"
         "  and on, to its end.\n"
         "options:\n"
-        "  radius: a number above 0 and of at most 9 (must be given)\n"
+        "  radius: a number above 0 and of at most 9 (required)\n"
         "      How far, in pixels; where this is more than a word, it goes on in the next line.\n"
         "  edges: 'keep', 'off' or an integer (default 'keep')\n"
         "  mask: a path or nothing (default nothing)\n"
         "      Where to.\n"
         "  workers: an integer of at least 1 (default 1)\n"
-        "      How many items are worked on at a time."
+        "      Number of items processed in parallel."
     )
 
 
-def test_every_stage_and_network_that_comes_along_describes_each_of_its_options() -> None:
+def test_every_built_in_stage_and_network_describes_its_options() -> None:
     plugins.load()
 
     described = [
@@ -64,7 +64,7 @@ def test_every_stage_and_network_that_comes_along_describes_each_of_its_options(
     ours = [networks[name] for name in networks if networks[name].__module__.startswith("bwpipe.")]
     described += [line for cls in ours for line in describe_network(cls)]
 
-    options = [i for i, line in enumerate(described) if re.match(r"  [\w.]+: .+\((default .+|must be given)\)$", line)]
+    options = [i for i, line in enumerate(described) if re.match(r"  [\w.]+: .+\((default .+|required)\)$", line)]
     assert len(options) > 20
     assert [described[i] for i in options if not described[i + 1].startswith("      ")] == []
     assert all(len(line) <= 200 for line in described)
@@ -116,12 +116,12 @@ def test_a_graph_is_described_with_what_a_run_would_do(tmp_path: Path) -> None:
     assert f"  path: {str(tmp_path / '?.*')!r}" in lines
     assert "copy (write): Frame -> nothing, after read" in lines
     assert "would read: 1 picture" in lines
-    assert "kept, since not bwpipe's: 1" in lines
+    assert "kept, not written by bwpipe: 1" in lines
     assert [line for line in lines if line.startswith(f"can't be read: {tmp_path / 'c.jpg'}: ")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.jpg", "out"]
 
 
-def test_a_graph_with_nothing_to_read_is_refused(tmp_path: Path) -> None:
+def test_a_graph_with_nothing_to_read_is_rejected(tmp_path: Path) -> None:
     graph = read_graph({"stages": [{"use": "read", "path": tmp_path}, {"use": "write", "path": tmp_path / "out"}]})
 
     with pytest.raises(UsageError, match=r"^stages\[0\]: there is nothing to read"):

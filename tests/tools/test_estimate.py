@@ -21,67 +21,67 @@ EXCERPTS = {
 }
 
 
-def probed(folder: Path, **write: object) -> tuple[str, Path]:
-    """What `check --probe` says of a graph that reads a folder."""
+def run_probe(folder: Path, **write: object) -> tuple[str, Path]:
+    """The output of `check --probe` for a graph that reads a folder, and the graph's output folder."""
     stages = [{"use": "read", "path": str(folder)}, {"use": "write", "path": str(folder.parent / "out"), **write}]
     graph = folder.parent / "graph.yaml"
     graph.write_text(yaml.safe_dump({"stages": stages}))
     return bwpipe("check", str(graph), "--probe"), folder.parent / "out"
 
 
-def test_each_film_and_folder_is_told_with_what_it_would_take(tmp_path: Path) -> None:
+def test_time_and_size_are_estimated_for_each_film_and_folder(tmp_path: Path) -> None:
     scans = tmp_path / "scans"
     (scans / "album").mkdir(parents=True)
     film = make_film(scans / "film.mkv", replace(MKV, sound="aac", times=range(0, 8000, 40)))
     for kind in ("png-grey", "pgm", "jpeg-grey"):
         make_picture(scans / "album", kind, width=400, height=250)
 
-    said, out = probed(scans, codec="ffv1")
+    output, out = run_probe(scans, codec="ffv1")
 
-    assert f"{film}: 200 frames of 96x64, 8.0 s, ffv1\n  1 other stream kept: sound track 1 (aac, fra)\n" in said
-    assert "by a trial of 50 frames from all over it: " in said
-    assert f"{scans / 'album'}: 3 pictures, 0.3 megapixels\n" in said
-    assert "by a trial of 3 of all pictures" in said
-    assert re.search(r"in all: about .*, .* of output; .*B of memory at most\n$", said)
+    assert f"{film}: 200 frames of 96x64, 8.0 s, ffv1\n  1 other stream kept: sound track 1 (aac, fra)\n" in output
+    assert "by a trial of 50 frames spread over the film: " in output
+    assert f"{scans / 'album'}: 3 pictures, 0.3 megapixels\n" in output
+    assert "by a trial of 3 of all pictures" in output
+    assert re.search(r"in total: about .*, .* of output; peak memory .*B\n$", output)
     assert not out.exists()
-    told = re.search(r"([\d.]+) ([kM])B of output, by a trial of 50 frames", said)
-    assert told
-    size = float(told[1]) * {"k": 1e3, "M": 1e6}[told[2]]
+    match = re.search(r"([\d.]+) ([kM])B of output, by a trial of 50 frames", output)
+    assert match
+    size = float(match[1]) * {"k": 1e3, "M": 1e6}[match[2]]
     bwpipe("run", str(tmp_path / "graph.yaml"), "--quiet")
     assert 0.8 < size / (out / "film.mkv").stat().st_size < 1.25
 
 
-def test_a_film_that_begins_with_a_still_is_judged_by_the_whole_of_it(tmp_path: Path) -> None:
+def test_a_film_that_starts_with_a_still_is_sampled_throughout(tmp_path: Path) -> None:
     scans = tmp_path / "scans"
     scans.mkdir()
     noise = make_film(tmp_path / "noise.mkv", replace(MKV, codec="libx264", times=range(0, 12000, 40)))
     film = recoded(noise, scans / "film.mkv", "ffv1", lambda number, luma: luma * (number >= 60))
 
-    said, out = probed(scans, codec="ffv1")
+    output, out = run_probe(scans, codec="ffv1")
     bwpipe("run", str(tmp_path / "graph.yaml"), "--quiet")
 
-    told = re.search(r"([\d.]+) ([kM])B of output, by a trial of 50 frames from all over it", said)
-    assert told
-    size = float(told[1]) * {"k": 1e3, "M": 1e6}[told[2]]
+    match = re.search(r"([\d.]+) ([kM])B of output, by a trial of 50 frames spread over the film", output)
+    assert match
+    size = float(match[1]) * {"k": 1e3, "M": 1e6}[match[2]]
     assert 0.6 < size / (out / film.name).stat().st_size < 1.4
 
 
-def test_a_film_with_one_key_frame_is_judged_by_its_start(tmp_path: Path) -> None:
+def test_a_film_with_one_keyframe_is_sampled_at_its_start(tmp_path: Path) -> None:
     scans = tmp_path / "scans"
     scans.mkdir()
     make_film(scans / "film.mkv", replace(MKV, codec="libx264", times=range(0, 4000, 40)))
 
-    assert "by a trial of 50 frames at its start: " in probed(scans, codec="ffv1")[0]
+    assert "by a trial of 50 frames at its start: " in run_probe(scans, codec="ffv1")[0]
 
 
 @pytest.mark.parametrize("name", ["H.264 with B-frames", "MPEG-4", "transport stream", "FFV1", "AVI"])
-def test_an_excerpt_holds_the_very_frames_of_a_film(name: str, tmp_path: Path) -> None:
+def test_an_excerpt_contains_exact_frames_of_a_film(name: str, tmp_path: Path) -> None:
     film = opened(make_film(tmp_path / f"film{EXCERPTS[name].suffix}", EXCERPTS[name]))
 
-    wrote = write_excerpt(film, tmp_path / "some.mkv", 30)
+    written = write_excerpt(film, tmp_path / "some.mkv", 30)
 
-    assert wrote == (name != "AVI")  # where frames have no times of their own, decoding can't start midway
-    if wrote:
+    assert written == (name != "AVI")  # without timestamps of frames, decoding can't start midway
+    if written:
         some = opened(tmp_path / "some.mkv")
         assert len(some.times) == 30
         assert some.faults == ()
@@ -96,24 +96,24 @@ def test_a_stream_that_would_be_lost_is_named(tmp_path: Path) -> None:
     scans.mkdir()
     make_film(scans / "film.mp4", Kind(times=range(0, 5 * 512, 512), sound="aac"))
 
-    said, _ = probed(scans, codec="h264")
+    output, _ = run_probe(scans, codec="h264")
 
-    assert "  1 other stream kept: sound track 1 (aac, fra)\n" in said
-    assert " lost" not in said
+    assert "  1 other stream kept: sound track 1 (aac, fra)\n" in output
+    assert " lost" not in output
 
 
-def test_nothing_is_probed_where_nothing_is_to_be_done(tmp_path: Path) -> None:
+def test_nothing_is_estimated_when_everything_is_done(tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     make_picture(tmp_path / "scans", "pgm")
-    probed(tmp_path / "scans")
+    run_probe(tmp_path / "scans")
     bwpipe("run", str(tmp_path / "graph.yaml"), "--quiet")
 
-    said, _ = probed(tmp_path / "scans")
+    output, _ = run_probe(tmp_path / "scans")
 
-    assert said.endswith("would read: nothing\ndone already: 1\n")
+    assert output.endswith("would read: nothing\ndone already: 1\n")
 
 
-def test_amounts_are_said_in_words() -> None:
+def test_durations_and_sizes_are_formatted() -> None:
     assert [duration(seconds) for seconds in (0.25, 59.94, 75, 3599.6, 7322)] == [
         "0.2 s",
         "59.9 s",

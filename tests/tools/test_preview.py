@@ -26,17 +26,17 @@ def test_a_sheet_shows_evenly_spaced_frames_in_grey_and_coloured(tmp_path: Path)
     film = make_film(tmp_path / "film.mp4", Kind(size=(128, 96)))
     graph = read_graph(template("pipeline.yaml"), {"read.path": str(film), "write.path": str(tmp_path / "out")})
 
-    looks = preview(graph, 5, RunContext())
+    frames = preview(graph, 5, RunContext())
 
-    assert [each.label.split()[-1] for each in looks] == ["3", "9", "15", "21", "27"]
-    assert looks[1].label == "0:00.36   frame 9"
+    assert [each.label.split()[-1] for each in frames] == ["3", "9", "15", "21", "27"]
+    assert frames[1].label == "0:00.36   frame 9"
     ninth = next(read_video(Unit(opened(film), start=9, stop=10), warn=print))
     expected = np.clip((ninth.luma.astype(float) - 16) * 255 / 219, 0, 255)
-    for each in looks:
+    for each in frames:
         assert each.grey.shape == each.coloured.shape == (96, 128, 3)
         assert (each.grey == each.grey[..., :1]).all()
         assert np.ptp(each.coloured.astype(int), axis=2).max() > 3
-    assert np.abs(looks[1].grey[..., 0] - expected).max() <= 1
+    assert np.abs(frames[1].grey[..., 0] - expected).max() <= 1
     assert not (tmp_path / "out").exists()
 
 
@@ -52,7 +52,7 @@ def test_the_command_writes_one_file(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"film.mp4", "sheet.png"}
 
 
-def test_a_picture_is_shown_once_and_made_small(tmp_path: Path) -> None:
+def test_a_picture_is_shown_once_and_scaled_down(tmp_path: Path) -> None:
     picture = make_picture(tmp_path, "png-grey", width=960, height=480).path
 
     bwpipe("preview", str(picture), "-o", str(tmp_path / "sheet.png"))
@@ -61,23 +61,25 @@ def test_a_picture_is_shown_once_and_made_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["gone.mp4"], "there is no file gone.mp4"),
-        (["film.mp4", "-o", "sheet.gif"], "a sheet is a .jpg or .png file"),
-        (["photo.png", "-o", "photo.png"], "would be written over the input"),
+        (["film.mp4", "-o", "sheet.gif"], "a contact sheet must be a .jpg or .png file"),
+        (["photo.png", "-o", "photo.png"], "would overwrite the input"),
         (["film.mp4", "--set", "colorize.bach=4"], "bach"),
     ],
 )
-def test_a_wrong_command_is_refused(arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_command_is_rejected(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     make_film(tmp_path / "film.mp4", Kind(times=[0]))
     make_picture(tmp_path, "png-grey").path.rename(tmp_path / "photo.png")
 
-    assert said in bwpipe("preview", *arguments, code=2)
+    assert message in bwpipe("preview", *arguments, code=2)
 
 
-def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
 
     assert "film.mp4: it " in bwpipe("preview", str(tmp_path / "film.mp4"), code=1)
