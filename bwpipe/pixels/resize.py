@@ -1,4 +1,4 @@
-"""Brings planes to coarser grids."""
+"""Resizing of planes."""
 
 from typing import Any, TypeVar, cast
 
@@ -10,7 +10,7 @@ A = TypeVar("A", bound=NDArray[Any])
 
 
 def resize_area(plane: A, size: tuple[int, ...]) -> A:
-    """A plane (H, W) on a grid of `size`, height and width: what each cell of that grid holds on average."""
+    """Downsample a plane (H, W) to `size`, height and width, by area averaging."""
     if plane.shape == size:
         return plane
     small = cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA)
@@ -18,7 +18,7 @@ def resize_area(plane: A, size: tuple[int, ...]) -> A:
 
 
 def fit_short_side(shape: tuple[int, ...], short: int) -> tuple[int, int]:
-    """The height and width of a picture of that shape when its shorter side is brought down to `short`; never larger."""
+    """Height and width of an image of that shape, scaled down so that its short side is `short`; never enlarged."""
     scale = min(1, short / min(shape))
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
@@ -27,6 +27,6 @@ T = TypeVar("T", bound=np.generic)
 
 
 def squash(plane: NDArray[T], height: int, width: int) -> NDArray[T]:
-    """Bring a plane (h, w) or (h, w, C) to (height, width): by area averaging where it gets smaller, else linearly."""
+    """Resize a plane (h, w) or (h, w, C) to (height, width): area averaging along sides that shrink, linear along others."""
     smaller: Any = resize_area(np.ascontiguousarray(plane), (min(plane.shape[0], height), min(plane.shape[1], width)))
     return np.asarray(cv2.resize(smaller, (width, height), interpolation=cv2.INTER_LINEAR), plane.dtype)

@@ -1,8 +1,8 @@
-"""Luma and chroma of frames: what RGB, film codes and chroma are to each other.
+"""Conversion between RGB, luma and chroma, and the codes that videos store, for numpy planes.
 
 Chroma is (2, h, w): the colour differences B - Y' and R - Y', of signals in 0..1, over 1.772 and 1.402. With BT.601's luma
-that is the Cb and Cr in -0.5..0.5 of ITU-T T.871 (JPEG). With the luma of another matrix the same scale is kept, and they reach
--0.57..0.57. `bwpipe.chroma` is the same for tensors.
+these are the Cb and Cr in -0.5..0.5 of ITU-T T.871 (JPEG). With the luma of another matrix the scale is the same, and they
+reach -0.57..0.57. `bwpipe.nn.ycbcr` is the same for tensors.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from bwpipe.core.frame import Chroma, Luma, Matrix
 AnyChroma = NDArray[np.float16] | NDArray[np.float32]
 
 BLUE_SCALE, RED_SCALE = 1.772, 1.402
-"""What Cb and Cr are multiplied with to give B - Y' and R - Y'."""
+"""Factors from Cb and Cr to B - Y' and R - Y'."""
 _TINY = np.float32(1e-9)
 _BAND = 1 << 16
-"""Pixels worked on at a time, so that what is computed on the way stays in the processor's cache."""
+"""Pixels processed at a time, so that intermediate results stay in the processor's cache."""
 
 
 class Weights(NamedTuple):
-    """Of red, green and blue in luma."""
+    """Weights of red, green and blue in luma."""
 
     red: float
     green: float
@@ -44,10 +44,10 @@ def rgb_to_ycbcr(rgb: Luma, matrix: Matrix = "bt601") -> tuple[Luma, Chroma]:
 
     Args:
         rgb: (H, W, 3) uint8 or uint16, full range.
-        matrix: Whose weights make the luma.
+        matrix: The one to compute the luma with.
 
     Returns:
-        Luma (H, W) of the same type, rounded; chroma (2, H, W) float16, exactly 0 where red, green and blue are the same.
+        Luma (H, W) of the same type, rounded; chroma (2, H, W) float16, exactly 0 where red, green and blue are equal.
     """
     weights, white = WEIGHTS[matrix], np.iinfo(rgb.dtype).max
     luma = np.empty(rgb.shape[:2], rgb.dtype)
@@ -62,15 +62,15 @@ def rgb_to_ycbcr(rgb: Luma, matrix: Matrix = "bt601") -> tuple[Luma, Chroma]:
 
 
 def ycbcr_to_rgb(luma: Luma, chroma: AnyChroma, matrix: Matrix = "bt601") -> Luma:
-    """Join luma and chroma to RGB whose luma, computed again and rounded, is the very same.
+    """Combine luma and chroma into RGB whose luma, computed again and rounded, is identical.
 
-    Green is what is left of the luma when red and blue are rounded, which takes up their rounding. Out-of-gamut colour loses
-    chroma, as `in_gamut` says.
+    Green is derived from the luma and the rounded red and blue, which compensates for their rounding. Out-of-gamut colour loses
+    chroma (`scale_into_gamut`).
 
     Args:
         luma: (H, W) uint8 or uint16, full range.
         chroma: (2, H, W).
-        matrix: Whose weights made the luma.
+        matrix: The one that the luma was computed with.
 
     Returns:
         RGB (H, W, 3), of the luma's type.
@@ -90,46 +90,46 @@ def ycbcr_to_rgb(luma: Luma, chroma: AnyChroma, matrix: Matrix = "bt601") -> Lum
 def scale_into_gamut(
     chroma: AnyChroma, luma: Luma | NDArray[np.float32], levels: tuple[int, int], matrix: Matrix
 ) -> NDArray[np.float32]:
-    """Make chroma smaller, at constant hue and luma, where red, green or blue would leave 0..1.
+    """Reduce chroma, at constant hue and luma, where red, green or blue would leave 0..1.
 
     Args:
         chroma: (2, h, w).
         luma: (h, w), codes.
         levels: The luma codes of black and white.
-        matrix: Whose weights made the luma.
+        matrix: The one that the luma was computed with.
 
     Returns:
         Chroma (2, h, w) float32.
     """
-    kept = np.empty(chroma.shape, np.float32)
+    scaled = np.empty(chroma.shape, np.float32)
     for band in _bands(*luma.shape):
-        kept[:, band] = chroma[:, band]
-        kept[:, band] *= _room(kept[:, band], luma[band], levels, WEIGHTS[matrix])
-    return kept
+        scaled[:, band] = chroma[:, band]
+        scaled[:, band] *= _gamut_scale(scaled[:, band], luma[band], levels, WEIGHTS[matrix])
+    return scaled
 
 
-def _room(
+def _gamut_scale(
     chroma: NDArray[np.float32], luma: Luma | NDArray[np.float32], levels: tuple[int, int], weights: Weights
 ) -> NDArray[np.float32]:
-    """How much of chroma (2, h, w) fits into the gamut: (h, w) in 0..1."""
+    """Factor that brings chroma (2, h, w) into gamut: (h, w) in 0..1."""
     y = np.clip((luma.astype(np.float32) - levels[0]) * (1 / (levels[1] - levels[0])), 0, 1)
     blue, red = BLUE_SCALE * chroma[0], RED_SCALE * chroma[1]
     green = blue * (-weights.blue / weights.green) - red * (weights.red / weights.green)
     above = np.maximum(np.maximum(red, green), blue)
     below = np.minimum(np.minimum(red, green), blue)
-    room: NDArray[np.float32] = np.minimum((1 - y) / np.maximum(above, _TINY), y / np.maximum(-below, _TINY))
-    return np.minimum(room, 1)
+    scale: NDArray[np.float32] = np.minimum((1 - y) / np.maximum(above, _TINY), y / np.maximum(-below, _TINY))
+    return np.minimum(scale, 1)
 
 
 def convert_matrix(luma: Luma, chroma: AnyChroma, levels: tuple[int, int], matrix: Matrix, weights: Weights) -> Luma:
-    """Luma with other weights of red, green and blue.
+    """Luma with different weights of red, green and blue.
 
     Args:
         luma: (H, W) codes.
         chroma: (2, H, W).
         levels: The luma codes of black and white.
-        matrix: Whose weights made the luma.
-        weights: The new ones; their sum is 1.
+        matrix: The one that the luma was computed with.
+        weights: The new weights; their sum is 1.
 
     Returns:
         Luma (H, W) of the same type, within the levels.
@@ -137,52 +137,52 @@ def convert_matrix(luma: Luma, chroma: AnyChroma, levels: tuple[int, int], matri
     old, span = WEIGHTS[matrix], levels[1] - levels[0]
     of_blue = span * BLUE_SCALE * (weights.blue - weights.green * old.blue / old.green)
     of_red = span * RED_SCALE * (weights.red - weights.green * old.red / old.green)
-    made = np.empty_like(luma)
+    output = np.empty_like(luma)
     for band in _bands(*luma.shape):
         cb, cr = chroma[:, band].astype(np.float32)
-        made[band] = np.rint(luma[band] + of_blue * cb + of_red * cr).clip(*levels)
-    return made
+        output[band] = np.rint(luma[band] + of_blue * cb + of_red * cr).clip(*levels)
+    return output
 
 
 def to_codes(chroma: AnyChroma, matrix: Matrix, depth: int, levels: tuple[int, int]) -> Luma:
-    """Chroma as a film or a JPEG stores it (ITU-T H.273, 8.3, equations 27 to 32).
+    """Chroma as a video or a JPEG file stores it (ITU-T H.273, 8.3, equations 27 to 32).
 
     Args:
         chroma: (2, h, w).
-        matrix: Whose weights made the luma.
-        depth: Bits of a sample, at least 8.
-        levels: The luma codes of black and white: these say whether the range is full.
+        matrix: The one that the luma was computed with.
+        depth: Bits per sample, at least 8.
+        levels: The luma codes of black and white, which imply full or limited range.
 
     Returns:
-        Cb and Cr (2, h, w), uint8, or uint16 where depth is above 8; no colour is 2 ** (depth - 1).
+        Cb and Cr (2, h, w), uint8, or uint16 where depth is above 8; neutral is 2 ** (depth - 1).
     """
     span = _span(depth, levels)
-    made = np.empty(chroma.shape, np.uint8 if depth == 8 else np.uint16)
-    for plane, out, scale in zip(chroma.astype(np.float32, copy=False), made, _scales(matrix), strict=True):
+    output = np.empty(chroma.shape, np.uint8 if depth == 8 else np.uint16)
+    for plane, out, scale in zip(chroma.astype(np.float32, copy=False), output, _scales(matrix), strict=True):
         signal = np.clip(plane * (span / scale), -span / 2, span / 2)
         cv2.addWeighted(signal, 1, signal, 0, 1 << (depth - 1), dst=out, dtype=cv2.CV_8U if depth == 8 else cv2.CV_16U)
-    return made
+    return output
 
 
 def from_codes(stored: Luma, matrix: Matrix, depth: int, levels: tuple[int, int]) -> Chroma:
-    """Chroma (2, h, w) float16 of stored Cb and Cr: the way back from `codes`."""
+    """Chroma (2, h, w) float16 of stored Cb and Cr: the inverse of `to_codes`."""
     span = _span(depth, levels)
     scales = np.array(_scales(matrix), np.float32).reshape(2, 1, 1) / span
     return ((stored.astype(np.float32) - (1 << (depth - 1))) * scales).astype(np.float16)
 
 
 def _scales(matrix: Matrix) -> tuple[float, float]:
-    """What our Cb and Cr have to be divided by to give those of a matrix, which lie in -0.5..0.5."""
+    """Divisors from our Cb and Cr to those of a matrix, which lie in -0.5..0.5."""
     weights = WEIGHTS[matrix]
     return 2 * (1 - weights.blue) / BLUE_SCALE, 2 * (1 - weights.red) / RED_SCALE
 
 
 def _span(depth: int, levels: tuple[int, int]) -> int:
-    """How many codes -0.5..0.5 takes."""
+    """Number of codes that -0.5..0.5 spans."""
     return (1 << depth) - 1 if levels[0] == 0 else 224 << (depth - 8)
 
 
 def _bands(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows that cover a plane."""
+    """Slices of rows that together cover a plane."""
     rows = max(1, _BAND // width)
     return (slice(top, top + rows) for top in range(0, height, rows))

@@ -1,4 +1,4 @@
-"""Turns planes upright and back."""
+"""Rotation of planes upright and back."""
 
 from io import BytesIO
 
@@ -13,7 +13,7 @@ ALL = range(1, 9)
 PLANE = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
 
-def shown_by_pillow(plane: np.ndarray, orientation: int) -> np.ndarray:
+def rotated_by_pillow(plane: np.ndarray, orientation: int) -> np.ndarray:
     exif = Image.Exif()
     exif[274] = orientation
     file = BytesIO()
@@ -22,8 +22,8 @@ def shown_by_pillow(plane: np.ndarray, orientation: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("orientation", ALL)
-def test_upright_is_as_pillow_shows_it(orientation: int) -> None:
-    assert_array_equal(upright(PLANE, orientation), shown_by_pillow(PLANE, orientation))
+def test_upright_matches_pillow(orientation: int) -> None:
+    assert_array_equal(upright(PLANE, orientation), rotated_by_pillow(PLANE, orientation))
 
 
 @pytest.mark.parametrize("orientation", ALL)
@@ -32,13 +32,13 @@ def test_stored_undoes_upright(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", ALL)
-def test_the_planes_of_chroma_are_turned_each_by_itself(orientation: int) -> None:
+def test_each_plane_of_chroma_is_rotated(orientation: int) -> None:
     chroma = np.stack([PLANE, PLANE + 100])
 
-    turned = upright(chroma, orientation)
+    rotated = upright(chroma, orientation)
 
-    assert_array_equal(turned[1], upright(PLANE, orientation) + 100)
-    assert_array_equal(stored(turned, orientation), chroma)
+    assert_array_equal(rotated[1], upright(PLANE, orientation) + 100)
+    assert_array_equal(stored(rotated, orientation), chroma)
 
 
 @pytest.mark.parametrize("orientation", ALL)

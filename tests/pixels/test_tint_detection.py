@@ -1,4 +1,4 @@
-"""Tells pictures in real colour from toned ones and grey ones."""
+"""Telling images in real colour from toned and grey ones."""
 
 from io import BytesIO
 
@@ -38,7 +38,7 @@ def through_jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("name", TONES)
-def test_one_tone_is_no_colour(name: str) -> None:
+def test_a_toned_image_is_not_in_colour(name: str) -> None:
     assert colour_kind(*rgb_to_ycbcr(through_jpeg(toned(name, grey())))) == "toned"
 
 
@@ -59,7 +59,7 @@ def test_grey_with_or_without_a_slight_cast_is_grey(cast: tuple[float, ...]) -> 
 
 @pytest.mark.parametrize("scale", [1, 5])
 @pytest.mark.parametrize("strength", [0.12, 1.0])
-def test_colour_that_luma_does_not_foretell_is_colour(strength: float, scale: int) -> None:
+def test_chroma_that_does_not_follow_from_luma_is_colour(strength: float, scale: int) -> None:
     three = np.stack([grey(300 * scale, 400 * scale, seed) for seed in range(3)], axis=-1)
     rgb = strength * three + (1 - strength) * three.mean(axis=-1, keepdims=True)
 
@@ -75,7 +75,7 @@ def test_sixteen_bits_and_a_coarser_chroma_make_no_difference(name: str) -> None
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (3, 2)])
-def test_the_smallest_pictures_have_a_kind(shape: tuple[int, int]) -> None:
+def test_the_smallest_images_have_a_kind(shape: tuple[int, int]) -> None:
     assert colour_kind(np.zeros(shape, np.uint8), np.zeros((2, *shape), np.float16)) == "grey"
 
 
@@ -84,7 +84,7 @@ def test_a_tone_is_one_hue(name: str) -> None:
     assert has_one_hue(*rgb_to_ycbcr(through_jpeg(toned(name, grey()))))
 
 
-def test_shadows_and_lights_of_two_tones_are_two_hues() -> None:
+def test_split_toning_is_two_hues() -> None:
     assert not has_one_hue(*rgb_to_ycbcr(through_jpeg(toned("split", grey()))))
 
 
@@ -105,7 +105,7 @@ def test_real_colour_is_not_one_hue() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (3, 2)])
-def test_the_smallest_pictures_have_one_hue_or_not(shape: tuple[int, int]) -> None:
+def test_the_smallest_images_have_one_hue_or_not(shape: tuple[int, int]) -> None:
     blue = np.full((2, *shape), 0.2, np.float16)
 
     assert has_one_hue(np.zeros(shape, np.uint8), blue)

@@ -1,4 +1,4 @@
-"""Luma and chroma of frames."""
+"""RGB, luma and chroma of numpy planes."""
 
 from typing import get_args
 
@@ -23,7 +23,7 @@ LIMITED, FULL = (16, 235), (0, 255)
 
 
 def noise(dtype: type = np.uint8, height: int = 90, width: int = 110) -> Luma:
-    """RGB of all colours (height, width, 3)."""
+    """Random RGB (height, width, 3)."""
     return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width, 3), dtype, endpoint=True)  # type: ignore[return-value]
 
 
@@ -38,7 +38,7 @@ def test_luma_is_the_rounded_weighted_sum(dtype: type, matrix: Matrix) -> None:
     assert_allclose(luma, rgb @ np.array(WEIGHTS[matrix]), atol=0.51)
 
 
-def test_chroma_is_that_of_jpeg() -> None:
+def test_chroma_matches_jpeg() -> None:
     rgb = np.array([[[255, 0, 0], [0, 0, 255], [255, 255, 0]]], np.uint8)
 
     _, chroma = rgb_to_ycbcr(rgb)
@@ -47,7 +47,7 @@ def test_chroma_is_that_of_jpeg() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_grey_has_no_chroma_at_all_and_keeps_its_code(dtype: type) -> None:
+def test_grey_has_exactly_zero_chroma_and_keeps_its_code(dtype: type) -> None:
     grey = noise(dtype)[..., 0]
 
     luma, chroma = rgb_to_ycbcr(grey[..., None].repeat(3, axis=2))
@@ -59,7 +59,7 @@ def test_grey_has_no_chroma_at_all_and_keeps_its_code(dtype: type) -> None:
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("reach", [0.05, 0.6])
-def test_rgb_has_the_very_luma_it_was_made_with_whatever_the_chroma(reach: float, dtype: type, matrix: Matrix) -> None:
+def test_rgb_has_exactly_the_luma_it_was_made_from_whatever_the_chroma(reach: float, dtype: type, matrix: Matrix) -> None:
     luma = noise(dtype)[..., 0]
     chroma = np.random.default_rng(1).uniform(-reach, reach, (2, *luma.shape)).astype(np.float16)
 
@@ -68,15 +68,15 @@ def test_rgb_has_the_very_luma_it_was_made_with_whatever_the_chroma(reach: float
     assert_array_equal(again, luma)
 
 
-def test_colour_comes_back_but_for_rounding() -> None:
-    rgb = noise() // 2 + 64  # away from the gamut's hull
+def test_colour_survives_a_round_trip_up_to_rounding() -> None:
+    rgb = noise() // 2 + 64  # away from the gamut boundary
 
     back = ycbcr_to_rgb(*rgb_to_ycbcr(rgb))
 
     assert np.abs(back.astype(int) - rgb).max() <= 1
 
 
-def test_rows_are_worked_on_in_bands_that_join() -> None:
+def test_processing_in_bands_leaves_no_seam() -> None:
     rgb = noise(np.uint8, 700, 300)
 
     luma, chroma = rgb_to_ycbcr(rgb)
@@ -89,25 +89,25 @@ def test_rows_are_worked_on_in_bands_that_join() -> None:
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("levels", [LIMITED, FULL])
-def test_out_of_gamut_colour_loses_chroma_at_its_hue(levels: tuple[int, int], matrix: Matrix) -> None:
+def test_out_of_gamut_colour_loses_chroma_at_constant_hue(levels: tuple[int, int], matrix: Matrix) -> None:
     luma = noise()[..., 0]
     chroma = np.random.default_rng(1).uniform(-0.5, 0.5, (2, *luma.shape)).astype(np.float32)
 
-    kept = scale_into_gamut(chroma, luma, levels, matrix)
+    scaled = scale_into_gamut(chroma, luma, levels, matrix)
 
     weights = WEIGHTS[matrix]
     y = np.clip((luma - float(levels[0])) / (levels[1] - levels[0]), 0, 1)
-    blue, red = y + 1.772 * kept[0], y + 1.402 * kept[1]
+    blue, red = y + 1.772 * scaled[0], y + 1.402 * scaled[1]
     green = (y - weights.blue * blue - weights.red * red) / weights.green
     for plane in (red, green, blue):
         assert plane.min() > -1e-5
         assert plane.max() < 1 + 1e-5
-    assert_allclose(kept[0] * chroma[1], kept[1] * chroma[0], atol=1e-6)
-    assert np.all(np.abs(kept) <= np.abs(chroma) + 1e-6)
-    assert np.all(kept * chroma >= 0)
+    assert_allclose(scaled[0] * chroma[1], scaled[1] * chroma[0], atol=1e-6)
+    assert np.all(np.abs(scaled) <= np.abs(chroma) + 1e-6)
+    assert np.all(scaled * chroma >= 0)
 
 
-def test_colour_in_gamut_stays_as_it_is() -> None:
+def test_colour_in_gamut_is_unchanged() -> None:
     luma = np.full((4, 4), 128, np.uint8)
     chroma = np.full((2, 4, 4), 0.1, np.float16)
 
@@ -115,15 +115,15 @@ def test_colour_in_gamut_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("level", [10, 16, 235, 250])
-def test_black_and_white_take_no_colour(level: int) -> None:
+def test_black_and_white_get_no_chroma(level: int) -> None:
     chroma = np.full((2, 4, 4), 0.2, np.float32)
 
-    kept = scale_into_gamut(chroma, np.full((4, 4), level, np.uint8), LIMITED, "bt709")
+    scaled = scale_into_gamut(chroma, np.full((4, 4), level, np.uint8), LIMITED, "bt709")
 
-    assert_allclose(kept, 0, atol=1e-6)
+    assert_allclose(scaled, 0, atol=1e-6)
 
 
-def test_nothing_that_comes_in_is_written_to() -> None:
+def test_inputs_are_not_modified() -> None:
     luma, chroma = rgb_to_ycbcr(noise())
     wide = chroma.astype(np.float32)
     for plane in (luma, chroma, wide):
@@ -149,36 +149,36 @@ def test_pure_blue_has_the_codes_of_the_standards(
 ) -> None:
     rgb = np.array([[[0, 0, 65535]]], np.uint16)
 
-    made = to_codes(rgb_to_ycbcr(rgb, matrix)[1], matrix, depth, levels)
+    output = to_codes(rgb_to_ycbcr(rgb, matrix)[1], matrix, depth, levels)
 
-    assert_array_equal(made[:, 0, 0], blue)
+    assert_array_equal(output[:, 0, 0], blue)
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize(("depth", "levels"), [(8, LIMITED), (8, FULL), (10, (64, 940)), (12, (0, 4095))])
-def test_every_code_comes_back(depth: int, levels: tuple[int, int], matrix: Matrix) -> None:
+def test_every_code_survives_a_round_trip(depth: int, levels: tuple[int, int], matrix: Matrix) -> None:
     low, high = (0, 2**depth - 1) if levels[0] == 0 else (16 << depth - 8, 240 << depth - 8)
     every = np.arange(low, high + 1, dtype=np.uint8 if depth == 8 else np.uint16)
     stored: Luma = np.stack([every, every[::-1]])[:, None]
 
-    made = to_codes(from_codes(stored, matrix, depth, levels), matrix, depth, levels)
+    output = to_codes(from_codes(stored, matrix, depth, levels), matrix, depth, levels)
 
-    assert made.dtype == stored.dtype
-    assert np.abs(made.astype(int) - stored).max() <= (1 if depth == 12 else 0)  # float16 holds 11 bits
+    assert output.dtype == stored.dtype
+    assert np.abs(output.astype(int) - stored).max() <= (1 if depth == 12 else 0)  # float16 holds 11 bits
 
 
 @pytest.mark.parametrize(
     ("depth", "levels", "ends"), [(8, LIMITED, (16, 240)), (8, FULL, (0, 255)), (10, (64, 940), (64, 960))]
 )
 def test_codes_stay_in_the_range_of_chroma(depth: int, levels: tuple[int, int], ends: tuple[int, int]) -> None:
-    made = to_codes(np.array([[[-0.7, 0.7]], [[-0.7, 0.7]]], np.float32), "bt601", depth, levels)
+    output = to_codes(np.array([[[-0.7, 0.7]], [[-0.7, 0.7]]], np.float32), "bt601", depth, levels)
 
-    assert (made.min(), made.max()) == ends
+    assert (output.min(), output.max()) == ends
 
 
 @pytest.mark.parametrize(("channel", "weights"), [(0, Weights(1, 0, 0)), (1, Weights(0, 1, 0)), (2, Weights(0, 0, 1))])
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_the_weight_of_one_channel_gives_that_channel(matrix: Matrix, channel: int, weights: Weights) -> None:
+def test_a_weight_on_one_channel_gives_that_channel(matrix: Matrix, channel: int, weights: Weights) -> None:
     rgb = noise(np.uint16)
 
     luma = convert_matrix(*rgb_to_ycbcr(rgb, matrix), (0, 65535), matrix, weights)
@@ -187,10 +187,10 @@ def test_the_weight_of_one_channel_gives_that_channel(matrix: Matrix, channel: i
     assert_allclose(luma, rgb[..., channel], atol=40)  # float16 holds 11 bits
 
 
-def test_other_weights_stay_within_limited_levels() -> None:
+def test_converted_luma_stays_within_limited_levels() -> None:
     luma = np.array([[16, 235, 126]], np.uint8)
     chroma = np.array([[[-0.1, 0.1, 0.1]], [[-0.1, 0.1, 0.1]]], np.float16)
 
-    made = convert_matrix(luma, chroma, LIMITED, "bt601", Weights(1, 0, 0))
+    output = convert_matrix(luma, chroma, LIMITED, "bt601", Weights(1, 0, 0))
 
-    assert made.tolist() == [[16, 235, 157]]
+    assert output.tolist() == [[16, 235, 157]]
