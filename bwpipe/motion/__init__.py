@@ -1,4 +1,4 @@
-"""Optical flow, shot detection, and the temporal filter along the motion."""
+"""Optical flow, shot detection, and the temporal filter along the flow."""
 
 from bwpipe.core.aliases import forward
 

@@ -1,4 +1,4 @@
-"""The shots of a film: how much their chroma flickers, how sure the network is of it, and where to look."""
+"""Report on the shots of a film: chroma flicker, confidence of the network, and which shots to check."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -10,44 +10,44 @@ import numpy as np
 from bwpipe.core.frame import Frame
 
 FLICKER = "flicker"
-"""The note on a frame of what changes from the frame before it: a `Step`."""
-SHOWN = 3
-"""How many shots of a film are named in a line."""
-UNSEEN = 0.1
-"""Code values by which chroma may change from frame to frame, whatever the budget is: where nothing moves, as on a title card,
-luma changes by a hundredth of a code value, and so would chroma have to."""
+"""Key of the note on a frame that holds its change from the previous frame: a `Step`."""
+_MAX_LISTED = 3
+"""Most shots of a film that are listed in a line."""
+_INVISIBLE = 0.1
+"""Change of chroma from frame to frame, in code values, that is allowed whatever the budget: where nothing moves, as on a title
+card, luma changes by a hundredth of a code value, and the budget would be as small."""
 
 
 class Step(NamedTuple):
-    """What changes from a frame to the next along the motion, in code values: means over where the ways there and back agree.
+    """Change from one frame to the next along the flow, in code values: means over where forward and backward flow agree.
 
     Attributes:
         luma: Of luma.
-        before: Of the network's chroma; None where it was not asked for both frames.
+        before: Of the network's chroma; None where it did not run on both frames.
         after: Of the chroma that is written.
-        most: The budget: the share of luma's change that chroma's should not exceed.
+        budget: The highest allowed change of chroma, as a share of luma's.
     """
 
     luma: float
     before: float | None
     after: float
-    most: float
+    budget: float
 
 
 @dataclass(slots=True)
 class Shot:
-    """Frames of one shot in a row: all of them, or those in one segment of the film.
+    """Consecutive frames of one shot: all of them, or those in one segment of the film.
 
     Attributes:
         begins: Whether the shot begins with the first of them.
-        first: Its place in the film, from 0.
-        frames: How many they are.
-        start: When the first one is shown, in seconds from the film's zero.
-        stop: When the last one is shown no more.
-        steps: Between how many neighbours change was measured.
-        luma, before, after: The sums of these changes, see `Step`; `before` is None if it is not known of all.
-        most: The budget; None if nobody had one.
-        sure: The sum of each frame's mean confidence, 0..1, of `judged` frames whose network told it.
+        first: Index of the first frame in the film, from 0.
+        frames: Number of frames.
+        start: Presentation time of the first frame, in seconds from the film's zero.
+        stop: End of the last frame's presentation, in seconds.
+        steps: Number of pairs of neighbours between which change was measured.
+        luma, before, after: The sums of these changes, see `Step`; `before` is None if it is not known for all.
+        budget: The budget; None if there was none.
+        confidences: The sum of the mean confidences, 0..1, of `judged` frames whose network reported one.
     """
 
     begins: bool
@@ -59,54 +59,54 @@ class Shot:
     luma: float = 0.0
     before: float | None = 0.0
     after: float = 0.0
-    most: float | None = None
-    sure: float = 0.0
+    budget: float | None = None
+    confidences: float = 0.0
     judged: int = 0
 
     def extend(self, other: "Shot") -> None:
-        """Take the frames that follow."""
+        """Append the frames that follow."""
         self.frames += other.frames
         self.stop = other.stop
         self.steps += other.steps
         self.luma += other.luma
         self.before = None if self.before is None or other.before is None else self.before + other.before
         self.after += other.after
-        self.most = self.most if other.most is None else other.most
-        self.sure += other.sure
+        self.budget = self.budget if other.budget is None else other.budget
+        self.confidences += other.confidences
         self.judged += other.judged
 
     @property
     def seconds(self) -> float:
-        """How long they are shown."""
+        """Duration."""
         return self.stop - self.start
 
     @property
     def flicker(self) -> tuple[float | None, float | None]:
-        """The change of chroma over that of luma, of the network's chroma and of what is written; None where not known."""
+        """Change of chroma over that of luma, for the network's chroma and for what is written; None where not known."""
         if not (self.steps and self.luma):
             return None, None
         return None if self.before is None else self.before / self.luma, self.after / self.luma
 
     @property
     def confidence(self) -> float | None:
-        """The mean confidence, 0..1; None where the network does not tell it."""
-        return self.sure / self.judged if self.judged else None
+        """The mean confidence, 0..1; None if the network does not report it."""
+        return self.confidences / self.judged if self.judged else None
 
     @property
     def doubt(self) -> float:
-        """How much there is to be looked at: what is missing of full confidence, times the length in seconds."""
+        """How much there is to check: 1 - confidence, times the duration in seconds."""
         return 0.0 if self.confidence is None else (1 - self.confidence) * self.seconds
 
     @property
     def missed(self) -> bool:
-        """Whether what is written flickers more than the budget, as both are shown, and more than `UNSEEN`."""
+        """Whether what is written flickers more than the budget, both as displayed, and more than `_INVISIBLE`."""
         after = self.flicker[1]
-        if self.most is None or after is None or self.after < UNSEEN * self.steps:
+        if self.budget is None or after is None or self.after < _INVISIBLE * self.steps:
             return False
-        return round(after, 2) > self.most
+        return round(after, 2) > self.budget
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON can hold it: times in seconds, changes in code values from frame to frame."""
+        """The shot as a JSON object: times in seconds, changes in code values from frame to frame."""
         before, after = self.flicker
         figures = {
             "luma_change": self.luma / self.steps if self.steps else None,
@@ -114,7 +114,7 @@ class Shot:
             "chroma_change": self.after / self.steps if self.steps else None,
             "flicker_before": before,
             "flicker": after,
-            "max_flicker": self.most,
+            "max_flicker": self.budget,
             "confidence": self.confidence,
             "doubt": self.doubt,
         }
@@ -131,14 +131,14 @@ class ShotList:
     """The shots of a film, or of one segment of it, in order."""
 
     def __init__(self, notes: Iterable[str] = ()) -> None:
-        """Those of segments in a row, as their `text` has them."""
+        """Build the list from consecutive segments, each given by its `text`."""
         self.shots: list[Shot] = []
         for text in notes:
             for values in json.loads(text) if text else ():
                 self._add(Shot(*values))
 
     def see(self, frame: Any) -> None:
-        """Take the next item; what is no frame, or was not seen by `shots`, has no shot."""
+        """Add the next item; items that are not frames, or that did not pass through `shots`, are ignored."""
         if not isinstance(frame, Frame) or frame.motion is None or frame.pts is None or frame.unit.media.time_base is None:
             return
         start = float(frame.pts * frame.unit.media.time_base)
@@ -146,9 +146,9 @@ class ShotList:
         shot = Shot(frame.motion.cut, frame.index, 1, start, stop)
         step = frame.notes.get(FLICKER)
         if step:
-            shot.steps, (shot.luma, shot.before, shot.after, shot.most) = 1, step
+            shot.steps, (shot.luma, shot.before, shot.after, shot.budget) = 1, step
         if frame.confidence is not None:
-            shot.sure, shot.judged = float(frame.confidence.mean(dtype=np.float32)), 1
+            shot.confidences, shot.judged = float(frame.confidence.mean(dtype=np.float32)), 1
         self._add(shot)
 
     def _add(self, shot: Shot) -> None:
@@ -159,16 +159,16 @@ class ShotList:
 
     @property
     def text(self) -> str:
-        """As the ledger keeps them; empty if there is none."""
+        """The shots as stored in the ledger; empty if there are none."""
         return json.dumps([astuple(shot) for shot in self.shots]) if self.shots else ""
 
     @property
     def doubtful(self) -> list[Shot]:
-        """The most doubtful ones, the worst first."""
-        return sorted((shot for shot in self.shots if shot.doubt), key=lambda shot: -shot.doubt)[:SHOWN]
+        """The most doubtful shots, worst first."""
+        return sorted((shot for shot in self.shots if shot.doubt), key=lambda shot: -shot.doubt)[:_MAX_LISTED]
 
     def describe(self) -> Iterator[str]:
-        """What the closing line says of the film, in parts."""
+        """The parts of the closing line on the film."""
         yield "1 shot" if len(self.shots) == 1 else f"{len(self.shots)} shots"
         whole = replace(self.shots[0])
         for shot in self.shots[1:]:
@@ -181,19 +181,19 @@ class ShotList:
             yield f"most doubtful: {', '.join(names)}"
 
     def complaint(self) -> str | None:
-        """What is to be said where the budget was missed."""
+        """The warning if shots exceed the budget, else None."""
         missed = sorted((shot for shot in self.shots if shot.missed), key=lambda shot: -(shot.flicker[1] or 0))
         if not missed:
             return None
-        names = ", ".join(f"{clock(shot.start)} ({shot.flicker[1]:.2f})" for shot in missed[:SHOWN])
-        worst = "" if len(missed) <= SHOWN else "the worst "
+        names = ", ".join(f"{clock(shot.start)} ({shot.flicker[1]:.2f})" for shot in missed[:_MAX_LISTED])
+        worst = "" if len(missed) <= _MAX_LISTED else "the worst "
         return (
-            f"{len(missed)} of {len(self.shots)} shots flicker more than `max_flicker: {missed[0].most:g}` allows, {worst}at "
-            f"{names}; a larger `window` of `steady` makes them steadier"
+            f"{len(missed)} of {len(self.shots)} shots flicker more than `max_flicker: {missed[0].budget:g}` allows, {worst}at "
+            f"{names}; a larger `window` of `steady` reduces flicker"
         )
 
 
 def clock(seconds: float) -> str:
-    """A time in a film, as players show it: hours, minutes and seconds."""
+    """A time as players show it: hours, minutes and seconds."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -1,4 +1,4 @@
-"""Motion on small grids: what is brought where, and when two ways agree."""
+"""Optical flow on small grids: warping, consistency, resampling."""
 
 from dataclasses import replace
 
@@ -11,19 +11,19 @@ from bwpipe.motion.optical_flow import (
     Flow,
     consistency_mask,
     forward_backward_error,
-    is_static,
     motion_plane,
     resize_flow,
     warp,
+    zero_flow,
 )
 from bwpipe.pixels.resize import fit_short_side, resize_area
 from bwpipe.testing import make_frames
 from tests.support.made_scenes import scene
 
 
-def test_what_a_field_points_at_is_brought_here() -> None:
+def test_warp_samples_where_the_flow_points() -> None:
     plane = np.arange(12, dtype=np.float32).reshape(3, 4)
-    field = is_static((3, 4))
+    field = zero_flow((3, 4))
     field[..., 0], field[..., 1] = 1, 0.5
 
     moved = warp(plane, field)
@@ -32,8 +32,8 @@ def test_what_a_field_points_at_is_brought_here() -> None:
     assert_allclose(moved[:2, 3], plane[:2, 3] + 2)  # beyond the edge
 
 
-def test_a_way_back_that_leads_elsewhere_does_not_agree() -> None:
-    there, back = is_static((8, 9)) + np.float32(2), is_static((8, 9)) - np.float32(2)
+def test_backward_flow_that_leads_elsewhere_is_inconsistent() -> None:
+    there, back = zero_flow((8, 9)) + np.float32(2), zero_flow((8, 9)) - np.float32(2)
     back[:, 6:] += 3
 
     assert_array_equal(consistency_mask(there, back)[:, :4], True)
@@ -42,14 +42,14 @@ def test_a_way_back_that_leads_elsewhere_does_not_agree() -> None:
     assert_allclose(forward_backward_error(there, back)[:, 5:], 18)
 
 
-def test_a_field_on_another_grid_counts_in_the_cells_of_that() -> None:
-    field = is_static((40, 60)) + np.array([6, -4], np.float32)
+def test_a_resized_flow_is_in_cells_of_its_new_grid() -> None:
+    field = zero_flow((40, 60)) + np.array([6, -4], np.float32)
 
-    assert_allclose(resize_flow(field, (20, 20)), is_static((20, 20)) + np.array([2, -2], np.float32))
-    assert_allclose(resize_flow(field, (80, 90)), is_static((80, 90)) + np.array([9, -8], np.float32))
+    assert_allclose(resize_flow(field, (20, 20)), zero_flow((20, 20)) + np.array([2, -2], np.float32))
+    assert_allclose(resize_flow(field, (80, 90)), zero_flow((80, 90)) + np.array([9, -8], np.float32))
 
 
-def test_motion_is_looked_for_on_the_guide_or_else_on_full_range_luma() -> None:
+def test_flow_is_computed_on_the_guide_or_else_on_full_range_luma() -> None:
     frame = make_frames(1, height=300, width=400, levels=(16, 235), film=True)[0]
     guide = np.full((256, 341), 7, np.uint8)
 
@@ -59,7 +59,7 @@ def test_motion_is_looked_for_on_the_guide_or_else_on_full_range_luma() -> None:
 
 
 @pytest.mark.parametrize("size", [(301, 407), (512, 910), (129, 255)])
-def test_what_is_seen_is_the_average_of_the_guide(size: tuple[int, int]) -> None:
+def test_the_motion_plane_is_the_average_of_the_guide(size: tuple[int, int]) -> None:
     frame = make_frames(1, height=size[0], width=size[1], film=True)[0]
     guide = frame.luma.astype(np.uint8)
 
@@ -68,8 +68,8 @@ def test_what_is_seen_is_the_average_of_the_guide(size: tuple[int, int]) -> None
     assert_allclose(small.astype(float), resize_area(guide, fit_short_side(size, SHORT)).astype(float), atol=2)
 
 
-def test_a_field_on_its_own_grid_is_another_with_the_same_offsets() -> None:
-    field = is_static((9, 7)) + np.float32(3)
+def test_resizing_to_the_same_grid_copies_the_flow() -> None:
+    field = zero_flow((9, 7)) + np.float32(3)
 
     same = resize_flow(field, (9, 7))
 
@@ -77,7 +77,7 @@ def test_a_field_on_its_own_grid_is_another_with_the_same_offsets() -> None:
     assert not np.shares_memory(same, field)
 
 
-def test_the_search_gives_the_same_whatever_it_searched_before() -> None:
+def test_flow_does_not_depend_on_previous_calls() -> None:
     one, two, three = (plane.clip(0, 255).astype(np.uint8) for plane in scene(3, 0))
     flow = Flow()
 
