@@ -1,4 +1,4 @@
-"""What a picture file is, told by its content, and what is known of it."""
+"""Image files: format detection by content, header and metadata."""
 
 import re
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from bwpipe.errors import BwpipeError, MediaError
 from bwpipe.image.host_settings import quiet_decoders
 
 ImageFormat: TypeAlias = Literal["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000"]
-"""The formats that are read, by Pillow's names; never one that runs a program (EPS) or points to other files."""
+"""The formats that are read, by Pillow's names; none that runs a program (EPS) or refers to other files."""
 Mode: TypeAlias = str
-"""Pillow's name for a sample layout ("1", "L", "P", "RGBA", "CMYK", "YCbCr" ...); with ";16" behind it: 16 bits a sample."""
+"""Pillow's name for a sample layout ("1", "L", "P", "RGBA", "CMYK", "YCbCr" ...); the suffix ";16" means 16 bits per sample."""
 
 HEAD = 32
-"""How many bytes of a file `sniff` wants to see."""
+"""How many bytes of a file `sniff` needs."""
 
 _MAGIC: dict[ImageFormat, re.Pattern[bytes]] = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
@@ -34,12 +34,12 @@ _MAGIC: dict[ImageFormat, re.Pattern[bytes]] = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a picture file says of itself before its samples.
+    """The header of an image file.
 
     Attributes:
         width, height: As stored, in pixels.
         mode: The sample layout.
-        orientation: EXIF's tag 274.
+        orientation: EXIF tag 274.
     """
 
     width: int
@@ -49,16 +49,16 @@ class Header:
 
     @property
     def depth(self) -> int:
-        """Bits of a luma sample: 8, also where the file has fewer, or 16."""
+        """Bits per luma sample: 8, even if the file has fewer, or 16."""
         return 16 if self.mode.endswith(";16") else 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageFile(Media):
-    """A picture file. Its EXIF, ICC profile and the like stay in the file until they are written.
+    """An image file. Its EXIF, ICC profile and other metadata stay in the file until the output is written.
 
     Attributes:
-        format: What it is by its content, whatever its name.
+        format: The format by content, whatever the name.
         mode: The sample layout.
     """
 
@@ -67,12 +67,12 @@ class ImageFile(Media):
 
     @property
     def header(self) -> Header:
-        """What the file said of itself when it was opened."""
+        """The header as it was when the file was opened."""
         return Header(self.width, self.height, self.mode, self.orientation)
 
 
 class Chunk(NamedTuple):
-    """A piece of a file that goes over as it is: a PNG's chunk by its name, a JPEG's segment by its marker."""
+    """A piece of a file that is copied unchanged: a PNG chunk by its name, or a JPEG segment by its marker."""
 
     name: bytes
     data: bytes
@@ -80,15 +80,15 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a picture file holds beside its samples, without small grey pictures of itself.
+    """The metadata of an image file, without grey thumbnails.
 
     Attributes:
-        exif: EXIF's bytes, which begin with TIFF's header; of a TIFF file, all tags that don't say how its samples lie.
+        exif: EXIF bytes, beginning with the TIFF header; for a TIFF file, all tags that don't describe the layout of samples.
         icc: The ICC profile.
         xmp: The XMP packet.
-        dpi: Pixels to an inch, across and down, where the file says it elsewhere than in EXIF.
-        own: What only this format has.
-        lost: What can't be carried over, a sentence each.
+        dpi: Pixels per inch, horizontal and vertical, if stored elsewhere than in EXIF.
+        own: Metadata that is specific to the format.
+        lost: What can't be copied to the output, one sentence each.
     """
 
     exif: bytes = b""
@@ -100,23 +100,23 @@ class Metadata:
 
     @property
     def icc_is_rgb(self) -> bool:
-        """Whether the profile describes RGB (ICC.1:2022, 7.2.6), and so what is written."""
+        """Whether the profile describes RGB (ICC.1:2022, 7.2.6), as the output is RGB."""
         return self.icc[16:20] == b"RGB "
 
 
 def format_of(head: bytes) -> ImageFormat | None:
-    """The format of the picture that begins with these bytes, at least `HEAD` of them; None if it is no picture we read."""
+    """The format of an image file, given at least its first `HEAD` bytes; None if it is not a supported image."""
     return next((name for name, magic in _MAGIC.items() if magic.match(head)), None)
 
 
 def sniff(head: bytes) -> bool:
-    """Whether a file that begins with these bytes, at least `HEAD` of them, is a picture we read; its name does not count."""
+    """Whether a file, given at least its first `HEAD` bytes, is a supported image, whatever its name."""
     return format_of(head) is not None
 
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Turn what decoders raise on a damaged file, which may be anything, into a MediaError."""
+    """Turn any exception that decoders raise on a damaged file into a MediaError."""
     try:
         with quiet_decoders():
             yield
@@ -130,9 +130,9 @@ def decoding() -> Iterator[None]:
         raise MediaError(f"can't be read: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-DAMAGED_PROFILE = "an ICC profile that is damaged is left out"
+DAMAGED_PROFILE = "a damaged ICC profile is left out"
 
 
 def several(count: int | str, what: str) -> MediaError:
-    """The complaint about a file that holds more than one picture."""
+    """The error for a file that holds more than one image."""
     return MediaError(f"holds {count} {what}, of which only the first would be kept; split it into single pictures first")

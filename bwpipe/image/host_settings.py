@@ -1,4 +1,4 @@
-"""Settings of imaging libraries that hold for the whole process: borrowed while an image is decoded, then given back."""
+"""Process-wide settings of imaging libraries: changed while an image is decoded, then restored."""
 
 import logging
 import warnings
@@ -12,21 +12,21 @@ from PIL import Image
 _LOGGER = logging.getLogger("tifffile")
 _lock = Lock()
 _users = 0
-_given_back = ExitStack()
+_restore = ExitStack()
 
 
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Within, in every thread, decoders set no limit of their own and print nothing. Reentrant.
+    """Inside the context, in every thread, decoders enforce no limits of their own and print nothing. Reentrant.
 
-    `max_pixels` takes the place of Pillow's limit and is asked before Pillow allocates anything; what OpenCV and tifffile can't
-    decode is reported by us, by the file's name; Pillow's warnings about damaged EXIF are superfluous, since EXIF is carried
-    as it is. The first thread that enters changes the settings, the last one that leaves restores them.
+    `max_pixels` replaces Pillow's limit and is checked before Pillow allocates anything; decoding errors of OpenCV and tifffile
+    are reported by us, with the file's name; Pillow's warnings about damaged EXIF are superfluous, since EXIF is copied
+    unchanged. The first thread that enters changes the settings, the last one that leaves restores them.
     """
     global _users  # noqa: PLW0603 (the libraries' settings are global, too)
     with _lock:
         if _users == 0:
-            _borrow(_given_back)
+            _quieten(_restore)
         _users += 1
     try:
         yield
@@ -34,10 +34,10 @@ def quiet_decoders() -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0:
-                _given_back.close()
+                _restore.close()
 
 
-def _borrow(stack: ExitStack) -> None:
+def _quieten(stack: ExitStack) -> None:
     limit, level, opencv = Image.MAX_IMAGE_PIXELS, _LOGGER.level, cv2.utils.logging.getLogLevel()
     Image.MAX_IMAGE_PIXELS = None
     stack.callback(setattr, Image, "MAX_IMAGE_PIXELS", limit)

@@ -1,4 +1,4 @@
-"""Opens a picture file: its header only."""
+"""Open an image file: reads its header only."""
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -22,20 +22,20 @@ _HEADERS: dict[ImageFormat, Callable[[BinaryIO], Header]] = {
 
 
 def open_image(path: Path, name: PurePosixPath, *, max_pixels: int) -> ImageFile:
-    """What is known of a picture before its samples are read.
+    """Read the header of an image file.
 
     Args:
         path: The file, absolute.
-        name: Its place below the folder that is read.
-        max_pixels: Refuse larger pictures before anything is allocated for them.
+        name: Its path relative to the input folder.
+        max_pixels: Refuse larger images before anything is allocated for them.
 
     Raises:
-        MediaError: It can't be read, is too large, holds several pictures, or has samples of a kind we don't read.
+        MediaError: It can't be read, is too large, holds several images, or has samples of an unsupported kind.
     """
     with decoding(), path.open("rb") as file:
         kind = format_of(file.read(HEAD))
         if kind is None:
-            raise MediaError("is not a picture of a format that is read")
+            raise MediaError("is not a picture in a supported format")
         header = read_header(file, kind)
     if header.width < 1 or header.height < 1:
         raise MediaError("can't be read: its header is damaged")
@@ -44,7 +44,7 @@ def open_image(path: Path, name: PurePosixPath, *, max_pixels: int) -> ImageFile
         raise MediaError(f"has {size}, more than `max_pixels` allows ({max_pixels}); raise that to read it")
     if header.mode not in _READABLE:
         raise MediaError(
-            f"has samples of kind {header.mode!r}, which are not read; convert it to grey or RGB of 8 or 16 bits first"
+            f"has samples of kind {header.mode!r}, which is not supported; convert it to 8- or 16-bit grey or RGB first"
         )
     return ImageFile(
         path=path,
@@ -60,6 +60,6 @@ def open_image(path: Path, name: PurePosixPath, *, max_pixels: int) -> ImageFile
 
 
 def read_header(file: BinaryIO, kind: ImageFormat) -> Header:
-    """What a file of that format says of itself. Raises MediaError, and what decoders raise (`decoding` turns that into it)."""
+    """Read the header of a file of that format. Raises MediaError, and what decoders raise (see `decoding`)."""
     file.seek(0)
     return _HEADERS[kind](file)

@@ -1,4 +1,4 @@
-"""Where a picture's metadata say what has been done to it."""
+"""The provenance note in an image's metadata."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -15,17 +15,17 @@ _TEXT = 2
 
 
 def with_history(metadata: Metadata, line: str, *, target: str) -> Metadata | None:
-    """The metadata with a line on what was done; all that was there is kept, earlier lines too.
+    """Add a provenance line to the metadata; everything else is kept, including earlier lines.
 
-    PNG has a text for it, the keyword of which is "bwpipe"; JPEG, TIFF and WebP have EXIF's tag 37395, ImageHistory.
+    PNG stores it as text with the keyword "bwpipe"; JPEG, TIFF and WebP in EXIF tag 37395, ImageHistory.
 
     Args:
-        metadata: What the file is to hold.
+        metadata: The metadata of the output.
         line: ASCII.
-        target: The format that is written, in lower case.
+        target: The output format, in lower case.
 
     Returns:
-        None where the format has no place for it, EXIF is damaged, or there is no room.
+        The new metadata; None if the format has no field for it, EXIF is damaged, or there is no room.
     """
     if target == "png":
         return replace(metadata, own=(*metadata.own, Chunk(_PNG_TEXT, _PNG_KEYWORD + line.encode("ascii"))))
@@ -41,7 +41,7 @@ def with_history(metadata: Metadata, line: str, *, target: str) -> Metadata | No
 
 
 def history(metadata: Metadata) -> Provenance | None:
-    """What bwpipe noted last of how a picture was made; None if it did not."""
+    """The last provenance that bwpipe recorded in an image; None if there is none."""
     for name, data in reversed(metadata.own):
         if name == _PNG_TEXT and data.startswith(_PNG_KEYWORD):
             return split_note(data.removeprefix(_PNG_KEYWORD).decode("latin-1"))[1]
@@ -49,7 +49,7 @@ def history(metadata: Metadata) -> Provenance | None:
 
 
 def _text(exif: bytes) -> str:
-    """What ImageHistory says; nothing where it is not there or EXIF is damaged."""
+    """The text of ImageHistory; empty if it is missing or EXIF is damaged."""
     try:
         tags = next(directories(BytesIO(exif))).tags if exif else {}
     except (MediaError, StopIteration):

@@ -1,4 +1,4 @@
-"""Reads a picture: its luma, its chroma if it has colours, and its alpha."""
+"""Read an image: luma, chroma if it is in colour, and alpha."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -16,7 +16,7 @@ from bwpipe.image.open import read_header
 from bwpipe.pixels.ycbcr import from_codes, rgb_to_ycbcr
 
 _ROUNDING = 1.01 / 255
-"""Chroma up to this is what a JPEG encoder makes of grey."""
+"""Chroma up to this is a JPEG encoder's rounding of grey."""
 
 _METADATA: dict[ImageFormat, Callable[[bytes], Metadata]] = {
     "JPEG": jpeg.metadata,
@@ -28,7 +28,7 @@ _METADATA: dict[ImageFormat, Callable[[bytes], Metadata]] = {
 
 
 class Planes(NamedTuple):
-    """Luma (H, W), chroma (2, H, W) or None where all is grey, alpha (H, W) or None."""
+    """Luma (H, W), chroma (2, H, W) or None if the image is grey, alpha (H, W) or None."""
 
     luma: Luma
     chroma: Chroma | None
@@ -36,14 +36,14 @@ class Planes(NamedTuple):
 
 
 def read_image(unit: Unit) -> Frame:
-    """Read the one frame of a picture.
+    """Read the single frame of an image.
 
     Returns:
-        A frame with luma and alpha as they are stored, not turned, at 8 or 16 bits, full range; the chroma of pictures in
-        colour, at the luma's size. A JPEG file's luma is its Y; that of RGB, palettes and CMYK has BT.601's weights.
+        A frame with luma and alpha as stored, not rotated, at 8 or 16 bits, full range; for images in colour, chroma at the
+        luma's size. The luma of a JPEG file is its Y; that of RGB, palettes and CMYK is computed with BT.601 weights.
 
     Raises:
-        MediaError: The file can't be read, is cut short, or is not what it was when it was opened.
+        MediaError: The file can't be read, is cut short, or has changed since it was opened.
     """
     media = unit.media
     assert isinstance(media, ImageFile)
@@ -53,7 +53,7 @@ def read_image(unit: Unit) -> Frame:
             raise MediaError("has changed since the run began; start the run again")
         planes = _planes(media, data)
     if planes.luma.shape != (media.height, media.width):
-        raise MediaError("can't be read: its samples are not of the size that its header says")
+        raise MediaError("can't be read: the size of its samples does not match its header")
     for plane in planes:
         if plane is not None:
             plane.flags.writeable = False
@@ -61,9 +61,9 @@ def read_image(unit: Unit) -> Frame:
 
 
 def read_metadata(media: ImageFile, data: bytes) -> Metadata:
-    """What a picture's file, whose bytes these are, holds beside its samples.
+    """Read the metadata of an image file from its bytes.
 
-    Raises MediaError, and what decoders raise (`decoding` turns that into it).
+    Raises MediaError, and what decoders raise (see `decoding`).
     """
     read = _METADATA.get(media.format)
     return read(data) if read else Metadata()
@@ -71,42 +71,42 @@ def read_metadata(media: ImageFile, data: bytes) -> Metadata:
 
 def _planes(media: ImageFile, data: bytes) -> Planes:
     if media.format == "JPEG":
-        return _of_image(jpeg.read(data))
+        return _planes_of_image(jpeg.read(data))
     if media.format == "PPM":
-        return _of_samples(pnm.samples(data))
+        return _planes_of_samples(pnm.samples(data))
     if media.format == "PNG":
         png.check(data)
         data = png.bare(data)
         if media.depth == 16:
-            return _of_samples(png.deep_samples(data))
+            return _planes_of_samples(png.deep_samples(data))
     if media.format == "TIFF":
         data = tiff.stored(data)
         if media.depth == 16:
-            return _of_samples(tiff.deep_samples(data))
+            return _planes_of_samples(tiff.deep_samples(data))
     if media.depth == 16:
-        return _of_samples(sixteen_bit.decode(data))
+        return _planes_of_samples(sixteen_bit.decode(data))
     with Image.open(BytesIO(data), formats=[media.format]) as image:
         image.load()
-        return _of_image(image)
+        return _planes_of_image(image)
 
 
-def _of_image(image: Image.Image) -> Planes:
-    """The planes of a picture that Pillow has read."""
+def _planes_of_image(image: Image.Image) -> Planes:
+    """The planes of an image that Pillow has decoded."""
     if image.mode == "YCbCr":
         luma, *chroma = (np.asarray(image.getchannel(i)) for i in range(3))
-        return Planes(luma.copy(), _colour(from_codes(np.stack(chroma), "bt601", 8, (0, 255)), _ROUNDING), None)
+        return Planes(luma.copy(), _chroma_or_none(from_codes(np.stack(chroma), "bt601", 8, (0, 255)), _ROUNDING), None)
     if image.mode == "CMYK":
-        return _of_samples(np.asarray(_rgb_of_cmyk(image)))
+        return _planes_of_samples(np.asarray(_cmyk_to_rgb(image)))
     transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     grey = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("La", "RGBa"):
         image = image.convert("LA" if grey else "RGBA")
-    wanted = ("L" if grey else "RGB") + ("A" if transparent else "")
-    return _of_samples(np.asarray(image if image.mode == wanted else image.convert(wanted)))
+    mode = ("L" if grey else "RGB") + ("A" if transparent else "")
+    return _planes_of_samples(np.asarray(image if image.mode == mode else image.convert(mode)))
 
 
-def _rgb_of_cmyk(image: Image.Image) -> Image.Image:
-    """CMYK as sRGB: by its profile, or as Pillow does it if there is none. Raises MediaError."""
+def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
+    """Convert CMYK to sRGB: by its ICC profile, or Pillow's default if it has none. Raises MediaError."""
     icc = image.info.get("icc_profile")
     if not icc:
         return image.convert("RGB")
@@ -115,23 +115,23 @@ def _rgb_of_cmyk(image: Image.Image) -> Image.Image:
         converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError) as error:
         raise MediaError(
-            "has CMYK colours and an ICC profile that does not describe them; remove or mend the profile"
+            "has CMYK colours and an ICC profile that does not describe them; remove or replace the profile"
         ) from error
     assert converted is not None
     return converted
 
 
-def _of_samples(samples: NDArray[Any]) -> Planes:
-    """The planes of (H, W) grey, or of (H, W, C): grey and alpha, RGB, or RGB and alpha."""
+def _planes_of_samples(samples: NDArray[Any]) -> Planes:
+    """The planes of samples (H, W), grey, or (H, W, C): grey and alpha, RGB, or RGB and alpha."""
     if samples.ndim == 2:
         return Planes(np.ascontiguousarray(samples), None, None)
     alpha = np.ascontiguousarray(samples[..., -1]) if samples.shape[2] in (2, 4) else None
     if samples.shape[2] == 2:
         return Planes(np.ascontiguousarray(samples[..., 0]), None, alpha)
     luma, chroma = rgb_to_ycbcr(samples[..., :3])
-    return Planes(luma, _colour(chroma), alpha)
+    return Planes(luma, _chroma_or_none(chroma), alpha)
 
 
-def _colour(chroma: Chroma, least: float = 0) -> Chroma | None:
-    """The chroma, if anywhere it is more than that."""
-    return chroma if max(chroma.max(), -chroma.min()) > least else None
+def _chroma_or_none(chroma: Chroma, threshold: float = 0) -> Chroma | None:
+    """The chroma, or None if it does not exceed a threshold anywhere."""
+    return chroma if max(chroma.max(), -chroma.min()) > threshold else None

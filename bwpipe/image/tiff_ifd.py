@@ -1,6 +1,6 @@
-"""Directories of tags: what a TIFF file is made of, and EXIF, which is a small TIFF file inside others (TIFF 6.0, EXIF 2.32).
+"""Image file directories (IFDs): tags of TIFF, and of EXIF, which is a small TIFF file inside others (TIFF 6.0, EXIF 2.32).
 
-Values stay the bytes they are, so that nothing is lost in text of unknown encoding or in a maker's own notes.
+Values stay raw bytes, so that text of unknown encoding and maker notes are preserved.
 """
 
 import struct
@@ -20,16 +20,16 @@ _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
 INNER = (_EXIF, _GPS, _INTEROPERABILITY)
 """The tags that point to directories."""
 HISTORY = 37395
-"""ImageHistory (ISO 12234-2, TIFF/EP, 5.2.22): what has been done to the picture."""
+"""ImageHistory (ISO 12234-2, TIFF/EP, 5.2.22): the processing history of the image."""
 _THUMBNAIL, _THUMBNAIL_SIZE = 513, 514
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Bytes of a value, by TIFF's type numbers; 16 to 18 are BigTIFF's."""
+"""Bytes per value, by TIFF's type numbers; 16 to 18 are BigTIFF's."""
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_MOST_TAGS, _MOST_PAGES, _DEEPEST = 4096, 65536, 2
+_MAX_TAGS, _MAX_PAGES, _MAX_DEPTH = 4096, 65536, 2
 
 
 class Tag(NamedTuple):
-    """A value: its TIFF type, how many of it, their bytes in the directory's byte order, and where in the file these lie."""
+    """A tag's values: TIFF type, count, bytes in the directory's byte order, and their offset in the file."""
 
     kind: int
     length: int
@@ -39,15 +39,15 @@ class Tag(NamedTuple):
 
 @dataclass(frozen=True)
 class Directory:
-    """Tags by their numbers.
+    """A directory: tags by number.
 
     Attributes:
-        order: Of the bytes: "<" for little endian, ">" for big.
+        order: Byte order: "<" for little endian, ">" for big.
         tags: The values that could be read.
         inner: The directories of EXIF, GPS and interoperability, by the tag that points to each.
-        following: Where the next directory lies; 0 for none.
-        link: Where in the file that is written.
-        cut: Whether a value lies beyond the file's end.
+        following: Offset of the next directory; 0 for none.
+        link: Offset of the field that holds `following`.
+        cut: Whether a value lies beyond the end of the file.
     """
 
     order: Order
@@ -58,51 +58,51 @@ class Directory:
     cut: bool = False
 
     def numbers(self, tag: int) -> tuple[int, ...]:
-        """A tag's whole numbers; none if it is not there or of another type."""
+        """A tag's integers; empty if it is missing or of another type."""
         value = self.tags.get(tag)
         if value is None or value.kind not in _INTEGERS:
             return ()
         return struct.unpack(f"{self.order}{value.length}{_INTEGERS[value.kind]}", value.data)
 
     def number(self, tag: int, default: int = 0) -> int:
-        """A tag's first whole number."""
+        """A tag's first integer."""
         return next(iter(self.numbers(tag)), default)
 
     def ratio(self, tag: int) -> float:
-        """A tag's first quotient; 0 if it is not there, of another type or nothing to divide by."""
+        """A tag's first rational; 0 if it is missing, of another type, or its denominator is 0."""
         value = self.tags.get(tag)
         if value is None or value.kind != 5 or not value.length:
             return 0.0
-        above, below = struct.unpack_from(f"{self.order}2I", value.data)
-        return above / below if below else 0.0
+        numerator, denominator = struct.unpack_from(f"{self.order}2I", value.data)
+        return numerator / denominator if denominator else 0.0
 
     @property
     def orientation(self) -> int:
-        """Tag 274; 1 where it is not there or not a number from 1 to 8."""
+        """Tag 274; 1 if it is missing or not from 1 to 8."""
         found = self.number(ORIENTATION, 1)
         return found if 1 <= found <= 8 else 1
 
 
 def directories(file: BinaryIO) -> Iterator[Directory]:
-    """The directories of a TIFF file or of EXIF's bytes, one for each page. Raises MediaError for damaged ones."""
+    """Read the directories of a TIFF file or of EXIF bytes, one per page. Raises MediaError if damaged."""
     file.seek(0)
     order: Order = "<" if file.read(2) == b"II" else ">"
     big = _unpack(file, f"{order}H")[0] == 43
     offset = _unpack(file, f"{order}4xQ" if big else f"{order}I")[0]
-    for _ in range(_MOST_PAGES):
+    for _ in range(_MAX_PAGES):
         if not offset:
             return
         directory = _directory(file, offset, order, big)
         yield directory
         offset = directory.following
-    raise MediaError("can't be read: its pages point to each other in a circle")
+    raise MediaError("can't be read: its list of pages has a cycle or is too long")
 
 
 def _directory(file: BinaryIO, offset: int, order: Order, big: bool, level: int = 0) -> Directory:
     end = file.seek(0, SEEK_END)
     file.seek(offset)
     count = _unpack(file, order + ("Q" if big else "H"))[0]
-    if count > _MOST_TAGS:
+    if count > _MAX_TAGS:
         raise MediaError("can't be read: its tags are damaged")
     word, inline = ("Q", 8) if big else ("I", 4)
     first = file.tell()
@@ -126,7 +126,7 @@ def _directory(file: BinaryIO, offset: int, order: Order, big: bool, level: int 
             data = file.read(size)  # noqa: PLW2901
         tags[tag] = Tag(kind, length, data[:size], at)
     inner = {}
-    for tag in INNER if level < _DEEPEST else ():
+    for tag in INNER if level < _MAX_DEPTH else ():
         if place := Directory(order, tags).number(tag):
             try:
                 inner[tag] = _directory(file, place, order, big, level + 1)
@@ -135,15 +135,15 @@ def _directory(file: BinaryIO, offset: int, order: Order, big: bool, level: int 
     return Directory(order, tags, inner, after, link, cut or any(directory.cut for directory in inner.values()))
 
 
-def _unpack(file: BinaryIO, form: str) -> tuple[Any, ...]:
-    data = file.read(struct.calcsize(form))
-    if len(data) < struct.calcsize(form):
+def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
+    data = file.read(struct.calcsize(layout))
+    if len(data) < struct.calcsize(layout):
         raise MediaError("can't be read: it is cut short")
-    return struct.unpack(form, data)
+    return struct.unpack(layout, data)
 
 
 def pack(directory: Directory, offset: int) -> bytes:
-    """A directory and what belongs to it, as bytes that will lie at that offset of a file; the last one there."""
+    """Serialise a directory and its values for that offset in a file, as the last directory."""
     tags = {tag: value for tag, value in directory.tags.items() if value.kind <= 13 and tag not in INNER}
     numbers = sorted({*tags, *directory.inner})
     after = offset + 2 + 12 * len(numbers) + 4
@@ -163,15 +163,15 @@ def pack(directory: Directory, offset: int) -> bytes:
 
 
 def exif_bytes(directory: Directory) -> bytes:
-    """A directory as EXIF's bytes, which begin with TIFF's header."""
+    """Serialise a directory as EXIF bytes, beginning with the TIFF header."""
     return file_start(directory.order) + pack(directory, 8)
 
 
 def with_tags(exif: bytes, tags: Mapping[int, Tag]) -> bytes:
-    """EXIF's bytes with further tags in the first directory, or others in the place of those that are there.
+    """Add tags to the first directory of EXIF bytes, or replace existing ones.
 
-    That directory is written again behind all else, and nothing else moves: what points into the bytes, such as a maker's own
-    notes, stays true. The tags are in EXIF's byte order. Raises MediaError for damaged ones.
+    The directory is rewritten at the end and nothing else moves, so that offsets, such as those in maker notes, stay valid. The
+    tags are in the byte order of the EXIF bytes. Raises MediaError if these are damaged.
     """
     first = next(directories(BytesIO(exif)), None)
     if first is None or exif[2:4] not in {b"*\0", b"\0*"}:
@@ -194,12 +194,12 @@ def with_tags(exif: bytes, tags: Mapping[int, Tag]) -> bytes:
 
 
 def file_start(order: Order) -> bytes:
-    """The first 8 bytes of a TIFF file whose first directory follows at once."""
+    """The first 8 bytes of a TIFF file whose first directory follows immediately."""
     return {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8)
 
 
 def resolution(order: Order, dpi: tuple[float, float]) -> dict[int, Tag]:
-    """The tags that say how many pixels there are to an inch, across and down."""
+    """The tags for pixels per inch, horizontal and vertical."""
     across, down = (
         Tag(5, 1, struct.pack(f"{order}2I", *Fraction(value).limit_denominator(1000).as_integer_ratio())) for value in dpi
     )
@@ -207,7 +207,7 @@ def resolution(order: Order, dpi: tuple[float, float]) -> dict[int, Tag]:
 
 
 def orientation(exif: bytes) -> int:
-    """Tag 274 of EXIF's bytes; 1 where it is not there or damaged."""
+    """Tag 274 of EXIF bytes; 1 if it is missing or damaged."""
     try:
         return next(directories(BytesIO(exif))).orientation if exif else 1
     except (MediaError, StopIteration):
@@ -215,36 +215,36 @@ def orientation(exif: bytes) -> int:
 
 
 def without_thumbnail(exif: bytes) -> bytes:
-    """EXIF's bytes without the small picture that EXIF may hold, and otherwise byte for byte as they were."""
+    """EXIF bytes without the thumbnail, otherwise unchanged byte for byte."""
     try:
         first, *others = directories(BytesIO(exif))
     except (MediaError, ValueError):
         return exif
-    left = bytearray(exif)
-    left[first.link : first.link + 4] = bytes(4)
+    result = bytearray(exif)
+    result[first.link : first.link + 4] = bytes(4)
     for other in others:
         start, size = other.number(_THUMBNAIL), other.number(_THUMBNAIL_SIZE)
-        left[start : start + size] = bytes(len(left[start : start + size]))
-        if size and start + size == len(left):
-            del left[start:]
-    return bytes(left)
+        result[start : start + size] = bytes(len(result[start : start + size]))
+        if size and start + size == len(result):
+            del result[start:]
+    return bytes(result)
 
 
 PHOTOSHOP = b"Photoshop 3.0\0"
-"""What they begin with in a JPEG file."""
+"""Prefix of Photoshop image resources in a JPEG file."""
 _START = b"8BIM"
 _THUMBNAILS = (1033, 1036)
 
 
 def without_thumbnails(resources: bytes) -> bytes:
-    """The resources without small pictures of the whole (Adobe Photoshop File Formats Specification, image resource blocks)."""
-    left, at = b"", 0
+    """Photoshop image resources without thumbnails (Adobe Photoshop File Formats Specification, image resource blocks)."""
+    result, at = b"", 0
     while resources.startswith(_START, at) and at + 12 <= len(resources):
         number, name = struct.unpack_from(">HB", resources, at + 4)
         size_at = at + 6 + name // 2 * 2 + 2
         size = int.from_bytes(resources[size_at : size_at + 4], "big")
         end = size_at + 4 + size + size % 2
         if number not in _THUMBNAILS:
-            left += resources[at:end]
+            result += resources[at:end]
         at = end
-    return left + resources[at:]
+    return result + resources[at:]

@@ -1,4 +1,4 @@
-"""Writes a picture: its luma, the chroma it was given, its alpha, and all that its file held beside."""
+"""Write an image: luma, new chroma, alpha, and the metadata of the source file."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,23 +29,23 @@ _SUFFIXES: dict[TargetFormat, tuple[str, ...]] = {
     "ppm": (".ppm", ".pnm"),
     "bmp": (".bmp", ".dib"),
 }
-"""The endings that names have, the usual one first."""
+"""File name suffixes, the default first."""
 _MOST_PIXELS_A_SIDE = {"jpeg": jpeg.MOST_PIXELS_A_SIDE, "webp": webp.MOST_PIXELS_A_SIDE}
 _MOST_DPI = 2**16
 EIGHT_BITS = ("jpeg", "webp", "bmp")
 NO_ALPHA = ("jpeg", "ppm")
 NO_METADATA = ("ppm", "bmp")
-"""The formats that have no more than 8 bits, no alpha, no EXIF and the like."""
+"""Formats limited to 8 bits; without alpha; without EXIF and other metadata."""
 
 
-def target_format(media: ImageFile, wanted: TargetFormat | None = None) -> TargetFormat:
-    """The format a picture is written in: the one wanted, or its own, or PNG where its own is not written."""
+def target_format(media: ImageFile, requested: TargetFormat | None = None) -> TargetFormat:
+    """The output format: the requested one, else the image's own, else PNG if its own can't be written."""
     own: Any = media.format.lower()
-    return wanted or (own if own in get_args(TargetFormat) else "png")
+    return requested or (own if own in get_args(TargetFormat) else "png")
 
 
 def target_suffix(media: ImageFile, target: TargetFormat) -> str:
-    """The ending of the written file's name: the one it had, if that is one of the format's."""
+    """The suffix of the output file: that of the source if it fits the format, else the default."""
     own = media.name.suffix
     return own if own.lower() in _SUFFIXES[target] else _SUFFIXES[target][0]
 
@@ -61,86 +61,90 @@ def write_image(
     line: str = "",
     warn: Callable[[str], None],
 ) -> None:
-    """Write a frame of a picture in colour, with the EXIF, ICC profile, resolution and texts of the file it was read from.
+    """Write a frame in colour, with the EXIF, ICC profile, resolution and text of its source file.
 
-    The luma of RGB formats, computed from RGB and rounded, is the frame's. That of JPEG files made from JPEG files is within
-    `jpeg.MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE` of it, for which they get the file's own quantisation tables or
-    finer ones. WebP is always written lossless: at its best quality, lossy WebP moves luma by up to 7 code values (mean 0.6).
+    In RGB formats, the luma computed from RGB and rounded equals the frame's. In JPEG files made from JPEG files it is within
+    `jpeg.MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE`, for which they get the source's quantisation tables or finer ones.
+    WebP is always written lossless: at its best quality, lossy WebP changes luma by up to 7 code values (mean 0.6).
 
     Args:
-        path: The file to write into.
-        frame: Luma and alpha, as they are stored.
+        path: The file to write to.
+        frame: Luma and alpha as stored.
         chroma: (2, H, W), at the luma's size.
-        target: The format, as `target_format` says.
-        quality: Of a JPEG's chroma, and of its luma where it comes from another format: libjpeg's, 1 to 100.
-        line: What its metadata are to say of how it was made; nothing if empty.
-        warn: Is told, in general sentences, what the format can't hold and what becomes of it.
+        target: The format, from `target_format`.
+        quality: libjpeg quality, 1 to 100, of a JPEG's chroma, and of its luma if the source has another format.
+        line: Provenance line for the metadata; none if empty.
+        warn: Called with general sentences on what the format can't hold and how it is handled.
 
     Raises:
-        MediaError: The format can't hold the picture, or the file that it was read from can't be read any more.
+        MediaError: The format can't hold the image, or the source file can't be read any more.
         OSError: The file can't be written.
     """
     media = frame.unit.media
     assert isinstance(media, ImageFile)
-    if max(media.width, media.height) > (most := _MOST_PIXELS_A_SIDE.get(target, 2**31)):
-        raise MediaError(f"is larger than a {target.upper()} file can be ({most} pixels a side); choose `format: png`")
+    if max(media.width, media.height) > (limit := _MOST_PIXELS_A_SIDE.get(target, 2**31)):
+        raise MediaError(f"is larger than a {target.upper()} file can be ({limit} pixels a side); choose `format: png`")
     with decoding():
         source = media.path.read_bytes()
         metadata = read_metadata(media, source)
-    for sentence in (*metadata.lost, *_changes(frame, media, target, metadata, source)):
+    for sentence in (*metadata.lost, *_conversions(frame, media, target, metadata, source)):
         warn(sentence)
-    metadata = _fitting(metadata, media, target)
+    metadata = _writable(metadata, media, target)
     if line:
-        told = with_history(metadata, line, target=target)
-        if told is None:
-            warn(f"{target.upper()} has no place, or EXIF no room, for a note that colour was added")
-        metadata = told or metadata
+        noted = with_history(metadata, line, target=target)
+        if noted is None:
+            warn(f"{target.upper()} has no field, or EXIF no room, for a note that colour was added")
+        metadata = noted or metadata
     if target != "jpeg":
         data = _lossless(_samples(frame, chroma, target), media, target, metadata, source)
     elif media.format != "JPEG":
         data = jpeg.encode(eight_bits(frame.luma), chroma, metadata, quality=quality)
     else:
-        data, kept = jpeg.encode_again(eight_bits(frame.luma), chroma, metadata, quality=quality, source=source)
-        if not kept:
-            warn("even the finest JPEG moves the luma of some pictures by more than 0.1 code values on average, or 2 somewhere")
+        data, preserved = jpeg.encode_again(eight_bits(frame.luma), chroma, metadata, quality=quality, source=source)
+        if not preserved:
+            warn(
+                "even the finest JPEG changes the luma of some pictures by more than 0.1 code values on average or 2 at a pixel"
+            )
     path.write_bytes(data)
 
 
-def _changes(frame: Frame, media: ImageFile, target: TargetFormat, metadata: Metadata, source: bytes) -> list[str]:
-    """What the format can't hold, and what becomes of it."""
-    name, same = target.upper(), target.upper() == media.format
-    bare = target in NO_METADATA and bool(metadata.exif or metadata.icc or metadata.xmp)
-    found = {
+def _conversions(frame: Frame, media: ImageFile, target: TargetFormat, metadata: Metadata, source: bytes) -> list[str]:
+    """Sentences on what the format can't hold and how it is handled."""
+    name, same_format = target.upper(), target.upper() == media.format
+    no_metadata = target in NO_METADATA and bool(metadata.exif or metadata.icc or metadata.xmp)
+    conversions = {
         "GIF has 256 colours only: it becomes PNG": media.format == "GIF" and target == "png",
-        "JPEG 2000 is read but not written: it becomes another format, without its texts": media.format == "JPEG2000",
-        "PBM and PGM have no colour: they become PPM": media.format == "PPM" and same and not media.mode.startswith("RGB"),
-        "lossy WebP can't hold the luma as it is: it becomes lossless WebP": same
+        "JPEG 2000 is read but not written: it becomes another format, without its text metadata": media.format == "JPEG2000",
+        "PBM and PGM have no colour: they become PPM": media.format == "PPM"
+        and same_format
+        and not media.mode.startswith("RGB"),
+        "lossy WebP can't preserve luma: it becomes lossless WebP": same_format
         and media.format == "WEBP"
         and webp.lossy(source),
-        "TIFF is written plain or with LZW, Deflate or PackBits: other compressions become Deflate": same
+        "TIFF is written uncompressed or with LZW, Deflate or PackBits: other compressions become Deflate": same_format
         and media.format == "TIFF"
         and tiff.compression(source) is None,
         "1-bit and palette pictures become 8-bit RGB": media.mode in ("1", "P", "PA"),
         "CMYK becomes RGB": media.mode == "CMYK",
-        f"{name} has 8 bits a sample: pictures of 16 bits are rounded": media.depth == 16 and target in EIGHT_BITS,
+        f"{name} has 8 bits per sample: 16-bit pictures are rounded": media.depth == 16 and target in EIGHT_BITS,
         f"{name} has no alpha: it is left out": frame.alpha is not None and target in NO_ALPHA,
-        f"{name} has no EXIF, ICC profile and XMP: they are left out, and pictures are turned as EXIF says": bare,
-        "an ICC profile of grey or CMYK does not describe RGB: it is left out": bool(metadata.icc)
-        and not (bare or metadata.icc_is_rgb),
-        "JPEG has 64 kB for EXIF and for XMP: larger ones are left out": target == "jpeg"
+        f"{name} has no EXIF, ICC profile or XMP: they are left out, and pictures are rotated as EXIF says": no_metadata,
+        "a grey or CMYK ICC profile does not describe RGB: it is left out": bool(metadata.icc)
+        and not (no_metadata or metadata.icc_is_rgb),
+        "JPEG holds at most 64 kB each of EXIF and XMP: larger ones are left out": target == "jpeg"
         and not (jpeg.fits(metadata.exif) and jpeg.fits(metadata.xmp)),
-        f"comments and texts that only {media.format} files have are left out": bool(metadata.own) and not same,
+        f"comments and text that only {media.format} files can hold are left out": bool(metadata.own) and not same_format,
     }
-    return [sentence for sentence, holds in found.items() if holds]
+    return [sentence for sentence, holds in conversions.items() if holds]
 
 
-def _fitting(metadata: Metadata, media: ImageFile, target: TargetFormat) -> Metadata:
-    """What of the metadata can be written."""
+def _writable(metadata: Metadata, media: ImageFile, target: TargetFormat) -> Metadata:
+    """The part of the metadata that can be written."""
     if not metadata.icc_is_rgb:
         metadata = replace(metadata, icc=b"")
     if target.upper() != media.format:
         metadata = replace(metadata, own=())
-    if metadata.dpi and not all(1 <= value < _MOST_DPI for value in metadata.dpi):  # a damaged number
+    if metadata.dpi and not all(1 <= value < _MOST_DPI for value in metadata.dpi):  # a damaged value
         metadata = replace(metadata, dpi=None)
     if target == "jpeg":
         exif, xmp = (part if jpeg.fits(part) else b"" for part in (metadata.exif, metadata.xmp))
@@ -149,13 +153,13 @@ def _fitting(metadata: Metadata, media: ImageFile, target: TargetFormat) -> Meta
 
 
 def eight_bits(plane: Luma) -> NDArray[np.uint8]:
-    """The codes 0..255 for 0..65535, rounded."""
+    """Scale codes 0..65535 to 0..255, rounded; 8-bit planes are unchanged."""
     codes = plane if plane.dtype == np.uint8 else (plane.astype(np.uint32) + 128) // 257
     return codes.astype(np.uint8, copy=False)
 
 
 def _samples(frame: Frame, chroma: AnyChroma, target: TargetFormat) -> NDArray[Any]:
-    """(H, W, 3 or 4) RGB and alpha, at the depth of the format, turned upright if it can't say how it is to be turned."""
+    """(H, W, 3 or 4) RGB and alpha at the format's depth, rotated upright if the format can't store an orientation."""
     luma: Luma = eight_bits(frame.luma) if target in EIGHT_BITS else frame.luma
     samples: NDArray[Any] = ycbcr_to_rgb(luma, chroma)
     if frame.alpha is not None and target not in NO_ALPHA:

@@ -196,7 +196,7 @@ def test_a_broken_file_fails_by_name_and_the_others_are_scored(folders: tuple[Pa
     assert found["protocol"]["failed"] == 2
     assert said.splitlines() == [
         f"error: {truth}/people/ben.png: can't be read: it is cut short",
-        f"error: {truth}/people/anna.png: its guess {guess}/people/anna.png can't be read: its part 'IDAT' is damaged",
+        f"error: {truth}/people/anna.png: its guess {guess}/people/anna.png can't be read: its chunk 'IDAT' is damaged",
     ]
 
 

@@ -52,12 +52,12 @@ def saved(samples: Any, form: str, **options: Any) -> bytes:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "picture"
+    return tmp_path / "image"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_every_kind_of_picture_is_read_as_it_is_stored(tmp_path: Path, kind: str, orientation: int) -> None:
+def test_every_kind_of_image_is_read_as_stored(tmp_path: Path, kind: str, orientation: int) -> None:
     made = make_picture(tmp_path, kind, orientation=orientation)
 
     media = opened(made.path)
@@ -78,7 +78,7 @@ def test_every_kind_of_picture_is_read_as_it_is_stored(tmp_path: Path, kind: str
         assert plane is None or not plane.flags.writeable
 
 
-def test_many_made_pictures_are_the_same_every_time(tmp_path: Path) -> None:
+def test_generated_images_are_reproducible(tmp_path: Path) -> None:
     first, second = (make_pictures(tmp_path / name, 90) for name in ("a", "b"))
 
     assert len({made.kind for made in first}) == len(KINDS)
@@ -87,7 +87,7 @@ def test_many_made_pictures_are_the_same_every_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_told_by_its_first_bytes(tmp_path: Path, kind: str) -> None:
+def test_every_kind_is_recognised_by_its_first_bytes(tmp_path: Path, kind: str) -> None:
     assert sniff(make_picture(tmp_path, kind).path.read_bytes()[:HEAD])
 
 
@@ -104,11 +104,11 @@ def test_every_kind_is_told_by_its_first_bytes(tmp_path: Path, kind: str) -> Non
         b"BMW was built",
     ],
 )
-def test_other_files_are_no_pictures(head: bytes) -> None:
+def test_other_files_are_not_images(head: bytes) -> None:
     assert not sniff(head.ljust(HEAD, b" "))
 
 
-def test_a_picture_is_what_it_holds_whatever_its_name_says(tmp_path: Path) -> None:
+def test_the_format_is_detected_by_content_not_by_name(tmp_path: Path) -> None:
     path = tmp_path / "scan.jpg"
     path.write_bytes(saved(grey(WISH), "PNG"))
 
@@ -117,7 +117,7 @@ def test_a_picture_is_what_it_holds_whatever_its_name_says(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["jpeg-grey", "png-16-colour", "tiff-16-colour"])
-def test_a_name_of_bytes_that_are_not_utf_8_is_read(tmp_path: Path, kind: str) -> None:
+def test_a_file_name_that_is_not_utf_8_is_read(tmp_path: Path, kind: str) -> None:
     made = make_picture(tmp_path, kind)
     path = tmp_path / os.fsdecode(b"caf\xe9.jpg")
     made.path.rename(path)
@@ -139,7 +139,7 @@ def test_luma_of_a_jpeg_is_its_y_and_chroma_its_cb_and_cr(file: Path) -> None:
     np.testing.assert_allclose(frame.chroma[1], (200 - 128) / 255, atol=0.01)
 
 
-def test_a_jpeg_of_red_green_and_blue_gives_their_luma(file: Path) -> None:
+def test_a_jpeg_that_stores_rgb_has_the_luma_of_rgb(file: Path) -> None:
     file.write_bytes(saved(rgb(WISH), "JPEG", quality=100, subsampling=0, keep_rgb=True))
 
     assert opened(file).mode == "RGB"
@@ -152,7 +152,7 @@ def test_grey_in_colour_files_has_no_chroma(file: Path) -> None:
         assert read(file).chroma is None
 
 
-def test_chroma_of_colours_joins_with_luma_to_these_colours(file: Path) -> None:
+def test_chroma_and_luma_combine_to_the_original_colours(file: Path) -> None:
     file.write_bytes(saved(rgb(WISH), "PNG"))
 
     frame = read(file)
@@ -166,21 +166,21 @@ def test_chroma_of_colours_joins_with_luma_to_these_colours(file: Path) -> None:
 
 def test_a_colour_that_is_transparent_becomes_alpha(file: Path) -> None:
     deep, flat = grey(WISH, 16), grey(WISH)
-    marks = {
+    transparent_by_file = {
         deep_png(np.dstack([deep] * 3), 2, chunk(b"tRNS", struct.pack(">3H", *[int(deep[4, 5])] * 3))): deep == deep[4, 5],
         deep_png(deep, 0, chunk(b"tRNS", struct.pack(">H", int(deep[4, 5])))): deep == deep[4, 5],
         saved(flat, "PNG", transparency=int(flat[4, 5])): flat == flat[4, 5],
     }
 
-    for data, clear in marks.items():
+    for data, transparent in transparent_by_file.items():
         file.write_bytes(data)
         frame = read(file)
         assert frame.alpha is not None
-        assert_array_equal(frame.alpha, np.where(clear, 0, np.iinfo(frame.luma.dtype).max))
+        assert_array_equal(frame.alpha, np.where(transparent, 0, np.iinfo(frame.luma.dtype).max))
         assert frame.alpha.dtype == frame.luma.dtype
 
 
-def test_16_bits_with_white_first_are_turned_to_black_first(file: Path) -> None:
+def test_16_bit_white_is_zero_is_inverted(file: Path) -> None:
     for order in "<>":
         file.write_bytes(tifffile_bytes(65535 - grey(WISH, 16), photometric="miniswhite", byteorder=order))
         assert_array_equal(read(file).luma, grey(WISH, 16))
@@ -197,18 +197,18 @@ def test_grey_and_alpha_of_a_16_bit_tiff_are_read(file: Path) -> None:
     assert_array_equal(frame.alpha, both[..., 1])
 
 
-def test_16_bits_in_planes_of_their_own_are_read_with_deflate_but_not_with_lzw(file: Path) -> None:
+def test_16_bit_planar_samples_are_read_with_deflate_but_not_with_lzw(file: Path) -> None:
     planes = np.moveaxis(rgb(WISH, 16), -1, 0)
     data = tifffile_bytes(planes, photometric="rgb", planarconfig="separate", compression="zlib", predictor=True)
     file.write_bytes(data)
     assert np.abs(read(file).luma.astype(int) - luma_of(rgb(WISH, 16))).max() <= 1
 
     file.write_bytes(data.replace(struct.pack("<HHIH", 259, 3, 1, 8), struct.pack("<HHIH", 259, 3, 1, 5)))
-    with pytest.raises(MediaError, match="read uncompressed or with Deflate only"):
+    with pytest.raises(MediaError, match="supported only uncompressed or with Deflate"):
         opened(file)
 
 
-def test_a_preview_in_a_tiff_is_no_second_page(file: Path) -> None:
+def test_a_preview_in_a_tiff_does_not_count_as_a_page(file: Path) -> None:
     pages = BytesIO()
     with tifffile.TiffWriter(pages) as writer:
         writer.write(grey(WISH), metadata=None)
@@ -243,11 +243,11 @@ def test_a_file_cut_short_fails(tmp_path: Path, kind: str, fraction: float) -> N
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0}], ids=str)
 @pytest.mark.parametrize("samples", [grey(WISH), rgb(WISH)], ids=["grey", "colour"])
-def test_a_jpeg_cut_short_fails_even_where_its_end_was_mended(file: Path, samples: Any, options: dict[str, Any]) -> None:
+def test_a_jpeg_cut_short_fails_even_if_an_end_marker_was_appended(file: Path, samples: Any, options: dict[str, Any]) -> None:
     data = saved(samples, "JPEG", **options)
     cut = data[: len(data) * 3 // 4].rstrip(b"\xff")
-    for mended in (cut + b"\xff\xd9", cut + bytes(2**17)):
-        file.write_bytes(mended)
+    for with_end in (cut + b"\xff\xd9", cut + bytes(2**17)):
+        file.write_bytes(with_end)
         with pytest.raises(MediaError, match="can't be read"):
             read(file)
 
@@ -272,7 +272,7 @@ def test_a_png_with_a_wrong_checksum_fails(file: Path, samples: bytes) -> None:
 
 
 def _header_of(form: str, side: int) -> bytes:
-    """A small file whose header claims `side` pixels each way."""
+    """A small file whose header claims `side` x `side` pixels."""
     wide = {"JPEG": ">HH", "PNG": ">II", "BMP": "<ii", "GIF": "<HH"}
     places = {"PNG": 16, "BMP": 18, "GIF": 6}
     if form == "PPM":
@@ -308,7 +308,7 @@ def test_a_small_file_that_claims_900_megapixels_is_refused_by_its_header(file: 
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP"])
-def test_max_pixels_alone_decides_how_large_a_picture_may_be(file: Path, form: str) -> None:
+def test_only_max_pixels_limits_the_size_of_an_image(file: Path, form: str) -> None:
     file.write_bytes(_header_of(form, 14000))
 
     assert opened(file, max_pixels=200_000_000).width == 14000
@@ -320,7 +320,7 @@ def _animated(form: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (_animated("GIF"), "holds 3 frames"),
         (_animated("PNG"), "holds 3 frames"),
@@ -330,28 +330,29 @@ def _animated(form: str) -> bytes:
     ],
     ids=["GIF", "PNG", "WEBP", "TIFF", "PPM"],
 )
-def test_several_pictures_in_a_file_are_refused(file: Path, data: bytes, said: str) -> None:
+def test_several_images_in_a_file_are_refused(file: Path, data: bytes, message: str) -> None:
     file.write_bytes(data)
 
-    with pytest.raises(MediaError, match=f"^{said}, of which only the first would be kept; split it"):
+    with pytest.raises(MediaError, match=f"^{message}, of which only the first would be kept; split it"):
         opened(file)
 
 
 _RGBA = np.dstack([rgb(WISH, 16), grey(WISH, 16)])
+_FOUR_SAMPLES = tifffile_bytes(np.dstack([grey(WISH, 16)] * 4), photometric="separated")
 _PREMULTIPLIED = tifffile_bytes(_RGBA, photometric="rgb", extrasamples=["assocalpha"])
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (tifffile_bytes(grey(WISH).astype(np.float32)), "has 32-bit samples that are signed or floating-point numbers"),
         (tifffile_bytes(grey(WISH).astype(np.int16)), "has 16-bit samples that are signed or floating-point numbers"),
-        (tifffile_bytes(grey(WISH).astype(np.uint32)), "has a layout of 1 samples of 32 bits that is not read"),
-        (tifffile_bytes(np.dstack([grey(WISH, 16)] * 4), photometric="separated"), "has a layout of 4 samples of 16 bits"),
-        (_PREMULTIPLIED, "has 16-bit samples multiplied by their alpha"),
-        (saved(Image.fromarray(rgb(WISH)).convert("LAB"), "TIFF"), "has samples of kind 'LAB', which are not read"),
-        (tifffile_bytes(grey(WISH), subfiletype=1), "is a camera's raw file, which is not read"),
-        (b"Pf\n4 4\n1.0\n" + bytes(64), "is not a picture of a format that is read"),
+        (tifffile_bytes(grey(WISH).astype(np.uint32)), "has an unsupported layout of 1 samples of 32 bits"),
+        (_FOUR_SAMPLES, "has an unsupported layout of 4 samples of 16 bits"),
+        (_PREMULTIPLIED, "has 16-bit samples with premultiplied alpha"),
+        (saved(Image.fromarray(rgb(WISH)).convert("LAB"), "TIFF"), "has samples of kind 'LAB', which is not supported"),
+        (tifffile_bytes(grey(WISH), subfiletype=1), "is a camera raw file, which is not supported"),
+        (b"Pf\n4 4\n1.0\n" + bytes(64), "is not a picture in a supported format"),
         (b"GIF89a" + bytes(26), "can't be read: it is cut short"),
         (b"\xff\xd8\xff" + bytes(200), "can't be read"),
         (b"II*\0\x08\0\0\0" + bytes(30), "can't be read"),
@@ -359,13 +360,13 @@ _PREMULTIPLIED = tifffile_bytes(_RGBA, photometric="rgb", extrasamples=["assocal
         (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", bytes(13)) + chunk(b"IEND", b""), "can't be read: its header is damaged"),
     ],
 )  # fmt: skip
-def test_what_is_not_read_is_refused_by_name(file: Path, data: bytes, said: str) -> None:
+def test_what_is_not_supported_is_refused_with_a_reason(file: Path, data: bytes, message: str) -> None:
     file.write_bytes(data)
 
     with pytest.raises(MediaError) as refused:
         opened(file)
 
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_pgm_with_samples_above_its_maximum_fails(file: Path) -> None:
@@ -375,7 +376,7 @@ def test_a_pgm_with_samples_above_its_maximum_fails(file: Path) -> None:
         read(file)
 
 
-def test_a_missing_file_and_a_changed_file_are_said(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_changed_file_are_reported(tmp_path: Path) -> None:
     made = make_picture(tmp_path, "png-grey")
     media = opened(made.path)
 
@@ -388,21 +389,21 @@ def test_a_missing_file_and_a_changed_file_are_said(tmp_path: Path) -> None:
         read_image(Unit(media))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # pytest makes errors of what bwpipe tells Python to ignore
-def test_damaged_exif_does_not_keep_a_picture_from_being_read(file: Path) -> None:
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pytest turns warnings that bwpipe ignores into errors
+def test_an_image_with_damaged_exif_is_read(file: Path) -> None:
     for start in (b"II*\0\xff\xff\xff\x7f", b"MM\0*\0\0\0\x08\0\x09\x01", b"nothing at all"):
         file.write_bytes(saved(grey(WISH), "JPEG", exif=b"Exif\0\0" + start))
         assert read(file).unit.media.orientation == 1
 
 
-def test_a_picture_holds_nothing_large(tmp_path: Path) -> None:
+def test_an_image_file_object_holds_no_large_data(tmp_path: Path) -> None:
     for kind in KINDS:
         media = opened(make_picture(tmp_path, kind).path)
         assert not [field.name for field in fields(media) if isinstance(getattr(media, field.name), (bytes, dict, list))]
 
 
 def _cmyk_profile() -> bytes:
-    """A profile by which all ink is green: a table of two points a side (ICC.1:2001, 6.5.8)."""
+    """A profile that maps all ink to green: a table of two points per axis (ICC.1:2001, 6.5.8)."""
     ramp = bytes(range(256))
     unity = struct.pack(">9i", *[1 << 16 if i % 4 == 0 else 0 for i in range(9)])
     inks = (i.bit_count() for i in range(16))
@@ -414,7 +415,7 @@ def _cmyk_profile() -> bytes:
     return start + bytes(28) + light + bytes(48) + tags + table
 
 
-def test_cmyk_goes_through_its_profile(file: Path) -> None:
+def test_cmyk_is_converted_by_its_profile(file: Path) -> None:
     image = Image.fromarray(rgb(WISH)).convert("CMYK")
     for form in ("JPEG", "TIFF"):
         file.write_bytes(saved(image, form, icc_profile=_cmyk_profile()))

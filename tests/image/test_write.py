@@ -54,22 +54,22 @@ def saved(samples: Any, form: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def some_chroma(luma: NDArray[Any], most: float = 0.3) -> NDArray[np.float16]:
+def make_chroma(luma: NDArray[Any], limit: float = 0.3) -> NDArray[np.float16]:
     """Chroma of all hues, (2, H, W)."""
-    rows, columns = (np.linspace(-most, most, side) for side in luma.shape)
+    rows, columns = (np.linspace(-limit, limit, side) for side in luma.shape)
     return np.stack(np.meshgrid(columns, rows)).astype(np.float16)
 
 
 def written(path: Path, target: TargetFormat | None = None, quality: int = 95) -> tuple[Path, list[str]]:
-    """The picture in colour, and what was said of it."""
-    frame, said = read(path), list[str]()
+    """Write the image in colour; returns its path and the warnings."""
+    frame, warnings = read(path), list[str]()
     media = frame.unit.media
     assert isinstance(media, ImageFile)
     chosen = target_format(media, target)
     made = path.with_name(f"made-{path.stem}{target_suffix(media, chosen)}")
     made.touch()
-    write_image(made, frame, some_chroma(frame.luma), target=chosen, quality=quality, warn=said.append)
-    return made, said
+    write_image(made, frame, make_chroma(frame.luma), target=chosen, quality=quality, warn=warnings.append)
+    return made, warnings
 
 
 def y_of(path: Path) -> NDArray[Any]:
@@ -80,26 +80,26 @@ def y_of(path: Path) -> NDArray[Any]:
 
 
 def rgb_of(path: Path) -> NDArray[Any]:
-    """The samples of a lossless picture as they are stored, by other decoders than ours where there are others."""
+    """The samples of a lossless image as stored, by decoders other than ours where there are any."""
     if path.suffix in (".tif", ".tiff"):
         with tifffile.TiffFile(path) as tiff:
-            if tiff.pages[0].compression != tifffile.COMPRESSION.LZW:  # tifffile by itself does not read that
+            if tiff.pages[0].compression != tifffile.COMPRESSION.LZW:  # tifffile alone can't read it
                 return np.asarray(tiff.asarray())
     samples = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     assert samples is not None
     rgb = samples[..., [2, 1, 0, 3][: samples.shape[2]]]
-    turned = opened(path).orientation if path.suffix == ".tif" else 1  # OpenCV turns a TIFF, and nothing else
-    return np.moveaxis(stored(np.moveaxis(rgb, -1, 0), turned), 0, -1)
+    orientation = opened(path).orientation if path.suffix == ".tif" else 1  # OpenCV rotates TIFF only
+    return np.moveaxis(stored(np.moveaxis(rgb, -1, 0), orientation), 0, -1)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "picture"
+    return tmp_path / "image"
 
 
 @pytest.mark.parametrize("orientation", [1, 8])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_picture_keeps_luma_size_depth_alpha_and_metadata(tmp_path: Path, kind: str, orientation: int) -> None:
+def test_every_kind_of_image_keeps_luma_size_depth_alpha_and_metadata(tmp_path: Path, kind: str, orientation: int) -> None:
     made = make_picture(tmp_path, kind, orientation=orientation)
     before = read(made.path)
 
@@ -137,23 +137,23 @@ def test_every_format_is_written_from_every_other(tmp_path: Path, kind: str, tar
     made = make_picture(tmp_path, kind)
     before = read(made.path)
 
-    path, said = written(made.path, target, quality=100)
+    path, warnings = written(made.path, target, quality=100)
     after = read(path)
 
     deep = before.luma.dtype == np.uint16
     holds_depth, holds_alpha = target in ("png", "tiff", "ppm"), target not in ("jpeg", "ppm")
     assert opened(path).format == target.upper()
     assert after.luma.dtype == (np.uint16 if deep and holds_depth else np.uint8)
-    wanted = before.luma.astype(float) * np.iinfo(after.luma.dtype).max / np.iinfo(before.luma.dtype).max
-    assert np.abs(after.luma - wanted).max() <= (2 if target == "jpeg" else 1)
+    expected = before.luma.astype(float) * np.iinfo(after.luma.dtype).max / np.iinfo(before.luma.dtype).max
+    assert np.abs(after.luma - expected).max() <= (2 if target == "jpeg" else 1)
     assert (after.alpha is not None) == (before.alpha is not None and holds_alpha)
     name = target.upper()
-    assert (f"{name} has 8 bits a sample: pictures of 16 bits are rounded" in said) == (deep and not holds_depth)
-    assert (f"{name} has no alpha: it is left out" in said) == (before.alpha is not None and not holds_alpha)
+    assert (f"{name} has 8 bits per sample: 16-bit pictures are rounded" in warnings) == (deep and not holds_depth)
+    assert (f"{name} has no alpha: it is left out" in warnings) == (before.alpha is not None and not holds_alpha)
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "warnings"),
     [
         ("jpeg-grey", []),
         ("png-16-colour-alpha", []),
@@ -162,16 +162,16 @@ def test_every_format_is_written_from_every_other(tmp_path: Path, kind: str, tar
         ("pbm", ["PBM and PGM have no colour: they become PPM", "1-bit and palette pictures become 8-bit RGB"]),
         ("gif", ["GIF has 256 colours only: it becomes PNG", "1-bit and palette pictures become 8-bit RGB"]),
         ("tiff-cmyk", ["CMYK becomes RGB"]),
-        ("png-16-grey", ["an ICC profile of grey or CMYK does not describe RGB: it is left out"]),
-        ("webp-lossy", ["lossy WebP can't hold the luma as it is: it becomes lossless WebP"]),
-        ("jpeg-2000", ["JPEG 2000 is read but not written: it becomes another format, without its texts"]),
+        ("png-16-grey", ["a grey or CMYK ICC profile does not describe RGB: it is left out"]),
+        ("webp-lossy", ["lossy WebP can't preserve luma: it becomes lossless WebP"]),
+        ("jpeg-2000", ["JPEG 2000 is read but not written: it becomes another format, without its text metadata"]),
     ],
 )
-def test_what_a_format_cannot_hold_is_said(tmp_path: Path, kind: str, said: list[str]) -> None:
-    assert written(make_picture(tmp_path, kind).path)[1] == said
+def test_what_a_format_cannot_hold_is_reported(tmp_path: Path, kind: str, warnings: list[str]) -> None:
+    assert written(make_picture(tmp_path, kind).path)[1] == warnings
 
 
-def test_a_name_keeps_its_ending_where_that_tells_the_truth(tmp_path: Path) -> None:
+def test_a_name_keeps_its_suffix_if_it_matches_the_format(tmp_path: Path) -> None:
     for name, suffix in (("a.PNG", ".PNG"), ("a.jpg", ".png"), ("a", ".png")):
         (tmp_path / name).write_bytes(saved(grey(WISH), "PNG"))
         media = opened(tmp_path / name)
@@ -180,7 +180,7 @@ def test_a_name_keeps_its_ending_where_that_tells_the_truth(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_picture_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
+def test_the_same_image_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
     made = make_picture(tmp_path, kind)
 
     first, second = (written(made.path)[0].read_bytes() for _ in range(2))
@@ -202,21 +202,21 @@ def _contents() -> dict[str, NDArray[np.uint8]]:
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"keep_rgb": True}], ids=str)
 @pytest.mark.parametrize("quality", [10, 30, 50, 75, 90, 95, 98, 100])
-def test_a_jpeg_made_from_a_jpeg_has_its_luma(file: Path, quality: int, options: dict[str, Any]) -> None:
+def test_a_jpeg_made_from_a_jpeg_keeps_its_luma(file: Path, quality: int, options: dict[str, Any]) -> None:
     for name, luma in _contents().items():
         samples = np.dstack([luma, luma[::-1], luma]) if "keep_rgb" in options else luma
         file.write_bytes(saved(samples, "JPEG", quality=quality, **options))
         before = read(file).luma
 
-        path, said = written(file)
+        path, warnings = written(file)
 
         differences = np.abs(y_of(path).astype(int) - before)
         assert differences.mean() <= 0.1, name
         assert differences.max() <= 2, name
-        assert not said
+        assert not warnings
 
 
-def test_a_jpeg_keeps_its_quantisation_table_where_that_does(file: Path) -> None:
+def test_a_jpeg_keeps_its_quantisation_table_if_that_suffices(file: Path) -> None:
     smooth = grey(WISH) // 2 + 60
     for quality in (60, 80, 95):
         file.write_bytes(saved(smooth, "JPEG", quality=quality, progressive=True))
@@ -227,7 +227,7 @@ def test_a_jpeg_keeps_its_quantisation_table_where_that_does(file: Path) -> None
             assert {layer[1:3] for layer in after.layer} == {(1, 1)}  # type: ignore[attr-defined]
 
 
-def test_quality_decides_how_other_formats_become_jpeg(file: Path) -> None:
+def test_quality_applies_to_jpegs_made_from_other_formats(file: Path) -> None:
     file.write_bytes(saved(grey(WISH), "PNG"))
 
     sizes = [written(file, "jpeg", quality)[0].stat().st_size for quality in (40, 80, 95)]
@@ -236,15 +236,15 @@ def test_quality_decides_how_other_formats_become_jpeg(file: Path) -> None:
 
 
 def _with_thumbnail() -> bytes:
-    """EXIF of 2 directories, the second with a small JPEG of which the last bytes are the EXIF's last."""
-    small = saved(grey(WISH)[::4, ::4], "JPEG")
+    """EXIF with two directories, the second with a small JPEG at the very end of the EXIF bytes."""
+    thumbnail = saved(grey(WISH)[::4, ::4], "JPEG")
     first = struct.pack("<HHHI4sI", 1, 274, 3, 1, struct.pack("<HH", 6, 0), 26)
-    second = struct.pack("<HHHIIHHIII", 2, 513, 4, 1, 56, 514, 4, 1, len(small), 0)
-    return b"Exif\0\0II*\0\x08\0\0\0" + first + second + small
+    second = struct.pack("<HHHIIHHIII", 2, 513, 4, 1, 56, 514, 4, 1, len(thumbnail), 0)
+    return b"Exif\0\0II*\0\x08\0\0\0" + first + second + thumbnail
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_the_small_grey_picture_in_exif_is_not_carried_over(file: Path, form: str) -> None:
+def test_the_grey_thumbnail_in_exif_is_not_copied(file: Path, form: str) -> None:
     file.write_bytes(saved(grey(WISH), form, exif=_with_thumbnail()))
 
     path, _ = written(file)
@@ -256,7 +256,7 @@ def test_the_small_grey_picture_in_exif_is_not_carried_over(file: Path, form: st
         assert opened(path).orientation == 6
 
 
-def test_exif_is_otherwise_carried_over_byte_for_byte(file: Path) -> None:
+def test_exif_is_otherwise_copied_byte_for_byte(file: Path) -> None:
     tags = exif(3)
     tags.get_ifd(_EXIF)[37500] = b"a maker's notes \xff\xfe"
     tags.get_ifd(34853)[1] = "N"
@@ -286,7 +286,7 @@ def test_exif_goes_into_tiff_and_out_of_it(file: Path) -> None:
         assert opened(path).orientation == 5
 
 
-def test_texts_in_no_known_encoding_stay_the_bytes_they_are(file: Path) -> None:
+def test_text_in_an_unknown_encoding_is_copied_byte_for_byte(file: Path) -> None:
     text = "Großmutter, 1931".encode("latin-1") + b"\0"
     data = tifffile_bytes(grey(WISH), photometric="minisblack")
     with tifffile.TiffFile(BytesIO(data)) as made:
@@ -306,35 +306,35 @@ def test_tiff_keeps_compression_and_byte_order(file: Path, compression: str, dep
     if compression == "raw":
         file.write_bytes(tifffile_bytes(grey(WISH, depth), byteorder=byteorder))
 
-    path, said = written(file)
+    path, warnings = written(file)
 
     with Image.open(path) as image:
         assert image.info["compression"] == compression
         assert image.tag_v2[262] == 2  # type: ignore[attr-defined]
         assert image.tag_v2[258] == (depth,) * 3  # type: ignore[attr-defined]
     assert_array_equal(luma_of(rgb_of(path)), grey(WISH, depth))
-    assert not said
+    assert not warnings
 
 
-def test_png_keeps_texts_and_time_and_xmp(file: Path) -> None:
+def test_png_keeps_text_time_and_xmp(file: Path) -> None:
     xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
-    kept = [
+    chunks = [
         chunk(b"tEXt", b"Title\0The blue album"),
         chunk(b"tIME", struct.pack(">H5B", 2020, 1, 2, 3, 4, 5)),
         chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
         chunk(b"gAMA", struct.pack(">I", 45455)),
     ]
     plain = saved(grey(WISH), "PNG")
-    file.write_bytes(plain[:33] + b"".join(kept) + plain[33:])
+    file.write_bytes(plain[:33] + b"".join(chunks) + plain[33:])
 
-    path, said = written(file)
-    assert all(piece in path.read_bytes() for piece in kept)
-    assert not said
+    path, warnings = written(file)
+    assert all(piece in path.read_bytes() for piece in chunks)
+    assert not warnings
 
     for target in ("jpeg", "tiff", "webp"):
-        path, said = written(file, target)
+        path, warnings = written(file, target)
         assert xmp in path.read_bytes()
-        assert said == ["comments and texts that only PNG files have are left out"]
+        assert warnings == ["comments and text that only PNG files can hold are left out"]
         again, _ = written(path, "png")
         with Image.open(again) as image:
             assert image.info["xmp"] == xmp
@@ -349,9 +349,9 @@ def test_jpeg_keeps_comments_and_captions_but_not_photoshops_thumbnail(file: Pat
     extra = b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment
     file.write_bytes(saved(grey(WISH), "JPEG", extra=extra, comment=b"from the blue album", xmp=b"<x/>"))
 
-    path, said = written(file)
+    path, warnings = written(file)
 
-    assert not said
+    assert not warnings
     with Image.open(path) as image:
         assert set(image.info["photoshop"]) == {1028, 1010}
         assert image.info["comment"] == b"from the blue album"
@@ -359,7 +359,7 @@ def test_jpeg_keeps_comments_and_captions_but_not_photoshops_thumbnail(file: Pat
     assert caption in path.read_bytes()
 
 
-def test_a_picture_behind_a_jpeg_is_left_out_and_that_is_said(file: Path) -> None:
+def test_an_image_appended_to_a_jpeg_is_left_out_with_a_warning(file: Path) -> None:
     index = b"MPF\0II*\0\x08\0\0\0" + struct.pack(
         "<HHHIIHHIIHHIII", 3, 0xB000, 7, 4, 0x30303130, 0xB001, 4, 1, 2, 0xB002, 7, 32, 50, 0
     )
@@ -370,9 +370,7 @@ def test_a_picture_behind_a_jpeg_is_left_out_and_that_is_said(file: Path) -> Non
         return saved(grey(WISH), "JPEG", extra=b"\xff\xe2" + struct.pack(">H", len(segment) + 2) + segment)
 
     file.write_bytes(with_index(entries))
-    assert written(file)[1] == [
-        "a second picture or a preview, which some cameras put behind a JPEG file's first picture, is left out"
-    ]
+    assert written(file)[1] == ["a second picture or a preview, which some cameras append to a JPEG file, is left out"]
 
     file.write_bytes(with_index(entries.replace(struct.pack("<I", 0x10001), struct.pack("<I", 0x20002))))
     with pytest.raises(MediaError, match=r"holds several pictures \(stereo\)"):
@@ -381,73 +379,74 @@ def test_a_picture_behind_a_jpeg_is_left_out_and_that_is_said(file: Path) -> Non
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("target", ["ppm", "bmp"])
-def test_what_cannot_say_how_it_is_turned_is_turned(tmp_path: Path, target: TargetFormat, orientation: int) -> None:
+def test_formats_without_orientation_are_written_upright(tmp_path: Path, target: TargetFormat, orientation: int) -> None:
     made = make_picture(tmp_path, "png-grey", orientation=orientation)
 
-    path, said = written(made.path, target)
+    path, warnings = written(made.path, target)
 
     assert made.luma is not None
     assert_array_equal(luma_of(rgb_of(path)), upright(made.luma, orientation))
     assert (
-        said[0] == f"{target.upper()} has no EXIF, ICC profile and XMP: they are left out, and pictures are turned as EXIF says"
+        warnings[0]
+        == f"{target.upper()} has no EXIF, ICC profile or XMP: they are left out, and pictures are rotated as EXIF says"
     )
 
 
-def test_metadata_too_large_for_a_jpeg_is_left_out_and_that_is_said(file: Path) -> None:
+def test_metadata_too_large_for_a_jpeg_is_left_out_with_a_warning(file: Path) -> None:
     file.write_bytes(saved(grey(WISH), "WEBP", lossless=True, xmp=bytes(70000), exif=exif(6)))
 
-    path, said = written(file, "jpeg")
+    path, warnings = written(file, "jpeg")
 
-    assert said == ["JPEG has 64 kB for EXIF and for XMP: larger ones are left out"]
+    assert warnings == ["JPEG holds at most 64 kB each of EXIF and XMP: larger ones are left out"]
     assert opened(path).orientation == 6
 
 
-def test_a_picture_too_large_for_a_format_is_refused(file: Path) -> None:
+def test_an_image_too_large_for_a_format_is_refused(file: Path) -> None:
     file.write_bytes(saved(np.zeros((2, 70000), np.uint8), "PNG"))
 
-    for target, most in (("jpeg", 65500), ("webp", 16383)):
-        with pytest.raises(MediaError, match=f"is larger than a {target.upper()} file can be \\({most} pixels a side\\)"):
+    for target, limit in (("jpeg", 65500), ("webp", 16383)):
+        with pytest.raises(MediaError, match=f"is larger than a {target.upper()} file can be \\({limit} pixels a side\\)"):
             written(file, target)  # type: ignore[arg-type]
 
 
-def test_colours_under_full_transparency_are_kept(file: Path) -> None:
-    clear = np.dstack([rgb(WISH), np.zeros_like(alpha_of(WISH))])
+def test_colours_of_transparent_pixels_are_kept(file: Path) -> None:
+    transparent = np.dstack([rgb(WISH), np.zeros_like(alpha_of(WISH))])
     for form, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True})):
-        file.write_bytes(saved(clear, form, **options))
+        file.write_bytes(saved(transparent, form, **options))
         path, _ = written(file)
         assert_array_equal(read(path).luma, read(file).luma)
 
 
-def test_a_source_that_is_gone_fails_the_picture(file: Path, tmp_path: Path) -> None:
+def test_a_missing_source_fails_the_image(file: Path, tmp_path: Path) -> None:
     file.write_bytes(saved(grey(WISH), "PNG"))
     frame = read(file)
     file.unlink()
 
     with pytest.raises(MediaError, match="can't be read: No such file"):
-        write_image(tmp_path / "made", frame, some_chroma(frame.luma), target="png", warn=print)
+        write_image(tmp_path / "made", frame, make_chroma(frame.luma), target="png", warn=print)
     assert not (tmp_path / "made").exists()
 
 
-def test_a_folder_that_is_gone_is_no_fault_of_the_picture(file: Path, tmp_path: Path) -> None:
+def test_a_missing_output_folder_is_not_a_media_error(file: Path, tmp_path: Path) -> None:
     file.write_bytes(saved(grey(WISH), "PNG"))
     frame = read(file)
 
     with pytest.raises(FileNotFoundError):
-        write_image(tmp_path / "nowhere" / "made", frame, some_chroma(frame.luma), target="png", warn=print)
+        write_image(tmp_path / "nowhere" / "made", frame, make_chroma(frame.luma), target="png", warn=print)
 
 
-def test_what_is_left_out_of_a_file_is_said(file: Path) -> None:
+def test_what_is_left_out_of_a_file_is_reported(file: Path) -> None:
     plain = saved(grey(WISH), "PNG")
     file.write_bytes(plain[:33] + chunk(b"iCCP", b"p\0\0not deflated") + plain[33:])
-    assert written(file)[1] == ["an ICC profile that is damaged is left out"]
+    assert written(file)[1] == ["a damaged ICC profile is left out"]
 
     more = np.dstack([rgb(WISH), grey(WISH)])
     file.write_bytes(tifffile_bytes(more, photometric="rgb", extrasamples=["unspecified"]))
-    assert written(file)[1] == ["samples of unknown meaning that a TIFF file holds beside grey or RGB are left out"]
+    assert written(file)[1] == ["extra samples of unspecified meaning in a TIFF file are left out"]
 
     pages = BytesIO()
     with tifffile.TiffWriter(pages) as writer:
         writer.write(grey(WISH), metadata=None)
         writer.write(grey(WISH)[::4, ::4], subfiletype=1, metadata=None)
     file.write_bytes(pages.getvalue())
-    assert written(file)[1] == ["layers, masks and previews that a TIFF file holds beside its picture are left out"]
+    assert written(file)[1] == ["layers, masks and previews in a TIFF file are left out"]

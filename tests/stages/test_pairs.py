@@ -330,7 +330,7 @@ def cut(path: Path) -> None:
     ("spoil", "complaint"),
     [
         (cut, "its grey partner {} can't be read"),
-        (lambda path: path.write_bytes(b""), "its grey partner {} is not a picture of a format that is read"),
+        (lambda path: path.write_bytes(b""), "its grey partner {} is not a picture in a supported format"),
         (
             lambda path: save(path, luma_of(photo(height=60, width=60))),
             "its grey partner {} has another shape: 60x60, not 80x60",

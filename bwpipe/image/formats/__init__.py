@@ -1,1 +1,1 @@
-"""One module for each image format: its header and its metadata."""
+"""One module per image format: header and metadata."""

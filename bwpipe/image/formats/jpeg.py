@@ -1,4 +1,4 @@
-"""JPEG: luma is read as it is in the file, and written so that it is read again as it was (ITU-T T.81, JFIF 1.02)."""
+"""JPEG: reads luma as stored, and writes it so that it decodes to the same values (ITU-T T.81, JFIF 1.02)."""
 
 import struct
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ from bwpipe.image.tiff_ifd import directories, orientation, without_thumbnail
 from bwpipe.pixels.ycbcr import AnyChroma, to_codes
 
 MOST_PIXELS_A_SIDE = 65500
-_LARGEST_PART = 65533 - 29  # the name before XMP is the longer one
+_MAX_PART = 65533 - 29  # the XMP prefix is longer than EXIF's
 EXIF_PREFIX = b"Exif\0\0"
 MEAN_DIFFERENCE, LARGEST_DIFFERENCE = 0.1, 2
-"""How far the luma of a JPEG file that was written may be from that of the one that was read, in code values."""
+"""Allowed difference of the written file's luma from the source's, in code values."""
 _STEPS = (12, 8, 6, 5, 4, 3, 2, 1)
-"""The largest quantisation steps of ever finer tables."""
+"""The largest quantisation steps of successively finer tables."""
 _END = b"\xff\xd9"
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _FILLER = bytes(37 * i % 251 for i in range(65536))
@@ -32,9 +32,9 @@ _MULTI_PICTURE_TYPES = {0x20001: "panorama", 0x20002: "stereo", 0x20003: "multi-
 
 
 def header(file: BinaryIO) -> Header:
-    """What a JPEG file says of itself. Raises MediaError: several pictures of equal rank (a stereo pair, a panorama)."""
+    """Read the header of a JPEG file. Raises MediaError: several images of equal rank (a stereo pair, a panorama)."""
     image = _open(file)
-    for kind in _behind(image):
+    for kind in _further_images(image):
         if kind in _MULTI_PICTURE_TYPES:
             raise several("several", f"pictures ({_MULTI_PICTURE_TYPES[kind]})")
     mode = "YCbCr" if image.mode == "RGB" and not _is_rgb(image) else image.mode
@@ -46,8 +46,8 @@ def _open(file: BinaryIO) -> JpegImageFile:
     return JpegImageFile(file)
 
 
-def _behind(image: JpegImageFile) -> list[int]:
-    """The types of the pictures behind the first, by CIPA DC-007 (Multi-Picture Format), 5.2.3."""
+def _further_images(image: JpegImageFile) -> list[int]:
+    """The types of the images after the first, by CIPA DC-007 (Multi-Picture Format), 5.2.3."""
     try:
         index = next(directories(BytesIO(image.info.get("mp", b""))))
         entries = index.tags[_MULTI_PICTURE_ENTRIES].data
@@ -72,14 +72,14 @@ def _is_rgb(image: JpegImageFile) -> bool:
 
 
 def read(data: bytes) -> Image.Image:
-    """The picture in mode "L", "YCbCr", "RGB" or "CMYK". Raises MediaError if the file is cut short."""
+    """Decode an image in mode "L", "YCbCr", "RGB" or "CMYK". Raises MediaError if the file is cut short."""
     file = BytesIO(data)
     image = _open(file)
     end = data.find(_END, file.tell())
     _load(image)
     if end < 0:
         raise MediaError("can't be read: it is cut short")
-    # Where data are missing, libjpeg makes mid-grey of them and says nothing. If so, other bits there make another picture.
+    # libjpeg silently fills missing data with mid-grey; if data are missing, appending other bits changes the decoded image.
     last = image.getpixel((image.width - 1, image.height - 1))
     if image.info.get("progressive") or (last[0] if isinstance(last, tuple) else last) in (127, 128):
         other = _open(BytesIO(data[:end] + _FILLER + _END))
@@ -96,13 +96,13 @@ def _load(image: JpegImageFile) -> None:
 
 
 def encode(luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, quality: int) -> bytes:
-    """A JPEG file, every plane at full size.
+    """Encode a JPEG file without chroma subsampling.
 
     Args:
         luma: (H, W), written as Y.
         chroma: (2, H, W).
-        metadata: What else goes into it.
-        quality: libjpeg's, 1 to 100.
+        metadata: Metadata to write.
+        quality: libjpeg quality, 1 to 100.
     """
     return _encoded(_image(luma, chroma), quality=quality, **_options(metadata))
 
@@ -110,33 +110,33 @@ def encode(luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, qu
 def encode_again(
     luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, quality: int, source: bytes
 ) -> tuple[bytes, bool]:
-    """A JPEG file made from another, whose luma is within `MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE` when it is read again.
+    """Re-encode a JPEG file such that the decoded luma is within `MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE` of the given one.
 
-    The luma's quantisation table is the source's own if that does, else a finer one. Its steps divide the source's, so that
-    coefficients which lie on its grid already stay where they are; others come from samples that were clipped to 0..255.
+    The quantisation table of luma is the source's if that suffices, else a finer one. Its steps divide the source's, so that
+    coefficients already on the source's grid are unchanged; others come from samples that were clipped to 0..255.
 
     Args:
         luma: (H, W), written as Y.
         chroma: (2, H, W).
-        metadata: What else goes into it.
-        quality: libjpeg's, of the chroma; and where the source's samples are not Y, Cb, Cr, of the luma to begin with.
-        source: The file that the luma came from.
+        metadata: Metadata to write.
+        quality: libjpeg quality of the chroma; if the source's samples are not Y, Cb, Cr, also of the first table for luma.
+        source: The file that the luma was read from.
 
     Returns:
-        The file, and whether its luma is that near.
+        The file, and whether its luma is within the limits.
     """
     image = _open(BytesIO(source))
     has_luma = image.mode == "L" or (image.mode == "RGB" and not _is_rgb(image))
     luma_table, chroma_table = _tables(quality)
     if has_luma:
-        luma_table = [max(step, 1) for step in image.quantization[image.layer[0][3]]]  # a damaged one may have 0
-    kept = False
-    for table in _finer(luma_table):
-        if kept := _keeps(luma, table):
+        luma_table = [max(step, 1) for step in image.quantization[image.layer[0][3]]]  # a damaged table may contain 0
+    preserved = False
+    for table in _finer_tables(luma_table):
+        if preserved := _preserves_luma(luma, table):
             break
     progressive = bool(image.info.get("progressive"))
     data = _encoded(_image(luma, chroma), qtables=[table, chroma_table], progressive=progressive, **_options(metadata))
-    return data, kept
+    return data, preserved
 
 
 def _image(luma: NDArray[np.uint8], chroma: AnyChroma) -> Image.Image:
@@ -145,7 +145,7 @@ def _image(luma: NDArray[np.uint8], chroma: AnyChroma) -> Image.Image:
 
 
 def _options(metadata: Metadata) -> dict[str, Any]:
-    """The metadata, as Pillow's encoder wants it."""
+    """The metadata as options of Pillow's encoder."""
     segments = (name + struct.pack(">H", len(data) + 2) + data for name, data in metadata.own)
     options = {
         "exif": metadata.exif and EXIF_PREFIX + metadata.exif,
@@ -163,38 +163,38 @@ def _encoded(image: Image.Image, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _finer(table: list[int]) -> Iterator[list[int]]:
-    """The table, and finer and finer ones whose steps divide its own."""
+def _finer_tables(table: list[int]) -> Iterator[list[int]]:
+    """The table, then successively finer ones whose steps divide its own."""
     yield table
-    for most in _STEPS:
-        yield [next(step for step in range(min(value, most), 0, -1) if value % step == 0) for value in table]
+    for largest in _STEPS:
+        yield [next(step for step in range(min(value, largest), 0, -1) if value % step == 0) for value in table]
 
 
-def _keeps(luma: NDArray[np.uint8], table: list[int]) -> bool:
-    """Whether the luma comes back near enough from that table; in a file, it does not depend on the chroma."""
-    again = np.asarray(_open(BytesIO(_encoded(Image.fromarray(luma), qtables=[table]))))
-    differences = np.abs(again.astype(np.int16) - luma)
+def _preserves_luma(luma: NDArray[np.uint8], table: list[int]) -> bool:
+    """Whether luma quantised with that table decodes within the limits; in the file, chroma does not affect it."""
+    decoded = np.asarray(_open(BytesIO(_encoded(Image.fromarray(luma), qtables=[table]))))
+    differences = np.abs(decoded.astype(np.int16) - luma)
     return bool(differences.mean() <= MEAN_DIFFERENCE and differences.max() <= LARGEST_DIFFERENCE)
 
 
 @lru_cache
 def _tables(quality: int) -> tuple[list[int], list[int]]:
-    """The quantisation tables for luma and chroma that libjpeg has for a quality."""
+    """Libjpeg's quantisation tables for luma and chroma at a quality."""
     tables = _open(BytesIO(_encoded(Image.new("RGB", (8, 8)), quality=quality))).quantization
     return tables[0], tables[1]
 
 
 def fits(part: bytes) -> bool:
-    """Whether EXIF's or XMP's bytes fit into a JPEG file."""
-    return len(part) <= _LARGEST_PART
+    """Whether the bytes of EXIF or XMP fit into a JPEG file."""
+    return len(part) <= _MAX_PART
 
 
 def metadata(data: bytes) -> Metadata:
-    """What a JPEG file holds beside its samples."""
+    """Read the metadata of a JPEG file."""
     image = _open(BytesIO(data))
-    icc = image.info.get("icc_profile", b"")  # None where parts of it are missing
+    icc = image.info.get("icc_profile", b"")  # None if parts of it are missing
     lost = {
-        "a second picture or a preview, which some cameras put behind a JPEG file's first picture, is left out": _behind(image),
+        "a second picture or a preview, which some cameras append to a JPEG file, is left out": _further_images(image),
         DAMAGED_PROFILE: icc is None,
     }
     return Metadata(
@@ -208,8 +208,8 @@ def metadata(data: bytes) -> Metadata:
 
 
 def _segments(image: JpegImageFile) -> Iterator[Chunk]:
-    """Comments, Photoshop's resources (with IPTC's captions) and the rest of a long XMP packet."""
-    resources = b""  # they may go on in the next segment
+    """Comments, Photoshop resources (with IPTC captions) and the rest of a long XMP packet."""
+    resources = b""  # they may continue in the next segment
     for name, data in image.applist:
         if name == "COM":
             yield Chunk(b"\xff\xfe", data)
@@ -217,6 +217,6 @@ def _segments(image: JpegImageFile) -> Iterator[Chunk]:
             yield Chunk(b"\xff\xe1", data)
         elif name == "APP13" and data.startswith(tiff_ifd.PHOTOSHOP):
             resources += data.removeprefix(tiff_ifd.PHOTOSHOP)
-    kept = tiff_ifd.without_thumbnails(resources)
-    for start in range(0, len(kept), _LARGEST_PART):
-        yield Chunk(b"\xff\xed", tiff_ifd.PHOTOSHOP + kept[start : start + _LARGEST_PART])
+    resources = tiff_ifd.without_thumbnails(resources)
+    for start in range(0, len(resources), _MAX_PART):
+        yield Chunk(b"\xff\xed", tiff_ifd.PHOTOSHOP + resources[start : start + _MAX_PART])

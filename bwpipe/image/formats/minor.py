@@ -1,4 +1,4 @@
-"""BMP, GIF and JPEG 2000: their headers; of BMP the resolution and a writer, too.
+"""BMP, GIF and JPEG 2000: headers; for BMP also the resolution and an encoder.
 
 GIF after the GIF89a specification, JPEG 2000 after ITU-T T.800, annex A.5.1.
 """
@@ -21,20 +21,20 @@ _INCH = 0.0254
 
 
 def bmp_header(file: BinaryIO) -> Header:
-    """What a BMP file says of itself."""
+    """Read the header of a BMP file."""
     with Image.open(file, formats=["BMP"]) as image:
         return Header(*image.size, image.mode)
 
 
 def bmp_metadata(data: bytes) -> Metadata:
-    """What a BMP file holds beside its samples."""
+    """Read the metadata of a BMP file."""
     with Image.open(BytesIO(data), formats=["BMP"]) as image:
         across, down = image.info.get("dpi", (0, 0))
     return Metadata(dpi=(across, down) if across > 0 and down > 0 else None)
 
 
 def encode_bmp(samples: NDArray[np.uint8], metadata: Metadata) -> bytes:
-    """A BMP file of (H, W, 3 or 4) RGB and alpha: of those at hand, OpenCV's encoder is the one that says there is alpha."""
+    """Encode (H, W, 3 or 4) RGB and alpha as BMP, with OpenCV, since Pillow's encoder does not declare alpha."""
     data = bytearray(cv2.imencode(".bmp", swapped(samples))[1].tobytes())
     if metadata.dpi:
         struct.pack_into("<2i", data, _RESOLUTION_AT, *(round(value / _INCH) for value in metadata.dpi))
@@ -46,7 +46,7 @@ _HAS_TABLE = 0x80
 
 
 def gif_header(file: BinaryIO) -> Header:
-    """What a GIF file says of itself. Raises MediaError: damaged, or several frames."""
+    """Read the header of a GIF file. Raises MediaError: damaged, or several frames."""
     file.seek(6)
     width, height, flags = struct.unpack("<HHB2x", file.read(7).ljust(7, b"\0"))
     _skip_table(file, flags)
@@ -68,7 +68,7 @@ def gif_header(file: BinaryIO) -> Header:
 
 
 def _skip_table(file: BinaryIO, flags: int) -> None:
-    """Go past the colours that follow, if they do."""
+    """Skip the colour table, if there is one."""
     if flags & _HAS_TABLE:
         file.seek(3 * 2 ** ((flags & 7) + 1), 1)
 
@@ -79,16 +79,18 @@ _LONGEST_HEADER = 2**20
 
 
 def jp2_header(file: BinaryIO) -> Header:
-    """What a JPEG 2000 file says of itself. Raises MediaError: damaged, or samples that are neither 8 nor 16 bits."""
+    """Read the header of a JPEG 2000 file. Raises MediaError: damaged, or samples that are neither 8 nor 16 bits."""
     with Image.open(file, formats=["JPEG2000"]) as image:
         size, mode = image.size, image.mode
     file.seek(0)
     segment = file.read(_LONGEST_HEADER).partition(_SIZE_SEGMENT)[2]
     at = _COMPONENTS - len(_SIZE_SEGMENT)
     count = int.from_bytes(segment[at : at + 2])
-    bits = {1 + depth for depth in segment[at + 2 : at + 2 + 3 * count : 3]}  # a signed component's is above 128
+    bits = {1 + depth for depth in segment[at + 2 : at + 2 + 3 * count : 3]}  # above 128 for signed components
     if bits == {16} and count in (1, 3):
         return Header(*size, "I;16" if count == 1 else "RGB;16")
     if bits != {8}:
-        raise MediaError("has samples that are not plain 8 or 16 bits, which are not read; convert it to PNG or TIFF first")
+        raise MediaError(
+            "has samples that are not unsigned 8 or 16 bits, which is not supported; convert it to PNG or TIFF first"
+        )
     return Header(*size, mode)

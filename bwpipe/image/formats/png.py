@@ -1,4 +1,4 @@
-"""PNG: its header, its chunks, and how they are carried over (PNG specification, third edition, 2025)."""
+"""PNG: header and chunks, and which of them are copied (PNG specification, third edition, 2025)."""
 
 import struct
 import zlib
@@ -16,8 +16,8 @@ from bwpipe.image.formats import sixteen_bit
 from bwpipe.image.tiff_ifd import orientation, without_thumbnail
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KEPT = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"cICP"}
-"""What says something of the picture that still holds when it is in colour."""
+_COPIED = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"cICP"}
+"""Chunks that still hold for the colourised image."""
 _SAMPLES = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _MODES = {
     (1, 0): "1",
@@ -38,13 +38,13 @@ _MODES = {
 }
 """Sample layouts by bit depth and colour type."""
 _XMP = b"XML:com.adobe.xmp"
-_LONGEST = 2**26
+_MAX_INFLATED = 2**26
 _INCH, _METRE = 0.0254, 1
-_EFFORT = 3
+_COMPRESS_LEVEL = 3
 
 
 def header(file: BinaryIO) -> Header:
-    """What a PNG file says of itself. Raises MediaError: damaged, or several frames."""
+    """Read the header of a PNG file. Raises MediaError: damaged, or several frames."""
     found = {name: _read(file, at, size) for name, at, size in _walk(file) if name in (b"IHDR", b"acTL", b"eXIf")}
     width, height, bits, colour = struct.unpack_from(">IIBB", found.get(b"IHDR", b""))
     if b"acTL" in found and (count := struct.unpack_from(">I", found[b"acTL"])[0]) > 1:
@@ -55,29 +55,29 @@ def header(file: BinaryIO) -> Header:
 
 
 def check(data: bytes) -> None:
-    """Raise MediaError if a chunk's checksum is wrong or the end is missing, which decoders may let pass."""
+    """Raise MediaError if a chunk's checksum is wrong or the end is missing, which decoders may tolerate."""
     for name, at, size in _walk(BytesIO(data)):
         if zlib.crc32(data[at - 4 : at + size]).to_bytes(4, "big") != data[at + size : at + size + 4]:
-            raise MediaError(f"can't be read: its part {name.decode('ascii', 'replace')!r} is damaged")
+            raise MediaError(f"can't be read: its chunk {name.decode('ascii', 'replace')!r} is damaged")
 
 
 def bare(data: bytes) -> bytes:
-    """The file with nothing but its samples, so that a decoder has nothing else to complain of."""
-    kept = [data[at - 8 : at + size + 4] for name, at, size in _walk(BytesIO(data)) if name in _SAMPLES]
-    return b"".join([SIGNATURE, *kept])
+    """The file reduced to its samples, so that a decoder can't fail on anything else."""
+    chunks = [data[at - 8 : at + size + 4] for name, at, size in _walk(BytesIO(data)) if name in _SAMPLES]
+    return b"".join([SIGNATURE, *chunks])
 
 
 def deep_samples(data: bytes) -> NDArray[np.uint16]:
-    """The samples of a 16-bit file that `bare` gave: (H, W), or (H, W, 2, 3 or 4) with alpha last. Raises MediaError."""
+    """Decode a 16-bit file that `bare` returned: (H, W), or (H, W, 2, 3 or 4) with alpha last. Raises MediaError."""
     samples = sixteen_bit.decode(data)
-    clear = next((data[at : at + size] for name, at, size in _walk(BytesIO(data)) if name == b"tRNS"), b"")
-    if samples.ndim == 2 and clear:  # in grey, OpenCV does not heed it
-        samples = np.dstack([samples, np.where(samples == int.from_bytes(clear, "big"), np.uint16(0), np.uint16(65535))])
+    transparent = next((data[at : at + size] for name, at, size in _walk(BytesIO(data)) if name == b"tRNS"), b"")
+    if samples.ndim == 2 and transparent:  # OpenCV ignores it for grey
+        samples = np.dstack([samples, np.where(samples == int.from_bytes(transparent, "big"), np.uint16(0), np.uint16(65535))])
     return samples
 
 
 def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks' names, places and sizes, from the first to the last. Raises MediaError if the file is cut short."""
+    """Name, offset and size of each chunk, in order. Raises MediaError if the file is cut short."""
     end = file.seek(0, SEEK_END)
     file.seek(len(SIGNATURE))
     name = b""
@@ -98,7 +98,7 @@ def _read(file: BinaryIO, at: int, size: int) -> bytes:
 
 
 def metadata(data: bytes) -> Metadata:
-    """What a PNG file holds beside its samples. Raises MediaError, zlib.error."""
+    """Read the metadata of a PNG file. Raises MediaError, zlib.error."""
     chunks = [Chunk(name, data[at : at + size]) for name, at, size in _walk(BytesIO(data))]
     named = {chunk.name: chunk.data for chunk in reversed(chunks)}
     icc = _profile(named.get(b"iCCP", b""))
@@ -107,7 +107,7 @@ def metadata(data: bytes) -> Metadata:
         icc=icc or b"",
         xmp=next(filter(None, map(_xmp, chunks)), b""),
         dpi=_dpi(named.get(b"pHYs", b"")),
-        own=tuple(chunk for chunk in chunks if chunk.name in _KEPT),
+        own=tuple(chunk for chunk in chunks if chunk.name in _COPIED),
         lost=(DAMAGED_PROFILE,) if icc is None else (),
     )
 
@@ -138,16 +138,16 @@ def _dpi(data: bytes) -> tuple[float, float] | None:
 
 
 def _inflated(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, _LONGEST)
+    return zlib.decompressobj().decompress(data, _MAX_INFLATED)
 
 
 def encode(samples: NDArray[Any], metadata: Metadata) -> bytes:
-    """A PNG file of (H, W, 3 or 4) RGB and alpha, of 8 or 16 bits."""
+    """Encode (H, W, 3 or 4) RGB and alpha of 8 or 16 bits as PNG."""
     if samples.dtype == np.uint16:
         data = sixteen_bit.encode_png(samples)
     else:
         file = BytesIO()
-        Image.fromarray(samples).save(file, "PNG", compress_level=_EFFORT)
+        Image.fromarray(samples).save(file, "PNG", compress_level=_COMPRESS_LEVEL)
         data = file.getvalue()
     chunks = list(metadata.own)
     names = {chunk.name for chunk in chunks}
@@ -161,9 +161,9 @@ def encode(samples: NDArray[Any], metadata: Metadata) -> bytes:
     if metadata.xmp and not any(map(_xmp, chunks)):
         chunks.append(Chunk(b"iTXt", _XMP + bytes(5) + metadata.xmp))
     start = len(SIGNATURE) + 25  # the signature and the header chunk
-    return b"".join([data[:start], *map(_packed, chunks), data[start:]])
+    return b"".join([data[:start], *map(_serialise, chunks), data[start:]])
 
 
-def _packed(chunk: Chunk) -> bytes:
+def _serialise(chunk: Chunk) -> bytes:
     named = chunk.name + chunk.data
     return struct.pack(">I", len(chunk.data)) + named + zlib.crc32(named).to_bytes(4, "big")

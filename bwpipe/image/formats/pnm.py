@@ -1,4 +1,4 @@
-"""PBM, PGM and PPM files, plain and raw (netpbm's formats), read at their exact values, and PPM written."""
+"""PBM, PGM and PPM files, plain and raw (netpbm formats): reading at exact values, and writing of PPM."""
 
 import re
 from typing import Any, BinaryIO, NamedTuple
@@ -18,7 +18,7 @@ _LONGEST_HEADER = 65536
 
 
 class _Start(NamedTuple):
-    """Kind (1 to 6), size, largest value, and where the samples begin."""
+    """Kind (1 to 6), size, maximum value, and offset of the samples."""
 
     kind: int
     width: int
@@ -52,7 +52,7 @@ def _start(head: bytes) -> _Start:
 
 
 def header(file: BinaryIO) -> Header:
-    """What such a file says of itself. Raises MediaError: damaged, or several pictures."""
+    """Read the header. Raises MediaError: damaged, or several images."""
     file.seek(0)
     start = _start(file.read(_LONGEST_HEADER))
     if not start.plain:
@@ -64,14 +64,14 @@ def header(file: BinaryIO) -> Header:
 
 
 def _size(start: _Start) -> int:
-    """How many bytes raw samples take."""
+    """Size of raw samples in bytes."""
     if start.bits:
         return (start.width + 7) // 8 * start.height
     return start.width * start.height * start.channels * (1 if start.maxval < 256 else 2)
 
 
 def samples(data: bytes) -> NDArray[Any]:
-    """The samples, (H, W) or (H, W, 3), over the full range of 8 or 16 bits. Raises MediaError: too few, or too large."""
+    """Decode the samples, (H, W) or (H, W, 3), to the full range of 8 or 16 bits. Raises MediaError: too few, or too large."""
     start = _start(data)
     values: NDArray[Any]
     shape = (start.height, start.width, 3)[: 3 if start.channels == 3 else 2]
@@ -92,7 +92,7 @@ def samples(data: bytes) -> NDArray[Any]:
 
 
 def _bits(data: bytes, start: _Start) -> NDArray[np.uint8]:
-    """Black or white, where the file says 1 or 0."""
+    """Decode bits: 1 is black, 0 is white."""
     if start.plain:
         body = np.frombuffer(_COMMENT.sub(b"", data[start.at - 1 :]), np.uint8)
         ones = body[(body == ord("0")) | (body == ord("1"))][: start.width * start.height] == ord("1")
@@ -106,7 +106,7 @@ def _bits(data: bytes, start: _Start) -> NDArray[np.uint8]:
 
 
 def encode(samples: Luma) -> bytes:
-    """A raw PPM file of (H, W, 3) RGB."""
+    """Encode (H, W, 3) RGB as a raw PPM file."""
     height, width, _ = samples.shape
     start = f"P6\n{width} {height}\n{np.iinfo(samples.dtype).max}\n".encode()
     return start + np.ascontiguousarray(samples, samples.dtype.newbyteorder(">")).tobytes()

@@ -1,4 +1,4 @@
-"""Pictures of 16 bits a sample, which Pillow can't read or write in colour: OpenCV's decoders, and its PNG encoder."""
+"""Images with 16 bits per sample, which Pillow can't read or write in colour: OpenCV's decoders and its PNG encoder."""
 
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ S = TypeVar("S", np.uint8, np.uint16)
 
 
 def decode(data: bytes) -> NDArray[np.uint16]:
-    """The samples of a PNG, TIFF or JPEG 2000 file: (H, W) grey, or (H, W, 3 or 4) RGB and alpha. Raises MediaError."""
+    """Decode a PNG, TIFF or JPEG 2000 file: (H, W) grey, or (H, W, 3 or 4) RGB and alpha. Raises MediaError."""
     samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if samples is None or samples.dtype != np.uint16:
         raise MediaError("can't be read: its 16-bit samples are damaged or packed in an unusual way")
@@ -20,10 +20,10 @@ def decode(data: bytes) -> NDArray[np.uint16]:
 
 
 def encode_png(samples: NDArray[np.uint16]) -> bytes:
-    """A PNG file of (H, W, 3 or 4) RGB and alpha."""
+    """Encode (H, W, 3 or 4) RGB and alpha as PNG."""
     return cv2.imencode(".png", swapped(samples))[1].tobytes()
 
 
 def swapped(samples: NDArray[S]) -> NDArray[S]:
-    """RGB for BGR or the other way about, alpha staying last; grey as it is."""
+    """Swap RGB and BGR, keeping alpha last; grey is unchanged."""
     return samples if samples.ndim == 2 else samples[..., [2, 1, 0, 3][: samples.shape[2]]]

@@ -1,4 +1,4 @@
-"""TIFF: its header, its samples as they are stored, and a writer for RGB at 8 and 16 bits with all tags."""
+"""TIFF: header, samples as stored, and an encoder for 8- and 16-bit RGB that keeps all tags."""
 
 import struct
 from collections.abc import Mapping
@@ -34,27 +34,27 @@ from bwpipe.image.tiff_ifd import (
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIPS, _SAMPLES, _ROWS, _STRIP_SIZES, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
 _TILES, _TILE_SIZES, _EXTRA, _FORMAT, _DNG = 324, 325, 338, 339, 50706
-_GREY_WHITE_FIRST, _GREY, _RGB = 0, 1, 2
-_RAW = (32803, 34892)  # a colour filter array, and what is made of one
+_WHITE_IS_ZERO, _GREY, _RGB = 0, 1, 2
+_RAW = (32803, 34892)  # a colour filter array, and linear data derived from one
 _REDUCED, _MASK, _PLANES = 1, 4, 2
 _ALPHA_PREMULTIPLIED, _ALPHA = 1, 2
 _UNSIGNED = (1, 4)
 _COMPRESSIONS: Mapping[int, str] = {1: "raw", 5: "tiff_lzw", 8: "tiff_adobe_deflate", 32773: "packbits"}
-"""Those that are written, by TIFF's numbers, with Pillow's names."""
+"""Compressions that are written: TIFF's numbers and Pillow's names."""
 DEFLATE = 8
-_TIFFFILE_COMPRESSIONS = (1, DEFLATE, 32946)  # those that it reads without further packages
+_TIFFFILE_COMPRESSIONS = (1, DEFLATE, 32946)  # those that tifffile reads without further packages
 _XMP, _PHOTOSHOP, _ICC, _LAYERS, _INNER_PAGES = 700, 34377, 34675, 37724, 330
-_OTHER_PICTURES = {_LAYERS, _INNER_PAGES}
+_OTHER_IMAGES = {_LAYERS, _INNER_PAGES}
 LAYOUT = frozenset(
     {254, 255, *range(256, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 301}
     | {*range(317, 329), *range(330, 335), *range(336, 348), *range(512, 533), _XMP, _ICC, _LAYERS}
 )
-"""What says how the samples lie in that file, or is another picture, or is carried by itself."""
-_DIFFERENCES = (5, DEFLATE)  # the compressions that take differences of neighbours
+"""Tags that describe the layout of samples in the source, refer to another image, or are copied separately."""
+_DIFFERENCES = (5, DEFLATE)  # the compressions that use the horizontal predictor
 
 
 def header(file: BinaryIO) -> Header:
-    """What a TIFF file says of itself. Raises MediaError: damaged, several pages, or samples we don't read."""
+    """Read the header of a TIFF file. Raises MediaError: damaged, several pages, or unsupported samples."""
     pages = list(directories(file))
     if not pages:
         raise MediaError("can't be read: it has no picture")
@@ -64,7 +64,7 @@ def header(file: BinaryIO) -> Header:
     if not {_WIDTH, _HEIGHT} <= first.tags.keys():
         raise MediaError("can't be read: its header is damaged")
     if _DNG in first.tags or first.number(_SUBFILE) & _REDUCED or first.number(_PHOTOMETRIC) in _RAW:
-        raise MediaError("is a camera's raw file, which is not read; develop it to a TIFF or JPEG file first")
+        raise MediaError("is a camera raw file, which is not supported; develop it to a TIFF or JPEG file first")
     if (count := sum(not page.number(_SUBFILE) & (_REDUCED | _MASK) for page in pages)) > 1:
         raise several(count, "pages")
     return Header(first.number(_WIDTH), first.number(_HEIGHT), _mode(first, file), first.orientation)
@@ -82,38 +82,42 @@ def _mode(directory: Directory, file: BinaryIO) -> str:
         try:
             return TiffImageFile(file).mode
         except SyntaxError as error:
-            raise MediaError(f"has a layout of {count} samples that is not read; convert it to grey or RGB first") from error
-    colours = {_GREY_WHITE_FIRST: 1, _GREY: 1, _RGB: 3}.get(directory.number(_PHOTOMETRIC), 0)
+            raise MediaError(f"has an unsupported layout of {count} samples; convert it to grey or RGB first") from error
+    colours = {_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3}.get(directory.number(_PHOTOMETRIC), 0)
     if bits != {16} or not colours or count - colours not in (0, 1):
         layout = f"{count} samples of {max(bits)} bits"
-        raise MediaError(f"has a layout of {layout} that is not read; convert it to grey or RGB of 8 or 16 bits first")
+        raise MediaError(f"has an unsupported layout of {layout}; convert it to 8- or 16-bit grey or RGB first")
     if _for_tifffile(directory) and directory.number(_COMPRESSION, 1) not in _TIFFFILE_COMPRESSIONS:
-        raise MediaError("has 16-bit samples whose layout is read uncompressed or with Deflate only; save it so first")
+        raise MediaError(
+            "has 16-bit samples in a layout that is supported only uncompressed or with Deflate; save it that way first"
+        )
     if _ALPHA_PREMULTIPLIED in directory.numbers(_EXTRA):
-        raise MediaError("has 16-bit samples multiplied by their alpha, which are not read; save it with plain alpha first")
+        raise MediaError(
+            "has 16-bit samples with premultiplied alpha, which is not supported; save it with straight alpha first"
+        )
     return {(1, 0): "I;16", (1, 1): "LA;16", (3, 0): "RGB;16", (3, 1): "RGBA;16"}[colours, count - colours]
 
 
 def stored(data: bytes) -> bytes:
-    """The file with the orientation that says "upright", since decoders would turn the samples. Raises MediaError if cut."""
+    """The file with its orientation set to upright, since decoders would rotate the samples. Raises MediaError if cut short."""
     first = next(directories(BytesIO(data)))
     for places, sizes in ((_STRIPS, _STRIP_SIZES), (_TILES, _TILE_SIZES)):
         if any(at + size > len(data) for at, size in zip(first.numbers(places), first.numbers(sizes), strict=False)):
             raise MediaError("can't be read: it is cut short")
-    if (turn := first.tags.get(ORIENTATION)) is None:
+    if (orientation := first.tags.get(ORIENTATION)) is None:
         return data
-    upright = (1).to_bytes(len(turn.data), "little" if first.order == "<" else "big")
-    return data[: turn.at] + upright + data[turn.at + len(upright) :]
+    upright = (1).to_bytes(len(orientation.data), "little" if first.order == "<" else "big")
+    return data[: orientation.at] + upright + data[orientation.at + len(upright) :]
 
 
 def _for_tifffile(directory: Directory) -> bool:
-    """Whether 16-bit samples lie in a way that OpenCV does not read: two to a pixel, or in planes of their own."""
+    """Whether 16-bit samples have a layout that OpenCV can't read: two samples per pixel, or separate planes."""
     count = directory.number(_SAMPLES, 1)
     return count == 2 or (count > 1 and directory.number(_PLANAR) == _PLANES)
 
 
 def deep_samples(data: bytes) -> NDArray[np.uint16]:
-    """The samples of a 16-bit file that `stored` gave: (H, W), or (H, W, 2, 3 or 4) with alpha last. Raises MediaError."""
+    """Decode a 16-bit file that `stored` returned: (H, W), or (H, W, 2, 3 or 4) with alpha last. Raises MediaError."""
     first = next(directories(BytesIO(data)))
     count = first.number(_SAMPLES, 1)
     if _for_tifffile(first):
@@ -121,16 +125,16 @@ def deep_samples(data: bytes) -> NDArray[np.uint16]:
         samples = np.moveaxis(samples, 0, -1) if first.number(_PLANAR) == _PLANES else samples
     else:
         samples = sixteen_bit.decode(data)
-    if first.number(_PHOTOMETRIC) == _GREY_WHITE_FIRST:
+    if first.number(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = samples if samples.ndim == 2 else samples[..., 0]
         np.subtract(65535, grey, out=grey)
     if count == 4 and first.numbers(_EXTRA) not in ((), (_ALPHA,)):
-        samples = samples[..., :3]  # the fourth is of unknown meaning
+        samples = samples[..., :3]  # the meaning of the fourth is unspecified
     return samples
 
 
 def metadata(data: bytes) -> Metadata:
-    """What a TIFF file holds beside its samples. Raises MediaError."""
+    """Read the metadata of a TIFF file. Raises MediaError."""
     first, *others = directories(BytesIO(data))
     tags = {tag: value for tag, value in first.tags.items() if tag not in LAYOUT}
     if _PHOTOSHOP in tags:
@@ -138,9 +142,8 @@ def metadata(data: bytes) -> Metadata:
         tags[_PHOTOSHOP] = Tag(tags[_PHOTOSHOP].kind, len(resources), resources)
     icc, xmp = (first.tags[tag].data if tag in first.tags else b"" for tag in (_ICC, _XMP))
     lost = {
-        "layers, masks and previews that a TIFF file holds beside its picture are left out": bool(others)
-        or not _OTHER_PICTURES.isdisjoint(first.tags),
-        "samples of unknown meaning that a TIFF file holds beside grey or RGB are left out": 0 in first.numbers(_EXTRA),
+        "layers, masks and previews in a TIFF file are left out": bool(others) or not _OTHER_IMAGES.isdisjoint(first.tags),
+        "extra samples of unspecified meaning in a TIFF file are left out": 0 in first.numbers(_EXTRA),
     }
     return Metadata(
         exif=exif_bytes(replace(first, tags=tags)) if tags else b"",
@@ -151,7 +154,7 @@ def metadata(data: bytes) -> Metadata:
 
 
 def _tags(metadata: Metadata) -> Directory:
-    """The metadata as tags, in EXIF's byte order; of EXIF that is damaged, nothing."""
+    """The metadata as tags, in the byte order of EXIF; damaged EXIF is skipped."""
     try:
         exif = next(directories(BytesIO(metadata.exif))) if metadata.exif else Directory("<")
     except MediaError:
@@ -167,24 +170,24 @@ def _tags(metadata: Metadata) -> Directory:
 
 
 def compression(data: bytes) -> int | None:
-    """How a file is compressed, by TIFF's numbers; None if `encode` can't do that."""
+    """The compression of a file, by TIFF's numbers; None if `encode` can't write it."""
     number = next(directories(BytesIO(data))).number(_COMPRESSION, 1)
     return number if number in _COMPRESSIONS else None
 
 
 def encode(samples: Luma, metadata: Metadata, compression: int = DEFLATE) -> bytes:
-    """A TIFF file.
+    """Encode a TIFF file.
 
-    Pillow compresses the bytes of the samples' rows as if they were grey, since it can't write RGB of 16 bits; the strips
-    that come of it are put behind a directory that says what they are (TIFF 6.0, sections 8, 13 and 14).
+    Pillow compresses the bytes of each row as if they were grey, since it can't write 16-bit RGB; the resulting strips are
+    placed after a directory that describes them (TIFF 6.0, sections 8, 13 and 14).
 
     Args:
         samples: (H, W, 3 or 4) RGB and alpha.
-        metadata: What else goes into it.
+        metadata: Metadata to write.
         compression: By TIFF's numbers.
 
     Raises:
-        MediaError: It would be larger than a TIFF file can be.
+        MediaError: The result would exceed the size limit of TIFF.
     """
     tags = _tags(metadata)
     height, width, count = samples.shape
@@ -213,12 +216,12 @@ def encode(samples: Luma, metadata: Metadata, compression: int = DEFLATE) -> byt
         layout[_PREDICTOR] = _shorts(order, 2)
     if count == 4:
         layout[_EXTRA] = _shorts(order, _ALPHA)
-    whole = Directory(order, {**tags.tags, **layout}, tags.inner)
-    *starts, end = accumulate(map(len, strips), initial=8 + len(pack(whole, 8)))
+    directory = Directory(order, {**tags.tags, **layout}, tags.inner)
+    *starts, end = accumulate(map(len, strips), initial=8 + len(pack(directory, 8)))
     if end >= 2**32:
         raise MediaError("is too large for a TIFF file, which holds 4 GiB; choose `format: png`")
-    whole.tags[_STRIPS] = _longs(order, *starts)
-    return b"".join([file_start(order), pack(whole, 8), *strips])
+    directory.tags[_STRIPS] = _longs(order, *starts)
+    return b"".join([file_start(order), pack(directory, 8), *strips])
 
 
 def _shorts(order: Order, *values: int) -> Tag:

@@ -1,4 +1,4 @@
-"""WebP: its header and its chunks (RFC 9649)."""
+"""WebP: header and chunks (RFC 9649)."""
 
 import struct
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ from bwpipe.image.tiff_ifd import (
 )
 
 MOST_PIXELS_A_SIDE = 16383
-_EFFORT: dict[str, Any] = {"method": 1, "quality": 0}  # of the search for a small file; what is read again is the same
+_EFFORT: dict[str, Any] = {"method": 1, "quality": 0}  # encoder effort; the decoded samples are the same
 
-_EXIF_PREFIX = b"Exif\0\0"  # belongs to JPEG, but some writers put it here too
+_EXIF_PREFIX = b"Exif\0\0"  # belongs to JPEG, but some encoders write it here too
 
 
 def header(file: BinaryIO) -> Header:
-    """What a WebP file says of itself. Raises MediaError: damaged, or several frames."""
+    """Read the header of a WebP file. Raises MediaError: damaged, or several frames."""
     found = list(_walk(file))
     if not found:
         raise MediaError("can't be read: it is cut short")
@@ -49,7 +49,7 @@ def header(file: BinaryIO) -> Header:
 
 
 def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks' names, places and sizes. Raises MediaError if the file is cut short or begins with none that it may."""
+    """Name, offset and size of each chunk. Raises MediaError if the file is cut short or its first chunk is invalid."""
     end = file.seek(0, SEEK_END)
     file.seek(4)
     last = 8 + int.from_bytes(file.read(4), "little")
@@ -66,7 +66,7 @@ def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _chunk(file: BinaryIO, wanted: bytes) -> bytes:
-    """The bytes of the first chunk of that name; empty if there is none."""
+    """The bytes of the first chunk with that name; empty if there is none."""
     for name, at, size in _walk(file):
         if name == wanted:
             file.seek(at)
@@ -75,18 +75,18 @@ def _chunk(file: BinaryIO, wanted: bytes) -> bytes:
 
 
 def lossy(data: bytes) -> bool:
-    """Whether the samples were rounded when the file was written."""
+    """Whether the file is compressed lossily."""
     return any(name == b"VP8 " for name, _, _ in _walk(BytesIO(data)))
 
 
 def metadata(data: bytes) -> Metadata:
-    """What a WebP file holds beside its samples. Raises MediaError."""
+    """Read the metadata of a WebP file. Raises MediaError."""
     exif, icc, xmp = (_chunk(BytesIO(data), name) for name in (b"EXIF", b"ICCP", b"XMP "))
     return Metadata(exif=without_thumbnail(exif.removeprefix(_EXIF_PREFIX)), icc=icc, xmp=xmp)
 
 
 def encode(samples: NDArray[np.uint8], metadata: Metadata) -> bytes:
-    """A lossless WebP file of (H, W, 3 or 4) RGB and alpha; colours under full transparency are kept."""
+    """Encode (H, W, 3 or 4) RGB and alpha as lossless WebP; colours of transparent pixels are kept."""
     exif = _with_resolution(metadata.exif, metadata.dpi) if metadata.dpi else metadata.exif
     file = BytesIO()
     image = Image.fromarray(samples)
@@ -95,7 +95,7 @@ def encode(samples: NDArray[np.uint8], metadata: Metadata) -> bytes:
 
 
 def _with_resolution(exif: bytes, dpi: tuple[float, float]) -> bytes:
-    """EXIF with the resolution, for which there is no other place; as it was where it has one, or is damaged."""
+    """EXIF with the resolution, which WebP can store nowhere else; unchanged if it has one or is damaged."""
     if not exif:
         return exif_bytes(Directory("<", resolution("<", dpi)))
     try:
