@@ -1,6 +1,6 @@
-"""Named losses, which a graph adds up by weights.
+"""Named losses, combined in a graph as a weighted sum.
 
-What a loss of one's own needs is exported here; importing this registers the losses that come with bwpipe.
+Exports what a custom loss needs; importing this package registers the built-in losses.
 """
 
 from bwpipe.core.aliases import forward

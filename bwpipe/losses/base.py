@@ -1,4 +1,4 @@
-"""What training makes small: named losses, which a graph adds up by weights."""
+"""The contract of losses, and their registry."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -21,12 +21,12 @@ L = TypeVar("L", bound="type[Loss]")
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What a network made of one view of a batch.
+    """The output of a network for one view of a batch.
 
     Attributes:
-        output: What its `forward` gave, float32.
-        decode: The network's, which says what that means.
-        shift: By how many (rows, columns) the view was moved down and right against the truth, in pixels.
+        output: The result of its `forward`, float32.
+        decode: The network's `decode`, for that output.
+        shift: By how many pixels (rows, columns) the view was shifted down and right relative to the target.
     """
 
     output: Tensor
@@ -35,18 +35,18 @@ class View:
 
     @cached_property
     def guess(self) -> Guess:
-        """The output, decoded; gradients pass through it."""
+        """The decoded output; differentiable."""
         return self.decode(self.output)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewBatch:
-    """A batch and what a network made of it.
+    """A batch and the network's outputs for its views.
 
     Attributes:
-        luma: (B, 1, H, W) in 0..1, undamaged.
-        rgb: (B, 3, H, W) in 0..1, the truth.
-        looks: One, or as many as the losses want; each view is damaged in its own way.
+        luma: (B, 1, H, W) in 0..1, not degraded.
+        rgb: (B, 3, H, W) in 0..1, the target.
+        views: One, or as many as the losses need; each view is degraded independently.
     """
 
     luma: Tensor
@@ -55,56 +55,56 @@ class ViewBatch:
 
 
 class LossOptions(BaseModel):
-    """What a loss can be told: the fields of a subclass, each with a docstring."""
+    """Options of a loss: the fields of a subclass, each with a docstring."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """By what it is multiplied before the losses are added up."""
+    """Weight of this loss in the sum."""
 
 
 class Loss(nn.Module):
-    """A figure to make small, the mean over the pictures of a batch, so that parts of a batch can be averaged."""
+    """A quantity to minimise: the mean over the images of a batch, so that parts of a batch can be averaged."""
 
     registered: ClassVar[str] = ""
     needs: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
-    """What the network must produce; every network's guess has chroma."""
+    """What the network must produce; every network predicts chroma."""
     views: ClassVar[int] = 1
-    """How many views of each picture it compares."""
+    """Number of views of each image that it compares."""
     Options: ClassVar[type[LossOptions]] = LossOptions
 
     def __init__(self, options: LossOptions, network: Network, data: Dataset) -> None:
-        """Prepare it for a network that is to be fitted to a dataset."""
+        """Prepare it for training a network on a dataset."""
         super().__init__()
         self.options = options
 
     @abstractmethod
     def forward(self, batch: ViewBatch, /) -> Tensor:
-        """The loss, a scalar, before it is multiplied by its weight."""
+        """The unweighted loss, a scalar."""
 
     def floor(self, batch: ViewBatch, /) -> Tensor:
-        """The least that `forward` could be for any guess: 0 unless the targets have an entropy of their own."""
+        """The lower bound of `forward` for any prediction: 0 unless the targets have entropy."""
         return batch.rgb.new_zeros(())
 
     @classmethod
     def check(cls) -> None:
-        """Refuse to start where something it needs is not installed. Raises UsageError."""
+        """Raise UsageError if something it needs is not installed."""
 
     @classmethod
     def fits(cls, network: type[Network]) -> bool:
-        """Whether a network produces what it needs."""
+        """Whether a network produces what the loss needs."""
         return cls.needs in ("chroma", network.produces)
 
 
 class ViewLoss(Loss):
-    """A loss that each look has by itself; it is the mean over them."""
+    """A loss computed for each view separately and averaged over the views."""
 
     @abstractmethod
     def compare(self, batch: ViewBatch, view: View, /) -> Tensor:
-        """The loss of a look, a scalar; the truth must be moved as its view was (`bwpipe.losses.truth`)."""
+        """The loss of one view, a scalar; the target must be shifted like the view (`shift_target`, `target_chroma`)."""
 
     def forward(self, batch: ViewBatch, /) -> Tensor:
-        """The mean over the looks."""
+        """The mean over the views."""
         return torch.stack([self.compare(batch, view) for view in batch.views]).mean()
 
 
@@ -112,7 +112,7 @@ losses: Registry[Loss] = Registry("loss")
 
 
 def loss(name: str) -> Callable[[L], L]:
-    """Decorate a loss's class to give it the name that graphs use. Raises ValueError."""
+    """Class decorator: register a loss under the name that graphs use. Raises ValueError."""
 
     def add(cls: L) -> L:
         cls.registered = name
@@ -122,16 +122,16 @@ def loss(name: str) -> Callable[[L], L]:
     return add
 
 
-def shift_target(pictures: Tensor, shift: tuple[int, int]) -> Tensor:
-    """Pictures (B, C, H, W) moved by (rows, columns) down and right; their edges are repeated where nothing is known."""
+def shift_target(images: Tensor, shift: tuple[int, int]) -> Tensor:
+    """Shift images (B, C, H, W) by (rows, columns) down and right, replicating the edges."""
     if shift == (0, 0):
-        return pictures
-    (down, right), (height, width) = shift, pictures.shape[2:]
-    wide = pad(pictures, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)), mode="replicate")
-    return wide[..., max(-down, 0) : max(-down, 0) + height, max(-right, 0) : max(-right, 0) + width]
+        return images
+    (down, right), (height, width) = shift, images.shape[2:]
+    padded = pad(images, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)), mode="replicate")
+    return padded[..., max(-down, 0) : max(-down, 0) + height, max(-right, 0) : max(-right, 0) + width]
 
 
 def target_chroma(batch: ViewBatch, view: View, like: Tensor) -> Tensor:
-    """The chroma (B, 2, h, w) that a look should show, on the grid of `like` (B, C, h, w): the mean over each cell's area."""
+    """The target chroma (B, 2, h, w) of a view on the grid of `like` (B, C, h, w), averaged over the area of each cell."""
     height, width = like.shape[2:]
     return adaptive_avg_pool2d(rgb_to_ycbcr(shift_target(batch.rgb, view.shift))[1], (height, width))

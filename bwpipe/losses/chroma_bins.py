@@ -1,4 +1,4 @@
-"""The loss of networks that give a distribution over bins of chroma."""
+"""The loss for networks that predict a distribution over chroma bins."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -15,45 +15,45 @@ from bwpipe.nn.network import Network
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
 
 _SAMPLE = 400
-"""How many pictures the shares of the bins are measured on."""
+"""Number of images on which the frequencies of the bins are measured."""
 
 
 class RebalanceOptions(LossOptions):
-    """What the loss can be told."""
+    """Options of `chroma_bins`."""
 
     rebalance: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """How much more rare colours count than common ones: at 0 no more, towards 1 by as much as they are rarer."""
+    """How much more rare colours count than common ones: not at all at 0, inversely to their frequency towards 1."""
 
 
 @loss("chroma_bins")
 class ChromaBins(ViewLoss):
-    """The cross entropy to the bins around the true chroma, in nats, in which rare colours count more (Zhang et al. 2016).
+    """Cross entropy with the soft-encoded target chroma, in nats, in which rare colours count more (Zhang et al. 2016).
 
-    A bin counts 1 / ((1 - l) p + l / Q), times what makes the mean over all pictures 1. There p is its share of the pictures, Q
-    the number of bins, and l is 1 - `rebalance`. A pixel counts as much as its bins do, each by its share of it.
+    The weight of a bin is 1 / ((1 - l) p + l / Q), normalised to a mean of 1 over all images, where p is the bin's frequency in
+    the images, Q the number of bins, and l is 1 - `rebalance`. The weight of a pixel is the mean over its bins by their shares.
     """
 
     needs: ClassVar[Literal["rgb", "chroma", "bins"]] = "bins"
     Options = RebalanceOptions
     weights: Tensor
-    """(Q,) how much each bin counts."""
+    """(Q,) the weight of each bin."""
 
     def __init__(self, options: RebalanceOptions, network: Network, data: Dataset) -> None:
-        """Measure how common each bin is among the pictures to train on."""
+        """Measure the frequency of each bin in the training images."""
         super().__init__(options, network, data)
         self.encoding = SoftEncoding(network.bins)
-        share = measure_shares(self.encoding, len(network.bins), data)
-        weights = 1 / (options.rebalance * share + (1 - options.rebalance) / len(share))
-        self.register_buffer("weights", (weights / (share * weights).sum()).float(), persistent=False)
+        frequency = measure_shares(self.encoding, len(network.bins), data)
+        weights = 1 / (options.rebalance * frequency + (1 - options.rebalance) / len(frequency))
+        self.register_buffer("weights", (weights / (frequency * weights).sum()).float(), persistent=False)
 
     def compare(self, batch: ViewBatch, view: View) -> Tensor:
-        """Compare the distributions with the truth."""
+        """Compare the distributions with the target."""
         target = self.encoding(target_chroma(batch, view, like=view.output))
         logs = view.output.float().permute(0, 2, 3, 1).log_softmax(-1)
         return self._mean(target, -(logs.gather(3, target.places) * target.shares).sum(-1))
 
     def floor(self, batch: ViewBatch) -> Tensor:
-        """The entropy of the targets, weighted as the loss is: what is left where each distribution equals its target."""
+        """The entropy of the targets, weighted like the loss: its value if each distribution equals its target."""
         return torch.stack([self._entropy(batch, view) for view in batch.views]).mean()
 
     def _entropy(self, batch: ViewBatch, view: View) -> Tensor:
@@ -61,22 +61,22 @@ class ChromaBins(ViewLoss):
         return self._mean(target, torch.special.entr(target.dense(len(self.weights))).sum(-1))
 
     def _mean(self, target: Shares, values: Tensor) -> Tensor:
-        """The mean of values (B, h, w), weighted by how much each pixel counts."""
+        """The mean of values (B, h, w) by the weights of the pixels."""
         counts = (self.weights[target.places] * target.shares).sum(-1)
         return (counts * values).mean()
 
 
 def measure_shares(encoding: SoftEncoding, count: int, data: Dataset) -> Tensor:
-    """The share of each of `count` bins (float64) in a dataset: the same sample of its pictures to train on each time.
+    """The frequency of each of `count` bins (float64) in a fixed sample of a dataset's training images.
 
-    They are looked at in a quarter of their size, each as often as it is shown, and the soft encoding smooths the shares.
+    Images are measured at a quarter of their size and weighted by how often they are drawn; soft encoding smooths the result.
     """
-    there = data.training[data.weights[data.training] > 0]
-    places = np.sort(np.random.default_rng(0).choice(there, min(_SAMPLE, len(there)), replace=False))
+    candidates = data.training[data.weights[data.training] > 0]
+    places = np.sort(np.random.default_rng(0).choice(candidates, min(_SAMPLE, len(candidates)), replace=False))
     totals = torch.zeros(count, dtype=torch.float64)
-    for some in np.array_split(places, max(1, len(places) // 50)):
-        _, rgb = data.batch(some, torch.device("cpu"))
+    for chunk in np.array_split(places, max(1, len(places) // 50)):
+        _, rgb = data.batch(chunk, torch.device("cpu"))
         target = encoding(adaptive_avg_pool2d(rgb_to_ycbcr(rgb)[1], max(1, data.size // 4)))
-        often = torch.from_numpy(data.weights[some]).double().view(-1, 1, 1, 1)
-        totals += torch.bincount(target.places.flatten(), (target.shares * often).flatten(), minlength=count)
+        weights = torch.from_numpy(data.weights[chunk]).double().view(-1, 1, 1, 1)
+        totals += torch.bincount(target.places.flatten(), (target.shares * weights).flatten(), minlength=count)
     return totals / totals.sum()

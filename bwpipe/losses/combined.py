@@ -1,4 +1,4 @@
-"""Losses added up by their weights, as a graph names them."""
+"""The weighted sum of losses that a graph names."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -14,18 +14,18 @@ from bwpipe.losses.base import Loss, LossOptions, ViewBatch, losses
 from bwpipe.nn.network import Network
 
 Named: TypeAlias = Mapping[str, float | Mapping[str, Any]]
-"""Losses by name, each with its weight, or with `weight` and options of its own."""
+"""Losses by name, each with its weight, or with `weight` and other options."""
 
 
 def check(named: Named, network: type[Network]) -> dict[str, LossOptions]:
-    """The options of each loss; whether it fits the network, and has what it needs, is checked without building it.
+    """Check, without building the losses, that each fits the network and has what it needs; returns their options.
 
     Raises UsageError.
     """
     if not named:
         raise UsageError(f"fit.losses is empty; name one or more of {', '.join(losses)}")
     checked = {}
-    for name, given in named.items():
+    for name, settings in named.items():
         try:
             cls = losses[name]
         except UnknownNameError as error:
@@ -33,10 +33,10 @@ def check(named: Named, network: type[Network]) -> dict[str, LossOptions]:
         if not cls.fits(network):
             fitting = ", ".join(other for other in losses if losses[other].fits(network))
             raise UsageError(
-                f"fit.losses: {name} needs a network that gives {cls.needs}, but {network.registered} gives "
+                f"fit.losses: {name} needs a network that produces {cls.needs}, but {network.registered} produces "
                 f"{network.produces}; losses that fit it: {fitting}"
             )
-        options = build(cls.Options, given if isinstance(given, Mapping) else {"weight": given}, of=name)
+        options = build(cls.Options, settings if isinstance(settings, Mapping) else {"weight": settings}, of=name)
         if isinstance(options, list):
             raise UsageError(f"fit.losses.{name}: {options[0].text}")
         cls.check()
@@ -45,22 +45,22 @@ def check(named: Named, network: type[Network]) -> dict[str, LossOptions]:
 
 
 class Combined(nn.Module):
-    """The sum of losses, each times its weight; it computes in float32 whatever surrounds it.
+    """The weighted sum of losses; computed in float32 even under autocast.
 
     Attributes:
-        looks: How many views of each picture they want.
+        views: Number of views of each image that the losses need.
     """
 
     def __init__(self, named: Named, network: Network, data: Dataset) -> None:
-        """Build the losses, on the CPU; nothing of them belongs to a checkpoint.
+        """Build the losses, on the CPU; they are not part of checkpoints.
 
         Args:
-            named: Each loss.
-            network: What is to be fitted.
-            data: To what.
+            named: The losses with their weights or options.
+            network: The network to train.
+            data: The dataset to train on.
 
         Raises:
-            UsageError: A loss is unknown, has other options or needs another network, or something it needs is not installed.
+            UsageError: A loss is unknown, has invalid options, does not fit the network, or needs a missing package.
         """
         super().__init__()
         checked = check(named, type(network))
@@ -68,13 +68,13 @@ class Combined(nn.Module):
         self.views = max(loss.views for loss in self._each().values())
 
     def forward(self, batch: ViewBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, a scalar with gradients, and each loss by itself, before it is weighted, without."""
+        """The weighted sum, a scalar with gradients, and each unweighted loss without gradients."""
         with torch.autocast(batch.rgb.device.type, enabled=False):
             values = {name: loss(batch) for name, loss in self._each().items()}
         return self._sum(values), {name: value.detach() for name, value in values.items()}
 
     def floor(self, batch: ViewBatch) -> Tensor:
-        """The least that the weighted sum could be for any guess."""
+        """The lower bound of the weighted sum for any prediction."""
         with torch.no_grad(), torch.autocast(batch.rgb.device.type, enabled=False):
             return self._sum({name: loss.floor(batch) for name, loss in self._each().items()})
 

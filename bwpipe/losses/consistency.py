@@ -1,4 +1,4 @@
-"""The loss that asks for the same colours in different views of one picture."""
+"""The consistency loss: the same colours in different views of an image."""
 
 import math
 from typing import ClassVar
@@ -13,62 +13,62 @@ from bwpipe.losses.base import Loss, LossOptions, View, ViewBatch, loss
 from bwpipe.nn.network import Network
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
 
-_LEAST = 0.02
-"""The mean chroma below which a picture counts as if it had so much: in nearly grey ones any difference would be large."""
+_MIN_CHROMA = 0.02
+"""Lower limit of the mean chroma used as divisor: in nearly grey images any difference would be large."""
 
 
 class FlickerOptions(LossOptions):
-    """What the loss can be told."""
+    """Options of `flicker`."""
 
     relative: bool = True
-    """Whether the difference counts as a share of the mean chroma; where it does not, paler colours are an easy way out."""
+    """Whether the difference is relative to the mean chroma; if not, paler colours lower the loss."""
 
 
 @loss("flicker")
 class Flicker(Loss):
-    """How much the chroma of two views differs that are damaged and moved each in its own way, as frames of a film are.
+    """Difference in chroma between two views that are degraded and shifted independently, like frames of a film.
 
-    It needs no film (after the self-regularisation of Liu et al., "Temporally Consistent Video Colorization", 2021). It is the
-    mean length of the difference of (Cb, Cr), as a share of the mean length of (Cb, Cr): the guess's, or the truth's where that
-    is less. Both views and the guess's mean have gradients, so that paler colours gain nothing; the difference alone pulls to
-    grey, even with one view held still. Nor does it gain anything to put one strong colour over all of a picture, as training
-    with a share of the guess's own mean alone did.
+    It needs no films (after the self-regularisation of Liu et al., "Temporally Consistent Video Colorization", 2021). It is the
+    mean length of the difference of (Cb, Cr), relative to the mean length of (Cb, Cr): the prediction's, or the target's if
+    less. Gradients flow through both views and the prediction's mean, so that paler colours do not lower it; the difference
+    alone pulls towards grey, even if one view is detached. Nor is it lowered by one strong colour over a whole image, as it was
+    when relative to the prediction's mean only.
     """
 
     views: ClassVar[int] = 2
     Options = FlickerOptions
 
     def __init__(self, options: FlickerOptions, network: Network, data: Dataset) -> None:
-        """Nothing is measured."""
+        """Keep the options; nothing is measured."""
         super().__init__(options, network, data)
         self._relative = options.relative
 
     def forward(self, batch: ViewBatch) -> Tensor:
-        """Compare the first two looks. Raises RunAborted where there is nothing that both show."""
+        """Compare the first two views. Raises RunAborted if they do not overlap."""
         height, width = batch.rgb.shape[2:]
         first, second = meet(batch.views[0], batch.views[1], height, width)
         difference = vector_norm(first - second, dim=1).mean((1, 2))
         if self._relative:
             chroma = (vector_norm(first, dim=1) + vector_norm(second, dim=1)).mean((1, 2)) / 2
-            true = vector_norm(rgb_to_ycbcr(batch.rgb)[1], dim=1).mean((1, 2))
-            difference = difference / torch.minimum(chroma, true).clamp(min=_LEAST)
+            target_chroma = vector_norm(rgb_to_ycbcr(batch.rgb)[1], dim=1).mean((1, 2))
+            difference = difference / torch.minimum(chroma, target_chroma).clamp(min=_MIN_CHROMA)
         mean: Tensor = difference.mean()
         return mean
 
 
 def meet(first: View, second: View, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The chroma of two looks at the same places, but for an edge: (B, 2, h - m, w - n) each.
+    """Align the chroma of two views, without a margin: (B, 2, h - m, w - n) each.
 
-    Each is moved half of the way, so that enlarging between cells makes both equally soft.
+    Each is shifted by half the offset, so that interpolation between cells blurs both equally.
 
     Args:
-        first: One look.
-        second: The other; its guess is on the same grid.
+        first: One view.
+        second: The other; its prediction is on the same grid.
         height: Of the view, in pixels.
         width: Of the view, in pixels.
 
     Raises:
-        RunAborted: There is nothing that both show.
+        RunAborted: The views do not overlap.
     """
     a, b = first.guess.chroma, second.guess.chroma
     for dim, size, at, to in zip((2, 3), (height, width), first.shift, second.shift, strict=True):
@@ -76,7 +76,7 @@ def meet(first: View, second: View, height: int, width: int) -> tuple[Tensor, Te
         margin = math.ceil(abs(half)) + 1
         if a.shape[dim] <= 2 * margin:
             raise RunAborted(
-                f"views of {height} x {width} pixels that are {abs(to - at)} apart have too little in common; "
+                f"views of {height} x {width} pixels that are {abs(to - at)} apart overlap too little; "
                 "set a smaller `fit.shift`, or train on larger pictures"
             )
         a, b = _window(a, dim, margin, -half), _window(b, dim, margin, half)
@@ -84,7 +84,7 @@ def meet(first: View, second: View, height: int, width: int) -> tuple[Tensor, Te
 
 
 def _window(chroma: Tensor, dim: int, margin: int, offset: float) -> Tensor:
-    """All but a margin at both ends of a dimension, seen from `offset` cells further on."""
+    """A dimension without a margin at both ends, shifted by `offset` cells with linear interpolation."""
     whole, part = math.floor(offset), offset - math.floor(offset)
     length = chroma.shape[dim] - 2 * margin
     near = chroma.narrow(dim, margin + whole, length)

@@ -1,4 +1,4 @@
-"""The loss that looks at pictures as a network does that was trained to tell things apart."""
+"""The perceptual loss: differences in the features of a pretrained classifier."""
 
 from typing import Annotated
 
@@ -17,26 +17,26 @@ Stage = Annotated[int, Field(ge=0, lt=STAGES)]
 
 
 class FeatureOptions(LossOptions):
-    """What the loss can be told."""
+    """Options of `features`."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (1, 2, 3)
-    """Which stages of the encoder are compared: stage 0 sees edges and colours, stage 4 things."""
+    """Stages of the encoder to compare: stage 0 responds to edges and colours, stage 4 to objects."""
     size: Annotated[int, Field(ge=32)] | None = None
-    """The height and width, in pixels, at which it looks at the pictures; as they are by default. Smaller is faster."""
+    """Height and width, in pixels, to which images are resized for the encoder; not resized by default. Smaller is faster."""
 
 
 @loss("features")
 class Features(ViewLoss):
-    """How far the coloured picture is from the truth in the eyes of EfficientNet-Lite0, trained on ImageNet and held still.
+    """Distance of the colourised image from the target in the features of a frozen EfficientNet-Lite0 pretrained on ImageNet.
 
-    The picture is the truth's luma with the guessed chroma, in gamut. For each stage it is the mean difference of the features,
-    as a share of the mean size of those of the truth, so that all stages count alike; the loss is the mean over the stages.
+    The image is the target's luma with the predicted chroma, in gamut. For each stage, the mean absolute difference of features
+    is divided by the mean magnitude of the target's, so that all stages count equally; the loss is the mean over the stages.
     """
 
     Options = FeatureOptions
 
     def __init__(self, options: FeatureOptions, network: Network, data: Dataset) -> None:
-        """Load the encoder. Raises UsageError where its weights are missing."""
+        """Load the encoder. Raises UsageError if its weights are missing."""
         super().__init__(options, network, data)
         self.encoder = Encoder()
         self._stages = options.stages
@@ -44,17 +44,17 @@ class Features(ViewLoss):
 
     @classmethod
     def check(cls) -> None:
-        """Raises UsageError where the encoder's weights are missing."""
+        """Raise UsageError if the encoder's weights are missing."""
         imagenet_weights()
 
     def compare(self, batch: ViewBatch, view: View) -> Tensor:
         """Compare the features."""
         rgb = shift_target(batch.rgb, view.shift)
         chroma = interpolate(view.guess.chroma, rgb.shape[2:], mode="bilinear")
-        guessed = self._features(ycbcr_to_rgb(rgb_to_ycbcr(rgb)[0], chroma))
+        predicted = self._features(ycbcr_to_rgb(rgb_to_ycbcr(rgb)[0], chroma))
         with torch.no_grad():
-            true = self._features(rgb)
-        pairs = zip(guessed, true, strict=True)
+            target = self._features(rgb)
+        pairs = zip(predicted, target, strict=True)
         return torch.stack([((a - b).abs().mean((1, 2, 3)) / b.abs().mean((1, 2, 3))).mean() for a, b in pairs]).mean()
 
     def _features(self, rgb: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Losses that compare a guess with the truth pixel by pixel."""
+"""Losses that compare predictions with targets pixel by pixel."""
 
 from typing import ClassVar, Literal
 
@@ -18,32 +18,32 @@ class RgbMse(ViewLoss):
     needs: ClassVar[Literal["rgb", "chroma", "bins"]] = "rgb"
 
     def compare(self, batch: ViewBatch, view: View) -> Tensor:
-        """Compare the network's own pictures with the truth."""
+        """Compare the network's own RGB with the target."""
         return mse_loss(view.output, shift_target(batch.rgb, view.shift))
 
 
 @loss("chroma_l1")
 class ChromaL1(ViewLoss):
-    """The mean absolute error of Cb and Cr, on the guess's grid. A network that is unsure settles for the median: pale."""
+    """The mean absolute error of Cb and Cr, on the prediction's grid. Where a network is unsure it learns the median: pale."""
 
     def compare(self, batch: ViewBatch, view: View) -> Tensor:
-        """Compare the chroma with the truth's."""
+        """Compare the chroma with the target's."""
         return l1_loss(view.guess.chroma, target_chroma(batch, view, like=view.guess.chroma))
 
 
 @loss("speckle")
 class Speckle(ViewLoss):
-    """By how much the chroma of neighbouring cells differs more than it does in the truth, in the mean.
+    """Mean excess of chroma differences between neighbouring cells over those of the target.
 
-    Other colours than the truth's are not its concern, only edges between colours where the truth has none or weaker ones. As
-    it asks for no less than the truth has, it does not pull to flat colours as a plain penalty on differences would.
+    It penalises not wrong colours but edges between colours where the target has none or weaker ones. As it demands no fewer
+    edges than the target has, it does not pull towards flat colours as a total variation penalty would.
     """
 
     def compare(self, batch: ViewBatch, view: View) -> Tensor:
-        """Compare the differences between neighbours, above and beside each other, with the truth's."""
-        guessed = view.guess.chroma
-        pairs = zip(_edges(guessed), _edges(target_chroma(batch, view, like=guessed)), strict=True)
-        return torch.stack([(edge - true).relu().mean() for edge, true in pairs]).mean()
+        """Compare vertical and horizontal differences between neighbours with the target's."""
+        predicted = view.guess.chroma
+        pairs = zip(_edges(predicted), _edges(target_chroma(batch, view, like=predicted)), strict=True)
+        return torch.stack([(edge - target_edge).relu().mean() for edge, target_edge in pairs]).mean()
 
 
 def _edges(chroma: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,24 +52,24 @@ def _edges(chroma: Tensor) -> tuple[Tensor, Tensor]:
 
 @loss("colourfulness")
 class Colourfulness(ViewLoss):
-    """The squared difference of the guess's colourfulness from the truth's, where 1 is 100 of Hasler and Suesstrunk (2003).
+    """Squared difference of the prediction's colourfulness from the target's, in units of 100 of Hasler and Suesstrunk (2003).
 
-    What is unsure is pale, so that other losses leave pictures paler the harder their colours are to tell, such as those of
-    clothes; this one asks each for as much colour as pictures like it have in the mean, wherever that is. It counts chroma
-    only, on the guess's grid: what leaves the gamut is not cut off.
+    Uncertain colours are predicted pale, so that with other losses images get paler the harder their colours are to predict,
+    such as those of clothes; this one demands of each image as much colour as similar images have on average, wherever it is.
+    It is computed from chroma only, on the prediction's grid, without clipping to the gamut.
     """
 
     def compare(self, batch: ViewBatch, view: View) -> Tensor:
-        """Compare the colourfulness of each picture."""
-        guessed = view.guess.chroma
-        return (_colourfulness(guessed) - _colourfulness(target_chroma(batch, view, like=guessed))).square().mean()
+        """Compare the colourfulness of each image."""
+        predicted = view.guess.chroma
+        return (_colourfulness(predicted) - _colourfulness(target_chroma(batch, view, like=predicted))).square().mean()
 
 
 def _colourfulness(chroma: Tensor) -> Tensor:
-    """M^(3) of each of (B, 2, h, w), in hundreds: (B,). As `bwpipe.scoring.colourfulness`; the gradient at grey is 0."""
+    """M^(3) of each of (B, 2, h, w), in hundreds: (B,). As `image_metrics.colourfulness`; the gradient at grey is 0."""
     red, green, blue = offsets(chroma).flatten(2).unbind(dim=1)
     opponents = torch.stack([red - green, (red + green) / 2 - blue], dim=1)
     mean = opponents.mean(dim=2, keepdim=True)
     deviation = vector_norm(opponents - mean, dim=(1, 2)) / opponents.shape[2] ** 0.5
-    figure: Tensor = 2.55 * (deviation + 0.3 * vector_norm(mean[..., 0], dim=1))
-    return figure
+    value: Tensor = 2.55 * (deviation + 0.3 * vector_norm(mean[..., 0], dim=1))
+    return value

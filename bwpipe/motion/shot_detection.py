@@ -13,7 +13,7 @@ from bwpipe.pixels.resize import resize_area
 REACH = 9
 """Number of frames on either side of a frame that decide whether a shot begins with it."""
 _LAG = 8
-"""Frames from the middle of a dissolve to those that are taken as its ends."""
+"""Frames from the middle of a dissolve to those that count as its ends."""
 _FLASH = 3
 """If an image reappears within this many frames, there was a flash and no cut."""
 _BLANK = 5.0

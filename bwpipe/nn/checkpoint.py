@@ -1,4 +1,4 @@
-"""Checkpoints: weights that say what network they are of and how they were made."""
+"""Self-describing checkpoints: weights with their network, its options and how they were trained."""
 
 import json
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ from bwpipe.nn.network import Network, networks
 
 
 class Checkpoint(BaseModel):
-    """What a checkpoint says of itself, beside its weights.
+    """The description stored in a checkpoint alongside its weights.
 
     Attributes:
-        network: The name that the network's class is registered under.
-        options: What it was built with.
-        version: bwpipe's version that wrote it.
-        licence: Terms of the weights.
-        training: How it was made: data, steps, seed, hardware, figures with their protocol.
+        network: The registered name of the network.
+        options: The options it was built with.
+        version: The version of bwpipe that wrote it.
+        licence: The licence of the weights.
+        training: How it was trained: data, steps, seed, hardware, metrics with their protocol.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -41,33 +41,33 @@ _KEY = "bwpipe"
 
 
 def save(path: Path, net: Network, checkpoint: Checkpoint, *, half: bool = False) -> None:
-    """Write a network's weights and what they are to a safetensors file, as float16 if `half`. Raises OSError, RunAborted."""
+    """Write a network's weights and description to a safetensors file, in float16 if `half`. Raises OSError, RunAborted."""
     path.write_bytes(serialise_checkpoint(net, checkpoint, half=half))
 
 
 def serialise_checkpoint(net: Network, checkpoint: Checkpoint, *, half: bool = False) -> bytes:
-    """What `save` writes. Raises RunAborted where float16 can't hold a weight."""
+    """The bytes that `save` writes. Raises RunAborted if float16 can't represent a weight."""
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     if half:
-        weights = {name: _halved(name, value) if value.is_floating_point() else value for name, value in weights.items()}
+        weights = {name: _to_half(name, value) if value.is_floating_point() else value for name, value in weights.items()}
     return serialise(weights, metadata={_KEY: checkpoint.model_dump_json()})
 
 
-def _halved(name: str, value: Tensor) -> Tensor:
-    """Weights as float16. Raises RunAborted where that makes infinity of a number."""
+def _to_half(name: str, value: Tensor) -> Tensor:
+    """Weights as float16. Raises RunAborted if a finite value overflows to infinity."""
     half = value.half()
     if lost := value[half.isinf() & value.isfinite()].tolist():
-        raise RunAborted(f"the weight {lost[0]:.4g} in {name} is more than float16 can hold; set `half: false` and start again")
+        raise RunAborted(f"the weight {lost[0]:.4g} in {name} exceeds the range of float16; set `half: false` and start again")
     return half
 
 
 def load(path: Path) -> tuple[Network, Checkpoint]:
-    """Build the network that a checkpoint describes, in float32, on the CPU, ready to guess.
+    """Build the network of a checkpoint in float32, on the CPU, in evaluation mode.
 
-    Nothing in the file is run: safetensors holds numbers and JSON only. Raises UsageError.
+    No code in the file is executed: safetensors holds only numbers and JSON. Raises UsageError.
     """
     with _opened(path) as (file, checkpoint):
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
         cls = networks[checkpoint.network]
         net = cls(cls.Options.model_validate(checkpoint.options))
         net.load_state_dict(weights)
@@ -75,27 +75,27 @@ def load(path: Path) -> tuple[Network, Checkpoint]:
 
 
 def describe(path: Path) -> Checkpoint:
-    """What a checkpoint says of itself, without its weights. Raises UsageError."""
+    """Read a checkpoint's description without its weights. Raises UsageError."""
     with _opened(path) as (_, checkpoint):
         return checkpoint
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Checkpoint]]:
-    """The open file of a checkpoint; what is wrong with it is said."""
+    """Open a checkpoint and read its description. Raises UsageError."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file, Checkpoint.model_validate(json.loads((file.metadata() or {})[_KEY]))
     except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such checkpoint") from None
+        raise UsageError(f"{path}: no such checkpoint") from None
     except KeyError:
-        raise UsageError(f"{path}: not a checkpoint of bwpipe; train one with `bwpipe train`") from None
+        raise UsageError(f"{path}: not a bwpipe checkpoint; train one with `bwpipe train`") from None
     except (SafetensorError, UnknownNameError, ValueError, RuntimeError, OSError) as error:
         raise UsageError(f"{path}: can't be used as a checkpoint: {' '.join(str(error).split())}") from error
 
 
 def locate(model: str) -> Path:
-    """The checkpoint file of a network by name (the weights that came with it), or by path. Raises UsageError."""
+    """Find a checkpoint file by the name of a network (for the weights shipped with it) or by path. Raises UsageError."""
     if Path(model).suffix:
         path = Path(model).expanduser()
     else:

@@ -1,4 +1,4 @@
-"""Chroma as a distribution over bins: where these are, how a colour is told as shares of them, and what a distribution means.
+"""Chroma as a distribution over bins: bin centres, soft encoding, and decoding to chroma and confidence.
 
 After Zhang, Isola and Efros, "Colorful Image Colorization" (ECCV 2016), on (Cb, Cr) instead of CIE ab.
 """
@@ -12,24 +12,24 @@ from torch.nn.functional import linear
 from bwpipe.nn.ycbcr import offsets
 
 STEP = 1 / 32
-"""From bin to bin, where Cb and Cr reach from -0.5 to 0.5."""
+"""Distance between neighbouring bins; Cb and Cr range from -0.5 to 0.5."""
 REACH = 0.75
-"""The most that the brightest and the darkest of a bin's red, green and blue differ by."""
+"""The largest difference allowed between the highest and the lowest of a bin's red, green and blue."""
 SPREAD = 0.1
-"""The standard deviation of chroma at which confidence is one half: about the mean chroma of photographs."""
+"""The standard deviation of chroma at which confidence is 0.5: about the mean chroma of photographs."""
 
 
 def bin_centres(step: float = STEP, reach: float = REACH) -> Tensor:
-    """The bins: the points of a square grid that lie within the RGB cube at enough levels of luma.
+    """The bin centres: the points of a square grid that lie within the RGB cube at enough levels of luma.
 
-    Chroma shifts red, green and blue against the luma. Where the largest and the smallest shift are c apart, it is in gamut
-    over 1 - c of the range of luma. With the defaults these are 407 bins, grey among them, each in gamut over a quarter of the
-    range or more. `reach=1` would be all 723 that are in gamut at all, and nearly double the work; of 600 photographs, 0.4 %
-    of the pixels lie further out than the default.
+    Chroma offsets red, green and blue from the luma. If the largest and the smallest offset differ by c, the chroma is in gamut
+    over 1 - c of the range of luma. The defaults give 407 bins, including grey, each in gamut over at least a quarter of the
+    range. `reach=1` would give all 723 that are in gamut anywhere, at nearly twice the cost; in 600 photographs, 0.4 % of the
+    pixels lie beyond the default.
 
     Args:
-        step: From bin to bin.
-        reach: The most that c may be, in 0..1.
+        step: Distance between neighbouring bins.
+        reach: The upper limit of c, in 0..1.
 
     Returns:
         (Q, 2) float32, Cb and Cr, ascending.
@@ -42,67 +42,67 @@ def bin_centres(step: float = STEP, reach: float = REACH) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shares:
-    """A distribution over bins for each pixel, of which nine at most are not 0.
+    """A sparse distribution over bins for each pixel, with at most nine non-zero shares.
 
     Attributes:
-        places: (B, h, w, 9) int64, which bins; the same one may come more than once, and its shares add up.
-        shares: (B, h, w, 9) float32, their sum is 1.
+        places: (B, h, w, 9) int64, indices of bins; an index may occur more than once, and its shares add up.
+        shares: (B, h, w, 9) float32, summing to 1.
     """
 
     places: Tensor
     shares: Tensor
 
     def dense(self, count: int) -> Tensor:
-        """The share of each of `count` bins: (B, h, w, count) float32."""
-        whole = self.shares.new_zeros(*self.shares.shape[:3], count)
-        return whole.scatter_add_(3, self.places, self.shares)
+        """The dense distribution over `count` bins: (B, h, w, count) float32."""
+        dense = self.shares.new_zeros(*self.shares.shape[:3], count)
+        return dense.scatter_add_(3, self.places, self.shares)
 
 
 class SoftEncoding(nn.Module):
-    """Turns chroma into shares of the bins around it.
+    """Soft encoding: turns chroma into shares of the surrounding bins.
 
-    Each colour is spread over the 3 x 3 points of the grid around it by quadratic B-splines. Their standard deviation is half a
-    step, as that of the Gaussian of Zhang et al., but the mean of the shares is the colour itself, exactly, and there is no
-    exponential to compute. A point without a bin hands its share to the nearest one.
+    Each colour is spread over the surrounding 3 x 3 grid points by quadratic B-splines. Their standard deviation is half a
+    step, like the Gaussian of Zhang et al., but the mean of the distribution is exactly the colour, and no exponential is
+    needed. The share of a grid point without a bin goes to the nearest bin.
     """
 
     step: float
     _nearest: Tensor
 
     def __init__(self, bins: Tensor) -> None:
-        """Prepare it for bins (Q, 2), Cb and Cr in -0.5..0.5. Raises ValueError where they form no square grid with grey."""
+        """Set up for bins (Q, 2), Cb and Cr in -0.5..0.5. Raises ValueError if they are not on a square grid with grey."""
         super().__init__()
         bins = bins.detach().float().cpu()
         values = torch.unique(bins[:, 0])  # ascending
         self.step = float(values[-1] - values[0]) / max(1, len(values) - 1)
         if not self.step or not torch.allclose(bins / self.step, (bins / self.step).round(), atol=0.01):
-            raise ValueError("the bins do not lie on a square grid through (0, 0); take `bwpipe.bins.bin_centres`")
+            raise ValueError("the bins do not lie on a square grid through (0, 0); use `bwpipe.nn.chroma_bins.bin_centres`")
         self._most = round(0.5 / self.step)
         line = torch.arange(-self._most, self._most + 1) * self.step
         nearest = torch.cdist(torch.cartesian_prod(line, line), bins).argmin(1)
         self.register_buffer("_nearest", nearest.view(len(line), len(line)), persistent=False)
 
     def forward(self, chroma: Tensor) -> Shares:
-        """The shares of chroma (B, 2, h, w)."""
+        """Encode chroma (B, 2, h, w)."""
         scaled = chroma.float() / self.step
-        middle = scaled.round().clamp(-self._most, self._most)
-        off = (scaled - middle).clamp(-0.5, 0.5)
-        splines = torch.stack([(0.5 - off) ** 2 / 2, 0.75 - off**2, (0.5 + off) ** 2 / 2], dim=-1)
-        around = middle.long().unsqueeze(-1) + torch.arange(-1, 2, device=chroma.device)
-        rows, columns = (around.clamp(-self._most, self._most) + self._most).unbind(1)
+        centre = scaled.round().clamp(-self._most, self._most)
+        residual = (scaled - centre).clamp(-0.5, 0.5)
+        splines = torch.stack([(0.5 - residual) ** 2 / 2, 0.75 - residual**2, (0.5 + residual) ** 2 / 2], dim=-1)
+        neighbours = centre.long().unsqueeze(-1) + torch.arange(-1, 2, device=chroma.device)
+        rows, columns = (neighbours.clamp(-self._most, self._most) + self._most).unbind(1)
         blue, red = splines.unbind(1)
         places = self._nearest[rows.unsqueeze(-1), columns.unsqueeze(-2)]
         return Shares(places.flatten(3), (blue.unsqueeze(-1) * red.unsqueeze(-2)).flatten(3))
 
 
 def annealed_mean(logits: Tensor, bins: Tensor, temperature: float) -> Tensor:
-    """The chroma that a distribution stands for (Zhang et al. 2016, equation 5); gradients pass through it.
+    """Decode a distribution to chroma by the annealed mean (Zhang et al. 2016, equation 5); differentiable.
 
     Args:
         logits: (B, Q, h, w), fastest with channels last.
         bins: (Q, 2).
-        temperature: Above 0. At 1 it is the mean, which is safe and pale; towards 0 the likeliest bin, which is vivid and
-            patchy. The paper takes 0.38.
+        temperature: Above 0. At 1 it gives the mean, which is safe and pale; towards 0 the most likely bin, which is vivid
+            and patchy. The paper uses 0.38.
 
     Returns:
         (B, 2, h, w) float32.
@@ -111,11 +111,11 @@ def annealed_mean(logits: Tensor, bins: Tensor, temperature: float) -> Tensor:
 
 
 def confidence(logits: Tensor, bins: Tensor) -> Tensor:
-    """How sure a distribution is: s^2 / (s^2 + v), where v is its variance and s is `SPREAD`.
+    """Confidence of a distribution: s^2 / (s^2 + v), where v is its variance and s is `SPREAD`.
 
-    It is 1 where one colour is certain, and one half where those that may be deviate by a typical chroma. Several reds cost
-    little and "red or blue" costs much, which the entropy can't tell apart. Averages are best weighted by inverse variances,
-    so it can be taken for the weight of a pixel's chroma as it is. It does not depend on the temperature.
+    It is 1 if one colour is certain, and 0.5 if the candidates deviate by a typical chroma. Several reds lower it little and
+    "red or blue" a lot, which entropy can't distinguish. As averages are best weighted by inverse variances, it can be used
+    directly as the weight of a pixel's chroma. It does not depend on the temperature.
 
     Args:
         logits: (B, Q, h, w), fastest with channels last.
@@ -131,7 +131,7 @@ def confidence(logits: Tensor, bins: Tensor) -> Tensor:
 
 
 def _mean(logits: Tensor, values: Tensor) -> Tensor:
-    """The mean (B, C, h, w) of values (Q, C) under the distributions that logits (B, Q, h, w) stand for."""
+    """The mean (B, C, h, w) of values (Q, C) under the distributions given by logits (B, Q, h, w)."""
     with torch.autocast(logits.device.type, enabled=False):
-        columns = values.T.contiguous()  # a product with two columns of rows takes a CPU five times as long
+        columns = values.T.contiguous()  # on a CPU, the product with strided columns takes five times as long
         return linear(logits.permute(0, 2, 3, 1).softmax(-1), columns).permute(0, 3, 1, 2)

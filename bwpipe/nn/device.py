@@ -1,4 +1,4 @@
-"""The devices that networks can run on."""
+"""Devices that networks can run on, and the precision to use on them."""
 
 import os
 import platform
@@ -12,14 +12,14 @@ from bwpipe.nn.network import Network
 
 
 def available() -> list[str]:
-    """The names of this machine's devices, such as "cuda:0" and "cpu", the one to prefer first."""
+    """Names of this machine's devices, such as "cuda:0" and "cpu", in order of preference."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    others = [f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count())] if accelerator else []
-    return [*others, "cpu"]
+    accelerators = [f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count())] if accelerator else []
+    return [*accelerators, "cpu"]
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name; "auto" is an accelerator if there is one, else the CPU. Raises UsageError."""
+    """The device with that name; "auto" is an accelerator if there is one, else the CPU. Raises UsageError."""
     known = available()
     for device in known:
         if name in {"auto", device, device.partition(":")[0]}:
@@ -28,7 +28,7 @@ def find_device(name: str) -> torch.device:
 
 
 def describe(device: torch.device, threads: int | None = None) -> str:
-    """What a device is, for a model card; `threads` is how many a CPU computes with, if not as many as torch would take."""
+    """Describe a device for a model card; `threads` is the number of CPU threads used, by default torch's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
@@ -38,52 +38,52 @@ def describe(device: torch.device, threads: int | None = None) -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 EMULATED = 2
-"""Times float32's time: where a precision takes a CPU longer, it has no instructions for it, and emulates them."""
-_CLEARLY = 0.8
-"""Of float32's time: bfloat16 is used on a CPU for guesses if it takes less."""
+"""Multiple of the time in float32 above which a CPU emulates a precision, for lack of instructions."""
+_FASTER = 0.8
+"""Share of the time in float32 below which bfloat16 is used for inference on a CPU."""
 
 
 def prepare(net: Network, device: torch.device, precision: torch.dtype) -> Network:
-    """A copy of the network on a device, with weights in a precision, channels last."""
+    """A copy of the network on a device, with its weights in a precision, channels last."""
     return deepcopy(net).to(device, precision).to(memory_format=torch.channels_last)
 
 
 def fitting_precision(net: Network, kind: str) -> str:
-    """The precision for guesses that is fast on a kind of device ("cpu", "cuda", ...) and good enough, as torch names it."""
+    """The precision for inference, by torch's name, that is fast and accurate enough on a kind of device ("cpu", "cuda")."""
     if kind == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     if kind != "cpu":
         return "float16"
-    return "bfloat16" if slowness(net, torch.bfloat16) < _CLEARLY else "float32"
+    return "bfloat16" if slowness(net, torch.bfloat16) < _FASTER else "float32"
 
 
 def slowness(net: Network, precision: torch.dtype, *, mixed: bool = False) -> float:
-    """How long one thread of this CPU takes for luma in a precision, as a multiple of what it takes in float32.
+    """Time that one thread of this CPU takes in a precision, as a multiple of its time in float32.
 
     Where a processor lacks the instructions they are emulated, which takes ten times as long; then one trial is enough.
 
     Args:
         net: The network.
-        precision: Of its numbers.
-        mixed: Whether its weights stay in float32 and only its `forward` is in that precision, as in a training (automatic
-            mixed precision); else it makes a guess as `colorize` has it made.
+        precision: The precision to measure.
+        mixed: Whether weights stay in float32 and only `forward` uses that precision, as in training (automatic mixed
+            precision); else it measures inference as in `colorize`.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        exact = _seconds(net, torch.float32, mixed)
-        return _seconds(net, precision, mixed, enough=exact) / exact
+        baseline = _seconds(net, torch.float32, mixed)
+        return _seconds(net, precision, mixed, baseline=baseline) / baseline
     finally:
         torch.set_num_threads(threads)
 
 
-def _seconds(net: Network, precision: torch.dtype, mixed: bool, enough: float = float("inf")) -> float:
-    """How long a CPU takes, the faster of two trials, or the first one where that shows that numbers are emulated."""
+def _seconds(net: Network, precision: torch.dtype, mixed: bool, baseline: float = float("inf")) -> float:
+    """Seconds that a CPU takes: the faster of two trials, or the first if it already shows emulation."""
     kind = torch.float32 if mixed else precision
     net = prepare(net, torch.device("cpu"), kind)
     luma = torch.full((1, 1, *net.input_size(512, 512)), 0.5, dtype=kind)
@@ -97,6 +97,6 @@ def _seconds(net: Network, precision: torch.dtype, mixed: bool, enough: float = 
         return perf_counter() - start
 
     with torch.inference_mode(), torch.autocast("cpu", precision, enabled=mixed and precision != torch.float32):
-        trial()  # makes the kernels
+        trial()  # creates the kernels
         first = trial()
-        return first if first > EMULATED * enough else min(first, trial())
+        return first if first > EMULATED * baseline else min(first, trial())

@@ -1,4 +1,4 @@
-"""Luma and chroma of RGB tensors, as networks and losses need them; `bwpipe.color` is the same for planes of frames.
+"""RGB and YCbCr tensors for networks and losses; `bwpipe.pixels.ycbcr` is the same for numpy planes.
 
 Full-range BT.601 (ITU-T T.871, the JPEG File Interchange Format): Y' = 0.299 R + 0.587 G + 0.114 B, Cb = (B - Y') / 1.772,
 Cr = (R - Y') / 1.402.
@@ -18,7 +18,7 @@ def rgb_to_ycbcr(rgb: Tensor) -> tuple[Tensor, Tensor]:
 def ycbcr_to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
     """RGB (B, 3, H, W) in 0..1 of luma (B, 1, H, W) in 0..1 and chroma (B, 2, H, W).
 
-    Where a colour would leave 0..1, its chroma is made smaller, its hue and its luma stay.
+    Out-of-gamut colours lose chroma; their hue and luma stay.
     """
     offset = offsets(chroma)
     above, below = offset.amax(dim=1, keepdim=True), -offset.amin(dim=1, keepdim=True)
@@ -27,7 +27,7 @@ def ycbcr_to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
 
 
 def offsets(chroma: Tensor) -> Tensor:
-    """By how much red, green and blue differ from luma: (B, 3, ...) of chroma (B, 2, ...), in gamut or not."""
+    """Offsets of red, green and blue from luma: (B, 3, ...) for chroma (B, 2, ...), in gamut or not."""
     cb, cr = chroma.chunk(2, dim=1)
     blue, red = 1.772 * cb, 1.402 * cr
     return torch.cat([red, -(0.299 * red + 0.114 * blue) / 0.587, blue], dim=1)

@@ -357,7 +357,9 @@ def test_an_interrupted_score_says_that_it_starts_anew(folders: tuple[Path, Path
 
 def test_quality_is_told_and_refused_where_the_network_has_but_one(folders: tuple[Path, Path]) -> None:
     assert told("autoencoder", "--on", folders[1])["protocol"]["quality"] == "normal"
-    assert "autoencoder sees every picture at one size" in score("autoencoder", "--on", folders[1], "--quality", "best", code=2)
+    assert "autoencoder uses one input size for all pictures" in score(
+        "autoencoder", "--on", folders[1], "--quality", "best", code=2
+    )
     assert "without --vividness and --quality" in score(
         "--guess", folders[0], "--truth", folders[1], "--quality", "fast", code=2
     )

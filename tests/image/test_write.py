@@ -345,7 +345,7 @@ def test_jpeg_keeps_comments_and_captions_but_not_photoshops_thumbnail(file: Pat
         return b"8BIM" + struct.pack(">HHI", number, 0, len(data)) + data + bytes(len(data) % 2)
 
     caption = resource(1028, b"\x1c\x02\x78\x00\x05Album")
-    segment = b"Photoshop 3.0\0" + caption + resource(1036, b"a small picture") + resource(1010, b"\0\1")
+    segment = b"Photoshop 3.0\0" + caption + resource(1036, b"a small image") + resource(1010, b"\0\1")
     extra = b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment
     file.write_bytes(saved(grey(WISH), "JPEG", extra=extra, comment=b"from the blue album", xmp=b"<x/>"))
 

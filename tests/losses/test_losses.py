@@ -1,4 +1,4 @@
-"""Losses: each against its formula, their sum, and whether a network can be fitted with them."""
+"""Losses: each against its formula, their sum, and whether they can train a network."""
 
 import sys
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from bwpipe.nn.ycbcr import rgb_to_ycbcr, ycbcr_to_rgb
 
 
 class Tiny(Network):
-    """Three layers that see luma and where they are."""
+    """Three layers that see luma and pixel coordinates."""
 
     channels: ClassVar[int]
     shrink: ClassVar[int] = 4
@@ -88,7 +88,7 @@ def make(kind: str) -> Tiny:
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    """200 pictures of 32 x 32 whose colours follow from luma and place: smooth, and different in every one."""
+    """200 images of 32 x 32 whose colours follow from luma and position: smooth, and different in each."""
     generator = torch.Generator().manual_seed(3)
     light = interpolate(torch.rand(200, 1, 3, 3, generator=generator), (32, 32), mode="bicubic").clamp(0, 1) * 0.5 + 0.25
     down = torch.linspace(-1, 1, 32).view(1, 1, 32, 1).expand_as(light)
@@ -100,26 +100,26 @@ def data() -> Dataset:
     return Dataset(grey, colour, places, places[:0], names, np.ones(200, np.float32), "made")
 
 
-def truth(data: Dataset, count: int = 4) -> tuple[Tensor, Tensor]:
-    """Luma and RGB of the first pictures."""
+def target_batch(data: Dataset, count: int = 4) -> tuple[Tensor, Tensor]:
+    """Luma and RGB of the first images."""
     return data.batch(data.training[:count], torch.device("cpu"))
 
 
 def shown(data: Dataset, net: Network, *shifts: tuple[int, int]) -> ViewBatch:
-    """What a network makes of four pictures, seen once for each shift."""
-    luma, rgb = truth(data)
+    """The outputs of a network for four images, with one view per shift."""
+    luma, rgb = target_batch(data)
     views = [(net(torch.roll(luma, shift, (2, 3))), shift) for shift in shifts or [(0, 0)]]
     return ViewBatch(luma, rgb, tuple(View(output, net.decode, shift) for output, shift in views))
 
 
-def guessing(data: Dataset, *chroma: Tensor, shifts: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))) -> ViewBatch:
-    """Four pictures of which chroma was guessed, once for each look."""
-    luma, rgb = truth(data)
+def predicting(data: Dataset, *chroma: Tensor, shifts: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))) -> ViewBatch:
+    """Four images with given predictions of chroma, one per view."""
+    luma, rgb = target_batch(data)
     views = [View(each, Guess, shift) for each, shift in zip(chroma, shifts, strict=False)]
     return ViewBatch(luma, rgb, tuple(views))
 
 
-def only(name: str, options: Mapping[str, Any] | float, data: Dataset, kind: str = "chroma") -> Combined:
+def single(name: str, options: Mapping[str, Any] | float, data: Dataset, kind: str = "chroma") -> Combined:
     return Combined({name: options}, make(kind), data)
 
 
@@ -130,60 +130,60 @@ def value(losses: Combined, shown: ViewBatch) -> float:
 
 def test_rgb_mse_is_the_mean_squared_error_of_rgb(data: Dataset) -> None:
     net = make("rgb")
-    seen = shown(data, net)
+    batch = shown(data, net)
 
-    wanted = (net(seen.luma) - seen.rgb).square().mean()
+    expected = (net(batch.luma) - batch.rgb).square().mean()
 
-    assert value(only("rgb_mse", 1, data, "rgb"), seen) == pytest.approx(wanted.item())
+    assert value(single("rgb_mse", 1, data, "rgb"), batch) == pytest.approx(expected.item())
 
 
-def test_chroma_l1_is_the_mean_difference_of_cb_and_cr_on_the_guesss_grid(data: Dataset) -> None:
-    guess = torch.rand(4, 2, 8, 8) - 0.5
-    seen = guessing(data, guess)
+def test_chroma_l1_is_the_mean_difference_of_cb_and_cr_on_the_predictions_grid(data: Dataset) -> None:
+    prediction = torch.rand(4, 2, 8, 8) - 0.5
+    batch = predicting(data, prediction)
 
-    wanted = (guess - avg_pool2d(rgb_to_ycbcr(seen.rgb)[1], 4)).abs().mean()
+    expected = (prediction - avg_pool2d(rgb_to_ycbcr(batch.rgb)[1], 4)).abs().mean()
 
-    assert value(only("chroma_l1", 1, data), seen) == pytest.approx(wanted.item())
+    assert value(single("chroma_l1", 1, data), batch) == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("grid", [(32, 32), (8, 8), (5, 7), (1, 1)])
-def test_chroma_l1_is_nothing_where_the_guess_is_the_truth_on_any_grid(data: Dataset, grid: tuple[int, int]) -> None:
+def test_chroma_l1_is_0_where_the_prediction_is_the_target_on_any_grid(data: Dataset, grid: tuple[int, int]) -> None:
     flat = torch.full((4, 3, 32, 32), 0.25)
     flat[:, 0] = 0.5
-    guess = rgb_to_ycbcr(flat)[1][:, :, : grid[0], : grid[1]]
-    seen = ViewBatch(rgb_to_ycbcr(flat)[0], flat, (View(guess, Guess),))
+    prediction = rgb_to_ycbcr(flat)[1][:, :, : grid[0], : grid[1]]
+    batch = ViewBatch(rgb_to_ycbcr(flat)[0], flat, (View(prediction, Guess),))
 
-    assert value(only("chroma_l1", 1, data), seen) == pytest.approx(0, abs=1e-7)
+    assert value(single("chroma_l1", 1, data), batch) == pytest.approx(0, abs=1e-7)
 
 
 def measured_shares(data: Dataset) -> Tensor:
-    """How much of the dataset each bin has, (Q,)."""
-    target = SoftEncoding(bin_centres())(avg_pool2d(rgb_to_ycbcr(truth(data, 200)[1])[1], 4)).dense(len(bin_centres()))
+    """The frequency of each bin in the dataset, (Q,)."""
+    target = SoftEncoding(bin_centres())(avg_pool2d(rgb_to_ycbcr(target_batch(data, 200)[1])[1], 4)).dense(len(bin_centres()))
     share: Tensor = target.double().mean((0, 1, 2))
     return share
 
 
 @pytest.mark.parametrize("rebalance", [0.0, 0.5, 0.9])
 def test_chroma_bins_is_the_rebalanced_cross_entropy(data: Dataset, rebalance: float) -> None:
-    seen = shown(data, make("bins"))
+    batch = shown(data, make("bins"))
     share = measured_shares(data)
     weights = 1 / (rebalance * share + (1 - rebalance) / len(share))
     weights /= (weights * share).sum()
-    target = SoftEncoding(bin_centres())(avg_pool2d(rgb_to_ycbcr(seen.rgb)[1], 4)).dense(len(share)).double()
+    target = SoftEncoding(bin_centres())(avg_pool2d(rgb_to_ycbcr(batch.rgb)[1], 4)).dense(len(share)).double()
 
-    logs = seen.views[0].output.permute(0, 2, 3, 1).double().log_softmax(-1)
-    wanted = -((target @ weights) * (target * logs).sum(-1)).mean().item()
+    logs = batch.views[0].output.permute(0, 2, 3, 1).double().log_softmax(-1)
+    expected = -((target @ weights) * (target * logs).sum(-1)).mean().item()
 
-    got = value(only("chroma_bins", {"rebalance": rebalance}, data, "bins"), seen)
-    assert got == pytest.approx(wanted, rel=1e-4)
+    actual = value(single("chroma_bins", {"rebalance": rebalance}, data, "bins"), batch)
+    assert actual == pytest.approx(expected, rel=1e-4)
 
 
-def test_chroma_bins_comes_down_to_its_floor_where_the_output_is_the_target(data: Dataset) -> None:
-    _, rgb = truth(data)
+def test_chroma_bins_reaches_its_floor_where_the_output_is_the_target(data: Dataset) -> None:
+    _, rgb = target_batch(data)
     chroma = avg_pool2d(rgb_to_ycbcr(rgb)[1], 4)
     target = SoftEncoding(bin_centres())(chroma).dense(len(bin_centres())).permute(0, 3, 1, 2)
-    losses = only("chroma_bins", 3, data, "bins")
-    perfect, worse = (guessing(data, (target + some).log()) for some in (1e-12, 1e-3))
+    losses = single("chroma_bins", 3, data, "bins")
+    perfect, worse = (predicting(data, (target + some).log()) for some in (1e-12, 1e-3))
 
     floor = float(losses.floor(perfect))
 
@@ -192,44 +192,45 @@ def test_chroma_bins_comes_down_to_its_floor_where_the_output_is_the_target(data
     assert value(losses, worse) > 1.01 * floor
 
 
-def test_chroma_bins_measures_each_picture_as_often_as_it_is_shown(data: Dataset) -> None:
+def test_chroma_bins_weights_images_by_how_often_they_are_drawn(data: Dataset) -> None:
     often = replace(data, weights=np.where(data.training < 100, 3, 1).astype(np.float32))
     more = replace(data, training=np.concatenate([data.training, data.training[:100], data.training[:100]]))
 
     first, second, once = (Combined({"chroma_bins": 1}, make("bins"), each) for each in (often, more, data))
 
-    seen = shown(data, make("bins"))
-    assert value(first, seen) == pytest.approx(value(second, seen))
-    assert value(first, seen) != pytest.approx(value(once, seen))
+    batch = shown(data, make("bins"))
+    assert value(first, batch) == pytest.approx(value(second, batch))
+    assert value(first, batch) != pytest.approx(value(once, batch))
 
 
-def test_features_is_the_share_by_which_the_features_differ(data: Dataset) -> None:
-    guess = 0.2 * (torch.rand(4, 2, 32, 32) - 0.5)
-    seen = guessing(data, guess)
+def test_features_is_the_relative_difference_of_features(data: Dataset) -> None:
+    prediction = 0.2 * (torch.rand(4, 2, 32, 32) - 0.5)
+    batch = predicting(data, prediction)
     encoder = Encoder()
 
     pairs = zip(
-        *(encoder.features(rgb, (0, 2)) for rgb in (ycbcr_to_rgb(rgb_to_ycbcr(seen.rgb)[0], guess), seen.rgb)), strict=True
+        *(encoder.features(rgb, (0, 2)) for rgb in (ycbcr_to_rgb(rgb_to_ycbcr(batch.rgb)[0], prediction), batch.rgb)),
+        strict=True,
     )
     shares = [(one - other).abs().mean((1, 2, 3)) / other.abs().mean((1, 2, 3)) for one, other in pairs]
 
-    assert value(only("features", {"stages": [0, 2]}, data), seen) == pytest.approx(float(torch.stack(shares).mean()))
+    assert value(single("features", {"stages": [0, 2]}, data), batch) == pytest.approx(float(torch.stack(shares).mean()))
 
 
-def test_features_is_nothing_for_the_true_chroma_and_looks_at_the_size_it_is_told(data: Dataset) -> None:
-    luma, rgb = truth(data)
+def test_features_is_0_for_the_target_chroma_and_depends_on_the_size_option(data: Dataset) -> None:
+    luma, rgb = target_batch(data)
     chroma = rgb_to_ycbcr(rgb)[1]
     perfect = ViewBatch(luma, rgb, (View(chroma, Guess),))
     grey = ViewBatch(luma, rgb, (View(chroma, lambda output: Guess(0 * output)),))
 
-    assert value(only("features", 1, data), perfect) == pytest.approx(0, abs=1e-4)
-    as_it_is, larger = (value(only("features", {"size": size}, data), grey) for size in (None, 64))
+    assert value(single("features", 1, data), perfect) == pytest.approx(0, abs=1e-4)
+    as_it_is, larger = (value(single("features", {"size": size}, data), grey) for size in (None, 64))
     assert as_it_is > 0.1
     assert larger > 0.1
     assert larger != as_it_is
 
 
-def test_the_encoder_is_not_trained_and_belongs_to_no_checkpoint(data: Dataset) -> None:
+def test_the_encoder_is_not_trained_and_is_not_part_of_checkpoints(data: Dataset) -> None:
     net = make("chroma")
     names = set(net.state_dict())
     losses = Combined({"features": 1}, net, data)
@@ -243,54 +244,56 @@ def test_the_encoder_is_not_trained_and_belongs_to_no_checkpoint(data: Dataset) 
 
 
 def wave(down: float, right: float) -> Tensor:
-    """Chroma (4, 2, 16, 16) of 32 x 32 pixels that varies smoothly, moved by a number of pixels."""
+    """Chroma (4, 2, 16, 16) of 32 x 32 pixels that varies smoothly, shifted by a number of pixels."""
     rows, columns = torch.meshgrid(torch.arange(16) * 2 + 0.5 - down, torch.arange(16) * 2 + 0.5 - right, indexing="ij")
     return 0.2 * torch.stack([(rows / 9).sin() + 0.2, (columns / 7).cos()]).expand(4, 2, 16, 16)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (4, 2), (-4, 6), (3, -5), (1, 7)])
-def test_flicker_is_small_where_colours_move_with_the_view_and_not_where_they_stay(
+def test_flicker_is_small_where_colours_move_with_the_view_and_large_where_they_stay(
     data: Dataset, shift: tuple[int, int]
 ) -> None:
-    losses = only("flicker", 1, data)
-    moved = guessing(data, wave(0, 0), wave(*shift), shifts=((0, 0), shift))
-    back = guessing(data, wave(*shift), wave(0, 0), shifts=(shift, (0, 0)))
-    stays = guessing(data, wave(0, 0), wave(0, 0), shifts=((0, 0), shift))
+    losses = single("flicker", 1, data)
+    moved = predicting(data, wave(0, 0), wave(*shift), shifts=((0, 0), shift))
+    back = predicting(data, wave(*shift), wave(0, 0), shifts=(shift, (0, 0)))
+    unmoved = predicting(data, wave(0, 0), wave(0, 0), shifts=((0, 0), shift))
 
     assert value(losses, moved) < 0.004
     assert value(losses, back) == pytest.approx(value(losses, moved), abs=1e-6)
     if shift != (0, 0):
-        assert value(losses, stays) > 0.1
+        assert value(losses, unmoved) > 0.1
 
 
-def test_flicker_is_the_difference_as_a_share_of_the_mean_chroma_of_the_truth_or_less(data: Dataset) -> None:
+def test_flicker_is_relative_to_the_mean_chroma_of_the_target_or_the_prediction_if_less(data: Dataset) -> None:
     first, second = torch.rand(2, 4, 2, 8, 8) - 0.5
-    seen = guessing(data, first, second)
-    a, b = first[..., 1:-1, 1:-1], second[..., 1:-1, 1:-1]  # all but the edge
+    batch = predicting(data, first, second)
+    a, b = first[..., 1:-1, 1:-1], second[..., 1:-1, 1:-1]  # without the margin
 
     difference = (a - b).norm(dim=1).mean((1, 2))
-    for strength, least in ((1, rgb_to_ycbcr(truth(data)[1])[1].norm(dim=1).mean((1, 2))), (0.01, torch.tensor(0.02))):
-        pale = guessing(data, strength * first, strength * second)
-        assert value(only("flicker", 1, data), pale) == pytest.approx(float((strength * difference / least).mean()))
-    assert value(only("flicker", {"relative": False}, data), seen) == pytest.approx(float(difference.mean()))
+    for strength, least in ((1, rgb_to_ycbcr(target_batch(data)[1])[1].norm(dim=1).mean((1, 2))), (0.01, torch.tensor(0.02))):
+        pale = predicting(data, strength * first, strength * second)
+        assert value(single("flicker", 1, data), pale) == pytest.approx(float((strength * difference / least).mean()))
+    assert value(single("flicker", {"relative": False}, data), batch) == pytest.approx(float(difference.mean()))
 
 
-@pytest.mark.parametrize(("relative", "strength", "pulled"), [(True, 0.08, False), (True, 0.8, True), (False, 0.08, True)])
-def test_flicker_gains_nothing_by_colours_paler_than_the_truth_unless_it_is_told_to(
-    data: Dataset, relative: bool, strength: float, pulled: bool
+@pytest.mark.parametrize(
+    ("relative", "strength", "has_gradient"), [(True, 0.08, False), (True, 0.8, True), (False, 0.08, True)]
+)
+def test_only_absolute_flicker_is_lowered_by_colours_paler_than_the_target(
+    data: Dataset, relative: bool, strength: float, has_gradient: bool
 ) -> None:
     vividness = torch.ones((), requires_grad=True)
-    guesses = strength * torch.rand(2, 4, 2, 8, 8) * vividness
-    total, _ = only("flicker", {"relative": relative}, data)(guessing(data, *guesses))
+    predictions = strength * torch.rand(2, 4, 2, 8, 8) * vividness
+    total, _ = single("flicker", {"relative": relative}, data)(predicting(data, *predictions))
 
     (gradient,) = torch.autograd.grad(total, vividness)
 
-    assert bool(gradient.abs() > 1e-5) is pulled
+    assert bool(gradient.abs() > 1e-5) is has_gradient
 
 
-def test_flicker_of_two_grey_guesses_is_nothing_and_its_gradient_is_finite(data: Dataset) -> None:
+def test_flicker_of_two_grey_predictions_is_0_with_a_finite_gradient(data: Dataset) -> None:
     grey = torch.zeros(2, 4, 2, 8, 8, requires_grad=True)
-    total, _ = only("flicker", 1, data)(guessing(data, *grey))
+    total, _ = single("flicker", 1, data)(predicting(data, *grey))
 
     (gradient,) = torch.autograd.grad(total, grey)
 
@@ -298,37 +301,37 @@ def test_flicker_of_two_grey_guesses_is_nothing_and_its_gradient_is_finite(data:
     assert gradient.isfinite().all()
 
 
-def test_views_with_nothing_in_common_end_the_run(data: Dataset) -> None:
+def test_views_without_overlap_end_the_run(data: Dataset) -> None:
     chroma = torch.zeros(4, 2, 8, 8)
 
     with pytest.raises(RunAborted, match=r"views of 32 x 32 pixels that are 24 apart .* set a smaller `fit.shift`"):
-        only("flicker", 1, data)(guessing(data, chroma, chroma, shifts=((0, 0), (0, -24))))
+        single("flicker", 1, data)(predicting(data, chroma, chroma, shifts=((0, 0), (0, -24))))
 
 
-def test_colourfulness_is_the_squared_difference_of_what_the_figure_says(data: Dataset) -> None:
-    luma, rgb = truth(data)
+def test_colourfulness_is_the_squared_difference_of_the_metric(data: Dataset) -> None:
+    luma, rgb = target_batch(data)
     chroma = rgb_to_ycbcr(rgb)[1]
-    losses = only("colourfulness", 1, data)
+    losses = single("colourfulness", 1, data)
 
-    def figures(pictures: Tensor) -> Tensor:
-        codes = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    def figures(images: Tensor) -> Tensor:
+        codes = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
         return torch.tensor([colourfulness(each) for each in codes])
 
     for strength in (0.3, 0.7):  # none of these leaves the gamut
         expected = (figures(ycbcr_to_rgb(luma, strength * chroma)) - figures(rgb)).div(100).square().mean()
-        assert value(losses, guessing(data, strength * chroma)) == pytest.approx(float(expected), rel=0.02)
-    assert value(losses, guessing(data, -chroma)) == pytest.approx(0, abs=1e-9)  # as colourful, though wrong
+        assert value(losses, predicting(data, strength * chroma)) == pytest.approx(float(expected), rel=0.02)
+    assert value(losses, predicting(data, -chroma)) == pytest.approx(0, abs=1e-9)  # as colourful, though wrong
 
 
-def test_colourfulness_is_compared_on_the_grid_of_the_guess(data: Dataset) -> None:
-    small = avg_pool2d(rgb_to_ycbcr(truth(data)[1])[1], 4)
+def test_colourfulness_is_compared_on_the_grid_of_the_prediction(data: Dataset) -> None:
+    small = avg_pool2d(rgb_to_ycbcr(target_batch(data)[1])[1], 4)
 
-    assert value(only("colourfulness", 1, data), guessing(data, small)) == pytest.approx(0, abs=1e-9)
+    assert value(single("colourfulness", 1, data), predicting(data, small)) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_gradient_of_the_colourfulness_of_grey_is_nothing(data: Dataset) -> None:
+def test_the_gradient_of_colourfulness_at_grey_is_0(data: Dataset) -> None:
     grey = torch.zeros(4, 2, 8, 8, requires_grad=True)
-    total, _ = only("colourfulness", 1, data)(guessing(data, grey))
+    total, _ = single("colourfulness", 1, data)(predicting(data, grey))
 
     (gradient,) = torch.autograd.grad(total, grey)
 
@@ -336,36 +339,36 @@ def test_the_gradient_of_the_colourfulness_of_grey_is_nothing(data: Dataset) -> 
     assert torch.equal(gradient, torch.zeros_like(grey))
 
 
-def test_speckle_counts_only_edges_that_the_truth_has_not(data: Dataset) -> None:
-    _, rgb = truth(data)
+def test_speckle_counts_only_edges_that_the_target_lacks(data: Dataset) -> None:
+    _, rgb = target_batch(data)
     true = avg_pool2d(rgb_to_ycbcr(rgb)[1], 4)
     other = true.flip(1) + 0.1  # other colours, the same edges
     patchy = true + 0.1 * (torch.arange(8) % 2)
-    losses = only("speckle", 1, data)
+    losses = single("speckle", 1, data)
 
-    assert value(losses, guessing(data, other)) == pytest.approx(0, abs=1e-7)
-    assert value(losses, guessing(data, 0.5 * true)) == 0
+    assert value(losses, predicting(data, other)) == pytest.approx(0, abs=1e-7)
+    assert value(losses, predicting(data, 0.5 * true)) == 0
     step = (patchy.diff(dim=3).norm(dim=1) - true.diff(dim=3).norm(dim=1)).relu().mean() / 2
-    assert value(losses, guessing(data, patchy)) == pytest.approx(float(step))
+    assert value(losses, predicting(data, patchy)) == pytest.approx(float(step))
     assert step > 0.01
 
 
 @pytest.mark.parametrize("name", ["chroma_l1", "colourfulness", "speckle", "features"])
-def test_a_look_is_compared_with_the_truth_where_it_was_moved(data: Dataset, name: str) -> None:
-    luma, rgb = truth(data)
+def test_a_view_is_compared_with_the_equally_shifted_target(data: Dataset, name: str) -> None:
+    luma, rgb = target_batch(data)
     still = rgb_to_ycbcr(rgb)[1]
     moved = pad(still, (3, 0, 0, 5), mode="replicate")[..., 5:, :32]
-    losses = only(name, 1, data)
-    seen = [ViewBatch(luma, rgb, (View(each, Guess, (-5, 3)),)) for each in (moved, still)]
+    losses = single(name, 1, data)
+    batch = [ViewBatch(luma, rgb, (View(each, Guess, (-5, 3)),)) for each in (moved, still)]
 
-    right, wrong = (value(losses, each) for each in seen)
+    right, wrong = (value(losses, each) for each in batch)
 
     assert right < 0.001 * wrong
 
 
-def test_losses_add_up_by_their_weights(data: Dataset) -> None:
+def test_losses_are_summed_by_their_weights(data: Dataset) -> None:
     net = make("bins")
-    seen = shown(data, net, (0, 0), (2, -3))
+    batch = shown(data, net, (0, 0), (2, -3))
     named: dict[str, float | dict[str, Any]] = {
         "chroma_bins": 1,
         "chroma_l1": 0.5,
@@ -373,55 +376,56 @@ def test_losses_add_up_by_their_weights(data: Dataset) -> None:
     }
     losses = Combined(named, net, data)
 
-    total, each = losses(seen)
+    total, each = losses(batch)
 
     assert list(each) == list(named)
     assert float(total.detach()) == pytest.approx(float(each["chroma_bins"] + 0.5 * each["chroma_l1"] + 2 * each["flicker"]))
     assert not any(value.requires_grad for value in each.values())
     assert total.requires_grad
-    assert (losses.views, only("chroma_l1", 1, data).views) == (2, 1)
-    assert losses.floor(seen) == only("chroma_bins", 1, data, "bins").floor(seen)
+    assert (losses.views, single("chroma_l1", 1, data).views) == (2, 1)
+    assert losses.floor(batch) == single("chroma_bins", 1, data, "bins").floor(batch)
 
 
 @pytest.mark.parametrize(
     ("kind", "names"), [("rgb", ["rgb_mse"]), ("bins", ["chroma_bins", "chroma_l1", "colourfulness", "features", "speckle"])]
 )
-def test_the_mean_over_a_batch_is_that_over_its_halves(data: Dataset, kind: str, names: list[str]) -> None:
+def test_the_mean_over_a_batch_is_the_mean_over_its_halves(data: Dataset, kind: str, names: list[str]) -> None:
     losses = Combined(dict.fromkeys(names, 1.0), make(kind), data)
-    seen = shown(data, make(kind), (0, 0), (2, 1))
+    batch = shown(data, make(kind), (0, 0), (2, 1))
     halves = [
         ViewBatch(
-            seen.luma[some],
-            seen.rgb[some],
-            tuple(View(view.output[some], view.decode, view.shift) for view in seen.views),
+            batch.luma[some],
+            batch.rgb[some],
+            tuple(View(view.output[some], view.decode, view.shift) for view in batch.views),
         )
         for some in (slice(2), slice(2, 4))
     ]
 
-    assert value(losses, seen) == pytest.approx(sum(value(losses, half) for half in halves) / 2, rel=1e-4)
+    assert value(losses, batch) == pytest.approx(sum(value(losses, half) for half in halves) / 2, rel=1e-4)
 
 
 def test_losses_are_exact_under_autocast(data: Dataset) -> None:
     losses = Combined({"chroma_bins": 1, "features": 1, "flicker": 1}, make("bins"), data)
-    seen = shown(data, make("bins"), (0, 0), (2, 1))
-    calm = losses(seen)[0], losses.floor(seen)
+    batch = shown(data, make("bins"), (0, 0), (2, 1))
+    expected = losses(batch)[0], losses.floor(batch)
 
     with torch.autocast("cpu", torch.bfloat16):
-        again = losses(seen)[0], losses.floor(seen)
+        again = losses(batch)[0], losses.floor(batch)
 
-    assert all(torch.equal(one, other) for one, other in zip(calm, again, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(expected, again, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("named", "complaint"),
+    ("named", "message"),
     [
         ({}, "fit.losses is empty; name one or more of chroma_bins, chroma_l1, "),
         ({"chroma_bin": 1}, "fit.losses: unknown loss 'chroma_bin'; did you mean 'chroma_bins'?"),
         (
             {"chroma_l1": 1, "chroma_bins": 1},
-            "fit.losses: chroma_bins needs a network that gives bins, but tiny-chroma gives chroma; losses that fit it: chroma",
+            "fit.losses: chroma_bins needs a network that produces bins, but tiny-chroma produces chroma; "
+            "losses that fit it: chroma",
         ),
-        ({"rgb_mse": 1}, "rgb_mse needs a network that gives rgb, but tiny-chroma gives chroma"),
+        ({"rgb_mse": 1}, "rgb_mse needs a network that produces rgb, but tiny-chroma produces chroma"),
         ({"features": {"stage": [1]}}, "fit.losses.features: unknown option 'stage' of features; did you mean 'stages'?"),
         ({"features": {"stages": [5]}}, "fit.losses.features: stages[0]: expected an integer of at least 0 and below 5, not 5"),
         ({"features": {"stages": []}}, "fit.losses.features: stages: expected a list"),
@@ -429,11 +433,11 @@ def test_losses_are_exact_under_autocast(data: Dataset) -> None:
         ({"chroma_l1": {"weight": "much"}}, "fit.losses.chroma_l1: weight: expected a number above 0, not 'much'"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_starts(named: dict[str, Any], complaint: str) -> None:
+def test_what_does_not_fit_is_refused_before_anything_starts(named: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as refusal:
         check(named, TinyChroma)
 
-    assert complaint in str(refusal.value)
+    assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
@@ -446,12 +450,12 @@ def test_features_without_the_encoders_weights_is_refused(monkeypatch: pytest.Mo
 
 class GreyOptions(LossOptions):
     power: int = 1
-    """Of the chroma."""
+    """Exponent of the chroma."""
 
 
 @loss("test-grey")
 class Grey(Loss):
-    """A loss as a plug-in has it."""
+    """A loss as a plug-in would define it."""
 
     Options = GreyOptions
 
@@ -463,14 +467,14 @@ class Grey(Loss):
         return (shown.views[0].guess.chroma.abs() ** self.power).mean()
 
 
-def test_a_plug_ins_loss_is_used_by_its_name(data: Dataset) -> None:
-    guess = torch.full((4, 2, 8, 8), 0.5)
+def test_a_plug_in_loss_is_used_by_its_name(data: Dataset) -> None:
+    prediction = torch.full((4, 2, 8, 8), 0.5)
 
-    assert value(only("test-grey", {"power": 2, "weight": 4}, data), guessing(data, guess)) == pytest.approx(1)
+    assert value(single("test-grey", {"power": 2, "weight": 4}, data), predicting(data, prediction)) == pytest.approx(1)
 
 
 def fit(net: Network, losses: Combined, data: Dataset, steps: int, rate: float) -> tuple[float, float]:
-    """Fit a network to all pictures; what the loss is above its floor before and after."""
+    """Train a network on all images; returns the loss above its floor before and after."""
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     generator = torch.Generator().manual_seed(2)
@@ -483,10 +487,10 @@ def fit(net: Network, losses: Combined, data: Dataset, steps: int, rate: float) 
             view = torch.roll(luma, shift, (2, 3)) + noise * torch.randn(luma.shape, generator=generator)
             output = net(view)
             views.append(View(output, net.decode, shift))
-        seen = ViewBatch(luma, rgb, tuple(views))
-        total, _ = losses(seen)
+        batch = ViewBatch(luma, rgb, tuple(views))
+        total, _ = losses(batch)
         if step in (0, steps):
-            above.append(float(total.detach() - losses.floor(seen)))
+            above.append(float(total.detach() - losses.floor(batch)))
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
@@ -506,7 +510,7 @@ def fit(net: Network, losses: Combined, data: Dataset, steps: int, rate: float) 
         ("speckle", 1, "chroma", 100, 0.01),
     ],
 )
-def test_a_tiny_network_overfits_200_pictures(
+def test_a_tiny_network_overfits_200_images(
     data: Dataset, name: str, options: Mapping[str, Any] | float, kind: str, steps: int, rate: float
 ) -> None:
     net = make(kind)

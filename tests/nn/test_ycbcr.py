@@ -1,4 +1,4 @@
-"""Luma and chroma of RGB tensors."""
+"""RGB and YCbCr tensors."""
 
 import numpy as np
 import torch
@@ -8,20 +8,20 @@ from bwpipe.nn.ycbcr import offsets, rgb_to_ycbcr, ycbcr_to_rgb
 from bwpipe.pixels.ycbcr import ycbcr_to_rgb as ycbcr_to_rgb_planes
 
 
-def test_joining_undoes_splitting() -> None:
+def test_the_conversions_are_inverse() -> None:
     rgb = torch.rand(2, 3, 5, 7)
 
     assert_close(ycbcr_to_rgb(*rgb_to_ycbcr(rgb)), rgb)
 
 
-def test_offsets_are_what_chroma_adds_to_luma() -> None:
+def test_offsets_are_the_difference_of_rgb_from_luma() -> None:
     rgb = torch.rand(2, 3, 5, 7)
     luma, chroma = rgb_to_ycbcr(rgb)
 
     assert_close(luma + offsets(chroma), rgb)
 
 
-def test_the_corners_of_chroma() -> None:
+def test_known_colours() -> None:
     colours = torch.tensor([[0.0, 0, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]]).T.reshape(1, 3, 1, 4)
 
     luma, chroma = rgb_to_ycbcr(colours)
@@ -31,20 +31,20 @@ def test_the_corners_of_chroma() -> None:
     assert_close(chroma[0, 1, 0], torch.tensor([-0.114 / 1.402, 0.5, 0, 0]))
 
 
-def test_what_leaves_the_gamut_loses_chroma_and_keeps_luma_and_hue() -> None:
+def test_out_of_gamut_colours_lose_chroma_and_keep_luma_and_hue() -> None:
     luma, chroma = torch.rand(1, 1, 20, 20), torch.rand(1, 2, 20, 20) - 0.5
 
     rgb = ycbcr_to_rgb(luma, chroma)
 
-    kept, less = rgb_to_ycbcr(rgb)
+    new_luma, new_chroma = rgb_to_ycbcr(rgb)
     assert rgb.min() >= 0
     assert rgb.max() <= 1
-    assert_close(kept, luma, atol=1e-5, rtol=0)
-    assert_close(less[:, 0] * chroma[:, 1], less[:, 1] * chroma[:, 0], atol=1e-5, rtol=0)
-    assert (less.norm(dim=1) <= chroma.norm(dim=1) + 1e-5).all()
+    assert_close(new_luma, luma, atol=1e-5, rtol=0)
+    assert_close(new_chroma[:, 0] * chroma[:, 1], new_chroma[:, 1] * chroma[:, 0], atol=1e-5, rtol=0)
+    assert (new_chroma.norm(dim=1) <= chroma.norm(dim=1) + 1e-5).all()
 
 
-def test_it_is_the_same_as_for_planes() -> None:
+def test_it_matches_the_conversion_of_planes() -> None:
     rng = np.random.default_rng(0)
     luma, chroma = rng.integers(0, 256, (9, 9), dtype=np.uint8), (rng.random((2, 9, 9), dtype=np.float32) - 0.5)
 

@@ -102,7 +102,7 @@ def test_quality_is_how_much_the_network_sees(tmp_path: Path) -> None:
 
 
 def test_a_quality_that_makes_no_difference_is_refused(model: str) -> None:
-    with pytest.raises(UsageError, match="autoencoder sees every picture at one size; leave out `quality: best`"):
+    with pytest.raises(UsageError, match="autoencoder uses one input size for all pictures; leave out `quality: best`"):
         guessed(make_frames(1), model, quality="best")
 
 
@@ -249,7 +249,7 @@ def test_colours_that_are_no_numbers_end_the_run(tmp_path: Path) -> None:
     next(net.parameters()).data.fill_(torch.nan)
     save(tmp_path / "bad.safetensors", net, Checkpoint(network="autoencoder", version="0"))
 
-    with pytest.raises(RunAborted, match="colours that are no numbers"):
+    with pytest.raises(RunAborted, match="colours that are not finite numbers"):
         guessed(make_frames(1), str(tmp_path / "bad.safetensors"))
 
 

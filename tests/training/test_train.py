@@ -338,7 +338,7 @@ def dataset(photos: Path, folder: Path) -> Dataset:
     ("options", "complaint"),
     [
         ({"model": "autoencodr"}, "fit.model: unknown network 'autoencodr'; did you mean 'autoencoder'?"),
-        ({"model": "test-chroma"}, "rgb_mse needs a network that gives"),
+        ({"model": "test-chroma"}, "rgb_mse needs a network that produces"),
         ({"model": "autoencoder"}, "autoencoder sees pictures of 150 x 150 pixels, not of 16; set `pairs.size` to fit it"),
         ({"model_options": {"depth": 3}}, "fit.model_options.depth: "),
         ({"batch": 40}, "less than one batch of 40"),
@@ -501,7 +501,7 @@ def test_weights_beyond_float16_are_not_saved_as_infinity(tmp_path: Path) -> Non
     fitted = FittedNetwork(net, dataset(photos, tmp_path), told)
 
     with pytest.raises(
-        RunAborted, match=r"the weight 1e\+05 in layers\.0\.bias is more than float16 can hold; set `half: false`"
+        RunAborted, match=r"the weight 1e\+05 in layers\.0\.bias exceeds the range of float16; set `half: false`"
     ):
         run_stage("save", [fitted], path=tmp_path / "b.safetensors")
     run_stage("save", [fitted], path=tmp_path / "b.safetensors", half=False)
@@ -524,7 +524,7 @@ def test_what_score_would_refuse_in_the_end_is_refused_before_the_first_step(tmp
         {"use": "fit", "model": "test-rgb", "batch": 4, "device": "cpu", "runs": str(tmp_path / "runs")},
         {"use": "score", "quality": "best"},
     ]
-    with pytest.raises(UsageError, match="score: test-rgb sees every picture at one size; leave out `quality: best`"):
+    with pytest.raises(UsageError, match="score: test-rgb uses one input size for all pictures; leave out `quality: best`"):
         run({"plugins": [str(NETWORKS)], "stages": stages})
 
     assert list((tmp_path / "runs").glob("state-*.pt")) == []
