@@ -1,1 +1,1 @@
-"""The built-in networks: one file, one network."""
+"""The built-in networks, one per file."""

@@ -9,15 +9,15 @@ from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
 
 SIDE = 150
-"""The height and the width, in pixels, of what it sees and of what it gives."""
+"""Height and width of its input and output, in pixels."""
 
 
 @network("autoencoder")
 class Autoencoder(Network):
-    """A small U-Net that guesses RGB at 150 x 150, whatever the picture's shape: 3,470,659 parameters.
+    """A small U-Net that predicts RGB at 150 x 150, whatever the image's shape: 3,470,659 parameters.
 
-    Luma (B, 1, 150, 150) in 0..1 becomes RGB (B, 3, 150, 150) in 0..1. Fitted to the mean squared error it gives the average
-    of all likely colours, so that what it is unsure of turns brownish; `vividness` makes up for some of it.
+    Luma (B, 1, 150, 150) in 0..1 becomes RGB (B, 3, 150, 150) in 0..1. Trained on the mean squared error, it predicts the
+    average of all likely colours, so that uncertain areas turn brownish; `vividness` compensates for some of that.
     """
 
     produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "rgb"
@@ -47,16 +47,16 @@ class Autoencoder(Network):
         return rgb
 
     def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
-        """Every picture is squashed to 150 x 150, at any quality."""
+        """Always 150 x 150: images are resized regardless of aspect ratio and quality."""
         return SIDE, SIDE
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
-        """Take the chroma (B, 2, 150, 150) of its RGB; it does not say how sure it is.
+        """Convert its RGB to chroma (B, 2, 150, 150), without a confidence.
 
         Args:
             output: (B, 3, 150, 150) in 0..1.
-            vividness: The chroma is multiplied by 1 + vividness, which keeps each hue: at 0, the default, it is the
-                network's own, at 1 twice that.
+            vividness: Chroma is multiplied by 1 + vividness at constant hue: at 0, the default, it is unchanged, at 1
+                doubled.
         """
         _, chroma = rgb_to_ycbcr(output)
         return Guess((chroma * (1 + (vividness or 0.0))).clamp(-0.5, 0.5), rgb=output)

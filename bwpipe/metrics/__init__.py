@@ -1,4 +1,4 @@
-"""Figures of guesses against truths: the stage `score` and the command `bwpipe score`."""
+"""Metrics of predictions against references, for the stage `score` and the command `bwpipe score`."""
 
 from importlib.util import find_spec
 
@@ -6,7 +6,7 @@ from bwpipe.errors import UsageError
 
 
 def check_installed() -> None:
-    """Raises UsageError where a package is missing that figures are computed with."""
+    """Raise UsageError if a package that metrics need is missing."""
     for module, package in (("skimage", "scikit-image"), ("torchmetrics", "torchmetrics")):
         if find_spec(module) is None:
             raise UsageError(f"scoring needs {package}, which is not installed; install it with: pip install 'bwpipe[train]'")

@@ -1,4 +1,4 @@
-"""How far guessed chroma goes with the truth."""
+"""Correlation of predicted chroma with the reference."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,32 +6,32 @@ from numpy.typing import NDArray
 from bwpipe.pixels.resize import squash
 
 SIDE = 64
-"""Height and width of the grid that each picture is averaged to, so that each counts the same."""
+"""Height and width of the grid to which each image is averaged, so that all count equally."""
 _FLAT = 1e-9
-"""The share of its mean square that a variance is above, unless it is what rounding leaves of none."""
+"""Variances below this share of the mean square are rounding errors."""
 
 
 class Correlation:
-    """Pearson's correlation of guessed and true chroma over all pixels of all pictures, Cb and Cr pooled."""
+    """Pearson correlation of predicted and reference chroma over all pixels of all images, Cb and Cr pooled."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._sums = np.zeros(5)  # of guess, truth, guess ** 2, truth ** 2, guess * truth
+        self._sums = np.zeros(5)  # of prediction, reference, prediction ** 2, reference ** 2, prediction * reference
 
-    def add(self, guess: NDArray[np.floating], truth: NDArray[np.floating]) -> None:
-        """Add a picture.
+    def add(self, prediction: NDArray[np.floating], reference: NDArray[np.floating]) -> None:
+        """Add an image.
 
         Args:
-            guess: (2, h, w), in any unit.
-            truth: (2, H, W), in any unit.
+            prediction: (2, h, w), in any unit.
+            reference: (2, H, W), in any unit.
         """
-        x, y = _averaged(guess), _averaged(truth)
+        x, y = _averaged(prediction), _averaged(reference)
         self._count += x.size
         self._sums += [x.sum(), y.sum(), x @ x, y @ y, x @ y]
 
     @property
     def value(self) -> float:
-        """From -1 to 1; 0 where either never changes, as grey does, and so can't go with the other."""
+        """From -1 to 1; 0 if either is constant, as grey is, since then the correlation is undefined."""
         x, y, xx, yy, xy = self._sums / max(self._count, 1)
         if xx - x * x <= _FLAT * xx or yy - y * y <= _FLAT * yy:
             return 0.0
@@ -39,5 +39,5 @@ class Correlation:
 
 
 def _averaged(planes: NDArray[np.floating]) -> NDArray[np.float64]:
-    """All values of planes (2, h, w) on the common grid."""
+    """Average planes (2, h, w) to the common grid, flattened."""
     return squash(planes.transpose(1, 2, 0).astype(np.float32), SIDE, SIDE).ravel().astype(np.float64)

@@ -1,31 +1,31 @@
-"""What the figures of a score are."""
+"""Descriptions of the metrics of a score."""
 
 MOST_PSNR = 100.0
-"""What the PSNR of a guess that equals the truth counts as, in dB; it would be infinite."""
+"""The PSNR, in dB, that counts for a prediction equal to the reference, where it would be infinite."""
 
 FIGURES = {
     "rgb_mse": "mean squared error in RGB, 0..1; the mean over the pictures",
-    "own_rgb_mse": "the same of the RGB that the network itself makes, in the size in which it sees the picture",
-    "psnr": f"peak signal-to-noise ratio in RGB, in dB: the mean of each picture's; equal pictures count as {MOST_PSNR:.0f}",
+    "own_rgb_mse": "the same for the RGB output of the network itself, at its input size",
+    "psnr": f"peak signal-to-noise ratio in RGB, in dB; the mean over the pictures; equal pictures count as {MOST_PSNR:.0f}",
     "ssim": "structural similarity in RGB (Wang et al. 2004: Gaussian window of 11 x 11, sigma 1.5, K1 0.01, K2 0.03; "
     "scikit-image); the mean over the pictures",
     "ciede2000": "colour difference CIEDE2000 of sRGB under D65 (scikit-image); the mean over pixels, then over pictures",
     "colourfulness": "Hasler and Suesstrunk 2003; the mean over the pictures",
-    "colourfulness_truth": "the truth's",
-    "colourfulness_difference": "guess less truth",
+    "colourfulness_truth": "colourfulness of the reference",
+    "colourfulness_difference": "colourfulness of the prediction minus that of the reference",
     "chroma_error": "root mean square of the distance in (Cb, Cr), in code values 0..255; the mean over the pictures",
-    "chroma_ratio": "mean length of (Cb, Cr), as a share of the truth's, over all pictures",
-    "chroma_correlation": "Pearson's, over all pixels of all pictures, Cb and Cr pooled, each picture averaged to 64 x 64",
-    "frechet": "Frechet distance of the pooled features of EfficientNet-Lite0 as it was trained on ImageNet; "
-    "not the FID of papers, and comparable only with itself, of as many pictures under the same protocol",
+    "chroma_ratio": "mean length of (Cb, Cr) over all pictures, as a share of the reference's",
+    "chroma_correlation": "Pearson correlation over all pixels of all pictures, Cb and Cr pooled; pictures averaged to 64 x 64",
+    "frechet": "Frechet distance of the pooled features of EfficientNet-Lite0 pretrained on ImageNet; "
+    "not the FID of papers, and comparable only for equal numbers of pictures under the same protocol",
 }
-"""The figures by name."""
+"""Image metrics by name."""
 
 FILM_FIGURES = {
-    "flicker": "mean change of chroma from frame to frame along the motion, over that of luma: both in code values, where the "
-    "motion there and back agrees (Farneback 2003, short side 256), within shots; the budget `max_flicker` of `steady`",
-    "chroma_change": "that change of chroma by itself, in code values: the mean over the frames",
+    "flicker": "mean change of chroma from frame to frame along the flow, relative to that of luma: both in code values, where "
+    "forward and backward flow agree (Farneback 2003, short side 256), within shots; the budget `max_flicker` of `steady`",
+    "chroma_change": "that change of chroma alone, in code values; the mean over the frames",
     "cdc": "colour distribution consistency (Liu et al. 2021) on chroma: the mean Jensen-Shannon divergence, in nats, of the "
     "distributions of Cb and of Cr in frames that are 1, 2 and 4 apart, within shots",
 }
-"""Those of films, by name: the smaller, the steadier. Beside a source in colour each is told as a share of its, too."""
+"""Video metrics by name: smaller is steadier. With a reference in colour, each is also reported as a share of its value."""

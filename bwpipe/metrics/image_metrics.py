@@ -1,4 +1,4 @@
-"""Figures of one picture; formulas as in scikit-image."""
+"""Metrics of a single image; formulas as in scikit-image."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +12,19 @@ from bwpipe.pixels.ycbcr import rgb_to_ycbcr
 RGB = NDArray[np.uint8]
 
 WINDOW = 11
-"""Pixels of the window of SSIM."""
+"""Side of the SSIM window, in pixels."""
 _BAND = 1 << 16
-"""Pixels whose colour difference is computed at a time: what is computed on the way is ten times as much."""
+"""Pixels whose colour difference is computed at a time: intermediate results take ten times their memory."""
 
 
-def figures(guess: RGB, truth: RGB) -> dict[str, float]:
-    """Compare a guess (H, W, 3) with the truth (H, W, 3): those of `names.FIGURES` that a single picture has.
+def figures(prediction: RGB, reference: RGB) -> dict[str, float]:
+    """Compare a prediction (H, W, 3) with its reference (H, W, 3): those of `descriptions.FIGURES` that are per image.
 
-    Raises MediaError where a side is shorter than `WINDOW`.
+    Raises MediaError if a side is shorter than `WINDOW`.
     """
-    if min(truth.shape[:2]) < WINDOW:
-        raise MediaError(f"is smaller than {WINDOW} pixels, the window of SSIM, so it is not scored")
-    x, y = (np.asarray(rgb, np.float32) / np.float32(255) for rgb in (guess, truth))
+    if min(reference.shape[:2]) < WINDOW:
+        raise MediaError(f"is smaller than {WINDOW} pixels, the SSIM window, so it is not scored")
+    x, y = (np.asarray(rgb, np.float32) / np.float32(255) for rgb in (prediction, reference))
     mse = float(np.mean((x - y) ** 2, dtype=np.float64))
     return {
         "rgb_mse": mse,
@@ -35,9 +35,9 @@ def figures(guess: RGB, truth: RGB) -> dict[str, float]:
             )
         ),
         "ciede2000": _ciede2000(x, y),
-        "colourfulness": colourfulness(guess),
-        "colourfulness_truth": colourfulness(truth),
-        "chroma_error": float(255 * np.sqrt(np.mean(np.sum((chroma_of(guess) - chroma_of(truth)) ** 2, axis=0)))),
+        "colourfulness": colourfulness(prediction),
+        "colourfulness_truth": colourfulness(reference),
+        "chroma_error": float(255 * np.sqrt(np.mean(np.sum((chroma_of(prediction) - chroma_of(reference)) ** 2, axis=0)))),
     }
 
 
@@ -46,21 +46,21 @@ def chroma_of(rgb: RGB) -> NDArray[np.float32]:
     return rgb_to_ycbcr(rgb)[1].astype(np.float32)
 
 
-def _ciede2000(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-    """Of RGB (H, W, 3) in 0..1."""
-    rows = max(1, _BAND // truth.shape[1])
+def _ciede2000(prediction: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Mean CIEDE2000 of RGB (H, W, 3) in 0..1."""
+    rows = max(1, _BAND // reference.shape[1])
     total = 0.0
-    for top in range(0, len(truth), rows):
+    for top in range(0, len(reference), rows):
         band = slice(top, top + rows)
-        away = deltaE_ciede2000(rgb2lab(guess[band]), rgb2lab(truth[band]))  # type: ignore[no-untyped-call]
-        total += float(away.sum(dtype=np.float64))
-    return total / truth[..., 0].size
+        difference = deltaE_ciede2000(rgb2lab(prediction[band]), rgb2lab(reference[band]))  # type: ignore[no-untyped-call]
+        total += float(difference.sum(dtype=np.float64))
+    return total / reference[..., 0].size
 
 
 def colourfulness(rgb: NDArray[np.uint8]) -> float:
-    """How colourful a picture (H, W, 3) uint8 looks: 0 is grey, 15 slightly, 33 moderately, 82 highly, 109 extremely colourful.
+    """Colourfulness of an image (H, W, 3) uint8: 0 is grey, 15 slightly, 33 moderately, 82 highly, 109 extremely colourful.
 
-    It is M^(3) of Hasler and Suesstrunk, "Measuring colourfulness in natural images" (2003): from the standard deviations and
+    This is M^(3) of Hasler and Suesstrunk, "Measuring colourfulness in natural images" (2003): from the standard deviations and
     the means of the differences red - green and yellow - blue, in code values.
     """
     red, green, blue = (rgb[..., channel].astype(np.float32) for channel in range(3))
@@ -80,32 +80,32 @@ NAMES = {
     "blue": (0, 0, 2),
     "purple": (2, 0, 2),
 }
-"""Hues by the ratio of red, green and blue in the middle of each; a pixel has the one whose angle in (Cb, Cr) is nearest."""
+"""Hues by the ratio of red, green and blue at the centre of each; a pixel has the hue with the nearest angle in (Cb, Cr)."""
 COLOURED = 0.02
-"""The length of (Cb, Cr), full range -0.5..0.5, from which on a pixel counts as coloured."""
+"""The length of (Cb, Cr), full range -0.5..0.5, above which a pixel counts as coloured."""
 
 
-def _middles() -> NDArray[np.float32]:
-    """(Q, 2) the direction of each hue in (Cb, Cr)."""
-    row = np.array([list(NAMES.values())], np.uint8) * np.uint8(127)  # as bright as 8 bits hold
+def _hue_directions() -> NDArray[np.float32]:
+    """(Q, 2) unit vectors of the hues in (Cb, Cr)."""
+    row = np.array([list(NAMES.values())], np.uint8) * np.uint8(127)  # scaled to the range of 8 bits
     chroma = rgb_to_ycbcr(row)[1][:, 0].T.astype(np.float32)
     return np.asarray(chroma / np.linalg.norm(chroma, axis=1, keepdims=True))
 
 
-_MIDDLES = _middles()
+_HUE_DIRECTIONS = _hue_directions()
 
 
 def hues(chroma: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How much of each hue is in a picture.
+    """The amount of each hue in an image.
 
     Args:
         chroma: (2, h, w), full range -0.5..0.5.
 
     Returns:
-        (Q,) for each of `NAMES`, the length of chroma of its pixels, divided by the number of all pixels.
+        (Q,) for each of `NAMES`, the summed chroma length of its pixels, divided by the number of all pixels.
     """
     planes = chroma.reshape(2, -1)
     length = np.hypot(*planes)
     coloured = length > COLOURED
-    places = (_MIDDLES @ planes[:, coloured]).argmax(axis=0)
-    return np.asarray(np.bincount(places, length[coloured], len(NAMES)) / length.size)
+    hue_of_pixel = (_HUE_DIRECTIONS @ planes[:, coloured]).argmax(axis=0)
+    return np.asarray(np.bincount(hue_of_pixel, length[coloured], len(NAMES)) / length.size)

