@@ -1,4 +1,4 @@
-"""What a film is written into, told before its frames are read."""
+"""Chooses the output container, and reports what it can't hold, before any frame is read."""
 
 import io
 from collections.abc import Iterator
@@ -12,63 +12,63 @@ import av.error
 from bwpipe.errors import MediaError
 from bwpipe.video.encoding import Encoding, encoder, pixel_format
 from bwpipe.video.file import VideoFile
-from bwpipe.video.hdr_metadata import CODERS, HdrMetadata
+from bwpipe.video.hdr_metadata import ENCODERS, HdrMetadata
 from bwpipe.video.pixel_formats import layout
 
-_WITH_ASPECT = frozenset({"libx264", "libx265", "mpeg4", "mpeg2video"})
-"""Encoders whose coded picture tells how wide a pixel is."""
+_STORE_ASPECT = frozenset({"libx264", "libx265", "mpeg4", "mpeg2video"})
+"""Encoders that store the sample aspect ratio in the bitstream."""
 
 
 class Container(NamedTuple):
-    """What a film is written into: FFmpeg's name of the muxer, and the file name's suffix."""
+    """An output container: FFmpeg's muxer name and the file suffix."""
 
     muxer: str
     suffix: str
 
 
-def container_for(film: VideoFile, encoding: Encoding) -> Container:
-    """What a film is written into: a container of the kind it came in where that can hold all of it, else Matroska.
+def container_for(video: VideoFile, encoding: Encoding) -> Container:
+    """The output container: one of the input's kind if it can hold everything, else Matroska.
 
-    Where none can hold all, it is the one in which least is lost, sound last. Raises MediaError where none holds the picture.
+    If none can hold everything, the one that loses least, audio last. Raises MediaError if none can hold the video stream.
     """
-    picture = encoder(encoding.codec).name
-    able = [container for container in _containers(film) if _holds(container.muxer, picture)]
-    if not able:
-        raise MediaError(f"no container here can hold {picture}: choose another `codec`")
+    codec = encoder(encoding.codec).name
+    candidates = [container for container in _containers(video) if _holds(container.muxer, codec)]
+    if not candidates:
+        raise MediaError(f"no container here can hold {codec}: choose another `codec`")
 
-    def lost(container: Container) -> tuple[int, int]:
-        tracks = [track for track in film.tracks if container.muxer not in track.fits]
-        return sum(track.kind == "audio" for track in tracks) + loses_aspect(film, encoding, container), len(tracks)
+    def losses(container: Container) -> tuple[int, int]:
+        tracks = [track for track in video.tracks if container.muxer not in track.fits]
+        return sum(track.kind == "audio" for track in tracks) + loses_aspect(video, encoding, container), len(tracks)
 
-    return min(able, key=lost)
-
-
-def loses_aspect(film: VideoFile, encoding: Encoding, container: Container) -> bool:
-    """Whether the shape of a pixel is lost: PyAV can tell MP4 of it, Matroska has it from the coded picture only."""
-    wide = film.sample_aspect not in {None, 1} and encoder(encoding.codec).name not in _WITH_ASPECT
-    return wide and container.muxer in {"matroska", "webm"}
+    return min(candidates, key=losses)
 
 
-def _containers(film: VideoFile) -> Iterator[Container]:
-    """Those that a film may be written into, best first. AVI, MPEG and the like are not: they lose times, tags or aspect."""
-    suffix = film.name.suffix.lower()
+def loses_aspect(video: VideoFile, encoding: Encoding, container: Container) -> bool:
+    """Whether the sample aspect ratio is lost: PyAV can set it in MP4, while Matroska takes it from the bitstream only."""
+    at_risk = video.sample_aspect not in {None, 1} and encoder(encoding.codec).name not in _STORE_ASPECT
+    return at_risk and container.muxer in {"matroska", "webm"}
+
+
+def _containers(video: VideoFile) -> Iterator[Container]:
+    """Candidate containers, best first. AVI, MPEG and the like are excluded: they lose timestamps, tags or aspect ratio."""
+    suffix = video.name.suffix.lower()
     mp4 = Container("mp4", suffix if suffix in {".mp4", ".m4v"} else ".mp4")
     mov = Container("mov", suffix if suffix in {".mov", ".qt"} else ".mov")
-    if "mov" in film.container:
-        yield from (mov, mp4) if mov.suffix == suffix or (mp4.suffix != suffix and film.brand == "qt") else (mp4, mov)
-    if "matroska" in film.container and suffix == ".webm":
+    if "mov" in video.container:
+        yield from (mov, mp4) if mov.suffix == suffix or (mp4.suffix != suffix and video.brand == "qt") else (mp4, mov)
+    if "matroska" in video.container and suffix == ".webm":
         yield Container("webm", suffix)
     yield Container("matroska", ".mkv")
-    if "mov" not in film.container:
+    if "mov" not in video.container:
         yield from (mp4, mov)
 
 
 @cache
-def _holds(muxer: str, picture: str) -> bool:
-    """Whether a container can hold a picture of that encoder: some name codecs that their muxer refuses then."""
+def _holds(muxer: str, codec: str) -> bool:
+    """Whether a muxer can hold an encoder's output: some list codecs that they then refuse."""
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as output:
-            output.add_mux_stream(picture, rate=25, width=64, height=64, time_base=Fraction(1, 25))
+            output.add_mux_stream(codec, rate=25, width=64, height=64, time_base=Fraction(1, 25))
             output.start_encoding()
     except av.error.FFmpegError as error:
         return not isinstance(error, av.error.PatchWelcomeError)
@@ -77,40 +77,40 @@ def _holds(muxer: str, picture: str) -> bool:
     return True
 
 
-_WITH_FIELDS = frozenset({"libx264", "ffv1", "mpeg2video", "prores_ks", "dnxhd"})
+_MARK_INTERLACED = frozenset({"libx264", "ffv1", "mpeg2video", "prores_ks", "dnxhd"})
 """Encoders that mark frames as interlaced."""
 
 
-def conversion_notes(film: VideoFile, encoding: Encoding) -> Iterator[str]:
-    """Sentences, without the film's name, on its container, tracks, times, pixels and shape. Raises MediaError."""
-    container, pix_fmt = container_for(film, encoding), pixel_format(film, encoding)
+def conversion_notes(video: VideoFile, encoding: Encoding) -> Iterator[str]:
+    """Warnings, without the file name, about container, streams, timestamps, pixel format and aspect. Raises MediaError."""
+    container, pix_fmt = container_for(video, encoding), pixel_format(video, encoding)
     suffix = container.suffix
-    if film.name.suffix.lower() != suffix:
-        yield f"it becomes {suffix}, since its own container can't hold {encoding.codec} with all of its streams and tags"
-    for track in film.tracks:
+    if video.name.suffix.lower() != suffix:
+        yield f"it is written as {suffix}: its own container can't hold {encoding.codec} with all of its streams and tags"
+    for track in video.tracks:
         if container.muxer not in track.fits:
             yield f"{track} is left out: {suffix} can't hold it"
-    if container.muxer in {"matroska", "webm"} and "matroska" not in film.container:
-        sound = any(track.rate for track in film.tracks)
-        if sound or (film.times * film.time_base.numerator * 1000 % film.time_base.denominator).any():
-            yield "Matroska counts in milliseconds: times that are none are rounded, each by itself"
-    finer = layout(pix_fmt).chroma == (0, 0) and layout(film.pix_fmt).chroma != (0, 0)
-    if finer and (film.width % 2 or film.height % 2) and not encoding.pix_fmt:
-        yield f"it becomes {pix_fmt}, which not every player shows: {encoding.codec} needs that for an odd size"
-    if (depth := layout(pix_fmt).depth) > film.depth:
-        yield f"its samples of {film.depth} bits are held in {depth}, each with zeros below"
-    if film.fields and encoder(encoding.codec).name not in _WITH_FIELDS:
-        yield f"its interlaced lines are kept, but {encoding.codec} can't mark frames as such: only the container says so"
-    if loses_aspect(film, encoding, container):
-        yield f"the shape of its pixels ({film.sample_aspect}) is lost: {suffix} can't hold it with {encoding.codec}"
-    for lost in _unsaid(film.light, encoder(encoding.codec).name):
-        yield f"{lost} is lost: {encoding.codec} can't be told of it"
+    if container.muxer in {"matroska", "webm"} and "matroska" not in video.container:
+        audio = any(track.rate for track in video.tracks)
+        if audio or (video.times * video.time_base.numerator * 1000 % video.time_base.denominator).any():
+            yield "Matroska stores timestamps in milliseconds: finer ones are rounded independently"
+    full_chroma = layout(pix_fmt).chroma == (0, 0) and layout(video.pix_fmt).chroma != (0, 0)
+    if full_chroma and (video.width % 2 or video.height % 2) and not encoding.pix_fmt:
+        yield f"it is written as {pix_fmt}, which not every player supports: {encoding.codec} needs it for odd dimensions"
+    if (depth := layout(pix_fmt).depth) > video.depth:
+        yield f"its {video.depth}-bit samples are stored in {depth} bits, with zeros in the low bits"
+    if video.fields and encoder(encoding.codec).name not in _MARK_INTERLACED:
+        yield f"it stays interlaced, but {encoding.codec} can't mark frames as interlaced: only the container does"
+    if loses_aspect(video, encoding, container):
+        yield f"its sample aspect ratio ({video.sample_aspect}) is lost: {suffix} can't hold it with {encoding.codec}"
+    for item in _lost_hdr(video.hdr, encoder(encoding.codec).name):
+        yield f"{item} is lost: {encoding.codec} can't store it"
 
 
-def _unsaid(light: HdrMetadata, codec: str) -> Iterator[str]:
-    """What it says of its brightness and the output won't."""
-    able = codec in CODERS
-    if (light.primaries or light.luminance) and not (able and light.primaries and light.luminance):
-        yield "what it says of its mastering display"
-    if light.content and not able:
+def _lost_hdr(hdr: HdrMetadata, codec: str) -> Iterator[str]:
+    """HDR metadata that the output won't carry."""
+    supported = codec in ENCODERS
+    if (hdr.primaries or hdr.luminance) and not (supported and hdr.primaries and hdr.luminance):
+        yield "its mastering display metadata"
+    if hdr.content and not supported:
         yield "its content light level"

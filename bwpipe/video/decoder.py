@@ -1,4 +1,4 @@
-"""The frames of a film."""
+"""Decodes the frames of a video."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -20,137 +20,137 @@ from bwpipe.video.interlacing import NEIGHBOURS, deinterlace
 from bwpipe.video.pixel_formats import layout, luma_plane
 
 Warn = Callable[[str], None]
-"""Told of a loss that can't be helped, in a sentence without the file's name."""
+"""Called with a warning about an unavoidable loss, a sentence without the file name."""
 
 
 class SharedDecoder:
-    """Goes on decoding a film from segment to segment, where they are decoded in one go (`Unit.since`).
+    """A decoder shared by consecutive segments that start from the same keyframe (`Unit.since`).
 
-    Of a damaged film, what a frame becomes may depend on where decoding began. So a segment is always decoded from the same
-    place on, which many share: what comes of that is the same whoever asked for it. A film that can't be entered midway has one
-    such place, its start. Not for several segments at a time.
+    In a damaged video, how a frame decodes may depend on where decoding began. A segment is therefore always decoded from the
+    same starting point, shared by several segments, so its frames do not depend on who asks. A video without usable keyframes
+    has one starting point, its first frame. Not for concurrent segments.
     """
 
-    def __init__(self, film: VideoFile) -> None:
-        """Nothing is opened yet."""
-        self.film = film
+    def __init__(self, video: VideoFile) -> None:
+        """Create the decoder; the file is opened on first use."""
+        self.film = video
         self._since = 0
-        self._coming = frames_from(film, 0)
-        self._recent: deque[tuple[int, VideoFrame]] = deque()
-        self._gone = -1
+        self._frames = frames_from(video, 0)
+        self._buffer: deque[tuple[int, VideoFrame]] = deque()
+        self._dropped = -1
 
-    def frames(self, first: int, *, since: int, again: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames of the film, rising, each with its place in it, from 0.
+    def frames(self, first: int, *, since: int, keep_from: int) -> Iterator[tuple[int, VideoFrame]]:
+        """(index, frame) pairs in ascending order, counted from 0.
 
         Args:
-            first: The first that is wanted.
-            since: The one that decoding is to begin for, `first` or one before it.
-            again: From here on, frames that were taken can be asked for again: they are kept in memory.
+            first: Index of the first frame to yield.
+            since: Index of the frame from which to start decoding, at most `first`.
+            keep_from: Frames from this index on stay in memory, so that the next call can yield them again.
         """
         since = since if len(self.film.keys) > 1 else 0
-        if since != self._since or first <= self._gone:
+        if since != self._since or first <= self._dropped:
             self.close()
-            self._coming, self._since, self._gone = frames_from(self.film, since), since, -1
-        yield from [placed for placed in self._recent if placed[0] >= first]
-        while placed := self._next():
-            self._recent.append(placed)
-            while self._recent and self._recent[0][0] < again:
-                self._gone, _ = self._recent.popleft()
-            if placed[0] >= first:
-                yield placed
+            self._frames, self._since, self._dropped = frames_from(self.film, since), since, -1
+        yield from [indexed for indexed in self._buffer if indexed[0] >= first]
+        while indexed := self._next():
+            self._buffer.append(indexed)
+            while self._buffer and self._buffer[0][0] < keep_from:
+                self._dropped, _ = self._buffer.popleft()
+            if indexed[0] >= first:
+                yield indexed
 
     def close(self) -> None:
-        """Let go of the decoder and of the frames that were kept."""
-        self._coming.close()
-        self._recent.clear()
+        """Release the decoder and the buffered frames."""
+        self._frames.close()
+        self._buffer.clear()
 
     def _next(self) -> tuple[int, VideoFrame] | None:
         try:
-            return next(self._coming, None)
+            return next(self._frames, None)
         except BaseException:
-            self._gone = len(self.film.times)  # the next segment begins anew, rather than with nothing
+            self._dropped = len(self.film.times)  # makes the next segment restart decoding; the generator is exhausted
             raise
 
 
 def read_video(unit: Unit, context: int = 0, *, warn: Warn, onward: SharedDecoder | None = None) -> Iterator[Frame]:
-    """The frames of a unit in the order they are shown, and up to `context` marked ones before and after it.
+    """The frames of a unit in presentation order, with up to `context` context frames on either side, marked as such.
 
-    Segments read alone give the same frames as those read in a row. Times and durations are those of the file, in its time
-    base. Frames that did not decode are left out, which is said after the last.
+    Segments read alone yield the same frames as segments read consecutively. Timestamps and durations are the file's, in its
+    time base. Frames that fail to decode are skipped and reported after the last frame.
 
     Args:
-        unit: A film, or a part of it.
-        context: How many frames to give on either side of the unit.
-        warn: Told of each loss.
-        onward: What decodes the film, where segments are read in a row; else the unit has a decoder of its own.
+        unit: A video, or a part of it.
+        context: Number of context frames on either side of the unit.
+        warn: Called for each loss.
+        onward: Shared decoder for segments read consecutively; None for a decoder of the unit's own.
 
     Raises:
-        MediaError: No frame of the film can be decoded, or its depth, range or kind of colour changes midway.
+        MediaError: No frame can be decoded, or its depth, range or colour model changes midway.
     """
-    film = unit.media
-    if not isinstance(film, VideoFile):
-        raise TypeError(f"{film.name} is no film")
-    if not film.deinterlaced:
-        yield from _as_stored(unit, film, context, warn=warn, onward=onward)
+    video = unit.media
+    if not isinstance(video, VideoFile):
+        raise TypeError(f"{video.name} is not a film")
+    if not video.deinterlaced:
+        yield from _stored_frames(unit, video, context, warn=warn, onward=onward)
         return
-    start, stop = _ends(unit, film)
-    for frame in deinterlace(_as_stored(unit, film, context + NEIGHBOURS, warn=warn, onward=onward), film):
+    start, stop = _bounds(unit, video)
+    for frame in deinterlace(_stored_frames(unit, video, context + NEIGHBOURS, warn=warn, onward=onward), video):
         if start - context <= frame.index < stop + context:
             yield frame
 
 
-def _ends(unit: Unit, film: VideoFile) -> tuple[int, int]:
-    """The first frame of a unit, and the one after its last."""
-    total = len(film.times)
+def _bounds(unit: Unit, video: VideoFile) -> tuple[int, int]:
+    """Index of a unit's first frame, and of the one after its last."""
+    total = len(video.times)
     return unit.start, total if unit.stop is None else min(unit.stop, total)
 
 
-def _as_stored(unit: Unit, film: VideoFile, context: int, *, warn: Warn, onward: SharedDecoder | None) -> Iterator[Frame]:
-    """The frames as the file has them; see `read_film`."""
-    total, (start, stop) = len(film.times), _ends(unit, film)
+def _stored_frames(unit: Unit, video: VideoFile, context: int, *, warn: Warn, onward: SharedDecoder | None) -> Iterator[Frame]:
+    """The frames as stored in the file; see `read_video`."""
+    total, (start, stop) = len(video.times), _bounds(unit, video)
     decoded = damaged = scaled = 0
-    first, since = (max(place - context, 0) for place in (start, start if unit.since is None else unit.since))
-    for index, picture in (onward or SharedDecoder(film)).frames(first, since=since, again=stop - context):
+    first, since = (max(index - context, 0) for index in (start, start if unit.since is None else unit.since))
+    for index, frame in (onward or SharedDecoder(video)).frames(first, since=since, keep_from=stop - context):
         if index >= min(stop + context, total):
             break
         inside = start <= index < stop
         decoded += inside
-        damaged += inside and picture.is_corrupt
-        scaled += inside and (picture.width, picture.height) != (film.width, film.height)
+        damaged += inside and frame.is_corrupt
+        scaled += inside and (frame.width, frame.height) != (video.width, video.height)
         yield Frame(
-            luma=_fitted(picture, film, index),
+            luma=_scaled_luma(frame, video, index),
             unit=unit,
             index=index,
-            pts=int(film.times[index]),
-            duration=film.duration(index),
+            pts=int(video.times[index]),
+            duration=video.duration(index),
             context=not inside,
         )
     if not decoded and stop - start == total:
         raise MediaError("none of its frames can be decoded")
-    among = f"{stop - start} frames" if stop - start == total else f"frames {start} to {stop - 1}"
+    extent = f"{stop - start} frames" if stop - start == total else f"frames {start} to {stop - 1}"
     if decoded < stop - start:
-        warn(f"{stop - start - decoded} of {among} did not decode and are left out")
+        warn(f"{stop - start - decoded} of {extent} failed to decode and are skipped")
     if damaged:
-        warn(f"{damaged} of {among} are damaged: the decoder filled them in")
+        warn(f"{damaged} of {extent} are damaged: the decoder concealed the errors")
     if scaled:
-        warn(f"{scaled} of {among} have another size than the first and are scaled to {film.width}x{film.height}")
+        warn(f"{scaled} of {extent} differ in size from the first and are scaled to {video.width}x{video.height}")
 
 
 def packets(container: InputContainer, stream: VideoStream, key: int | None = None) -> "Iterator[Packet[VideoStream]]":
-    """A film's packets, from the key frame with a time of decoding on, or from the start.
+    """A video's packets, from the keyframe with this decoding timestamp, or from the start.
 
-    Where a container seeks to a later key frame, it is from that. Damage that ends the file early ends them too: the index pass
-    has noted it.
+    If the container seeks to a later keyframe, they start there. Damage that ends the file early ends the packets too: the
+    index pass has reported it.
     """
     with suppress(av.error.FFmpegError):
         if key is not None:
             container.seek(key, stream=stream)
-        all_of_them = (packet for packet in container.demux(stream) if packet.size)
-        yield from all_of_them if key is None else dropwhile(lambda packet: not packet.is_keyframe, all_of_them)
+        demuxed = (packet for packet in container.demux(stream) if packet.size)
+        yield from demuxed if key is None else dropwhile(lambda packet: not packet.is_keyframe, demuxed)
 
 
-def pictures(stream: VideoStream, packets: "Iterable[Packet[VideoStream]]") -> Iterator[VideoFrame | None]:
-    """Decode packets; None for one that can't be decoded."""
+def decode_packets(stream: VideoStream, packets: "Iterable[Packet[VideoStream]]") -> Iterator[VideoFrame | None]:
+    """Decode packets; yields None for one that can't be decoded."""
     for packet in chain(packets, [None]):
         try:
             yield from stream.decode(packet)
@@ -158,87 +158,87 @@ def pictures(stream: VideoStream, packets: "Iterable[Packet[VideoStream]]") -> I
             yield None
 
 
-def frames_from(film: VideoFile, first: int) -> Generator[tuple[int, VideoFrame], None, None]:
-    """The frames of a film from `first` on, rising, each with its place in it, from 0. Raises MediaError.
+def frames_from(video: VideoFile, first: int) -> Generator[tuple[int, VideoFrame], None, None]:
+    """(index, frame) pairs from `first` on, in ascending order, counted from 0. Raises MediaError.
 
-    Decoding starts at the last key frame before it. Where `first` does not come then, since a container seeks too late or a key
-    frame needs others before it, earlier ones are tried, at last the film's start.
+    Decoding starts at the last keyframe at or before `first`. If that does not yield `first`, because the container seeks too
+    late or the keyframe depends on earlier frames, earlier keyframes are tried, and finally the start of the video.
     """
-    for key in _keys_before(film, first):
-        frames = dropwhile(lambda placed: placed[0] < first, _decode(film, key))
-        found = next(frames, None)
-        if found and (found[0] == first or key is None):
-            yield found
+    for key in _keys_before(video, first):
+        frames = dropwhile(lambda indexed: indexed[0] < first, _decode(video, key))
+        head = next(frames, None)
+        if head and (head[0] == first or key is None):
+            yield head
             yield from frames
             return
 
 
-def _keys_before(film: VideoFile, first: int) -> Iterator[int | None]:
-    """Decoding times of key frames to start at, nearest first in growing steps; None for the film's start."""
-    place, step = int(np.searchsorted(film.keys[:, 0], first, side="right")) - 1, 1
-    while place > 0:
-        yield int(film.keys[place, 1])
-        place, step = place - step, 2 * step
+def _keys_before(video: VideoFile, first: int) -> Iterator[int | None]:
+    """Decoding timestamps of keyframes to start at, nearest first, in growing steps; finally None, the start of the video."""
+    number, step = int(np.searchsorted(video.keys[:, 0], first, side="right")) - 1, 1
+    while number > 0:
+        yield int(video.keys[number, 1])
+        number, step = number - step, 2 * step
     yield None
 
 
-def _decode(film: VideoFile, key: int | None) -> Generator[tuple[int, VideoFrame], None, None]:
-    """Decode from a key frame on; each frame comes with its place in the film, rising."""
-    with open_container(film.path) as container:
-        stream = video_stream(container, film.picture)
+def _decode(video: VideoFile, key: int | None) -> Generator[tuple[int, VideoFrame], None, None]:
+    """Decode from a keyframe on; yields (index, frame) pairs in ascending order."""
+    with open_container(video.path) as container:
+        stream = video_stream(container, video.picture)
         if stream is None:
             raise MediaError("it has changed since it was opened")
         coded = packets(container, stream, key)
-        free = 0
+        lowest = 0
         if key is not None:
             head = next(coded, None)
-            start = _key_place(film, head) if head else None
+            start = _keyframe_index(video, head) if head else None
             if head is None or start is None:
                 return
-            # those shown before the key frame may need others that were not decoded
-            free, coded = start, chain([head], coded)
-        for number, picture in enumerate(pictures(stream, coded)):
-            if picture is None:
+            # frames shown before the keyframe may depend on frames that were not decoded
+            lowest, coded = start, chain([head], coded)
+        for number, frame in enumerate(decode_packets(stream, coded)):
+            if frame is None:
                 continue
-            place = number if film.timing == "none" else _place(film, picture.pts)
-            if film.timing == "partial" and (place is None or place < free):
-                place = free
-            if place is not None and free <= place < len(film.times):
-                free = place + 1
-                yield place, picture
+            index = number if video.timing == "none" else _frame_index(video, frame.pts)
+            if video.timing == "partial" and (index is None or index < lowest):
+                index = lowest
+            if index is not None and lowest <= index < len(video.times):
+                lowest = index + 1
+                yield index, frame
 
 
-def _key_place(film: VideoFile, packet: "Packet[VideoStream]") -> int | None:
-    """The place of a key frame; None where it is not the one that the index pass has seen: some containers guess times anew."""
-    place = _place(film, packet.pts)
-    known = film.keys[film.keys[:, 0] == place, 2]
-    return place if packet.size in known else None
+def _keyframe_index(video: VideoFile, packet: "Packet[VideoStream]") -> int | None:
+    """Index of a keyframe; None if it is not the one that the index pass saw: some demuxers guess timestamps after a seek."""
+    index = _frame_index(video, packet.pts)
+    known = video.keys[video.keys[:, 0] == index, 2]
+    return index if packet.size in known else None
 
 
-def _place(film: VideoFile, pts: int | None) -> int | None:
-    """The place of the frame that is shown at a time; None for a time that the index pass has not seen."""
+def _frame_index(video: VideoFile, pts: int | None) -> int | None:
+    """Index of the frame with this timestamp; None for a timestamp that the index pass did not see."""
     if pts is None:
         return None
-    place = int(np.searchsorted(film.times, pts))
-    return place if place < len(film.times) and film.times[place] == pts else None
+    index = int(np.searchsorted(video.times, pts))
+    return index if index < len(video.times) and video.times[index] == pts else None
 
 
-def _fitted(picture: VideoFrame, film: VideoFile, index: int) -> Luma:
-    """The luma of a picture, scaled to the film's size where its own is another. Raises MediaError where its codes differ."""
-    form, begun = picture.format.name, film.pix_fmt
-    if form != begun and _codes(form) != _codes(begun):
-        raise MediaError(f"frame {index} is {form} after {begun}: films that change like this midway are to be cut there first")
-    luma = luma_plane(picture, film.matrix)
-    if luma.shape == (film.height, film.width):
+def _scaled_luma(frame: VideoFrame, video: VideoFile, index: int) -> Luma:
+    """A frame's luma, scaled to the video's size if it differs. Raises MediaError if its codes are not comparable."""
+    current, initial = frame.format.name, video.pix_fmt
+    if current != initial and _code_format(current) != _code_format(initial):
+        raise MediaError(f"frame {index} is {current} after {initial}: cut the film there first")
+    luma = luma_plane(frame, video.matrix)
+    if luma.shape == (video.height, video.width):
         return luma
-    larger = luma.shape[0] * luma.shape[1] > film.height * film.width
-    way = cv2.INTER_AREA if larger else cv2.INTER_CUBIC
-    scaled: Luma = np.asarray(cv2.resize(luma, (film.width, film.height), interpolation=way), luma.dtype)  # type: ignore[assignment]
+    larger = luma.shape[0] * luma.shape[1] > video.height * video.width
+    method = cv2.INTER_AREA if larger else cv2.INTER_CUBIC
+    scaled: Luma = np.asarray(cv2.resize(luma, (video.width, video.height), interpolation=method), luma.dtype)  # type: ignore[assignment]
     scaled.flags.writeable = False
     return scaled
 
 
-def _codes(pix_fmt: str) -> tuple[str | int | bool, ...]:
-    """What makes luma codes of two pixel formats mean the same."""
+def _code_format(pix_fmt: str) -> tuple[str | int | bool, ...]:
+    """What two pixel formats must have in common for their luma codes to mean the same."""
     form = layout(pix_fmt)
     return form.depth, form.kind == "rgb", pix_fmt.startswith("yuvj")

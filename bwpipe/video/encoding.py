@@ -1,4 +1,4 @@
-"""How a film is coded when it is written: encoder and pixel format. Both are known before its frames are read."""
+"""How a video is encoded: encoder and pixel format, both known before its frames are read."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -17,7 +17,7 @@ from av.codec.codec import Codec, UnknownCodecError, codecs_available
 
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.video.file import FULL, LIMITED, VideoFile
-from bwpipe.video.hdr_metadata import UNKNOWN, HdrMetadata, hdr_options
+from bwpipe.video.hdr_metadata import NO_HDR, HdrMetadata, hdr_options
 from bwpipe.video.pixel_formats import layout
 
 _ALIASES = {"h265": "hevc", "av1": "libsvtav1", "prores": "prores_ks"}
@@ -26,22 +26,22 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "libx265": {"crf": "20", "preset": "medium"},
     "libsvtav1": {"crf": "23", "preset": "6"},
     "ffv1": {"level": "3", "slicecrc": "1"},
-    "prores_ks": {"vendor": "apl0"},  # Apple's programs want to read their own name; the profile follows the pixel format
+    "prores_ks": {"vendor": "apl0"},  # Apple's software expects its own vendor name; the profile follows the pixel format
     "h264_nvenc": {"preset": "p5", "tune": "hq", "rc": "vbr", "cq": "18"},
     "hevc_nvenc": {"preset": "p5", "tune": "hq", "rc": "vbr", "cq": "20"},
     "av1_nvenc": {"preset": "p5", "rc": "vbr", "cq": "24"},
 }
-"""Visually lossless for those that are not lossless; of NVIDIA's chips nothing was measured."""
+"""Visually lossless for the lossy encoders; the NVENC values are not measured."""
 _EVEN = frozenset({"libx264", "libx265"})
-"""Encoders that refuse subsampled chroma where it does not divide the size."""
-_OF_422 = frozenset({"prores_ks"})
-"""Encoders without 4:2:0 that are for 4:2:2: 4:4:4 makes another, far larger kind of file."""
-_DEVICES = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
-"""How encoders are called that need a device."""
+"""Encoders that refuse subsampled chroma if the subsampling does not divide the frame size."""
+_PREFER_422 = frozenset({"prores_ks"})
+"""Encoders without 4:2:0 that are meant for 4:2:2: 4:4:4 is a different profile with far larger files."""
+_HARDWARE = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
+"""Name suffixes of hardware encoders."""
 _AVX512 = 256
 """OpenCV's number for AVX-512 as of Skylake."""
 _DEPTHS = (10, 12, 16)
-"""Bits of a sample that an encoder may have."""
+"""Sample depths, in bits, that an encoder may support."""
 _GRIDS: dict[tuple[int, int], tuple[str, ...]] = {
     (0, 0): ("yuv444p", "yuv422p", "yuv420p"),
     (0, 1): ("yuv440p", "yuv444p", "yuv422p", "yuv420p"),
@@ -50,21 +50,21 @@ _GRIDS: dict[tuple[int, int], tuple[str, ...]] = {
     (2, 0): ("yuv411p", "yuv422p", "yuv444p", "yuv420p"),
     (2, 2): ("yuv410p", "yuv420p", "yuv444p", "yuv422p"),
 }
-"""For each chroma grid of a source (`Layout.chroma`) the formats to write it in, best first, without their depth."""
+"""Output pixel formats for each chroma grid of a source (`Layout.chroma`), best first, without the depth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """How films are to be coded.
+    """How to encode videos.
 
     Attributes:
         codec: "h264", "h265", "av1", "prores", "ffv1" (lossless) or any encoder that PyAV has.
-        crf: Constant rate factor, or what the encoder has for it; lower is better and larger; None for visually lossless.
-        preset: The encoder's own word for its pace; None for "medium".
-        pix_fmt: FFmpeg's name of the pixel format; None for the source's chroma grid and depth, 4:2:0 where it has no chroma.
-        threads: Of the encoder. They change what x264 writes, so the number does not follow that of the cores; with 4, files
+        crf: Constant rate factor or the encoder's equivalent; lower is better and larger; None for visually lossless.
+        preset: The encoder's speed preset; None for "medium".
+        pix_fmt: FFmpeg's pixel format name; None for the source's chroma grid and depth, 4:2:0 if it has no chroma.
+        threads: Encoder threads. They change x264's output, so the number does not depend on the core count; with 4, files
             are 1 % larger than with 1.
-        options: Further options of the encoder, by FFmpeg's names.
+        options: Further encoder options, by FFmpeg's names.
     """
 
     codec: str = "h264"
@@ -76,13 +76,13 @@ class Encoding:
 
 
 class ChromaGrid(NamedTuple):
-    """Where an output has its chroma samples.
+    """Positions of the output's chroma samples.
 
     Attributes:
-        height, width: Of a chroma plane.
-        step: How many luma samples a chroma sample stands for, down and across.
-        offset: Where the first chroma sample lies, down and across, in luma samples from the first of these: MPEG's siting, on
-            a luma sample across and half way between two down (ITU-T H.264, figure E-1, type 0).
+        height, width: Size of a chroma plane.
+        step: Luma samples per chroma sample, vertically and horizontally.
+        offset: Position of the first chroma sample, vertical and horizontal, in luma samples from the first luma sample: MPEG
+            siting, co-sited horizontally and midway vertically (ITU-T H.264, figure E-1, type 0).
     """
 
     height: int
@@ -92,43 +92,45 @@ class ChromaGrid(NamedTuple):
 
 
 def check_encoding(encoding: Encoding) -> None:
-    """Raise UsageError for an encoder that does not exist or can't be opened here, and for options that it does not have."""
+    """Raise UsageError for an encoder that is unknown or can't be opened here, or for options that it does not support."""
     codec = encoder(encoding.codec)
     context = codec.create("video")
     known = context.supported_options
     names = sorted({option.name for option in (*known.generic, *known.private)})
-    asked = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
-    for name in (*asked, *encoding.options):
-        if (_quality(codec.name) if name == "crf" else name) not in names:
-            raise UsageError(f"the encoder {codec.name} has no option {name!r}{_near(name, names)}")
+    requested = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
+    for name in (*requested, *encoding.options):
+        if (_quality_option(codec.name) if name == "crf" else name) not in names:
+            raise UsageError(f"the encoder {codec.name} has no option {name!r}{_suggestion(name, names)}")
     formats = [form.name for form in codec.video_formats or ()]
     if encoding.pix_fmt is not None and formats and encoding.pix_fmt not in formats:
-        raise UsageError(f"the encoder {codec.name} has no pixel format {encoding.pix_fmt!r}{_near(encoding.pix_fmt, formats)}")
-    if asked or encoding.options or codec.name.endswith(_DEVICES):
+        raise UsageError(
+            f"the encoder {codec.name} has no pixel format {encoding.pix_fmt!r}{_suggestion(encoding.pix_fmt, formats)}"
+        )
+    if requested or encoding.options or codec.name.endswith(_HARDWARE):
         context.width, context.height, context.pix_fmt = 352, 288, encoding.pix_fmt or next(iter(formats), "yuv420p")
-        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # SVT-AV1 refuses anything without
+        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # SVT-AV1 refuses to open without them
         context.options = encoder_options(encoding)
         try:
             context.open()
         except av.error.FFmpegError as error:
-            reason = "needs a device that is not here" if codec.name.endswith(_DEVICES) else "does not take these options"
+            reason = "needs hardware that is missing here" if codec.name.endswith(_HARDWARE) else "rejects these options"
             raise UsageError(f"the encoder {codec.name} {reason}; change `codec` or its options") from error
 
 
-def _quality(codec: str) -> str:
-    """What an encoder calls its constant rate factor."""
+def _quality_option(codec: str) -> str:
+    """The encoder's name for its constant rate factor."""
     return "cq" if codec.endswith("_nvenc") else "crf"
 
 
 @cache
 def encoder(name: str) -> Codec:
-    """The encoder of that name. Raises UsageError, with the nearest name."""
+    """The encoder of this name. Raises UsageError, with the closest known name."""
     with suppress(UnknownCodecError):
         codec = Codec(_ALIASES.get(name, name), "w")
         if codec.type == "video":
             return codec
     raise UsageError(
-        f"there is no video encoder {name!r}{_near(name, _encoders()) or '; the usual ones are h264, h265 and ffv1'}"
+        f"there is no video encoder {name!r}{_suggestion(name, _encoders()) or '; the usual ones are h264, h265 and ffv1'}"
     )
 
 
@@ -140,67 +142,67 @@ def _encoders() -> Iterator[str]:
                 yield name
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    """The end of a complaint: the nearest known name, the first of equally near ones; nothing if none is near."""
-    close, nearness = max(((other, SequenceMatcher(None, name, other).ratio()) for other in known), key=itemgetter(1))
-    return f"; did you mean {close!r}?" if nearness > 0.6 else ""
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the closest known name, the first in a tie; empty if none is similar."""
+    closest, similarity = max(((other, SequenceMatcher(None, name, other).ratio()) for other in known), key=itemgetter(1))
+    return f"; did you mean {closest!r}?" if similarity > 0.6 else ""
 
 
-def encoder_options(encoding: Encoding, light: HdrMetadata = UNKNOWN) -> dict[str, str]:
-    """The options that an encoder is opened with, for a film of which so much is known."""
+def encoder_options(encoding: Encoding, hdr: HdrMetadata = NO_HDR) -> dict[str, str]:
+    """The options to open the encoder with, for a video with this HDR metadata."""
     name = encoder(encoding.codec).name
     options = dict(_DEFAULTS.get(name, {}))
     if encoding.crf is not None:
-        options[_quality(name)] = f"{encoding.crf:g}"
+        options[_quality_option(name)] = f"{encoding.crf:g}"
     if encoding.preset is not None:
         options["preset"] = encoding.preset
     options.update(encoding.options)
     own = {
-        # not told, it follows the number of cores, which changes what it writes
+        # by default it depends on the core count, which changes the output
         "libx265": f"log-level=none:pools={encoding.threads}:frame-threads={min(encoding.threads, 2)}",
         "libsvtav1": f"lp={encoding.threads}",
-        # with AVX-512 its macroblock tree reads memory that was never written, unless a row has a multiple of 8 macroblocks
+        # with AVX-512 its macroblock tree reads uninitialised memory unless a row has a multiple of 8 macroblocks
         "libx264": "asm=avx2" if cv2.checkHardwareSupport(_AVX512) else "",
     }
     key = f"{name.removeprefix('lib')}-params"
-    told = (f"{option}={value}" for option, value in hdr_options(light, name).items())
-    if words := [word for word in (own.get(name), *told, encoding.options.get(key)) if word]:
-        options[key] = ":".join(words)
+    metadata = (f"{option}={value}" for option, value in hdr_options(hdr, name).items())
+    if params := [text for text in (own.get(name), *metadata, encoding.options.get(key)) if text]:
+        options[key] = ":".join(params)
     return options
 
 
-def pixel_format(film: VideoFile, encoding: Encoding) -> str:
-    """The pixel format that a film is written in: on its own chroma grid and of its own depth where the encoder can.
+def pixel_format(video: VideoFile, encoding: Encoding) -> str:
+    """The output pixel format: the source's chroma grid and depth if the encoder supports them.
 
-    Where the encoder has no such depth it may be a greater one, of a film in limited range: its codes are the film's, shifted,
-    and nothing is lost. Raises MediaError where there is none.
+    If the encoder lacks that depth, a limited-range video may get a greater one: its codes are shifted and nothing is lost.
+    Raises MediaError if no format fits.
     """
     codec = encoder(encoding.codec)
     formats = [form.name for form in codec.video_formats or ()]
-    grid = layout(film.pix_fmt).chroma
+    grid = layout(video.pix_fmt).chroma
     names = _GRIDS[grid]
-    if codec.name in _OF_422 and grid != (0, 0):
+    if codec.name in _PREFER_422 and grid != (0, 0):
         names = tuple(sorted(names, key=lambda name: name == "yuv444p"))
-    deeper = [depth for depth in _DEPTHS if depth > film.depth and film.tags.range == LIMITED]
-    wanted = [f"{name}{f'{depth}le' * (depth > 8)}" for depth in (film.depth, *deeper) for name in names]
-    for name in [encoding.pix_fmt] if encoding.pix_fmt else wanted:
+    deeper = [depth for depth in _DEPTHS if depth > video.depth and video.tags.range == LIMITED]
+    candidates = [f"{name}{f'{depth}le' * (depth > 8)}" for depth in (video.depth, *deeper) for name in names]
+    for name in [encoding.pix_fmt] if encoding.pix_fmt else candidates:
         form = layout(name)
-        holds = form.kind == "yuv" and form.plain == name and (not formats or name in formats)
-        odd = film.width % (1 << form.chroma[0]) or film.height % (1 << form.chroma[1])
-        if holds and form.depth in (film.depth, *deeper) and not (odd and codec.name in _EVEN):
+        supported = form.kind == "yuv" and form.plain == name and (not formats or name in formats)
+        odd = video.width % (1 << form.chroma[0]) or video.height % (1 << form.chroma[1])
+        if supported and form.depth in (video.depth, *deeper) and not (odd and codec.name in _EVEN):
             return name
-    size = f"{film.width}x{film.height} with {film.depth} bits{' in full range' * (film.tags.range == FULL)}"
-    tried = " or ".join([encoding.pix_fmt] if encoding.pix_fmt else wanted[: len(names)])
-    raise MediaError(f"{codec.name} can't hold frames of {size} as {tried}: choose another `codec`, such as ffv1")
+    kind = f"{video.width}x{video.height} with {video.depth} bits{' in full range' * (video.tags.range == FULL)}"
+    tried = " or ".join([encoding.pix_fmt] if encoding.pix_fmt else candidates[: len(names)])
+    raise MediaError(f"{codec.name} can't encode frames of {kind} as {tried}: choose another `codec`, such as ffv1")
 
 
-def coded_depth(film: VideoFile, encoding: Encoding) -> int:
-    """Bits of a sample in the output: as many as the film has, or more. Raises MediaError."""
-    return layout(pixel_format(film, encoding)).depth
+def coded_depth(video: VideoFile, encoding: Encoding) -> int:
+    """Bits per sample in the output: the video's depth or more. Raises MediaError."""
+    return layout(pixel_format(video, encoding)).depth
 
 
-def chroma_grid(film: VideoFile, encoding: Encoding) -> ChromaGrid:
-    """Where the output has its chroma samples. Raises MediaError."""
-    across, down = layout(pixel_format(film, encoding)).chroma
+def chroma_grid(video: VideoFile, encoding: Encoding) -> ChromaGrid:
+    """The chroma grid of the output. Raises MediaError."""
+    across, down = layout(pixel_format(video, encoding)).chroma
     step = 1 << down, 1 << across
-    return ChromaGrid(-(-film.height >> down), -(-film.width >> across), step, ((step[0] - 1) / 2, 0.0))
+    return ChromaGrid(-(-video.height >> down), -(-video.width >> across), step, ((step[0] - 1) / 2, 0.0))

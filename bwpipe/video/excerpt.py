@@ -1,4 +1,4 @@
-"""A short film of runs of frames from all over a long one, copied as they are coded: what a trial is to be tried on."""
+"""Copies a few runs of coded frames, spread over a long video, into a short one: the sample for a trial run."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -15,27 +15,27 @@ from bwpipe.video.file import VideoFile, open_container, video_stream
 from bwpipe.video.muxer import decoding_times
 
 RUNS = 3
-"""More would begin with more key frames, which are larger and slower to code than what a film mostly has."""
+"""More runs would mean more keyframes, which are larger and slower to encode than a video's average frame."""
 
 
-def write_excerpt(film: VideoFile, path: Path, frames: int) -> bool:
-    """Write a Matroska file with so many frames of a film's picture, in runs that begin with evenly spaced key frames.
+def write_excerpt(video: VideoFile, path: Path, frames: int) -> bool:
+    """Write a Matroska file with that many frames of a video stream, in runs that start at evenly spaced keyframes.
 
     Args:
-        film: The film.
+        video: The source.
         path: The file, replaced if it exists.
-        frames: How many, at least `RUNS`.
+        frames: Number of frames, at least `RUNS`.
 
     Returns:
-        Whether there is such a file: not where there are too few key frames to decode from, or Matroska can't hold them.
+        Whether the file is complete: not if there are too few keyframes to start at, or Matroska can't hold the codec.
     """
     length = -(-frames // RUNS)
-    keys = _keys(film, length)
+    keys = _keys(video, length)
     if not keys:
         return False
     try:
-        with open_container(film.path) as source, av.open(str(path), "w", format="matroska") as output:
-            stream = video_stream(source, film.picture)
+        with open_container(video.path) as source, av.open(str(path), "w", format="matroska") as output:
+            stream = video_stream(source, video.picture)
             if stream is None or stream.time_base is None:
                 return False
             copy = output.add_stream_from_template(stream, opaque=True)
@@ -45,9 +45,9 @@ def write_excerpt(film: VideoFile, path: Path, frames: int) -> bool:
             for key in keys:
                 run = list(islice(_from_key(packets(source, stream, key)), min(length, frames - len(coded))))
                 times = [packet.pts or 0 for packet in run]
-                # a second after the run before it: that is no shorter than any frame
-                begin = max(shown, default=0) + round(1 / stream.time_base) - min(times, default=0)
-                coded, shown = coded + run, shown + [begin + time for time in times]
+                # one second after the previous run: no frame is shown for longer
+                offset = max(shown, default=0) + round(1 / stream.time_base) - min(times, default=0)
+                coded, shown = coded + run, shown + [offset + time for time in times]
             for packet, pts, dts in zip(coded, shown, decoding_times(np.array(shown, np.int64)), strict=True):
                 packet.stream, packet.pts, packet.dts = copy, pts, int(dts)
                 output.mux_one(packet)
@@ -56,20 +56,20 @@ def write_excerpt(film: VideoFile, path: Path, frames: int) -> bool:
     return len(coded) == frames
 
 
-def _keys(film: VideoFile, length: int) -> list[int]:
-    """Decoding times of the key frames that the runs begin with; none where these are too few or the runs would overlap."""
-    total = len(film.times)
-    wanted = [int((number + 0.5) * total / RUNS) for number in range(RUNS)]
-    places = np.searchsorted(film.keys[:, 0], wanted, side="right") - 1
-    if not len(film.keys) or places.min() < 0:
+def _keys(video: VideoFile, length: int) -> list[int]:
+    """Decoding timestamps of the keyframes that start the runs; empty if there are too few or the runs would overlap."""
+    total = len(video.times)
+    targets = [int((number + 0.5) * total / RUNS) for number in range(RUNS)]
+    chosen = np.searchsorted(video.keys[:, 0], targets, side="right") - 1
+    if not len(video.keys) or chosen.min() < 0:
         return []
-    begins = [int(film.keys[place, 0]) for place in places]
-    apart = np.diff([*begins, total]).min()
-    return [int(film.keys[place, 1]) for place in places] if apart >= length else []
+    starts = [int(video.keys[number, 0]) for number in chosen]
+    spacing = np.diff([*starts, total]).min()
+    return [int(video.keys[number, 1]) for number in chosen] if spacing >= length else []
 
 
 def _from_key(coded: "Iterator[Packet[VideoStream]]") -> "Iterator[Packet[VideoStream]]":
-    """The packets of a run, but for those that are shown before its key frame: they may need others."""
+    """The packets of a run, without those shown before its keyframe: they may depend on frames that are not copied."""
     first = None
     for packet in coded:
         first = packet.pts if first is None else first

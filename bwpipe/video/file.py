@@ -1,4 +1,4 @@
-"""What a film is, and the one way in which its file is opened."""
+"""Video files: what is known of them, and the only place where they are opened."""
 
 import re
 from collections.abc import Mapping
@@ -22,24 +22,24 @@ from bwpipe.video.hdr_metadata import HdrMetadata
 from bwpipe.video.pixel_formats import layout
 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,asf,ogg,flv,dv,yuv4mpegpipe,nut,rm,ivf"
-"""The demuxers that may read an input, by their FFmpeg names: none of them opens another file (playlists do)."""
+"""The demuxers that may read an input, by FFmpeg name: none of them opens other files, unlike those for playlists."""
 
 Timing: TypeAlias = Literal["exact", "partial", "none"]
 Fields: TypeAlias = Literal["", "tff", "bff"]
-"""Top field first, bottom field first, or none: the lines of a frame belong to one moment."""
+"""Top field first, bottom field first, or progressive ("")."""
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 _WEIGHTS: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709", 9: "bt2020"}
 _ASSUMED = {1: (1, 1), 4: (6, 6), 5: (5, 6), 6: (6, 6), 7: (7, 7), 9: (9, 14)}
-"""The primaries and transfer that go with a matrix."""
+"""The primaries and transfer assumed for a matrix."""
 
-_FILM = re.compile(
+_VIDEO_MAGIC = re.compile(
     rb"""
       \x00...(?:ftyp|moov|free|skip|wide|pnot) | ....mdat    # MP4, QuickTime
     | \x1a\x45\xdf\xa3                                       # Matroska, WebM
     | RIFF....AVI\x20
-    | .{0,203}?(?:\x47.{187}){3}\x47                         # MPEG transport stream, from anywhere in it
-    | .{4}(?:\x47.{191}){3}\x47                              # the same, from a disc: each packet with a time before it
+    | .{0,203}?(?:\x47.{187}){3}\x47                         # MPEG transport stream, starting anywhere within it
+    | .{4}(?:\x47.{191}){3}\x47                              # the same from a disc: a timestamp before each packet
     | \x00\x00\x01\xba                                       # MPEG program stream
     | \x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02           # MXF
     | \x30\x26\xb2\x75\x8e\x66\xcf\x11                       # ASF, Windows Media
@@ -47,11 +47,11 @@ _FILM = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
-_PICTURE = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1|avi[fs]|crx )", re.DOTALL)
+_IMAGE_MAGIC = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1|avi[fs]|crx )", re.DOTALL)
 
 
 class ColourTags(NamedTuple):
-    """How a film's codes are to be understood: range as FFmpeg counts (1 limited, 2 full), the others as ITU-T H.273 does.
+    """Meaning of a video's sample codes: range by FFmpeg's numbers (1 limited, 2 full), the others by those of ITU-T H.273.
 
     0 is an unspecified range, 2 an unspecified matrix, primaries or transfer.
     """
@@ -64,16 +64,16 @@ class ColourTags(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A stream of a film's file besides the picture.
+    """A stream of a video file other than the video stream itself.
 
     Attributes:
-        index: Its place in the file.
+        index: Its index in the file.
         kind: "audio", "subtitle", "video", "data" or "attachment".
-        codec: Its FFmpeg name, "" where nothing here knows it.
+        codec: FFmpeg's codec name, "" if unknown here.
         label: Its language and title, for messages.
-        cover: A still picture of the film, not a second film.
-        rate: Samples of sound a second; 0 for what is no sound.
-        fits: The muxers, by FFmpeg's names, that take it as it is.
+        cover: Whether it is cover art, not a second video.
+        rate: Audio sample rate in Hz; 0 for other kinds.
+        fits: The muxers, by FFmpeg name, that can hold it unchanged.
     """
 
     index: int
@@ -85,40 +85,39 @@ class Track:
     fits: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
-        name = "cover picture" if self.cover else {"audio": "sound", "video": "second picture"}.get(self.kind, self.kind)
+        name = "cover image" if self.cover else {"video": "second video"}.get(self.kind, self.kind)
         return f"{name} track {self.index} ({', '.join(word for word in (self.codec, self.label) if word)})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoFile(Media):
-    """A video file, and what is known of it before its frames are read. `open_film` makes it.
+    """A video file, and what is known of it before its frames are read. Created by `open_video`.
 
     Attributes:
-        container: The demuxer's FFmpeg name, e.g. "mov,mp4,m4a,3gp,3g2,mj2".
+        container: FFmpeg's demuxer name, e.g. "mov,mp4,m4a,3gp,3g2,mj2".
         brand: The major brand of an MP4 or QuickTime file, else "".
-        codec: What it is coded with, by FFmpeg's name, e.g. "h264".
-        pix_fmt: How its samples are stored, by FFmpeg's name, e.g. "yuv420p10le".
-        stated: The colour tags that the file has.
-        tags: The same with what is unspecified filled in: what the output carries.
-        sample_aspect: Width of a pixel over its height; None where the file does not say.
-        display: The nine numbers of the display matrix, as FFmpeg lays it out; None where there is none.
-        rate: Frames per second on average; a hint only.
-        times: (frames,) When each frame is shown, rising, in units of `time_base`.
-        last: How long the last of them is shown, in the same units; None where the file does not say.
-        timing: "exact" where each frame has a time of its own, "partial" where some have none or one that does not rise, "none"
-            where the file has none: the n-th decoded frame is shown at `times[n]`.
-        keys: (keys, 3) For each frame that decoding can start at, its place in `times`, its decoding time, both rising, and how
-            many bytes it has. None where times are not exact or the film is damaged: it is decoded from its start.
-        fields: Which field comes first in its frames, if their lines belong to two moments.
-        deinterlaced: Which field comes first in the file's frames, where reading makes them frames of one moment: `fields` is
-            none then.
-        place: Which of the file's streams the picture is.
-        disposition: What the picture's stream is said to be, such as the default.
-        tracks: The file's other streams, but for those that only repeat its chapters or time code.
-        chapters: How many chapters it has.
-        metadata: Title, date and the like, of the file and of the picture's stream.
-        light: What it says of its brightness, if it is in HDR.
-        faults: What the index pass found wrong with the file, in sentences without its name.
+        codec: FFmpeg's codec name, e.g. "h264".
+        pix_fmt: FFmpeg's pixel format name, e.g. "yuv420p10le".
+        stated: The colour tags in the file.
+        tags: The same with unspecified values filled in: what the output carries.
+        sample_aspect: Width of a pixel over its height; None if unspecified.
+        display: The nine numbers of the display matrix, in FFmpeg's layout; None if absent.
+        rate: Average frames per second; a hint only.
+        times: (frames,) Presentation timestamps, increasing, in units of `time_base`.
+        last: Duration of the last frame in the same units; None if unspecified.
+        timing: "exact" if each frame has its own timestamp, "partial" if some have none or one that is not increasing, "none"
+            if the file has none: the n-th decoded frame is shown at `times[n]`.
+        keys: (keys, 3) For each keyframe its index in `times`, its decoding timestamp, both increasing, and its size in bytes.
+            Empty if timestamps are not exact or the video is damaged: it is then decoded from its start.
+        fields: Field order of its frames if they are interlaced, else "".
+        deinterlaced: Field order of the file's frames if they are deinterlaced on reading; `fields` is then "".
+        stream_index: Index of the video stream in the file.
+        disposition: Disposition flags of the video stream, such as default.
+        tracks: The file's other streams, except those that only repeat its chapters or time code.
+        chapters: Number of chapters.
+        metadata: Tags such as title and date, of the file and of the video stream.
+        hdr: HDR metadata, if any.
+        faults: What the index pass found wrong with the file, as sentences without the file name.
     """
 
     kind: ClassVar[str] = "film"
@@ -139,34 +138,34 @@ class VideoFile(Media):
     timing: Timing
     keys: NDArray[np.int64]
     fields: Fields
-    place: int
+    stream_index: int
     disposition: Disposition
     tracks: tuple[Track, ...]
     chapters: int
     metadata: tuple[Mapping[str, str], Mapping[str, str]]
     faults: tuple[str, ...]
-    light: HdrMetadata
+    hdr: HdrMetadata
     deinterlaced: Fields = ""
 
     @property
     def picture(self) -> int:
-        """Which of the file's moving pictures it is, counted from 1."""
+        """Number of the video stream among those of the file, counted from 1."""
         others = (track.index for track in self.tracks if track.kind == "video" and not track.cover)
-        return 1 + sum(index < self.place for index in others)
+        return 1 + sum(index < self.stream_index for index in others)
 
     def duration(self, index: int) -> int | None:
-        """How long a frame is shown, in units of `time_base`: until the next one is."""
+        """How long a frame is shown, until the next one, in units of `time_base`; None if unspecified."""
         return int(self.times[index + 1] - self.times[index]) if index + 1 < len(self.times) else self.last
 
 
 def sniff(path: Path) -> bool:
-    """Whether a file is a film, by its content: also a broken one, so that `open_film` can say what is wrong with it.
+    """Whether a file is a video, by its content. True for a broken one too, so that `open_video` can report what is wrong.
 
-    Sound alone, with or without a cover picture, is no film. Raises OSError.
+    Audio alone, with or without cover art, is not a video. Raises OSError.
     """
     with path.open("rb") as file:
         head = file.read(4096)
-    if not _FILM.match(head) or _PICTURE.match(head):
+    if not _VIDEO_MAGIC.match(head) or _IMAGE_MAGIC.match(head):
         return False
     try:
         with open_container(path) as container:
@@ -176,7 +175,7 @@ def sniff(path: Path) -> bool:
 
 
 def open_container(path: Path) -> InputContainer:
-    """Open a file for reading, itself and nothing else: only containers that need no other file, only the `file:` protocol.
+    """Open a file for reading and nothing else: only self-contained formats, only the `file:` protocol.
 
     `path` is absolute. Raises MediaError.
     """
@@ -184,22 +183,22 @@ def open_container(path: Path) -> InputContainer:
     try:
         return av.open(f"file:{path}", "r", options=options, metadata_errors="surrogateescape")
     except av.error.FFmpegError as error:
-        raise MediaError(f"it can't be opened as a film: it is damaged or of an unknown kind ({error.strerror})") from error
+        raise MediaError(f"it can't be opened as a film: it is damaged or of an unknown format ({error.strerror})") from error
 
 
 def video_stream(container: InputContainer, number: int | None = None) -> VideoStream | None:
-    """The stream of a file that is coloured: its first moving picture, of those marked as default if any is; or that number.
+    """The video stream to colour: the one with this number, counted from 1, or the first, preferring those marked as default.
 
-    It is set to decode with one thread: what a damaged frame becomes then does not depend on the moment, nor memory on the
-    number of cores, and two threads took 1.5 times the processor time for a tenth less waiting (H.264, 720p, two cores).
+    It is set to decode with one thread: damaged frames then decode deterministically, memory does not depend on the core
+    count, and two threads took 1.5 times the CPU time for 10 % less wall time (H.264, 720p, two cores).
     """
-    moving = [
+    streams = [
         stream
         for stream in container.streams.video
         if not (stream.disposition & Disposition.attached_pic or stream.discard == Discard.all)
     ]
-    default = [stream for stream in moving if stream.disposition & Disposition.default]
-    for stream in moving[number - 1 : number] if number else default or moving:
+    default = [stream for stream in streams if stream.disposition & Disposition.default]
+    for stream in streams[number - 1 : number] if number else default or streams:
         if stream.codec_context is not None:
             stream.thread_type, stream.thread_count = ThreadType.NONE, 1
         return stream
@@ -207,10 +206,10 @@ def video_stream(container: InputContainer, number: int | None = None) -> VideoS
 
 
 def colour_tags(stated: ColourTags, *, pix_fmt: str, codec: str, height: int) -> ColourTags:
-    """Fill in what a film does not state of its colour.
+    """Fill in unspecified colour tags.
 
-    Untagged films are in BT.601 up to 576 lines and in BT.709 above, in limited range, but for what has no such range: RGB,
-    and grey from codecs that know nothing of ranges.
+    Untagged videos are assumed to be BT.601 up to 576 lines and BT.709 above, in limited range, except where there is no such
+    range: RGB, and grey from codecs without a notion of range.
     """
     kind = layout(pix_fmt).kind
     full = pix_fmt.startswith("yuvj") or (kind == "grey" and codec not in {"h264", "hevc"})
@@ -226,8 +225,8 @@ def colour_tags(stated: ColourTags, *, pix_fmt: str, codec: str, height: int) ->
 
 
 def luma_weights(tags: ColourTags) -> Matrix:
-    """Which weights made the luma. Raises MediaError for a matrix whose first plane is no luma."""
+    """The matrix that the luma was computed with. Raises MediaError for one whose first plane is not luma."""
     try:
         return _WEIGHTS[tags.matrix]
     except KeyError:
-        raise MediaError(f"its colour matrix (number {tags.matrix} in ITU-T H.273) can't be coloured") from None
+        raise MediaError(f"its colour matrix (number {tags.matrix} in ITU-T H.273) is not supported") from None

@@ -1,4 +1,4 @@
-"""What a film says of the screen that it was mastered on and of how bright it gets (SMPTE ST 2086, CTA-861.3)."""
+"""HDR metadata: mastering display (SMPTE ST 2086) and content light level (CTA-861.3)."""
 
 import struct
 from fractions import Fraction
@@ -8,21 +8,21 @@ from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 _MASTERING = struct.Struct("=20i2i")
-"""FFmpeg's AVMasteringDisplayMetadata: ten rational numbers, and whether the first eight and the last two mean anything."""
+"""FFmpeg's AVMasteringDisplayMetadata: ten rational numbers, and whether the first eight and the last two are valid."""
 _CONTENT = struct.Struct("=2I")
 _CHROMATICITY, _LUMINANCE = 50_000, 10_000
-"""In which parts H.264 and H.265 count them."""
-CODERS = frozenset({"libx264", "libx265", "libsvtav1"})
-"""Encoders that can be told of it."""
+"""Units per 1 in which H.264 and H.265 store them."""
+ENCODERS = frozenset({"libx264", "libx265", "libsvtav1"})
+"""Encoders that can store HDR metadata."""
 
 
 class HdrMetadata(NamedTuple):
-    """HDR metadata that hold of a whole film.
+    """HDR metadata of a whole video.
 
     Attributes:
-        primaries: Chromaticities x and y of the screen's red, green and blue, and of its white; none where unknown.
-        luminance: Its darkest and its brightest, in cd/m2; none where unknown.
-        content: The brightest pixel and the brightest frame on average, in cd/m2; none where unknown.
+        primaries: Chromaticities x and y of the mastering display's red, green, blue and white; empty if unknown.
+        luminance: Its minimum and maximum luminance in cd/m2; empty if unknown.
+        content: Maximum content light level (MaxCLL) and frame average (MaxFALL) in cd/m2; empty if unknown.
     """
 
     primaries: tuple[Fraction, ...] = ()
@@ -30,43 +30,45 @@ class HdrMetadata(NamedTuple):
     content: tuple[int, ...] = ()
 
 
-UNKNOWN = HdrMetadata()
-"""Of a film that says nothing of it, as nearly all do."""
+NO_HDR = HdrMetadata()
+"""For a video without HDR metadata, as nearly all are."""
 
 
-def read_hdr_metadata(picture: VideoFrame) -> HdrMetadata:
-    """What a decoded picture, the first of a film, says."""
-    side_data: Any = picture.side_data  # PyAV's stub knows motion vectors only
+def read_hdr_metadata(frame: VideoFrame) -> HdrMetadata:
+    """The HDR metadata in the side data of a video's first decoded frame."""
+    side_data: Any = frame.side_data  # PyAV's stubs only cover motion vectors
     mastering, content = side_data.get(Type.MASTERING_DISPLAY_METADATA), side_data.get(Type.CONTENT_LIGHT_LEVEL)
     primaries: tuple[Fraction, ...] = ()
     luminance: tuple[Fraction, ...] = ()
     if mastering is not None:
         *numbers, has_primaries, has_luminance = _MASTERING.unpack_from(bytes(mastering))
         ratios = tuple(
-            Fraction(part, whole) if whole else Fraction(0) for part, whole in zip(numbers[::2], numbers[1::2], strict=True)
+            Fraction(top, bottom) if bottom else Fraction(0) for top, bottom in zip(numbers[::2], numbers[1::2], strict=True)
         )
         primaries, luminance = ratios[:8] if has_primaries else (), ratios[8:] if has_luminance else ()
     return HdrMetadata(primaries, luminance, _CONTENT.unpack_from(bytes(content)) if content is not None else ())
 
 
-def hdr_options(light: HdrMetadata, codec: str) -> dict[str, str]:
-    """What an encoder is to be told, by its own words; nothing for one that can't be, or of a screen that is known by half."""
-    if codec not in CODERS:
+def hdr_options(hdr: HdrMetadata, codec: str) -> dict[str, str]:
+    """Options that pass HDR metadata to an encoder: none if unsupported, and no display that is only half known."""
+    if codec not in ENCODERS:
         return {}
-    told = {}
-    if light.primaries and light.luminance:
-        told["master-display" if codec == "libx265" else "mastering-display"] = _screen(light, whole=codec != "libsvtav1")
-    if light.content:
+    options = {}
+    if hdr.primaries and hdr.luminance:
+        options["master-display" if codec == "libx265" else "mastering-display"] = _mastering_display(
+            hdr, integers=codec != "libsvtav1"
+        )
+    if hdr.content:
         name = {"libx264": "cll", "libx265": "max-cll", "libsvtav1": "content-light"}[codec]
-        told[name] = ",".join(map(str, light.content))
-    return told
+        options[name] = ",".join(map(str, hdr.content))
+    return options
 
 
-def _screen(light: HdrMetadata, *, whole: bool) -> str:
-    """The screen, in whole numbers of the parts that H.264 counts in, or as it is."""
+def _mastering_display(hdr: HdrMetadata, *, integers: bool) -> str:
+    """The mastering display as an encoder option, in H.264's integer units or as decimal numbers."""
 
-    def said(numbers: tuple[Fraction, ...], parts: int) -> str:
-        return ",".join(str(round(number * parts)) if whole else f"{float(number):.6f}" for number in numbers)
+    def formatted(numbers: tuple[Fraction, ...], units: int) -> str:
+        return ",".join(str(round(number * units)) if integers else f"{float(number):.6f}" for number in numbers)
 
-    red, green, blue, white = (said(light.primaries[at : at + 2], _CHROMATICITY) for at in range(0, 8, 2))
-    return f"G({green})B({blue})R({red})WP({white})L({said(light.luminance[::-1], _LUMINANCE)})"
+    red, green, blue, white = (formatted(hdr.primaries[at : at + 2], _CHROMATICITY) for at in range(0, 8, 2))
+    return f"G({green})B({blue})R({red})WP({white})L({formatted(hdr.luminance[::-1], _LUMINANCE)})"

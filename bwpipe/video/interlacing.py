@@ -1,4 +1,4 @@
-"""Makes frames whose lines belong to two moments into frames of one: the first field as it is, the other lines anew."""
+"""Interlaced video: field order, marking, and deinterlacing that keeps the first field and interpolates the other."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,38 +17,38 @@ from bwpipe.errors import MediaError
 from bwpipe.video.file import Fields, VideoFile
 from bwpipe.video.pixel_formats import plane
 
-_ORDERS: dict[int, Fields] = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}
-"""By FFmpeg's number of the order in which fields are coded and shown."""
+_FIELD_ORDERS: dict[int, Fields] = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}
+"""Display order by FFmpeg's AVFieldOrder, which gives the coded and the displayed order."""
 _NUMBERS = {"tff": 2, "bff": 3}
 _INTERLACED = 1 << 18 | 1 << 29
-"""FFmpeg's flags for coding (AV_CODEC_FLAG_INTERLACED_DCT) and predicting (AV_CODEC_FLAG_INTERLACED_ME) field by field."""
+"""AV_CODEC_FLAG_INTERLACED_DCT and AV_CODEC_FLAG_INTERLACED_ME: interlaced transform and motion estimation."""
 _ROWS = 4
-"""An interlaced picture has a multiple of so many lines: two of chroma, in each of two fields, at half height."""
+"""The height of an interlaced frame is a multiple of this: half-height chroma, of which each of two fields has whole lines."""
 
 
 def field_order(interlaced: bool, number: int, codec: str) -> Fields:
-    """The fields of a film, from whether its first frame is interlaced and FFmpeg's number for it.
+    """The field order of a video, from whether its first frame is interlaced and FFmpeg's AVFieldOrder.
 
-    Where that is unknown, it is bottom first for DV, as IEC 61834 has it, and top first else.
+    If unknown, bottom field first for DV, as IEC 61834 specifies, else top field first.
     """
     if not interlaced:
         return ""
-    return _ORDERS.get(number, "bff" if codec == "dvvideo" else "tff")
+    return _FIELD_ORDERS.get(number, "bff" if codec == "dvvideo" else "tff")
 
 
 class FieldMarker:
-    """Marks frames as interlaced, which PyAV can't by itself: FFmpeg's filter `setfield` does, without a copy."""
+    """Marks frames as interlaced with FFmpeg's filter `setfield`, without copying: PyAV has no other way."""
 
     def __init__(self, fields: Fields, width: int, height: int, pix_fmt: str, time_base: Fraction) -> None:
-        """Make it for frames of one form."""
+        """Build the filter for frames of one size and format."""
         self._graph: Graph | None = None
         if fields:
             self._graph = Graph()
-            given = self._graph.add_buffer(width=width, height=height, format=VideoFormat(pix_fmt), time_base=time_base)
-            self._graph.link_nodes(given, self._graph.add("setfield", fields), self._graph.add("buffersink")).configure()
+            source = self._graph.add_buffer(width=width, height=height, format=VideoFormat(pix_fmt), time_base=time_base)
+            self._graph.link_nodes(source, self._graph.add("setfield", fields), self._graph.add("buffersink")).configure()
 
     def mark(self, frame: VideoFrame) -> VideoFrame:
-        """The same frame, marked; itself where there are no fields."""
+        """The frame, marked; unchanged if the video is progressive."""
         if self._graph is None:
             return frame
         self._graph.push(frame)
@@ -58,7 +58,7 @@ class FieldMarker:
 
 
 def set_field_coding(context: VideoCodecContext, fields: Fields) -> None:
-    """Set up an encoder that is not open yet for interlaced frames."""
+    """Set up an encoder that is not yet open for interlaced frames."""
     if fields:
         context.field_order = _NUMBERS[fields]
         if context.height % _ROWS == 0:
@@ -66,95 +66,95 @@ def set_field_coding(context: VideoCodecContext, fields: Fields) -> None:
 
 
 NEIGHBOURS = 1
-"""How many frames before and after a frame `deinterlaced` looks at."""
+"""Number of frames on either side that `deinterlace` needs."""
 
 
-def of_one_moment(film: VideoFile) -> VideoFile:
-    """The film as it is when reading deinterlaces it; itself where it is not interlaced."""
-    return replace(film, fields="", deinterlaced=film.fields) if film.fields else film
+def of_one_moment(video: VideoFile) -> VideoFile:
+    """The video as seen when it is deinterlaced on reading; unchanged if it is progressive."""
+    return replace(video, fields="", deinterlaced=video.fields) if video.fields else video
 
 
-def deinterlace(frames: Iterator[Frame], film: VideoFile) -> Iterator[Frame]:
-    """Each frame with luma of one moment, made by FFmpeg's filter `bwdif`: the lines of its first field stay as they are.
+def deinterlace(frames: Iterator[Frame], video: VideoFile) -> Iterator[Frame]:
+    """Deinterlace luma with FFmpeg's filter `bwdif`, which leaves the lines of the first field unchanged.
 
-    A frame follows from itself and the one on either side. Where one of these is missing, at the ends of the film or since it
-    did not decode, it follows from the others alone: never from one further away, so that it is the same in any segment.
+    A frame depends on itself and its two neighbours. If one of these is missing, at the ends of the video or because it did not
+    decode, the frame depends on the others alone, never on one further away, so that it is the same in any segment.
 
     Args:
-        frames: Of the film, rising.
-        film: Its `deinterlaced` says which field comes first.
+        frames: Frames in ascending order.
+        video: Their video; `deinterlaced` is its field order.
 
     Raises:
         MediaError: The frames are too small.
     """
-    filtered: _Filter | None = None
-    before = -1
+    current: _Filter | None = None
+    previous = -1
     for frame in frames:
-        if filtered and frame.index != before + 1:
-            yield from filtered.rest()
-            filtered = None
-        filtered = filtered or _Filter(film)
-        before = frame.index
-        yield from filtered.take(frame)
-    if filtered:
-        yield from filtered.rest()
+        if current and frame.index != previous + 1:
+            yield from current.flush()
+            current = None
+        current = current or _Filter(video)
+        previous = frame.index
+        yield from current.push(frame)
+    if current:
+        yield from current.flush()
 
 
 class _Filter:
-    """The filter, for frames without a gap."""
+    """The filter, for consecutive frames."""
 
-    def __init__(self, film: VideoFile) -> None:
-        self._film = film
-        # luma alone; what has more than 8 bits uses the lower ones of 16, which the filter only adds and compares
-        self._format = "gray" if film.depth == 8 else "gray16le"
-        self._waiting: deque[Frame] = deque()
+    def __init__(self, video: VideoFile) -> None:
+        self._video = video
+        # luma only; more than 8 bits occupy the low bits of 16, which is fine since the filter only adds and compares
+        self._format = "gray" if video.depth == 8 else "gray16le"
+        self._pending: deque[Frame] = deque()
         self._graph = Graph()
         self._graph.threads = 1
-        given = self._graph.add_buffer(
-            width=film.width, height=film.height, format=VideoFormat(self._format), time_base=film.time_base
+        source = self._graph.add_buffer(
+            width=video.width, height=video.height, format=VideoFormat(self._format), time_base=video.time_base
         )
-        made = self._graph.add("bwdif", f"mode=send_frame:parity={film.deinterlaced}:deint=all")
+        bwdif = self._graph.add("bwdif", f"mode=send_frame:parity={video.deinterlaced}:deint=all")
         try:
-            self._graph.link_nodes(given, made, self._graph.add("buffersink")).configure()
+            self._graph.link_nodes(source, bwdif, self._graph.add("buffersink")).configure()
         except av.error.FFmpegError as error:
             raise MediaError(
-                f"its frames of {film.width}x{film.height} can't be deinterlaced; set `deinterlace: off`"
+                f"its frames of {video.width}x{video.height} can't be deinterlaced; set `deinterlace: off`"
             ) from error
 
-    def take(self, frame: Frame) -> Iterator[Frame]:
-        """Add a frame; what comes out is the one before it."""
-        picture = VideoFrame(self._film.width, self._film.height, self._format)
-        plane(picture, 0, self._film.depth, writeable=True)[:] = frame.luma
-        picture.pts, picture.time_base = frame.index, self._film.time_base
-        self._graph.push(picture)
-        if self._waiting:
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        """Add a frame; yields the one before it."""
+        grey = VideoFrame(self._video.width, self._video.height, self._format)
+        plane(grey, 0, self._video.depth, writeable=True)[:] = frame.luma
+        grey.pts, grey.time_base = frame.index, self._video.time_base
+        self._graph.push(grey)
+        if self._pending:
             yield self._next()
-        self._waiting.append(frame)
+        self._pending.append(frame)
 
-    def rest(self) -> Iterator[Frame]:
+    def flush(self) -> Iterator[Frame]:
         """The last frame."""
         self._graph.push(None)
         yield self._next()
 
     def _next(self) -> Frame:
-        picture = self._graph.pull()
-        assert isinstance(picture, VideoFrame)
-        luma = np.minimum(plane(picture, 0, self._film.depth), (1 << self._film.depth) - 1)
+        grey = self._graph.pull()
+        assert isinstance(grey, VideoFrame)
+        luma = np.minimum(plane(grey, 0, self._video.depth), (1 << self._video.depth) - 1)
         luma.flags.writeable = False
-        return replace(self._waiting.popleft(), luma=luma)
+        return replace(self._pending.popleft(), luma=luma)
 
 
 def first_field(luma: Luma, fields: Fields) -> Luma:
-    """Luma (H, W) of the moment of its first field alone: each line of the other becomes the mean of those above and below.
+    """Luma (H, W) of the first field alone: each line of the other field becomes the mean of the lines above and below.
 
-    What a guide wants: it follows from the one frame, and is averaged down in any case.
+    Good enough for a guide: it depends on a single frame, and is downscaled anyway.
     """
     height = len(luma)
-    kept = 0 if fields == "tff" else 1
+    first = 0 if fields == "tff" else 1
     if height < 2:
         return luma
-    made = luma.copy()
-    other = np.arange(1 - kept, height, 2)
+    filled = luma.copy()
+    other = np.arange(1 - first, height, 2)
     above, below = np.where(other > 0, other - 1, other + 1), np.where(other < height - 1, other + 1, other - 1)
-    made[other] = (luma[above].astype(np.uint32) + luma[below] + 1) // 2
-    return made
+    filled[other] = (luma[above].astype(np.uint32) + luma[below] + 1) // 2
+    return filled

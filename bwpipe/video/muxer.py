@@ -1,4 +1,4 @@
-"""Writes a film: its fragments joined, every time and tag, and its sound unchanged."""
+"""Writes the output video: joins fragments, keeps timestamps and tags, and copies the other streams."""
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -22,33 +22,33 @@ from bwpipe.video.container import container_for
 from bwpipe.video.decoder import Warn
 from bwpipe.video.encoding import Encoding, encoder
 from bwpipe.video.file import VideoFile, open_container
-from bwpipe.video.segment_encoder import configure, refused
+from bwpipe.video.segment_encoder import configure, encoding_error
 from bwpipe.video.segment_file import Fragment
-from bwpipe.video.stream_copy import StreamCopier, kept, lost_tags
+from bwpipe.video.stream_copy import StreamCopier, lost_tags, portable_tags
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
 _BUFFER = 1 << 18
-_KNOWN = frozenset(
+_ITUNES_TAGS = frozenset(
     {"title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping", "lyrics"}
     | {"description", "synopsis", "show", "episode_id", "network", "keywords", "creation_time", "language"}
 )
-"""The tags that iTunes' list in MP4 has a place for. With others, all go into QuickTime's list of keys, which has no covers."""
-_FINEST = 2**31 - 1
-"""The most ticks a second that MP4 can count."""
+"""Tags that MP4's iTunes metadata can hold. With any others, all go into QuickTime's list of keys, which has no cover art."""
+_MAX_TIMESCALE = 2**31 - 1
+"""The most ticks per second that MP4 allows."""
 
 
 class VideoMuxer:
-    """Joins the fragments of a film, without coding them again, and copies the other streams in.
+    """Joins the fragments of a video without re-encoding, and copies the other streams in.
 
-    The same fragments give the same bytes. Memory grows by some 50 bytes a frame.
+    The same fragments give the same bytes. Memory grows by about 50 bytes per frame.
     """
 
     def __init__(
         self,
         path: Path,
-        film: VideoFile,
+        video: VideoFile,
         encoding: Encoding,
         *,
         stop: int | None = None,
@@ -59,24 +59,24 @@ class VideoMuxer:
         """Open the file and write its header.
 
         Args:
-            path: The file, replaced if it exists; it becomes a `container_for(film, encoding)`, whatever its name.
-            film: Where the other streams come from.
-            encoding: How the picture was coded.
-            stop: The unit's: where the frames end before the film does, its sound ends with them.
-            line: What its metadata are to say of how it was made; nothing if empty.
-            warn: Told of each thing that can't be kept.
-            tick: Called before each packet; what it raises ends the work.
+            path: The file, replaced if it exists; its format is `container_for(video, encoding)`, whatever its name.
+            video: The source of the other streams.
+            encoding: How the frames were encoded.
+            stop: The unit's `stop`: if the frames end before the source does, the audio ends with them.
+            line: Provenance line for the metadata; none if empty.
+            warn: Called for each thing that can't be kept.
+            tick: Called before each packet; may raise to stop.
 
         Raises:
-            MediaError: The film can't be coded like this.
+            MediaError: The video can't be encoded like this.
             OSError: The file can't be written.
         """
         self._path = path
-        self._film = film
+        self._video = video
         self._warn = warn
         self._tick = tick
-        self._whole = stop is None or stop >= len(film.times)
-        self._container = container_for(film, encoding)
+        self._whole = stop is None or stop >= len(video.times)
+        self._container = container_for(video, encoding)
         self._file = path.open("wb")
         try:
             self._output = av.open(
@@ -87,46 +87,46 @@ class VideoMuxer:
                 metadata_errors="surrogateescape",
                 buffer_size=_BUFFER,
             )
-            self._output.metadata.update(add_note(kept(film.metadata[0], self._container.muxer), line))
-            self._picture = self._add_streams(encoding)
+            self._output.metadata.update(add_note(portable_tags(video.metadata[0], self._container.muxer), line))
+            self._stream = self._add_streams(encoding)
             self._output.set_chapters(self._chapters(stop))
             self._output.start_encoding()
-            covers = {track.index for track in film.tracks if track.cover}
-            self._copies = sorted({film.place, *self._carried.outputs} - covers)
+            covers = {track.index for track in video.tracks if track.cover}
+            self._written = sorted({video.stream_index, *self._copier.outputs} - covers)
         except BaseException as error:
             self.abandon()
             if isinstance(error, av.error.FFmpegError):
-                raise refused(encoding, error) from error
+                raise encoding_error(encoding, error) from error
             raise
 
     def join(self, paths: Sequence[Path]) -> None:
-        """Write the frames of fragments and the other streams.
+        """Write the frames of the fragments and the other streams.
 
         Args:
             paths: The fragments, in order.
 
         Raises:
-            MediaError: They don't fit together or are damaged, or the container refuses them.
+            MediaError: They don't fit together or are damaged, or the container rejects them.
             OSError: A file can't be read or written.
         """
-        decoded = self._decoding_times(paths)
-        number, start, end = 0, int(self._film.times[-1]), 0
+        dts = self._decoding_times(paths)
+        number, start, end = 0, int(self._video.times[-1]), 0
         for path in paths:
             with closing(Fragment(path)) as fragment:
                 for coded in fragment.packets():
                     packet = Packet(fragment.data(coded))
-                    packet.stream, packet.time_base = self._picture, self._film.time_base
-                    packet.pts, packet.dts, packet.duration = coded.pts, int(decoded[number]), coded.duration
+                    packet.stream, packet.time_base = self._stream, self._video.time_base
+                    packet.pts, packet.dts, packet.duration = coded.pts, int(dts[number]), coded.duration
                     packet.is_keyframe = coded.key
                     number, start, end = number + 1, min(start, coded.pts), max(end, coded.pts + coded.duration)
-                    if number == len(decoded) and self._container.muxer in {"mp4", "mov"}:
-                        # who reads it takes the sum of the distances of decoding times for the length of the film: so it
-                        # should be also where another packet is shown last, and not as long as the others
-                        missing = end - start - int(decoded[-1] - decoded[0])
+                    if number == len(dts) and self._container.muxer in {"mp4", "mov"}:
+                        # readers take the sum of the decoding deltas for the duration of the stream: correct it, in case
+                        # another packet is shown last and has a different duration
+                        missing = end - start - int(dts[-1] - dts[0])
                         packet.duration = max(coded.duration, min(missing, end - coded.pts))
-                    self._mux(self._carried.until(packet.dts * packet.time_base))
+                    self._mux(self._copier.until(packet.dts * packet.time_base))
                     self._mux([packet])
-        self._mux(self._carried.until(None if self._whole else end * self._film.time_base))
+        self._mux(self._copier.until(None if self._whole else end * self._video.time_base))
 
     def close(self) -> None:
         """Finish the file. Raises MediaError, OSError."""
@@ -135,31 +135,31 @@ class VideoMuxer:
         except av.error.FFmpegError as error:
             raise MediaError(f"the file can't be finished ({error.strerror})") from error
         self._file.close()
-        self._carried.close()
-        for text in lost_tags(self._film, self._path, self._container.muxer, self._copies):
+        self._copier.close()
+        for text in lost_tags(self._video, self._path, self._container.muxer, self._written):
             self._warn(text)
 
     def abandon(self) -> None:
-        """Let go of the file, unfinished; after `close` it does nothing."""
-        with suppress(OSError):  # such as of a full disk, which has been said
-            self._file.close()  # first: the muxer then writes no end into it
-        for part in ("_output", "_carried"):
+        """Close the unfinished file; does nothing after `close`."""
+        with suppress(OSError):  # such as a full disk, which has been reported
+            self._file.close()  # first, so that the muxer writes no trailer
+        for part in ("_output", "_copier"):
             if hasattr(self, part):
                 getattr(self, part).close()
 
     def _decoding_times(self, paths: Sequence[Path]) -> NDArray[np.int64]:
-        """When each coded frame is to be decoded. Raises MediaError for fragments that no decoder could read in a row."""
+        """Decoding timestamps of all coded frames. Raises MediaError for fragments that no decoder could read consecutively."""
         shown = array("q")
-        setup = self._picture.codec_context.extradata or b""
+        extradata = self._stream.codec_context.extradata or b""
         for path in paths:
             with closing(Fragment(path)) as fragment:
-                if fragment.setup != setup:
-                    raise MediaError("its segments were coded by encoders that differ: run with --restart")
+                if fragment.extradata != extradata:
+                    raise MediaError("its segments come from different encoders: run with --restart")
                 for packet in fragment.packets():
                     self._tick()
                     shown.append(packet.pts)
         if not shown:
-            raise MediaError("none of its frames came to be written")
+            raise MediaError("none of its frames were written")
         return decoding_times(np.array(shown, np.int64))
 
     def _mux(self, packets: Iterable["Packet[Stream]"]) -> None:
@@ -171,76 +171,76 @@ class VideoMuxer:
             raise MediaError(f"{self._container.suffix} can't hold it ({error.strerror})") from error
 
     def _add_streams(self, encoding: Encoding) -> VideoStream:
-        """All streams, in the order of the film's file; the picture's is returned."""
-        film = self._film
-        self._carried = StreamCopier(film, self._output, self._container.muxer, self._warn)
-        for track in film.tracks:
-            if track.index < film.place:
-                self._carried.add(track)
-        picture = self._add_picture(encoding)
-        for track in film.tracks:
-            if track.index > film.place:
-                self._carried.add(track)
-        return picture
+        """Add all streams in the order of the source file; returns the video stream."""
+        video = self._video
+        self._copier = StreamCopier(video, self._output, self._container.muxer, self._warn)
+        for track in video.tracks:
+            if track.index < video.stream_index:
+                self._copier.add(track)
+        stream = self._add_video(encoding)
+        for track in video.tracks:
+            if track.index > video.stream_index:
+                self._copier.add(track)
+        return stream
 
     def _chapters(self, stop: int | None) -> "list[Chapter]":
-        """The film's chapters, as far as it is read."""
-        with open_container(self._film.path) as container:
+        """The source's chapters up to where the frames end."""
+        with open_container(self._video.path) as container:
             chapters = container.chapters()
         if self._whole or stop is None:
             return chapters
-        end = int(self._film.times[stop]) * self._film.time_base
-        begun = []
+        end = int(self._video.times[stop]) * self._video.time_base
+        started = []
         for chapter in chapters:
             ticks = chapter["time_base"] or Fraction(1)
             if chapter["start"] * ticks < end:
                 chapter["end"] = min(chapter["end"], int(end / ticks))
-                begun.append(chapter)
-        return begun
+                started.append(chapter)
+        return started
 
-    def _add_picture(self, encoding: Encoding) -> VideoStream:
-        film = self._film
-        stream = self._output.add_stream(encoder(encoding.codec).name, rate=film.rate or 25, time_base=film.time_base)
+    def _add_video(self, encoding: Encoding) -> VideoStream:
+        video = self._video
+        stream = self._output.add_stream(encoder(encoding.codec).name, rate=video.rate or 25, time_base=video.time_base)
         assert isinstance(stream, VideoStream)
-        configure(stream.codec_context, film, encoding)
-        stream.set_display_matrix(film.display)
-        stream.metadata.update(kept(film.metadata[1], self._container.muxer))
-        stream.disposition = film.disposition
+        configure(stream.codec_context, video, encoding)
+        stream.set_display_matrix(video.display)
+        stream.metadata.update(portable_tags(video.metadata[1], self._container.muxer))
+        stream.disposition = video.disposition
         return stream
 
     def _muxer_options(self) -> dict[str, str]:
-        same = {"fflags": "+bitexact"}  # no date, no random number, no version
+        options = {"fflags": "+bitexact"}  # no date, no random number, no version
         if self._container.muxer not in {"mp4", "mov"}:
-            return same
-        ticks = self._film.time_base.denominator
-        # in these parts of a second starts are counted: each tick of the picture and each sample of sound should be a number
-        common = lcm(ticks, *(track.rate for track in self._film.tracks if track.rate))
-        unusual = set(kept(self._film.metadata[0], self._container.muxer)) - _KNOWN
-        if unusual and not any(track.cover for track in self._film.tracks):
-            same["movflags"] = "use_metadata_tags"
-        if not any(track.kind == "video" and not track.cover for track in self._film.tracks):
-            same["video_track_timescale"] = str(ticks)  # it holds of all pictures: a second one would lose its own times
-        return {**same, "movie_timescale": str(common if common <= _FINEST else ticks)}
+            return options
+        ticks = self._video.time_base.denominator
+        # start times are stored in this timescale, which should represent each video tick and each audio sample exactly
+        common = lcm(ticks, *(track.rate for track in self._video.tracks if track.rate))
+        unusual = set(portable_tags(self._video.metadata[0], self._container.muxer)) - _ITUNES_TAGS
+        if unusual and not any(track.cover for track in self._video.tracks):
+            options["movflags"] = "use_metadata_tags"
+        if not any(track.kind == "video" and not track.cover for track in self._video.tracks):
+            options["video_track_timescale"] = str(ticks)  # applies to all video streams: a second one would lose precision
+        return {**options, "movie_timescale": str(common if common <= _MAX_TIMESCALE else ticks)}
 
 
 def decoding_times(shown: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Times of decoding for a film whose segments were coded apart, rising and never after the frame is shown.
+    """Decoding timestamps for separately encoded segments, increasing and never after the presentation timestamp.
 
-    They are the times at which frames are shown, in rising order, delayed by as many frames as the one that waits longest for
-    others: where each segment has its own delay, the times that its encoder gave do not fit those of the one before. Before the
-    first frame is shown they have the distances of the film's first frames (as x264 does, in `x264_encoder_encode`).
+    They are the sorted presentation timestamps, delayed by the largest reordering delay of any frame: segments differ in delay,
+    so the timestamps from each encoder do not fit those of the segment before. Before the first frame is shown they have the
+    spacing of the first frames (as in x264's `x264_encoder_encode`).
 
     Args:
-        shown: (frames,) When each is shown, in the order of decoding; no two are the same.
+        shown: (frames,) Presentation timestamps in decoding order, all different.
 
     Returns:
-        (frames,) When each is decoded, in the same units.
+        (frames,) Decoding timestamps in the same units.
     """
     count = len(shown)
-    order = np.sort(shown)
-    places = np.searchsorted(order, shown)
-    delay = int((np.arange(count) - places).max(initial=0))
+    ordered = np.sort(shown)
+    positions = np.searchsorted(ordered, shown)
+    delay = int((np.arange(count) - positions).max(initial=0))
     if not delay:
-        return order
-    ahead = order[:delay] - order[delay]
-    return np.concatenate([order[0] + ahead, order[: count - delay]])
+        return ordered
+    lead = ordered[:delay] - ordered[delay]
+    return np.concatenate([ordered[0] + lead, ordered[: count - delay]])

@@ -1,4 +1,4 @@
-"""The index pass: when each frame of a film is shown, and where decoding can start, without decoding anything."""
+"""The index pass: timestamps and keyframes of a video, found without decoding."""
 
 import json
 from array import array
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from bwpipe.video.file import Timing
 
-WAY = "index 1, libavformat {}.{}.{}".format(*av.library_versions["libavformat"])
-"""What `read_index` finds and how; raise the number when that changes."""
+INDEX_VERSION = "index 1, libavformat {}.{}.{}".format(*av.library_versions["libavformat"])
+"""Cache key for the result of `read_index`; raise the number when the result changes."""
 _SHORTFALL = 0.5
-"""Seconds by which a file may end before its header says: that is rarely exact."""
+"""Seconds by which a file may fall short of the duration in its header, which is rarely exact."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Index:
-    """When the frames of a film are shown; the attributes are those of `bwpipe.film.Film`."""
+    """Timestamps and keyframes of a video; the attributes are those of `bwpipe.video.file.VideoFile`."""
 
     times: NDArray[np.int64]
     last: int | None
@@ -32,30 +32,31 @@ class Index:
     keys: NDArray[np.int64]
     faults: tuple[str, ...]
 
-    def packed(self) -> bytes:
-        """It as bytes, a few for each frame."""
+    def to_bytes(self) -> bytes:
+        """Serialise it, in a few bytes per frame."""
         rest = json.dumps({"last": self.last, "timing": self.timing, "faults": self.faults})
         file = BytesIO()
         np.savez_compressed(file, steps=np.diff(self.times, prepend=0), keys=self.keys, rest=np.array(rest))
         return file.getvalue()
 
     @staticmethod
-    def unpacked(packed: bytes) -> "Index":
-        """What was packed."""
-        with np.load(BytesIO(packed), allow_pickle=False) as file:
+    def from_bytes(data: bytes) -> "Index":
+        """The inverse of `to_bytes`."""
+        with np.load(BytesIO(data), allow_pickle=False) as file:
             rest = json.loads(str(file["rest"]))
             return Index(np.cumsum(file["steps"]), rest["last"], rest["timing"], file["keys"], tuple(rest["faults"]))
 
 
 def read_index(container: InputContainer, stream: VideoStream) -> Index:
-    """Read all packets of a film's picture, and compare what the file promises with what it holds.
+    """Read all packets of a video stream, and compare what the header states with what the file holds.
 
-    A packet without a time of presentation gets its time of decoding, in AVI all do; one without either gets a tick more than
-    the packet before it. Times that do not rise are raised as little as possible. Frames that an edit list hides are left out.
+    A packet without a presentation timestamp gets its decoding timestamp, as do all in AVI; one without either gets one tick
+    more than the packet before it. Timestamps that are not increasing are raised by the least amount. Frames hidden by an edit
+    list are skipped.
     """
     form = container.format.name
-    promised = len(stream.index_entries) if "mov" in form else stream.frames
-    by_end = not promised and form not in {"mpegts", "mpeg"}  # these two have no header: FFmpeg looks for their last packet
+    expected = len(stream.index_entries) if "mov" in form else stream.frames
+    by_end = not expected and form not in {"mpegts", "mpeg"}  # these have no header: FFmpeg takes the duration from packets
     for other in container.streams:
         other.discard = Discard.default if by_end or other is stream else Discard.all
 
@@ -63,19 +64,20 @@ def read_index(container: InputContainer, stream: VideoStream) -> Index:
     try:
         for packet in container.demux():
             if packet.size:
-                scan.take(packet)
+                scan.add(packet)
     except av.error.FFmpegError as error:
         scan.faults.append(f"it can't be read to its end ({error.strerror})")
-    if promised > scan.found:
-        scan.faults.append(f"it is cut short: it promises {promised} frames and holds {scan.found}")
+    if expected > scan.found:
+        scan.faults.append(f"it is cut short: its header states {expected} frames, and it holds {scan.found}")
     if by_end and container.duration and container.duration / 1e6 > scan.end + _SHORTFALL:
-        scan.faults.append(f"it is cut short: it promises {container.duration / 1e6:.1f} seconds and holds {scan.end:.1f}")
+        stated = container.duration / 1e6
+        scan.faults.append(f"it is cut short: its header states {stated:.1f} seconds, and it holds {scan.end:.1f}")
     return scan.index()
 
 
 @dataclass(slots=True)
 class _Scan:
-    """What the packets tell: when frames are shown; time, decoding time and bytes of key frames; the end of all in seconds."""
+    """State of the index pass: frame timestamps; timestamp, decoding timestamp and size of keyframes; end in seconds."""
 
     stream: VideoStream
     decoding_times: bool
@@ -88,7 +90,7 @@ class _Scan:
     end: float = 0.0
     faults: list[str] = field(default_factory=list)
 
-    def take(self, packet: "Packet[Stream]") -> None:
+    def add(self, packet: "Packet[Stream]") -> None:
         if packet.pts is not None:
             self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         if packet.stream is not self.stream:
@@ -108,20 +110,18 @@ class _Scan:
         times = np.array(self.times, np.int64)
         times.sort()
         order = np.arange(len(times))
-        rising = np.maximum.accumulate(times - order) + order
-        moved = int((rising != times).sum())
+        increasing = np.maximum.accumulate(times - order) + order
+        raised = int((increasing != times).sum())
         if self.corrupt:
             self.faults.append(f"{self.corrupt} of its {self.found} coded frames are damaged")
         if self.untimed:
-            self.faults.append(
-                f"{self.untimed} of its {self.found} frames have no time of their own: it comes from their order"
-            )
-        if moved:
-            self.faults.append(f"the times of {moved} of its {self.found} frames do not rise and were raised")
-        timing: Timing = "partial" if self.untimed or moved else "exact"
+            self.faults.append(f"{self.untimed} of its {self.found} frames have no timestamp: it is derived from their order")
+        if raised:
+            self.faults.append(f"the timestamps of {raised} of its {self.found} frames were not increasing and are raised")
+        timing: Timing = "partial" if self.untimed or raised else "exact"
         if self.decoding_times and self.stream.codec_context.reorder_depth:
             timing = "none"
         keys = np.array([] if self.faults or timing != "exact" else self.keys, np.int64).reshape(-1, 3)
-        keys[:, 0] = np.searchsorted(rising, keys[:, 0])
+        keys[:, 0] = np.searchsorted(increasing, keys[:, 0])
         keys = keys[np.argsort(keys[:, 0], kind="stable")]
-        return Index(rising, self.last[1] or None, timing, keys, tuple(self.faults))
+        return Index(increasing, self.last[1] or None, timing, keys, tuple(self.faults))

@@ -1,4 +1,4 @@
-"""Pixel formats of films: where the luma is, and how to get at it."""
+"""Pixel formats of videos, and access to their luma."""
 
 from functools import cache
 from typing import Literal, NamedTuple
@@ -17,13 +17,13 @@ _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BIT
 
 
 class Layout(NamedTuple):
-    """What a pixel format holds.
+    """Layout of a pixel format.
 
     Attributes:
         kind: Luma and two chroma planes, luma alone, or red, green and blue.
-        depth: Significant bits of a sample, at least 8.
-        plain: The format to turn frames into to have each component in a plane of its own; the format itself where it is so.
-        chroma: The logarithms to base 2 of how many luma samples share a chroma sample, along a row and along a column.
+        depth: Significant bits per sample, at least 8.
+        plain: The equivalent planar format, with one component per plane; the format itself if it is planar.
+        chroma: Base-2 logarithms of the luma samples per chroma sample, horizontally and vertically.
     """
 
     kind: Literal["yuv", "grey", "rgb"]
@@ -34,7 +34,7 @@ class Layout(NamedTuple):
 
 @cache
 def layout(pix_fmt: str) -> Layout:
-    """What a pixel format, given by FFmpeg's name, holds. Raises MediaError for one that is not understood."""
+    """The layout of a pixel format, given by FFmpeg's name. Raises MediaError for an unsupported one."""
     form = av.VideoFormat(pix_fmt, 64, 64)
     parts = form.components
     bits = max((part.bits for part in parts), default=0)
@@ -42,9 +42,9 @@ def layout(pix_fmt: str) -> Layout:
         raise MediaError(f"its pixel format {pix_fmt} can't be read")
     depth = max(bits, 8)
     suffix = f"{depth}le" if depth > 8 else ""
-    alone = sum(part.plane == 0 for part in parts) == 1
-    shifted = "msb" in pix_fmt or pix_fmt.startswith(("p0", "p2", "p4"))  # such as P010: its bits are the upper ones
-    plain = alone and not (shifted or form.has_palette or form.is_bit_stream or (form.is_big_endian and depth > 8))
+    own_plane = sum(part.plane == 0 for part in parts) == 1
+    shifted = "msb" in pix_fmt or pix_fmt.startswith(("p0", "p2", "p4"))  # such as P010, which uses the high bits
+    plain = own_plane and not (shifted or form.has_palette or form.is_bit_stream or (form.is_big_endian and depth > 8))
     if form.is_rgb or form.has_palette or form.is_bayer or pix_fmt.startswith("xyz"):
         return Layout("rgb", depth, pix_fmt if plain and form.is_planar else f"gbrp{suffix}", (0, 0))
     if len(parts) < 3:
@@ -53,22 +53,22 @@ def layout(pix_fmt: str) -> Layout:
     return Layout("yuv", depth, pix_fmt if plain else f"yuv444p{suffix}", steps)
 
 
-def luma_plane(picture: VideoFrame, matrix: Matrix) -> Luma:
-    """The luma of a decoded picture: (H, W) uint8, or uint16 where it has more than 8 bits, read-only.
+def luma_plane(frame: VideoFrame, matrix: Matrix) -> Luma:
+    """The luma of a decoded frame: (H, W) uint8, or uint16 for more than 8 bits, read-only.
 
-    A view of the decoder's own buffer where luma has a plane of its own there. RGB becomes full-range luma with the weights of
-    `matrix`. Raises MediaError.
+    A view of the decoder's buffer if luma has its own plane there. RGB becomes full-range luma with the weights of `matrix`.
+    Raises MediaError.
     """
-    form = layout(picture.format.name)
-    if form.plain != picture.format.name:
+    form = layout(frame.format.name)
+    if form.plain != frame.format.name:
         try:
-            # the same tags on both sides: samples change their places, not their values
-            picture = picture.reformat(format=form.plain, interpolation=_EXACT, threads=1)
+            # the tags stay the same: samples move, but keep their values
+            frame = frame.reformat(format=form.plain, interpolation=_EXACT, threads=1)
         except av.error.FFmpegError as error:
-            raise MediaError(f"its pixel format {picture.format.name} can't be read") from error
+            raise MediaError(f"its pixel format {frame.format.name} can't be read") from error
     if form.kind != "rgb":
-        return plane(picture, 0, form.depth)
-    red, green, blue = (plane(picture, part.plane, form.depth) for part in picture.format.components[:3])
+        return plane(frame, 0, form.depth)
+    red, green, blue = (plane(frame, part.plane, form.depth) for part in frame.format.components[:3])
     weights = WEIGHTS[matrix]
     mixed = np.float32(weights.red) * red + np.float32(weights.green) * green + np.float32(weights.blue) * blue
     luma: Luma = np.rint(mixed).astype(green.dtype)
@@ -76,17 +76,17 @@ def luma_plane(picture: VideoFrame, matrix: Matrix) -> Luma:
     return luma
 
 
-def plane(picture: VideoFrame, index: int, depth: int, *, writeable: bool = False) -> Luma:
-    """One plane of a picture in a plain format: a view (H, W) of its memory, which the view keeps alive.
+def plane(frame: VideoFrame, index: int, depth: int, *, writeable: bool = False) -> Luma:
+    """One plane of a frame in a planar format: a view (H, W) of its memory, which the view keeps alive.
 
-    A decoder's plane is never to be written to: other frames are predicted from it.
+    Never write to a decoder's plane: other frames are predicted from it.
     """
-    samples = picture.planes[index]
+    samples = frame.planes[index]
     memory = memoryview(samples) if writeable else memoryview(samples).toreadonly()
     rows = np.frombuffer(memory, np.uint8 if depth == 8 else "<u2").reshape(samples.height, -1)
     return rows[:: 1 if samples.line_size > 0 else -1, : samples.width]
 
 
 def widen(luma: Luma, depth: int, other: int) -> Luma:
-    """Luma (H, W) of a depth in another one, not smaller, in limited range: each code has its bits, and zeros below these."""
+    """Luma (H, W) of one depth in another, no smaller one, in limited range: codes are shifted left."""
     return luma if depth == other else np.left_shift(luma, other - depth, dtype=np.uint16)

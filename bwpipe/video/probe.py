@@ -1,4 +1,4 @@
-"""A film's header, its index and a look at its frames: all that is known before they are read."""
+"""Opens a video: its header, its packet index and a sample of its frames."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from bwpipe.core.frame import Matrix
 from bwpipe.core.stage import ScanCache
 from bwpipe.errors import MediaError
-from bwpipe.video.decoder import packets, pictures
+from bwpipe.video.decoder import decode_packets, packets
 from bwpipe.video.file import FULL, ColourTags, Track, VideoFile, colour_tags, luma_weights, open_container, video_stream
 from bwpipe.video.hdr_metadata import read_hdr_metadata
 from bwpipe.video.interlacing import field_order
-from bwpipe.video.packet_index import WAY, Index, read_index
+from bwpipe.video.packet_index import INDEX_VERSION, Index, read_index
 from bwpipe.video.pixel_formats import layout, luma_plane
-from bwpipe.video.stream_copy import MUXERS, takes
+from bwpipe.video.stream_copy import MUXERS, can_hold
 
-_LOOKS, _RUN = 32, 128
-"""How many frames are looked at, and how many are decoded for that where there are few key frames."""
+_SAMPLES, _RUN = 32, 128
+"""Number of frames to sample, and number of frames to decode for that if there are few keyframes."""
 _TAILS = (0.005, 0.995)
-"""Below and above which shares of all samples a film's tones lie."""
+"""Quantiles of all luma samples between which a video's tones lie."""
 _ORIENTATIONS = {
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
@@ -40,35 +40,35 @@ _ORIENTATIONS = {
     (0, -1, -1, 0): 7,
     (0, -1, 1, 0): 8,
 }
-"""EXIF's numbers for the signs of a display matrix's a, b, c, d, where (x, y) is shown at (ax + cy, bx + dy)."""
+"""EXIF orientation by the signs of a display matrix's a, b, c, d, where (x, y) is shown at (ax + cy, bx + dy)."""
 
 
 def open_video(
     path: Path, name: PurePosixPath, *, max_pixels: int, picture: int | None = None, scans: ScanCache | None = None
 ) -> VideoFile:
-    """What is known of a film before its frames are read. Reads all of its packets, decodes about 32 frames.
+    """Open a video without reading all of its frames: reads all packets, decodes about 32 frames.
 
     Args:
         path: The file, absolute.
-        name: Its place below the folder that is read.
+        name: Its path relative to the folder that is read.
         max_pixels: Refuse larger frames before any is decoded.
-        picture: Which of its moving pictures, counted from 1; None for the first that is marked as default, else the first.
-        scans: Knows of packets that were read before, so that it need not be done again.
+        picture: Number of the video stream, counted from 1; None for the first that is marked as default, else the first.
+        scans: Cache of earlier index passes.
 
     Raises:
-        MediaError: It can't be opened, is too large, or holds no picture that can be decoded and has luma.
+        MediaError: It can't be opened, is too large, or has no video stream that can be decoded and has luma.
     """
 
-    def read_through() -> bytes:
+    def scan() -> bytes:
         with open_container(path) as container:
-            return read_index(container, _picture(container, max_pixels, picture)).packed()
+            return read_index(container, _checked_stream(container, max_pixels, picture)).to_bytes()
 
-    what = f"{WAY}, picture {picture or 'as marked'}"
-    index = Index.unpacked(scans.find(path, what, read_through) if scans else read_through())
+    key = f"{INDEX_VERSION}, picture {picture or 'as marked'}"
+    index = Index.from_bytes(scans.find(path, key, scan) if scans else scan())
     with open_container(path) as container:
-        stream = _picture(container, max_pixels, picture)
-        looks = _look(container, stream, index)
-        first = next(looks, None)
+        stream = _checked_stream(container, max_pixels, picture)
+        samples = _sample_frames(container, stream, index)
+        first = next(samples, None)
         if first is None or stream.time_base is None:
             raise MediaError("none of its frames can be decoded")
         pix_fmt, context = first.format.name, stream.codec_context
@@ -87,7 +87,7 @@ def open_video(
             orientation=_orientation(display),
             time_base=stream.time_base,
             frames=len(index.times),
-            tones=_tones(chain([first], looks), matrix, depth),
+            tones=_tones(chain([first], samples), matrix, depth),
             container=container.format.name,
             brand=container.metadata.get("major_brand", "").strip(),
             codec=context.name,
@@ -102,71 +102,71 @@ def open_video(
             timing=index.timing,
             keys=index.keys,
             fields=field_order(first.interlaced_frame, context.field_order, context.name),
-            place=stream.index,
+            stream_index=stream.index,
             disposition=stream.disposition,
-            tracks=tuple(_track(other) for other in container.streams if other is not stream and not _repeats(other)),
+            tracks=tuple(_track(other) for other in container.streams if other is not stream and not _is_redundant(other)),
             chapters=len(container.chapters()),
             metadata=(dict(container.metadata), dict(stream.metadata)),
             faults=index.faults,
-            light=read_hdr_metadata(first),
+            hdr=read_hdr_metadata(first),
         )
 
 
-def _picture(container: InputContainer, max_pixels: int, number: int | None) -> VideoStream:
+def _checked_stream(container: InputContainer, max_pixels: int, number: int | None) -> VideoStream:
     stream = video_stream(container, number)
     if stream is None and number:
-        raise MediaError(f"it holds no moving picture number {number}; set `picture` to a lower one, or leave it out")
+        raise MediaError(f"it has no video stream number {number}; set `picture` to a lower number, or leave it out")
     if stream is None:
-        raise MediaError("it holds no moving picture")
+        raise MediaError("it has no video stream")
     if stream.codec_context is None:
-        raise MediaError("its picture is of a kind that can't be decoded here")
+        raise MediaError("its video codec can't be decoded here")
     if stream.width * stream.height > max_pixels:
         raise MediaError(
-            f"its frames of {stream.width}x{stream.height} are above the limit of {max_pixels} pixels: raise max_pixels"
+            f"its frames of {stream.width}x{stream.height} exceed the limit of {max_pixels} pixels: raise max_pixels"
         )
     return stream
 
 
-def _look(container: InputContainer, stream: VideoStream, index: Index) -> Iterator[VideoFrame]:
-    """About 32 frames, evenly spaced: key frames where there are many, else some of a run after each."""
-    keys = index.keys[np.linspace(0, len(index.keys) - 1, min(len(index.keys), _LOOKS)).astype(int), 1]
-    run = 1 if len(keys) >= _LOOKS // 2 else _RUN // max(len(keys), 1)
+def _sample_frames(container: InputContainer, stream: VideoStream, index: Index) -> Iterator[VideoFrame]:
+    """About 32 frames, evenly spaced: keyframes if there are many, else some of the run that follows each."""
+    keys = index.keys[np.linspace(0, len(index.keys) - 1, min(len(index.keys), _SAMPLES)).astype(int), 1]
+    run = 1 if len(keys) >= _SAMPLES // 2 else _RUN // max(len(keys), 1)
     for key in (int(key) for key in keys) if len(keys) else [None]:
         coded = packets(container, stream, key)
-        if run == 1:  # alone: the decoder is not made to wait for the frames around it
+        if run == 1:  # a single packet, so that the decoder does not wait for the frames around it
             coded = islice(coded, 1)
-        decoded = (picture for picture in pictures(stream, coded) if picture is not None)
-        yield from islice(decoded, 0, run, _RUN // _LOOKS)
+        decoded = (frame for frame in decode_packets(stream, coded) if frame is not None)
+        yield from islice(decoded, 0, run, _RUN // _SAMPLES)
 
 
-def _tones(looks: Iterable[VideoFrame], matrix: Matrix, depth: int) -> tuple[int, int]:
-    """The luma codes between which 99 of 100 samples lie."""
+def _tones(frames: Iterable[VideoFrame], matrix: Matrix, depth: int) -> tuple[int, int]:
+    """The luma codes between which 99 % of the samples lie."""
     counts = np.zeros(1 << depth, np.int64)
-    for picture in looks:
-        if layout(picture.format.name).depth != depth:  # it changes midway, which reading says
+    for frame in frames:
+        if layout(frame.format.name).depth != depth:  # it changes midway, which `read_video` reports
             continue
-        counts += np.bincount(luma_plane(picture, matrix)[::2, ::2].ravel(), minlength=len(counts))
+        counts += np.bincount(luma_plane(frame, matrix)[::2, ::2].ravel(), minlength=len(counts))
     low, high = np.searchsorted(np.cumsum(counts), np.array(_TAILS) * counts.sum())
     return int(low), int(high)
 
 
-def _display(picture: VideoFrame) -> tuple[int, ...] | None:
-    side_data: Any = picture.side_data  # PyAV's stub knows motion vectors only
+def _display(frame: VideoFrame) -> tuple[int, ...] | None:
+    side_data: Any = frame.side_data  # PyAV's stubs only cover motion vectors
     matrix = side_data.get(Type.DISPLAYMATRIX)
     return None if matrix is None else tuple(int(number) for number in np.frombuffer(matrix, np.int32))
 
 
 def _rate(stream: VideoStream, times: NDArray[np.int64]) -> Fraction | None:
-    """Frames per second: what the header says where that is about true (a DV file may say 60000), else as found."""
-    said = stream.average_rate
+    """Frames per second: the header's value if it is within 5 % (a DV file may state 60000), else measured."""
+    stated = stream.average_rate
     if len(times) < 2 or not stream.time_base:
-        return said
-    found = (len(times) - 1) / (int(times[-1] - times[0]) * stream.time_base)
-    return said if said and abs(said / found - 1) < 0.05 else found.limit_denominator(1001)
+        return stated
+    measured = (len(times) - 1) / (int(times[-1] - times[0]) * stream.time_base)
+    return stated if stated and abs(stated / measured - 1) < 0.05 else measured.limit_denominator(1001)
 
 
 def _orientation(display: tuple[int, ...] | None) -> int:
-    """EXIF's number for a display matrix; 1 for one that does more than turn and mirror."""
+    """EXIF orientation of a display matrix; 1 for one that does more than rotate and mirror."""
     if display is None:
         return 1
     a, b, _, c, d, *_ = (int(np.sign(number)) for number in display)
@@ -179,10 +179,10 @@ def _track(stream: Stream) -> Track:
     label = ", ".join(word for word in words if word not in {"", "und"})
     rate = stream.codec_context.sample_rate if isinstance(stream, AudioStream) and stream.codec_context is not None else 0
     cover = bool(stream.disposition & Disposition.attached_pic)
-    fits = frozenset(muxer for muxer in MUXERS if takes(muxer, stream))
+    fits = frozenset(muxer for muxer in MUXERS if can_hold(muxer, stream))
     return Track(stream.index, stream.type, codec, label, cover, rate, fits)
 
 
-def _repeats(stream: Stream) -> bool:
-    """Whether a stream of MP4 or QuickTime only holds the titles of chapters, or the time code that the picture's tags have."""
+def _is_redundant(stream: Stream) -> bool:
+    """Whether an MP4 or QuickTime stream only holds chapter titles, or the time code that is in the video stream's tags."""
     return stream.discard == Discard.all or (stream.type == "data" and "timecode" in stream.metadata)

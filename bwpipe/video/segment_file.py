@@ -1,8 +1,9 @@
-"""Fragments: the coded picture of a segment of a film, packet by packet with exact times, in a plain file.
+"""Fragments: the coded frames of one segment, packet by packet with exact timestamps, in a simple file format.
 
-A fragment begins with a mark, and holds then a record a packet: time of presentation and duration (64 bits each), flags, size
-and CRC-32 (32 bits each), little-endian, and the packet's bytes. The record of the encoder's setup comes first; one of size 0
-with the number of packets as its time ends the file. Times of decoding are not kept: they follow from the whole film.
+A fragment starts with a signature, followed by one record per packet: presentation timestamp and duration (64 bits each),
+flags, size and CRC-32 (32 bits each), little-endian, then the packet's bytes. The first record holds the encoder's extradata;
+a record of size 0 with the packet count as its timestamp ends the file. Decoding timestamps are not stored: they are derived
+from the whole video.
 """
 
 import struct
@@ -13,27 +14,27 @@ from zlib import crc32
 
 from bwpipe.errors import MediaError
 
-_MARK = b"bwpipe fragment 1\n"
+_SIGNATURE = b"bwpipe fragment 1\n"
 _RECORD = struct.Struct("<qqIII")
 _KEY = 1
 
 
-class Coded(NamedTuple):
-    """A packet of a film's picture; times are in units of the film's time base.
+class CodedPacket(NamedTuple):
+    """A packet of a fragment; times are in units of the source's time base.
 
     Attributes:
-        pts: When it is shown.
-        duration: How long it is shown.
-        key: Whether decoding can start at it.
-        place: Where its bytes begin in the fragment.
-        size: How many bytes it has.
-        checksum: Their CRC-32.
+        pts: Presentation timestamp.
+        duration: Duration.
+        key: Whether it is a keyframe.
+        offset: Byte offset of its data in the fragment.
+        size: Size of its data in bytes.
+        checksum: CRC-32 of its data.
     """
 
     pts: int
     duration: int
     key: bool
-    place: int
+    offset: int
     size: int
     checksum: int
 
@@ -41,12 +42,12 @@ class Coded(NamedTuple):
 class FragmentWriter:
     """Writes a fragment, packet by packet."""
 
-    def __init__(self, path: Path, setup: bytes) -> None:
-        """Begin the file, replaced if it exists, with the encoder's setup ("extradata"). Raises OSError."""
+    def __init__(self, path: Path, extradata: bytes) -> None:
+        """Start the file, replaced if it exists, with the encoder's extradata. Raises OSError."""
         self._file = path.open("wb")
         self._count = 0
-        self._file.write(_MARK)
-        self._record(0, 0, 0, setup)
+        self._file.write(_SIGNATURE)
+        self._record(0, 0, 0, extradata)
 
     def write(self, pts: int, duration: int, *, key: bool, data: bytes) -> None:
         """Add a packet of at least one byte. Raises OSError."""
@@ -59,7 +60,7 @@ class FragmentWriter:
         self._file.close()
 
     def abandon(self) -> None:
-        """Let go of the file, unfinished. Raises OSError."""
+        """Close the unfinished file. Raises OSError."""
         self._file.close()
 
     def _record(self, pts: int, duration: int, flags: int, data: bytes) -> None:
@@ -71,7 +72,7 @@ class Fragment:
     """A finished fragment.
 
     Attributes:
-        setup: The encoder's setup.
+        extradata: The encoder's extradata.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,29 +80,29 @@ class Fragment:
         self._path = path
         self._file = path.open("rb")
         try:
-            self.setup = self._begin()
+            self.extradata = self._read_header()
             self._start = self._file.tell()
         except BaseException:
             self._file.close()
             raise
 
-    def packets(self) -> Iterator[Coded]:
-        """Its packets in the order of decoding, without their bytes. Raises MediaError."""
-        place, count = self._start, 0
+    def packets(self) -> Iterator[CodedPacket]:
+        """Its packets in decoding order, without their data. Raises MediaError."""
+        offset, count = self._start, 0
         while True:
-            self._file.seek(place)
+            self._file.seek(offset)
             packet = self._next()
             if packet.size == 0:
                 if packet.pts != count:
                     raise self._damaged()
                 return
             count += 1
-            place = packet.place + packet.size
+            offset = packet.offset + packet.size
             yield packet
 
-    def data(self, packet: Coded) -> bytes:
-        """The bytes of one of its packets. Raises MediaError."""
-        self._file.seek(packet.place)
+    def data(self, packet: CodedPacket) -> bytes:
+        """The data of one of its packets. Raises MediaError."""
+        self._file.seek(packet.offset)
         data = self._file.read(packet.size)
         if len(data) != packet.size or crc32(data) != packet.checksum:
             raise self._damaged()
@@ -111,17 +112,17 @@ class Fragment:
         """Close the file."""
         self._file.close()
 
-    def _begin(self) -> bytes:
-        if self._file.read(len(_MARK)) != _MARK:
+    def _read_header(self) -> bytes:
+        if self._file.read(len(_SIGNATURE)) != _SIGNATURE:
             raise self._damaged()
         return self.data(self._next())
 
-    def _next(self) -> Coded:
+    def _next(self) -> CodedPacket:
         head = self._file.read(_RECORD.size)
         if len(head) != _RECORD.size:
             raise self._damaged()
         pts, duration, flags, size, checksum = _RECORD.unpack(head)
-        return Coded(pts, duration, bool(flags & _KEY), self._file.tell(), size, checksum)
+        return CodedPacket(pts, duration, bool(flags & _KEY), self._file.tell(), size, checksum)
 
     def _damaged(self) -> MediaError:
         return MediaError(f"its fragment {self._path.name} is damaged; run with --restart")

@@ -1,4 +1,4 @@
-"""The other streams of a film: sound, subtitles, data, second pictures, covers and attachments, as they are in its file."""
+"""Copies a video's other streams unchanged: audio, subtitles, data, second video streams, cover art and attachments."""
 
 import io
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ from bwpipe.video.decoder import Warn
 from bwpipe.video.file import Track, VideoFile, open_container
 
 MUXERS = ("mp4", "mov", "matroska", "webm")
-"""What films are written into."""
+"""Output muxers, by FFmpeg name."""
 _COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
-"""By its codec, how a cover picture is called in Matroska, where it is an attachment."""
-_OF_THE_FILE = (
+"""File name and MIME type of cover art in Matroska, where it is an attachment, by codec."""
+_FILE_SPECIFIC = (
     "major_brand",
     "minor_version",
     "compatible_brands",
@@ -30,32 +30,33 @@ _OF_THE_FILE = (
     "_statistics",
     "vendor_id",
 )
-"""How metadata begin that tell of one file and not of its content; and the programs that made it."""
+"""Prefixes of tags that describe one file rather than its content."""
 _PROGRAMS = {"encoder", "software", "writing_app", "muxing_app"}
-_OLD = {"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "swe": "sve"}
-"""What QuickTime calls languages whose ISO 639-2 codes it does not know."""
+"""Tags that name the program that wrote the file."""
+_QUICKTIME_LANGUAGES = {"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "swe": "sve"}
+"""QuickTime's names for languages whose ISO 639-2 codes it does not know."""
 
 
 class StreamCopier:
-    """The packets of a film's other streams, for an output: read in step with its picture, so that memory does not grow.
+    """Copies the packets of a video's other streams, read in step with the video stream to bound memory.
 
     Attributes:
-        outputs: For each stream of the film's file that is copied packet by packet, the copy.
+        outputs: The output stream for the index of each input stream that is copied packet by packet.
     """
 
-    def __init__(self, film: VideoFile, output: OutputContainer, muxer: str, warn: Warn) -> None:
-        """Open the film's file. Raises MediaError."""
-        self._film, self._output, self._muxer, self._warn = film, output, muxer, warn
-        self._input = open_container(film.path)
+    def __init__(self, video: VideoFile, output: OutputContainer, muxer: str, warn: Warn) -> None:
+        """Open the source file. Raises MediaError."""
+        self._video, self._output, self._muxer, self._warn = video, output, muxer, warn
+        self._input = open_container(video.path)
         self.outputs: dict[int, Stream] = {}
         self._finest = max(stream.time_base.denominator for stream in self._input.streams if stream.time_base)
         for stream in self._input.streams:
             stream.discard = Discard.all
         self._packets = self._demux()
-        self._waiting: Packet[Stream] | None = None
+        self._pending: Packet[Stream] | None = None
 
     def add(self, track: Track) -> None:
-        """Add a track to the output, if its container can hold it."""
+        """Add a track to the output if its container can hold it."""
         stream = self._input.streams[track.index]
         if self._muxer not in track.fits:
             return
@@ -64,36 +65,37 @@ class StreamCopier:
         elif track.cover and self._muxer == "matroska":
             name, mimetype = _COVERS[track.codec]
             name, mimetype = stream.metadata.get("filename", name), stream.metadata.get("mimetype", mimetype)
-            self._output.add_attachment(name, mimetype, _first_packet(self._film, track))
+            self._output.add_attachment(name, mimetype, _first_packet(self._video, track))
         else:
             stream.discard = Discard.default
             copy = self.outputs[track.index] = add_copy(self._output, stream)
             copy.metadata.clear()
-            copy.metadata.update(kept(stream.metadata, self._muxer))
+            copy.metadata.update(portable_tags(stream.metadata, self._muxer))
             copy.disposition = stream.disposition
             if track.codec == "mov_text" and stream.time_base:
-                # MP4's muxer takes times of other streams for the subtitle's own: where they are larger it puts empty ones in
+                # the MP4 muxer compares the subtitle's timestamps with unscaled ones of other streams and pads it if these are
+                # larger, so the subtitle needs the finest time base
                 ticks = stream.time_base.denominator
                 copy.time_base = Fraction(1, ticks * -(-self._finest // ticks))
 
-    def until(self, moment: Fraction | None) -> Iterator["Packet[Stream]"]:
-        """The packets not yet given that are decoded before a moment, in seconds; None for all."""
-        while packet := self._waiting or next(self._packets, None):
+    def until(self, end: Fraction | None) -> Iterator["Packet[Stream]"]:
+        """The next packets with decoding timestamps before `end`, in seconds; None for all that remain."""
+        while packet := self._pending or next(self._packets, None):
             time = packet.dts if packet.dts is not None else packet.pts
-            if moment is not None and time is not None and time * packet.time_base >= moment:
-                self._waiting = packet
+            if end is not None and time is not None and time * packet.time_base >= end:
+                self._pending = packet
                 return
-            self._waiting = None
+            self._pending = None
             packet.stream = self.outputs[packet.stream.index]
             yield packet
 
     def close(self) -> None:
-        """Close the film's file."""
+        """Close the source file."""
         self._packets.close()
         self._input.close()
 
     def _demux(self) -> "Generator[Packet[Stream], None, None]":
-        """All packets, or those before the damage that ends the file early: the index pass has noted it."""
+        """All packets, or those before damage that ends the file early, which the index pass has reported."""
         last: dict[int, int] = {}
         with suppress(av.error.FFmpegError):
             for packet in self._input.demux([self._input.streams[index] for index in self.outputs]) if self.outputs else ():
@@ -102,7 +104,8 @@ class StreamCopier:
                 if packet.dts is not None:
                     if packet.dts <= last.get(packet.stream_index, packet.dts - 1):
                         self._warn(
-                            f"some times of its {packet.stream.type} track {packet.stream_index} do not rise and were raised"
+                            f"some timestamps of its {packet.stream.type} track {packet.stream_index} were not increasing"
+                            " and are raised"
                         )
                         packet.dts = last[packet.stream_index] + 1
                         packet.pts = max(packet.dts, packet.pts or packet.dts)
@@ -110,8 +113,8 @@ class StreamCopier:
                 yield packet
 
 
-def takes(muxer: str, stream: Stream) -> bool:
-    """Whether a container can hold a stream of an input as it is: its header is made, in memory, with nothing else in it."""
+def can_hold(muxer: str, stream: Stream) -> bool:
+    """Whether a container can hold an input stream unchanged, tested by writing a header with that stream alone to memory."""
     cover = bool(stream.disposition & Disposition.attached_pic)
     codec = stream.codec_context.name if stream.codec_context is not None else ""
     if stream.type == "attachment" or (cover and muxer == "matroska"):
@@ -129,65 +132,69 @@ def takes(muxer: str, stream: Stream) -> bool:
 
 
 def add_copy(output: OutputContainer, stream: Stream) -> Stream:
-    """A stream of an output for the packets of an input's stream. Raises ValueError."""
+    """Add an output stream for the packets of an input stream. Raises ValueError."""
     copy = output.add_stream_from_template(stream, opaque=stream.codec_context is not None)
     copy.time_base = stream.time_base
     return copy
 
 
-def kept(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
-    """Of a film's metadata, those that hold of its copy too, under the names that a muxer wants."""
+def portable_tags(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
+    """The tags that are true of a copy as well, under the names that a muxer expects."""
     tags = {
-        key: value for key, value in metadata.items() if not (key.lower().startswith(_OF_THE_FILE) or key.lower() in _PROGRAMS)
+        key: value
+        for key, value in metadata.items()
+        if not (key.lower().startswith(_FILE_SPECIFIC) or key.lower() in _PROGRAMS)
     }
-    if "name" in tags and "title" not in tags:  # what MP4 calls the title of a track
+    if "name" in tags and "title" not in tags:  # MP4's name for the title of a track
         tags["title"] = tags.pop("name")
-    if muxer == "mov" and tags.get("language") in _OLD:
-        tags["language"] = _OLD[tags["language"]]
+    if muxer == "mov" and tags.get("language") in _QUICKTIME_LANGUAGES:
+        tags["language"] = _QUICKTIME_LANGUAGES[tags["language"]]
     if muxer in {"matroska", "webm"}:
-        tags.pop("handler_name", None)  # a word of MP4's
+        tags.pop("handler_name", None)  # specific to MP4
     return tags
 
 
-def _first_packet(film: VideoFile, track: Track) -> bytes:
-    """The first packet of a track: a cover picture is in one."""
-    with open_container(film.path) as container:
+def _first_packet(video: VideoFile, track: Track) -> bytes:
+    """The first packet of a track, which holds all of a cover image."""
+    with open_container(video.path) as container:
         return next((bytes(packet) for packet in container.demux(container.streams[track.index]) if packet.size), b"")
 
 
-_MOST = 8
-"""So many tags are named."""
+_MAX_NAMED = 8
+"""The most lost tags to name in a warning."""
 
 
-def lost_tags(film: VideoFile, path: Path, muxer: str, streams: Sequence[int]) -> Iterator[str]:
-    """Say which tags and dispositions of a film are not, or not the same, in what was written of it.
+def lost_tags(video: VideoFile, path: Path, muxer: str, streams: Sequence[int]) -> Iterator[str]:
+    """Report the tags and dispositions of a video that are missing from, or changed in, the file written from it.
 
     Args:
-        film: What it was made of.
+        video: The source.
         path: The finished file.
-        muxer: What it was written with.
-        streams: Which of the film's streams were written, covers left out, in the order of the file's.
+        muxer: Its muxer.
+        streams: Indices of the source's streams that were written, without cover art, in the order of the source file.
 
     Yields:
-        A sentence, without the file's name, of tags, and one of dispositions.
+        A sentence, without the file name, about tags, and one about dispositions.
 
     Raises:
-        MediaError: It can't be opened.
+        MediaError: A file can't be opened.
     """
     tags: list[str] = []
-    said: list[str] = []
-    with open_container(film.path) as source, open_container(path) as made:
-        tags += _missing(kept(source.metadata, muxer), kept(read_note(made.metadata)[0], muxer), "")
-        for one, other in zip((source.streams[index] for index in streams), filter(_is_copy, made.streams), strict=False):
-            tags += _missing(kept(one.metadata, muxer), kept(other.metadata, muxer), f" of {_name(film, one)}")
-            if unheld := one.disposition & ~other.disposition:
-                words = " and ".join(flag.name or "" for flag in Disposition if flag & unheld)
-                said.append(f"{words} ({_name(film, one)})")
+    lost: list[str] = []
+    with open_container(video.path) as source, open_container(path) as output:
+        tags += _missing(portable_tags(source.metadata, muxer), portable_tags(read_note(output.metadata)[0], muxer), "")
+        for one, other in zip((source.streams[index] for index in streams), filter(_is_copy, output.streams), strict=False):
+            tags += _missing(
+                portable_tags(one.metadata, muxer), portable_tags(other.metadata, muxer), f" of {_name(video, one)}"
+            )
+            if missing := one.disposition & ~other.disposition:
+                flags = " and ".join(flag.name or "" for flag in Disposition if flag & missing)
+                lost.append(f"{flags} ({_name(video, one)})")
     if tags:
-        more = f" and {len(tags) - _MOST} more" if len(tags) > _MOST else ""
-        yield f"its container can't hold some tags as they are, which are lost: {', '.join(tags[:_MOST])}{more}"
-    if said:
-        yield f"its container can't hold what some streams are marked as: {', '.join(said)}"
+        more = f" and {len(tags) - _MAX_NAMED} more" if len(tags) > _MAX_NAMED else ""
+        yield f"its container can't hold some tags unchanged, so they are lost: {', '.join(tags[:_MAX_NAMED])}{more}"
+    if lost:
+        yield f"its container can't hold the dispositions of some streams: {', '.join(lost)}"
 
 
 def _is_copy(stream: Stream) -> bool:
@@ -199,5 +206,5 @@ def _missing(before: Mapping[str, str], after: Mapping[str, str], where: str) ->
     return [f"{key}{where}" for key, value in before.items() if known.get(key.lower()) != value and value not in {"", "und"}]
 
 
-def _name(film: VideoFile, stream: Stream) -> str:
-    return "the picture" if stream.index == film.place else f"{stream.type} track {stream.index}"
+def _name(video: VideoFile, stream: Stream) -> str:
+    return "the video stream" if stream.index == video.stream_index else f"{stream.type} track {stream.index}"

@@ -50,5 +50,5 @@ def test_the_other_stream_is_coloured_on_request_and_then_the_first_too(name: st
 def test_a_missing_video_stream_is_rejected(tmp_path: Path) -> None:
     source = make_film(tmp_path / "film.mp4", RICH["MP4"])
 
-    with pytest.raises(MediaError, match="it holds no moving picture number 2; set `picture` to a lower one, or leave it out"):
+    with pytest.raises(MediaError, match="it has no video stream number 2; set `picture` to a lower number, or leave it out"):
         opened(source, 2)

@@ -318,7 +318,7 @@ def test_an_undecodable_segment_is_left_out_with_a_warning(tmp_path: Path) -> No
     result = coloured(path, tmp_path / "out")
 
     assert result.exit_code == 0
-    assert result.remarks["20 of frames 20 to 39 did not decode and are left out"] == 1
+    assert result.remarks["20 of frames 20 to 39 failed to decode and are skipped"] == 1
     assert list(opened(tmp_path / "out" / "film.mkv").times) == [*range(0, 800, 40), *range(1600, 2400, 40)]
 
 

@@ -20,10 +20,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
 
 
 @pytest.mark.parametrize("name", ["AVI", "10 bits", "10 bits, 4:2:2", "full range", "odd size"])
-def test_luma_is_a_view_of_the_decoders_plane_and_cant_be_written_to(corpus: dict[str, VideoFile], name: str) -> None:
+def test_luma_is_a_read_only_view_of_the_decoders_plane(corpus: dict[str, VideoFile], name: str) -> None:
     film = corpus[name]
     with open_container(film.path) as container:
-        decoded = [bytes(picture.planes[0]) for picture in container.decode(video=0)]
+        decoded = [bytes(frame.planes[0]) for frame in container.decode(video=0)]
 
     for frame, samples in zip(read(film), decoded, strict=True):
         base = frame.luma
@@ -39,29 +39,29 @@ def test_luma_is_a_view_of_the_decoders_plane_and_cant_be_written_to(corpus: dic
     "pix_fmt", ["yuyv422", "uyvy422", "p010le", "yuv422p12be", "gray16be", "ya8", "v30xle", "nv12", "yuva420p10le"]
 )
 @pytest.mark.parametrize("color_range", [0, 1, 2])
-def test_luma_of_other_pixel_formats_is_theirs(pix_fmt: str, color_range: int) -> None:
+def test_luma_of_other_pixel_formats_is_exact(pix_fmt: str, color_range: int) -> None:
     form = layout(pix_fmt)
     suffix = f"{form.depth}le" if form.depth > 8 else ""
-    picture = VideoFrame(34, 18, "gray" + suffix if form.kind == "grey" else "yuv444p" + suffix)
-    picture.color_range = color_range
-    for index in range(len(picture.planes)):
-        plane(picture, index, form.depth, writeable=True)[:] = 1 << (form.depth - 1)
+    frame = VideoFrame(34, 18, "gray" + suffix if form.kind == "grey" else "yuv444p" + suffix)
+    frame.color_range = color_range
+    for index in range(len(frame.planes)):
+        plane(frame, index, form.depth, writeable=True)[:] = 1 << (form.depth - 1)
     luma = np.random.default_rng(7).integers(0, 1 << form.depth, (18, 34))
-    plane(picture, 0, form.depth, writeable=True)[:] = luma
+    plane(frame, 0, form.depth, writeable=True)[:] = luma
 
-    # with more threads swscale writes over a few samples of another slice, about once in 70 times
-    assert_array_equal(luma_plane(picture.reformat(format=pix_fmt, threads=1), "bt601"), luma)
+    # with more threads, swscale overwrites a few samples of another slice about once in 70 runs
+    assert_array_equal(luma_plane(frame.reformat(format=pix_fmt, threads=1), "bt601"), luma)
 
 
 @pytest.mark.parametrize("pix_fmt", ["rgb24", "bgra", "gbrp", "gbrp12le", "rgb48le"])
 def test_luma_of_rgb_is_weighted_in_full_range(pix_fmt: str) -> None:
     depth = layout(pix_fmt).depth
-    picture = VideoFrame(34, 18, "gbrp" if depth == 8 else f"gbrp{depth}le")
+    frame = VideoFrame(34, 18, "gbrp" if depth == 8 else f"gbrp{depth}le")
     green, blue, red = np.random.default_rng(7).integers(0, 1 << depth, (3, 18, 34))
     for index, samples in enumerate((green, blue, red)):
-        plane(picture, index, depth, writeable=True)[:] = samples
+        plane(frame, index, depth, writeable=True)[:] = samples
 
-    luma = luma_plane(picture.reformat(format=pix_fmt, threads=1), "bt709")
+    luma = luma_plane(frame.reformat(format=pix_fmt, threads=1), "bt709")
 
     assert np.abs(luma - (0.2126 * red + 0.7152 * green + 0.0722 * blue)).max() < 0.51
 
@@ -80,7 +80,7 @@ CUTS = {
 
 
 @pytest.mark.parametrize("name", CUTS)
-def test_segments_read_alone_are_those_of_the_film_read_in_a_row(name: str, tmp_path: Path) -> None:
+def test_segments_read_alone_equal_those_of_the_whole_film(name: str, tmp_path: Path) -> None:
     film = opened(make_film(tmp_path / f"film{CUTS[name].suffix}", CUTS[name]))
     whole = read(film)
     assert len(whole) == len(film.times) >= 29
@@ -101,7 +101,7 @@ def test_segments_read_alone_are_those_of_the_film_read_in_a_row(name: str, tmp_
     ("name", "damaged"),
     [*((name, False) for name in CUTS), *((name, True) for name in ("mp4", "one key frame", "open groups", "mkv"))],
 )
-def test_segments_of_a_film_that_is_decoded_onward_are_those_read_alone(name: str, damaged: bool, tmp_path: Path) -> None:
+def test_segments_from_a_shared_decoder_equal_those_read_alone(name: str, damaged: bool, tmp_path: Path) -> None:
     path = make_film(tmp_path / f"film{CUTS[name].suffix}", CUTS[name])
     film = opened(spoil(path, slice(8, None, 8), kept=0.5) if damaged else path)
     onward = SharedDecoder(film)
@@ -109,98 +109,98 @@ def test_segments_of_a_film_that_is_decoded_onward_are_those_read_alone(name: st
     for start, stop, since in [(0, 9, 0), (9, 18, 0), (20, 25, 20), (25, 29, 20), (3, 8, None), (8, 12, 0), (12, 16, 0)]:
         unit = Unit(film, start=start, stop=stop, since=since)
         alone = list(read_video(unit, 3, warn=print))
-        made = list(read_video(unit, 3, warn=print, onward=onward))
-        assert [(frame.index, frame.context) for frame in made] == [(frame.index, frame.context) for frame in alone]
-        for one, other in zip(alone, made, strict=True):
+        shared = list(read_video(unit, 3, warn=print, onward=onward))
+        assert [(frame.index, frame.context) for frame in shared] == [(frame.index, frame.context) for frame in alone]
+        for one, other in zip(alone, shared, strict=True):
             assert_array_equal(one.luma, other.luma)
     onward.close()
 
 
-def test_segments_in_a_row_are_decoded_in_one_go(tmp_path: Path) -> None:
+def test_consecutive_segments_are_decoded_in_a_single_pass(tmp_path: Path) -> None:
     path = make_film(tmp_path / "film.mp4", CUTS["mp4"])
     film = opened(path)
     whole, onward = read(film), SharedDecoder(film)
 
-    made = list(read_video(Unit(film, stop=9, since=0), 3, warn=print, onward=onward))
-    path.unlink()  # whoever has opened it reads on
-    made += read_video(Unit(film, start=9, stop=20, since=0), 3, warn=print, onward=onward)
+    frames = list(read_video(Unit(film, stop=9, since=0), 3, warn=print, onward=onward))
+    path.unlink()  # the open decoder can still read it
+    frames += read_video(Unit(film, start=9, stop=20, since=0), 3, warn=print, onward=onward)
     onward.close()
 
-    assert [frame.index for frame in made] == [*range(12), *range(6, 23)]
-    for frame in made:
+    assert [frame.index for frame in frames] == [*range(12), *range(6, 23)]
+    for frame in frames:
         assert_array_equal(frame.luma, whole[frame.index].luma)
 
 
 @pytest.mark.parametrize("name", ["mp4", "mkv", "avi"])
-def test_a_film_that_was_cut_short_is_read_as_far_as_it_goes_and_told_of(name: str, tmp_path: Path) -> None:
+def test_a_truncated_film_is_read_up_to_its_end_and_reported(name: str, tmp_path: Path) -> None:
     kind = replace(CUTS[name], times=[time * CUTS[name].times[1] for time in range(60)])
     path = make_film(tmp_path / f"film{kind.suffix}", kind, {"movflags": "faststart"} if name == "mp4" else None)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    said: list[str] = []
+    warnings: list[str] = []
 
-    frames = read(opened(path), warn=said.append)
+    frames = read(opened(path), warn=warnings.append)
 
     assert 25 < len(frames) < 45
-    assert "cut short" in said[0]
+    assert "cut short" in warnings[0]
 
 
-def test_frames_that_do_not_decode_are_left_out_and_told_of_once(tmp_path: Path) -> None:
+def test_frames_that_do_not_decode_are_skipped_and_reported_once(tmp_path: Path) -> None:
     path = spoil(make_film(tmp_path / "film.mkv", replace(MKV, codec="mpeg4")), slice(12, 14))
-    said: list[str] = []
+    warnings: list[str] = []
 
-    frames = read(opened(path), warn=said.append)
+    frames = read(opened(path), warn=warnings.append)
 
     assert [frame.index for frame in frames] == [*range(12), *range(14, 30)]
     assert [frame.pts for frame in frames] == [40 * frame.index for frame in frames]
-    assert said == ["2 of 30 frames did not decode and are left out"]
+    assert warnings == ["2 of 30 frames failed to decode and are skipped"]
 
 
-def test_times_that_do_not_rise_are_raised_and_told_of(tmp_path: Path) -> None:
+def test_timestamps_that_are_not_increasing_are_raised_and_reported(tmp_path: Path) -> None:
     path = make_film(tmp_path / "film.mkv", replace(MKV, times=[0, 40, 80, 80, 80, 120]))
-    said: list[str] = []
+    warnings: list[str] = []
 
-    frames = read(opened(path), warn=said.append)
+    frames = read(opened(path), warn=warnings.append)
 
     assert [frame.pts for frame in frames] == [0, 40, 80, 81, 82, 120]
-    assert said == ["the times of 2 of its 6 frames do not rise and were raised"]
+    assert warnings == ["the timestamps of 2 of its 6 frames were not increasing and are raised"]
 
 
-def test_frames_of_an_avi_are_shown_in_their_order_at_even_times(corpus: dict[str, VideoFile]) -> None:
+def test_frames_of_an_avi_have_even_timestamps_in_display_order(corpus: dict[str, VideoFile]) -> None:
     assert corpus["AVI"].timing == "none"
     assert [frame.pts for frame in read(corpus["AVI"])] == list(range(30))
 
 
-def test_a_lost_frame_of_an_avi_leaves_the_others_at_their_times(tmp_path: Path) -> None:
+def test_a_lost_frame_of_an_avi_leaves_the_other_timestamps_unchanged(tmp_path: Path) -> None:
     path = make_film(tmp_path / "film.avi", replace(AVI, codec="mpeg4", options={"bf": "2"}))
     whole = read(opened(path))
-    said: list[str] = []
+    warnings: list[str] = []
 
-    left = read(opened(spoil(path, slice(15, 16))), warn=said.append)
+    remaining = read(opened(spoil(path, slice(15, 16))), warn=warnings.append)
 
-    assert len(left) == 29
-    assert len(said) == 1
-    assert [frame.pts for frame in left[20:]] == list(range(21, 30))
-    assert_array_equal(left[-1].luma, whole[-1].luma)
+    assert len(remaining) == 29
+    assert len(warnings) == 1
+    assert [frame.pts for frame in remaining[20:]] == list(range(21, 30))
+    assert_array_equal(remaining[-1].luma, whole[-1].luma)
 
 
 def appended(folder: Path, kind: Kind) -> VideoFile:
-    """A film of 30 frames, with ten of another kind behind them."""
+    """A film of 30 frames followed by ten frames of another kind."""
     first = make_film(folder / "first.ts", TS)
     second = make_film(folder / "second.ts", replace(kind, times=range(40 * 3600, 50 * 3600, 3600)))
     (folder / "film.ts").write_bytes(first.read_bytes() + second.read_bytes())
     return opened(folder / "film.ts")
 
 
-def test_frames_of_another_size_are_scaled_to_the_first_and_told_of(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_frames_of_another_size_are_scaled_to_the_first_and_reported(tmp_path: Path) -> None:
+    warnings: list[str] = []
 
-    frames = read(appended(tmp_path, replace(TS, size=(128, 96))), warn=said.append)
+    frames = read(appended(tmp_path, replace(TS, size=(128, 96))), warn=warnings.append)
 
     assert [frame.luma.shape for frame in frames] == [(64, 96)] * 40
-    assert "10 of 40 frames have another size than the first and are scaled to 96x64" in said
+    assert "10 of 40 frames differ in size from the first and are scaled to 96x64" in warnings
     assert abs(float(frames[35].luma.mean()) - float(frames[25].luma.mean())) < 5
 
 
-def test_a_film_whose_depth_changes_fails_with_the_frame_named(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"frame 30 is yuv420p10le after yuv420p: films that change like this"):
+def test_a_film_whose_depth_changes_fails_and_the_error_names_the_frame(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"frame 30 is yuv420p10le after yuv420p: cut the film there first"):
         read(appended(tmp_path, replace(TS, pix_fmt="yuv420p10le")))

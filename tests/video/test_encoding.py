@@ -29,12 +29,12 @@ REFUSED = {
     "the encoder ffv1 has no option 'crf'": Encoding(codec="ffv1", crf=17),
     "the encoder libx264 has no option 'tuner'; did you mean 'tune'?": Encoding(options={"tuner": "film"}),
     "the encoder libx264 has no pixel format 'yuv420'; did you mean 'yuv420p'?": Encoding(pix_fmt="yuv420"),
-    "the encoder libx264 does not take these options; change `codec` or its options": Encoding(options={"level": "77"}),
+    "the encoder libx264 rejects these options; change `codec` or its options": Encoding(options={"level": "77"}),
 }
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_an_encoding_that_does_not_exist_is_refused_with_the_nearest(text: str) -> None:
+def test_an_unknown_encoding_is_refused_with_a_suggestion(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_encoding(REFUSED[text])
 
@@ -52,7 +52,7 @@ def test_an_encoding_that_does_not_exist_is_refused_with_the_nearest(text: str) 
         Encoding(codec="libvpx-vp9", crf=30),
     ],
 )
-def test_an_encoding_that_exists_is_not_refused(encoding: Encoding) -> None:
+def test_a_known_encoding_is_accepted(encoding: Encoding) -> None:
     check_encoding(encoding)
 
 
@@ -65,15 +65,15 @@ def test_the_output_has_the_container_of_the_input_or_is_matroska(corpus: dict[s
     assert container_for(corpus["PCM sound"], H264) == Container("mov", ".mov")
 
 
-def test_more_bits_than_the_encoder_holds_are_refused(tmp_path: Path) -> None:
+def test_more_bits_than_the_encoder_supports_are_refused(tmp_path: Path) -> None:
     film = opened(make_film(tmp_path / "film.mkv", replace(MKV, pix_fmt="yuv420p12le")))
 
-    with pytest.raises(MediaError, match=r"libx264 can't hold frames of 96x64 with 12 bits .* such as ffv1"):
-        VideoMuxer(tmp_path / "made.mkv", film, H264, warn=print)
+    with pytest.raises(MediaError, match=r"libx264 can't encode frames of 96x64 with 12 bits .* such as ffv1"):
+        VideoMuxer(tmp_path / "output.mkv", film, H264, warn=print)
 
 
 @pytest.mark.parametrize("name", ["uneven times, late sound", "Matroska", "interlaced", "10 bits", "grey"])
-def test_prores_holds_8_bits_in_10(name: str, corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_prores_stores_8_bits_in_10(name: str, corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus[name]
     if film.tags.range == FULL:
         with pytest.raises(
@@ -82,22 +82,22 @@ def test_prores_holds_8_bits_in_10(name: str, corpus: dict[str, VideoFile], tmp_
             chroma_grid(film, PRORES)
         return
     assert chroma_grid(film, PRORES).step == (1, 2)
-    said: list[str] = []
+    warnings: list[str] = []
 
-    made = rewritten(film, tmp_path, PRORES, warn=said.append)
+    output = rewritten(film, tmp_path, PRORES, warn=warnings.append)
 
-    assert (made.depth, made.fields) == (10, film.fields)
-    assert ("its samples of 8 bits are held in 10, each with zeros below" in said) == (film.depth == 8)
-    assert verify_video(film, made, Limits()).differences == []
+    assert (output.depth, output.fields) == (10, film.fields)
+    assert ("its 8-bit samples are stored in 10 bits, with zeros in the low bits" in warnings) == (film.depth == 8)
+    assert verify_video(film, output, Limits()).differences == []
 
 
-def test_more_bits_on_request_are_the_same_shifted(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_more_bits_on_request_only_shift_the_samples(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["Matroska"]
 
-    made = rewritten(film, tmp_path, Encoding(codec="ffv1", pix_fmt="yuv422p12le"))
+    output = rewritten(film, tmp_path, Encoding(codec="ffv1", pix_fmt="yuv422p12le"))
 
-    assert made.pix_fmt == "yuv422p12le"
-    for before, after in zip(read(film), read(made), strict=True):
+    assert output.pix_fmt == "yuv422p12le"
+    for before, after in zip(read(film), read(output), strict=True):
         assert_array_equal(before.luma.astype(int) * 16, after.luma)
 
 
@@ -105,15 +105,15 @@ NVENC = [name for name in ("h264_nvenc", "hevc_nvenc", "av1_nvenc") if name in c
 
 
 @pytest.mark.parametrize("codec", NVENC)
-def test_what_needs_a_chip_that_is_not_here_is_refused_in_a_sentence(codec: str) -> None:
+def test_an_encoder_without_its_hardware_is_refused_in_a_sentence(codec: str) -> None:
     try:
         check_encoding(Encoding(codec=codec, crf=20))
     except UsageError as error:
-        assert str(error) == f"the encoder {codec} needs a device that is not here; change `codec` or its options"  # noqa: PT017
+        assert str(error) == f"the encoder {codec} needs hardware that is missing here; change `codec` or its options"  # noqa: PT017
 
 
 @pytest.mark.parametrize("codec", NVENC)
-def test_nvenc_has_options_of_its_own_for_quality(codec: str) -> None:
+def test_nvenc_has_its_own_quality_options(codec: str) -> None:
     assert encoder_options(Encoding(codec=codec))["rc"] == "vbr"
     options = encoder_options(Encoding(codec=codec, crf=21.5, preset="p7"))
     known = {option.name for option in encoder(codec).create("video").supported_options.private}
@@ -121,7 +121,7 @@ def test_nvenc_has_options_of_its_own_for_quality(codec: str) -> None:
     assert options.keys() <= known
 
 
-def test_chroma_lies_on_the_grid_of_the_source_and_on_all_of_it_for_odd_sizes(corpus: dict[str, VideoFile]) -> None:
+def test_chroma_keeps_the_grid_of_the_source_and_full_resolution_for_odd_sizes(corpus: dict[str, VideoFile]) -> None:
     assert chroma_grid(corpus["10 bits"], H264) == (32, 48, (2, 2), (0.5, 0.0))
     assert chroma_grid(corpus["10 bits, 4:2:2"], H264) == (64, 48, (1, 2), (0.0, 0.0))
     assert chroma_grid(corpus["grey"], H264) == (32, 48, (2, 2), (0.5, 0.0))

@@ -1,4 +1,4 @@
-"""Interlaced films: what the network is shown, and what becomes of luma on request."""
+"""Interlaced films: the network's input, and deinterlacing of luma on request."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -34,7 +34,7 @@ INTERLACED = {
 
 
 def moving_bar(number: int) -> NDArray[np.uint8]:
-    """A bar, in the fields of a frame: the lower field is of a later moment, when it has moved on."""
+    """An interlaced frame with a moving bar, which has moved on in the later, bottom field."""
     luma = np.full((64, 96), 40, np.uint8)
     luma[0::2, 10 + 4 * number : 18 + 4 * number] = 200
     luma[1::2, 12 + 4 * number : 20 + 4 * number] = 200
@@ -61,7 +61,7 @@ def bar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(source: Path, out: Path, segment: int | str = 7, **options: Any) -> Path:
-    """What a graph that deinterlaces makes of a film."""
+    """The output of a graph that deinterlaces a film."""
     stages = [
         {"use": "read", "path": str(source), "deinterlace": "bwdif", **options},
         {"use": "grayscale"},
@@ -71,34 +71,34 @@ def written(source: Path, out: Path, segment: int | str = 7, **options: Any) -> 
     return next(path for path in out.iterdir() if path.is_file())
 
 
-def test_a_network_is_shown_one_moment_and_the_luma_is_kept(bar: Path) -> None:
+def test_the_guide_has_one_field_only_and_the_luma_is_kept(bar: Path) -> None:
     frame = read(opened(bar))[3]
 
-    (made,) = run_stage("grayscale", [frame], levels="off", denoise="off")
+    (output,) = run_stage("grayscale", [frame], levels="off", denoise="off")
 
     assert opened(bar).fields == "tff"
-    assert made.luma is frame.luma
-    lines = {tuple(line) for line in made.guide}
+    assert output.luma is frame.luma
+    lines = {tuple(line) for line in output.guide}
     assert len(lines) == 1
     assert len({tuple(line) for line in frame.luma}) == 2
 
 
 @pytest.mark.parametrize(("fields", "kept"), [("tff", 0), ("bff", 1)])
 @pytest.mark.parametrize("height", [1, 2, 7, 8])
-def test_a_field_alone_is_filled_up_with_means(fields: Any, kept: int, height: int) -> None:
+def test_first_field_interpolates_the_other_field(fields: Any, kept: int, height: int) -> None:
     luma: Luma = np.random.default_rng(7).integers(0, 1024, (height, 5)).astype(np.uint16)
 
-    made = first_field(luma, fields)
+    filled = first_field(luma, fields)
 
-    assert_array_equal(made[kept::2], luma[kept::2])
+    assert_array_equal(filled[kept::2], luma[kept::2])
     if height == 8:
-        assert_array_equal(made[3 + kept], (luma[2 + kept].astype(int) + luma[4 + kept] + 1) // 2)
+        assert_array_equal(filled[3 + kept], (luma[2 + kept].astype(int) + luma[4 + kept] + 1) // 2)
         edge = 7 if fields == "tff" else 0
-        assert_array_equal(made[edge], luma[abs(edge - 1)])
+        assert_array_equal(filled[edge], luma[abs(edge - 1)])
 
 
 @pytest.mark.parametrize("name", INTERLACED)
-def test_a_film_is_deinterlaced_to_the_same_frames_in_segments_of_any_size(name: str, tmp_path: Path) -> None:
+def test_deinterlacing_gives_the_same_frames_in_segments_of_any_size(name: str, tmp_path: Path) -> None:
     source = make_film(tmp_path / f"film{INTERLACED[name].suffix}", INTERLACED[name])
     film = opened(source)
     assert film.fields
@@ -117,61 +117,61 @@ def test_a_film_is_deinterlaced_to_the_same_frames_in_segments_of_any_size(name:
     assert changed == len(film.times)
 
 
-def test_what_was_deinterlaced_is_compared_with_the_same_of_the_input(bar: Path, tmp_path: Path) -> None:
-    made = written(bar, tmp_path)
+def test_a_deinterlaced_output_is_compared_with_the_deinterlaced_input(bar: Path, tmp_path: Path) -> None:
+    output = written(bar, tmp_path)
 
-    said = bwpipe("verify", str(bar), str(made))
+    printed = bwpipe("verify", str(bar), str(output))
 
-    assert "only colour was added" in said
-    assert "note: luma changed on request (deinterlace)" in said
-    provenance = read_note(opened(made).metadata[0])[1]
+    assert "only colour was added" in printed
+    assert "note: luma changed on request (deinterlace)" in printed
+    provenance = read_note(opened(output).metadata[0])[1]
     assert provenance is not None
     assert provenance.stages[0]["deinterlace"] == "bwdif"
 
 
-def test_a_sample_that_is_another_than_the_filter_makes_it_is_found(bar: Path, tmp_path: Path) -> None:
+def test_a_sample_that_differs_from_the_filter_output_is_found(bar: Path, tmp_path: Path) -> None:
     def change(number: int, luma: Any) -> Any:
         luma[41, 17] ^= number == 5
         return luma
 
     comment = Provenance("0.1.0", ({"stage": "read", "deinterlace": "bwdif"},)).line()
-    made = recoded(written(bar, tmp_path), tmp_path / "made.mkv", "ffv1", change, comment=comment)
+    output = recoded(written(bar, tmp_path), tmp_path / "output.mkv", "ffv1", change, comment=comment)
 
-    (difference,) = verify_video(opened(bar), opened(made), Limits()).differences
+    (difference,) = verify_video(opened(bar), opened(output), Limits()).differences
 
     assert difference.startswith("the luma of 1 frames differs: first in frame 5 at (17, 41)")
 
 
-def test_luma_that_was_deinterlaced_unasked_is_found(bar: Path, tmp_path: Path) -> None:
+def test_unrequested_deinterlacing_is_found(bar: Path, tmp_path: Path) -> None:
     comment = Provenance("0.1.0", ({"stage": "read", "deinterlace": "off"},)).line()
-    made = recoded(written(bar, tmp_path), tmp_path / "made.mkv", "ffv1", comment=comment)
+    output = recoded(written(bar, tmp_path), tmp_path / "output.mkv", "ffv1", comment=comment)
 
-    lines, luma = verify_video(opened(bar), opened(made), Limits()).differences
+    scan_type, luma = verify_video(opened(bar), opened(output), Limits()).differences
 
-    assert lines == "its lines are progressive instead of interlaced, top field first"
+    assert scan_type == "its scan type is progressive instead of interlaced, top field first"
     assert luma.startswith("the luma of 12 frames differs")
 
 
-def test_other_films_stay_as_they_are(tmp_path: Path) -> None:
+def test_progressive_films_are_unchanged(tmp_path: Path) -> None:
     source = make_film(tmp_path / "film.mp4", Kind(times=range(0, 5 * 512, 512)))
 
-    made = written(source, tmp_path / "out")
+    output = written(source, tmp_path / "out")
 
-    for before, after in zip(read(opened(source)), read(opened(made)), strict=True):
+    for before, after in zip(read(opened(source)), read(opened(output)), strict=True):
         assert_array_equal(before.luma, after.luma)
-    assert "on request" not in bwpipe("verify", str(source), str(made))
+    assert "on request" not in bwpipe("verify", str(source), str(output))
 
 
-def test_a_frame_follows_from_those_right_beside_it_only(bar: Path) -> None:
+def test_a_frame_depends_on_its_immediate_neighbours_only(bar: Path) -> None:
     film = of_one_moment(opened(bar))
     frames = read(opened(bar))
 
-    def made(*numbers: int) -> dict[int, Frame]:
+    def deinterlaced(*numbers: int) -> dict[int, Frame]:
         return {frame.index: frame for frame in deinterlace(iter([frames[number] for number in numbers]), film)}
 
-    whole, torn = made(*range(12)), made(0, 1, 2, 3, 5, 6, 7, 8)
-    assert sorted(torn) == [0, 1, 2, 3, 5, 6, 7, 8]
+    whole, gapped = deinterlaced(*range(12)), deinterlaced(0, 1, 2, 3, 5, 6, 7, 8)
+    assert sorted(gapped) == [0, 1, 2, 3, 5, 6, 7, 8]
     for number in (0, 1, 2, 6, 7):
-        assert_array_equal(torn[number].luma, whole[number].luma)
-    assert_array_equal(torn[3].luma, made(2, 3)[3].luma)
-    assert_array_equal(torn[5].luma, made(5, 6)[5].luma)
+        assert_array_equal(gapped[number].luma, whole[number].luma)
+    assert_array_equal(gapped[3].luma, deinterlaced(2, 3)[3].luma)
+    assert_array_equal(gapped[5].luma, deinterlaced(5, 6)[5].luma)

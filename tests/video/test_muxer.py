@@ -47,18 +47,18 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("encoding", [H264, FFV1], ids=["h264", "ffv1"])
-def test_a_film_that_is_written_keeps_all_but_its_chroma(
+def test_writing_a_film_changes_nothing_but_its_chroma(
     corpus: dict[str, VideoFile], name: str, encoding: Encoding, tmp_path: Path
 ) -> None:
     film = corpus[name]
-    said: list[str] = []
+    warnings: list[str] = []
 
-    made = rewritten(film, tmp_path, encoding, warn=said.append)
+    output = rewritten(film, tmp_path, encoding, warn=warnings.append)
 
-    rounding = MS / 2 if any("milliseconds" in text for text in said) else 0
-    assert len(made.times) == len(film.times)
-    assert max(abs(a - b) for a, b in zip(moments(film), moments(made), strict=True)) <= rounding
-    assert (made.width, made.height, made.depth, made.levels, made.orientation, made.fields) == (
+    rounding = MS / 2 if any("milliseconds" in text for text in warnings) else 0
+    assert len(output.times) == len(film.times)
+    assert max(abs(a - b) for a, b in zip(moments(film), moments(output), strict=True)) <= rounding
+    assert (output.width, output.height, output.depth, output.levels, output.orientation, output.fields) == (
         film.width,
         film.height,
         film.depth,
@@ -67,26 +67,26 @@ def test_a_film_that_is_written_keeps_all_but_its_chroma(
         film.fields,
     )
     assert bool(film.fields) == ("interlaced" in name)
-    assert made.stated == film.tags
-    assert (made.sample_aspect or 1) == (film.sample_aspect or 1)
-    heard, kept = sound_of(film), sound_of(made)
-    assert [packet[2] for packet in kept] == [packet[2] for packet in heard]
-    assert all(abs(before[0] - after[0]) <= rounding for before, after in zip(heard, kept, strict=True))
-    assert [(track.kind, track.label) for track in made.tracks] == [(track.kind, track.label) for track in film.tracks]
+    assert output.stated == film.tags
+    assert (output.sample_aspect or 1) == (film.sample_aspect or 1)
+    before, after = sound_of(film), sound_of(output)
+    assert [packet[2] for packet in after] == [packet[2] for packet in before]
+    assert all(abs(one[0] - other[0]) <= rounding for one, other in zip(before, after, strict=True))
+    assert [(track.kind, track.label) for track in output.tracks] == [(track.kind, track.label) for track in film.tracks]
     if encoding is FFV1:
-        for before, after in zip(read(film), read(made), strict=True):
-            assert_array_equal(before.luma, after.luma)
+        for one, other in zip(read(film), read(output), strict=True):
+            assert_array_equal(one.luma, other.luma)
 
 
-def test_the_last_frame_is_shown_as_long_as_before(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_the_duration_of_the_last_frame_is_kept(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["uneven times, late sound"]
 
-    made = rewritten(film, tmp_path, FFV1)
+    output = rewritten(film, tmp_path, FFV1)
 
-    assert made.last == film.last is not None
+    assert output.last == film.last is not None
 
 
-def test_the_last_frame_is_shown_as_long_as_before_where_frames_are_reordered(tmp_path: Path) -> None:
+def test_the_duration_of_the_last_frame_is_kept_if_frames_are_reordered(tmp_path: Path) -> None:
     film = opened(make_film(tmp_path / "film.mp4", Kind(times=range(0, 30 * 128, 128))))
     assert film.last == 512
 
@@ -95,25 +95,25 @@ def test_the_last_frame_is_shown_as_long_as_before_where_frames_are_reordered(tm
         assert (stream.start_time, stream.duration) == (0, 29 * 128 + 512)
 
 
-def test_language_and_disposition_of_sound_are_kept(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_language_and_disposition_of_audio_are_kept(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["uneven times, late sound"]
     with open_container(film.path) as before, open_container(rewritten(film, tmp_path, H264).path) as after:
         assert after.streams.audio[0].language == before.streams.audio[0].language == "fra"
         assert after.streams.audio[0].disposition == before.streams.audio[0].disposition
 
 
-def test_only_packets_before_the_end_of_a_trial_are_heard(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_only_audio_packets_before_the_end_of_a_trial_are_written(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["uneven times, late sound"]
 
-    made = rewritten(film, tmp_path, H264, stop=12)
+    output = rewritten(film, tmp_path, H264, stop=12)
 
     end = int(film.times[12]) * film.time_base
-    assert moments(made) == moments(film)[:12]
-    assert sound_of(made) == [packet for packet in sound_of(film) if packet[0] < end] != []
+    assert moments(output) == moments(film)[:12]
+    assert sound_of(output) == [packet for packet in sound_of(film) if packet[0] < end] != []
 
 
 @pytest.mark.parametrize("number", range(1, 9))
-def test_a_film_may_be_turned_in_eight_ways(number: int, tmp_path: Path) -> None:
+def test_all_eight_orientations_are_kept(number: int, tmp_path: Path) -> None:
     degrees, mirrored = {
         1: (0, False),
         2: (180, True),
@@ -126,35 +126,35 @@ def test_a_film_may_be_turned_in_eight_ways(number: int, tmp_path: Path) -> None
     }[number]
     film = opened(make_film(tmp_path / "film.mp4", Kind(times=[0], turn=(degrees, mirrored))))
 
-    made = rewritten(film, tmp_path, FFV1)
+    output = rewritten(film, tmp_path, FFV1)
 
-    assert film.orientation == made.orientation == number
-    assert film.display == made.display
+    assert film.orientation == output.orientation == number
+    assert film.display == output.display
 
 
-def test_the_coded_picture_itself_carries_the_tags_even_the_assumed_ones(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_the_bitstream_carries_the_colour_tags_including_assumed_ones(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["one frame"]
     with open_container(rewritten(film, tmp_path, H264).path) as container:
         bare = av.CodecContext.create("h264", "r")
         bare.extradata = container.streams.video[0].codec_context.extradata
-        pictures = [picture for packet in container.demux(video=0) for picture in bare.decode(packet)]
+        frames = [frame for packet in container.demux(video=0) for frame in bare.decode(packet)]
 
     assert film.stated == UNTAGGED
     assert film.tags == (1, 6, 6, 6)
-    assert [(p.color_range, p.colorspace, p.color_primaries, p.color_trc) for p in pictures] == [film.tags]
+    assert [(p.color_range, p.colorspace, p.color_primaries, p.color_trc) for p in frames] == [film.tags]
 
 
-def test_chroma_is_written_as_it_is_given(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_chroma_is_written_unchanged(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["10 bits"]
     chroma = np.random.default_rng(7).integers(0, 1024, (2, 32, 48)).astype(np.uint16)
-    joined(tmp_path / "made.mp4", film, FFV1, [segment(tmp_path / "fragment", film, FFV1, chroma)], warn=print)
+    joined(tmp_path / "output.mp4", film, FFV1, [segment(tmp_path / "fragment", film, FFV1, chroma)], warn=print)
 
-    with open_container(tmp_path / "made.mp4") as container:
-        for picture in container.decode(video=0):
-            assert_array_equal(np.stack([plane(picture, index, 10) for index in (1, 2)]), chroma)
+    with open_container(tmp_path / "output.mp4") as container:
+        for frame in container.decode(video=0):
+            assert_array_equal(np.stack([plane(frame, index, 10) for index in (1, 2)]), chroma)
 
 
-def test_planes_of_another_shape_or_type_are_refused(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_planes_of_another_shape_or_dtype_are_refused(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path / "fragment", corpus["turned"], H264)
     luma = np.zeros((64, 96), np.uint8)
     with pytest.raises(ValueError, match=r"plane 1 is uint8 \(64, 96\), not uint8 \(32, 48\)"):
@@ -168,27 +168,27 @@ def test_planes_of_another_shape_or_type_are_refused(corpus: dict[str, VideoFile
 @pytest.mark.parametrize("name", RICH)
 def test_every_stream_chapter_tag_language_and_disposition_is_kept(name: str, encoding: Encoding, tmp_path: Path) -> None:
     film = opened(make_rich_film(tmp_path / f"rich{RICH[name].suffix}", RICH[name]))
-    said: list[str] = []
+    warnings: list[str] = []
 
-    made = rewritten(film, tmp_path, encoding, warn=said.append)
+    output = rewritten(film, tmp_path, encoding, warn=warnings.append)
 
-    another = ["it becomes .mp4, since its own container can't hold ffv1 with all of its streams and tags"]
-    assert said == (another if made.path.suffix != RICH[name].suffix else [])
-    assert made.path.suffix == RICH[name].suffix or (name, encoding.codec) == ("QuickTime", "ffv1")
-    assert contents(made.path) == contents(film.path)
-    with open_container(made.path) as container:
+    another = ["it is written as .mp4: its own container can't hold ffv1 with all of its streams and tags"]
+    assert warnings == (another if output.path.suffix != RICH[name].suffix else [])
+    assert output.path.suffix == RICH[name].suffix or (name, encoding.codec) == ("QuickTime", "ffv1")
+    assert contents(output.path) == contents(film.path)
+    with open_container(output.path) as container:
         assert [stream.type for stream in container.streams].count("video") == 2 + RICH[name].cover
 
 
-def test_what_no_container_holds_is_named(tmp_path: Path) -> None:
+def test_streams_that_the_container_can_not_hold_are_named(tmp_path: Path) -> None:
     film = opened(make_rich_film(tmp_path / "rich.mp4", RICH["MP4"]))
-    said: list[str] = []
+    warnings: list[str] = []
 
-    made = rewritten(film, tmp_path, Encoding(codec="libvpx", options={"deadline": "realtime"}), warn=said.append)
+    output = rewritten(film, tmp_path, Encoding(codec="libvpx", options={"deadline": "realtime"}), warn=warnings.append)
 
-    assert made.path.suffix == ".mkv"
-    assert "subtitle track 4 (mov_text, ger) is left out: .mkv can't hold it" in said
-    assert "it becomes .mkv, since its own container can't hold libvpx with all of its streams and tags" in said
+    assert output.path.suffix == ".mkv"
+    assert "subtitle track 4 (mov_text, ger) is left out: .mkv can't hold it" in warnings
+    assert "it is written as .mkv: its own container can't hold libvpx with all of its streams and tags" in warnings
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_what_no_container_holds_is_named(tmp_path: Path) -> None:
     ids=lambda encoding: encoding.codec,
 )
 @pytest.mark.parametrize("name", ["uneven times, late sound", "Matroska"])
-def test_the_same_film_is_written_in_the_same_bytes(
+def test_writing_the_same_film_twice_gives_the_same_bytes(
     name: str, encoding: Encoding, corpus: dict[str, VideoFile], tmp_path: Path
 ) -> None:
     (tmp_path / "again").mkdir()
@@ -207,43 +207,43 @@ def test_the_same_film_is_written_in_the_same_bytes(
     assert first.path.read_bytes() == again.path.read_bytes()
 
 
-def test_what_lies_in_unused_memory_does_not_change_the_file(tmp_path: Path) -> None:
+def test_uninitialised_memory_does_not_change_the_file(tmp_path: Path) -> None:
     source = make_film(tmp_path / "film.mkv", replace(MKV, size=(176, 144)))
     program = (
         "import sys; from pathlib import Path; from tests.support.made_films import H264, opened, rewritten;"
         " rewritten(opened(Path(sys.argv[1])), Path(sys.argv[2]), H264)"
     )
-    made = []
+    outputs = []
     for pattern in ("0", "1", "85"):
         folder = tmp_path / pattern
         folder.mkdir()
         command = [sys.executable, "-c", program, str(source), str(folder)]
-        surroundings = {**os.environ, "MALLOC_PERTURB_": pattern}  # the C library then fills memory with it
-        subprocess.run(command, check=True, env=surroundings, cwd=Path(__file__).parents[2], timeout=60)
-        made.append((folder / "written.mkv").read_bytes())
+        environment = {**os.environ, "MALLOC_PERTURB_": pattern}  # makes the C library fill memory with this byte
+        subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[2], timeout=60)
+        outputs.append((folder / "written.mkv").read_bytes())
 
-    assert made[0] == made[1] == made[2]
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
-def files_open() -> set[str]:
+def open_files() -> set[str]:
     return {file.name for file in Path("/proc/self/fd").iterdir()}
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files by /proc")
-def test_a_film_that_is_abandoned_leaves_no_file_open(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_an_abandoned_film_leaves_no_file_open(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["Matroska"]
-    before = files_open()
+    before = open_files()
 
-    coder = SegmentWriter(tmp_path / "fragment", film, H264)
+    encoder = SegmentWriter(tmp_path / "fragment", film, H264)
     frames = read_video(Unit(film), warn=print)
     for _, frame in zip(range(3), frames, strict=False):
-        coder.write(frame.luma, np.zeros((2, 32, 48), np.uint8), frame.pts or 0, frame.duration)
-    coder.abandon()
-    writer = VideoMuxer(tmp_path / "made.mkv", film, H264, warn=print)
+        encoder.write(frame.luma, np.zeros((2, 32, 48), np.uint8), frame.pts or 0, frame.duration)
+    encoder.abandon()
+    writer = VideoMuxer(tmp_path / "output.mkv", film, H264, warn=print)
     writer.abandon()
     del frames
 
-    assert files_open() == before
+    assert open_files() == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")

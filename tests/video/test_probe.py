@@ -19,7 +19,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_film_is_known_before_it_is_read(corpus: dict[str, VideoFile], name: str) -> None:
+def test_opening_a_film_finds_its_properties(corpus: dict[str, VideoFile], name: str) -> None:
     film, kind = corpus[name], KINDS[name]
 
     frames = read(film)
@@ -50,7 +50,7 @@ def test_levels_follow_range_and_depth(corpus: dict[str, VideoFile]) -> None:
     assert [corpus[name].levels for name in names] == [(64, 940), (0, 255), (0, 1023), (0, 255), (0, 255), (0, 1023)]
 
 
-def test_tones_are_the_codes_between_which_nearly_all_luma_lies(corpus: dict[str, VideoFile]) -> None:
+def test_tones_are_quantiles_of_luma(corpus: dict[str, VideoFile]) -> None:
     low, high = corpus["Matroska"].tones or (0, 0)
     samples = np.concatenate([frame.luma.ravel() for frame in read(corpus["Matroska"])])
 
@@ -58,7 +58,7 @@ def test_tones_are_the_codes_between_which_nearly_all_luma_lies(corpus: dict[str
     assert abs(high - np.percentile(samples, 99.5)) <= 3
 
 
-def test_an_mp4_without_its_index_is_a_broken_film(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_an_mp4_without_its_index_is_recognised_as_a_broken_film(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(corpus["10 bits"].path.read_bytes()[:2000])
 
@@ -67,15 +67,15 @@ def test_an_mp4_without_its_index_is_a_broken_film(corpus: dict[str, VideoFile],
         opened(path)
 
 
-def test_a_film_of_which_nothing_decodes_fails(tmp_path: Path) -> None:
+def test_a_film_without_any_decodable_frame_is_refused(tmp_path: Path) -> None:
     path = spoil(make_film(tmp_path / "film.mkv", replace(MKV, codec="mpeg4")), slice(None))
 
     with pytest.raises(MediaError, match="none of its frames can be decoded"):
         opened(path)
 
 
-def test_large_frames_are_refused_by_the_header(corpus: dict[str, VideoFile]) -> None:
-    with pytest.raises(MediaError, match="96x64 are above the limit of 6143 pixels: raise max_pixels"):
+def test_large_frames_are_refused_before_decoding(corpus: dict[str, VideoFile]) -> None:
+    with pytest.raises(MediaError, match="96x64 exceed the limit of 6143 pixels: raise max_pixels"):
         open_video(corpus["10 bits"].path, PurePosixPath("film.mp4"), max_pixels=6143)
 
 
@@ -90,7 +90,7 @@ PLAYLISTS = {
 
 
 @pytest.mark.parametrize("name", PLAYLISTS)
-def test_a_playlist_is_no_film_whatever_its_name(name: str, corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_a_playlist_is_not_a_film_whatever_its_name(name: str, corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.write_text(PLAYLISTS[name].format(film=corpus["transport stream"].path), encoding="utf-8")
 
@@ -99,7 +99,7 @@ def test_a_playlist_is_no_film_whatever_its_name(name: str, corpus: dict[str, Vi
         opened(path)
 
 
-def test_a_picture_in_a_films_container_is_no_film(tmp_path: Path) -> None:
+def test_an_image_in_a_video_container_is_not_a_film(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(b"\0\0\0\x1cftypheic\0\0\0\0mif1heic")
 
@@ -108,7 +108,7 @@ def test_a_picture_in_a_films_container_is_no_film(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="such names are not allowed elsewhere")
 @pytest.mark.parametrize("name", [b"http:x.mp4", b"concat:a.mp4|b.mp4", b"%s\xff?#.mp4", b"-i.mp4"])
-def test_a_name_means_nothing_but_the_file(name: bytes, corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+def test_special_characters_in_file_names_have_no_meaning(name: bytes, corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(name)
     path.write_bytes(corpus["10 bits"].path.read_bytes())
 
@@ -116,19 +116,20 @@ def test_a_name_means_nothing_but_the_file(name: bytes, corpus: dict[str, VideoF
     assert len(read(opened(path))) == 30
 
 
-def test_sound_with_a_cover_is_no_film(tmp_path: Path) -> None:
+def test_audio_with_cover_art_is_not_a_film(tmp_path: Path) -> None:
     path = make_film(tmp_path / "song.mp4", Kind(sound="aac"))
     cover = make_film(tmp_path / "cover.mkv", replace(MKV, codec="mjpeg", pix_fmt="yuvj420p", times=[0]))
     with (
         av.open(str(path)) as song,
-        av.open(str(cover)) as picture,
+        av.open(str(cover)) as cover_file,
         av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as output,
     ):
         copies = [
-            output.add_stream_from_template(stream, opaque=True) for stream in (song.streams.audio[0], picture.streams.video[0])
+            output.add_stream_from_template(stream, opaque=True)
+            for stream in (song.streams.audio[0], cover_file.streams.video[0])
         ]
         copies[1].disposition = Disposition.attached_pic
-        for copy, container, kind in zip(copies, (song, picture), ("audio", "video"), strict=True):
+        for copy, container, kind in zip(copies, (song, cover_file), ("audio", "video"), strict=True):
             for packet in container.demux(**{kind: 0}):
                 if packet.size:
                     packet.stream = copy
