@@ -1,1 +1,1 @@
-"""Proves that only colour was added."""
+"""Proves that a run added colour and changed nothing else."""

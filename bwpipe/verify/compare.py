@@ -1,4 +1,4 @@
-"""Compares an output with its input before it gets its name."""
+"""Compares outputs with their inputs: a single file before it gets its final name, or whole folders."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,24 +20,24 @@ _ANY_SIZE = 2**62
 
 
 def check_output(media: Media, path: Path, *, tick: Callable[[], None] = lambda: None) -> None:
-    """Raise MediaError if something other than colour differs between a finished file and the one that it was made of.
+    """Raise MediaError if anything other than colour differs between a finished file and its input.
 
-    `tick` is called after each frame; what it raises ends the comparison.
+    `tick` is called after each frame and may raise to stop.
     """
     opener = open_video if isinstance(media, VideoFile) else open_image
     verdict = compare(media, opener(path, PurePosixPath(path.name), max_pixels=_ANY_SIZE), Limits(), tick=tick)
     if first := next(iter(verdict.differences), None):
         more = f", and {len(verdict.differences) - 1} more" if len(verdict.differences) > 1 else ""
-        raise MediaError(f"what was written of it differs in more than colour: {first}{more}; `verify: false` would keep it")
+        raise MediaError(f"its output differs in more than colour: {first}{more}; set `verify: false` to keep it")
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of comparing files.
+    """The result of comparing files.
 
     Attributes:
         verdicts: One for each pair of files that could be read.
-        unreadable: The files that can't be read, and why.
+        unreadable: Error messages by file that can't be read.
     """
 
     verdicts: list[Verdict] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Report:
 
     @property
     def different(self) -> int:
-        """How many outputs have differences."""
+        """Number of outputs with differences."""
         return sum(bool(verdict.differences) for verdict in self.verdicts)
 
     @property
@@ -54,7 +54,7 @@ class Report:
         return 2 if self.unreadable else 1 if self.different else 0
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
+        """The report as JSON-compatible data."""
         from bwpipe.core.console import printable
         from bwpipe.version import __version__
 
@@ -66,20 +66,20 @@ class Report:
         }
 
     def __str__(self) -> str:
-        """A line of counts."""
+        """A one-line summary of counts."""
         counts = {
             "with only colour added": len(self.verdicts) - self.different,
             "with differences": self.different,
-            "can't be read": len(self.unreadable),
+            "unreadable": len(self.unreadable),
         }
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to compare"
 
 
 class Pairs:
-    """The inputs, and the file that each became: its place below the output folder mirrors the input's, as `write` has it.
+    """Inputs and their outputs: paths below the output folder mirror those of the inputs, as with `write`.
 
     Attributes:
-        inputs: What was found to be compared.
+        inputs: The inputs to compare.
     """
 
     def __init__(
@@ -94,50 +94,50 @@ class Pairs:
         """Find the inputs.
 
         Args:
-            source: A file, a folder or a pattern, as `read.path` takes it.
-            output: A file, if `source` is one, or a folder.
-            name: What outputs are called without their ending, as `write.name` says.
-            max_pixels: As `read.max_pixels` says.
-            is_output: Whether a file was written by a run, so that it is no input though it lies among these.
+            source: A file, a folder or a pattern, as in `read.path`.
+            output: A file if `source` is one, or a folder.
+            name: Output file name without its suffix, as in `write.name`.
+            max_pixels: As in `read.max_pixels`.
+            is_output: Whether a file was written by a run, and is therefore no input even if it lies among the inputs.
 
         Raises:
-            UsageError: There is nothing to read, or the output is no such file or folder.
+            UsageError: There is nothing to read, or the output does not exist or does not match the input.
         """
         output = output.expanduser()
         if not output.exists():
             raise UsageError(f"there is no file or folder {output}; give the output of a run")
         self._options = {} if max_pixels is None else {"max_pixels": max_pixels}
-        self._name, self._alone = name, output if output.is_file() else None
-        if self._alone and not Path(source).expanduser().is_file():
-            raise UsageError(f"{output} is a file, and {source} is none; give two files, or two folders")
+        self._name, self._single = name, output if output.is_file() else None
+        if self._single and not Path(source).expanduser().is_file():
+            raise UsageError(f"{output} is a file, but {source} is not; give two files, or two folders")
         self._folder = output.resolve()
-        found = [each for each in self._reader(source).units() if self._alone or not is_output(each.path.resolve())]
+        found = [each for each in self._reader(source).units() if self._single or not is_output(each.path.resolve())]
         if not found:
             raise UsageError(f"there is nothing to compare in {source}; give another folder")
         self.inputs = found
         self._names = {str(each.name) for each in found}
-        self._listed: dict[Path, dict[str, list[Path]]] = {}
+        self._listings: dict[Path, dict[str, list[Path]]] = {}
 
     def output(self, unit: Unit) -> Path | None:
-        """What a unit became; None if there is nothing. Raises MediaError where it may be one of several files."""
-        if self._alone:
-            return self._alone
+        """The output of a unit; None if there is none. Raises MediaError if several files qualify."""
+        if self._single:
+            return self._single
         folder = self._folder / unit.name.parent
-        if folder not in self._listed:
-            self._listed[folder] = {}
+        if folder not in self._listings:
+            self._listings[folder] = {}
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if path.is_file():
-                    self._listed[folder].setdefault(path.stem, []).append(path)
+                    self._listings[folder].setdefault(path.stem, []).append(path)
         stem = self._name.replace("{stem}", unit.name.stem)
-        same = [path for path in self._listed[folder].get(stem, []) if path.resolve() != unit.path.resolve()]
-        exact = [path for path in same if path.suffix == unit.name.suffix]
-        others = [path for path in same if f"{unit.name.parent / unit.name.stem}{path.suffix}" not in self._names]
+        candidates = [path for path in self._listings[folder].get(stem, []) if path.resolve() != unit.path.resolve()]
+        exact = [path for path in candidates if path.suffix == unit.name.suffix]
+        others = [path for path in candidates if f"{unit.name.parent / unit.name.stem}{path.suffix}" not in self._names]
         if not exact and len(others) > 1:
             raise MediaError(f"{' and '.join(map(str, others))} could both be its output; compare it with one of them")
         return next(iter(exact or others), None)
 
     def opened(self, path: Path) -> Media:
-        """What is known of a file before its frames are read. Raises MediaError."""
+        """Open a file without reading its frames. Raises MediaError."""
         found = next(iter(self._reader(str(path)).units()), None)
         if not isinstance(found, Unit):
             raise MediaError(found.error if found else "it can't be read")
@@ -150,12 +150,12 @@ class Pairs:
 
 
 def verify(pairs: Pairs, limits: Limits, *, tell: Callable[[Path, Verdict | str], None], tick: Callable[[], None]) -> Report:
-    """Compare all inputs with what they became.
+    """Compare all inputs with their outputs.
 
     Args:
         pairs: The files.
-        limits: How far luma may be moved by what is coded with losses.
-        tell: Told of each file, as soon as it was compared: its verdict, or why it can't be read.
+        limits: How far lossy coding may change luma.
+        tell: Called with each file and its verdict, or the reason why it can't be read.
         tick: Called after each frame.
     """
     report = Report()
@@ -170,12 +170,12 @@ def verify(pairs: Pairs, limits: Limits, *, tell: Callable[[Path, Verdict | str]
             continue
         path = found.path
         try:
-            made = pairs.output(found)
-            if made is None:
+            output = pairs.output(found)
+            if output is None:
                 verdict = Verdict(found.path, found.path, found.media.kind, differences=["it has no output"])
             else:
-                path = made
-                media = pairs.opened(made)
+                path = output
+                media = pairs.opened(output)
                 verdict = compare(found.media, media, limits, tick=tick)
         except MediaError as error:
             unreadable(path, str(error))
@@ -186,7 +186,7 @@ def verify(pairs: Pairs, limits: Limits, *, tell: Callable[[Path, Verdict | str]
 
 
 def compare(before: Media, after: Media, limits: Limits, *, tick: Callable[[], None] = lambda: None) -> Verdict:
-    """Compare a file with what it became. Raises MediaError."""
+    """Compare a file with its output. Raises MediaError."""
     match before, after:
         case VideoFile(), VideoFile():
             return verify_video(before, after, limits, tick=tick)
@@ -194,9 +194,11 @@ def compare(before: Media, after: Media, limits: Limits, *, tick: Callable[[], N
             verdict = verify_image(before, after, limits)
             tick()
             return verdict
-    return Verdict(before.path, after.path, before.kind, differences=[f"it is a {after.kind}, and the input a {before.kind}"])
+    return Verdict(
+        before.path, after.path, before.kind, differences=[f"it is a {after.kind}, but the input is a {before.kind}"]
+    )
 
 
 def frames_of(pairs: Pairs) -> Iterator[int]:
-    """How many frames each input has, for a bar."""
+    """Frame count of each input, for a progress bar."""
     return (each.media.frames or 1 for each in pairs.inputs if isinstance(each, Unit))

@@ -1,4 +1,4 @@
-"""Compares a picture with the one that was made of it."""
+"""Compares an image with the one written from it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ from bwpipe.verify.luma_difference import LumaTally
 from bwpipe.verify.verdict import Limits, Verdict
 
 _INCH_TO_CM = 2.54
-_DPI_OF_METRES = 0.02
-"""By how much a resolution may be off that is kept in pixels per metre: half of one, and a little."""
-_DPI_OF_INCHES = 0.51
-"""The same for JPEG's whole numbers."""
+_METRIC_TOLERANCE = 0.02
+"""Tolerance in dpi for a resolution stored in pixels per metre: half a pixel per metre, and a margin."""
+_INTEGER_TOLERANCE = 0.51
+"""The same for JPEG, which stores integers."""
 
 
 def verify_image(before: ImageFile, after: ImageFile, limits: Limits) -> Verdict:
-    """Decode both pictures and say what is not as it was but for the colour. Raises MediaError."""
+    """Decode both images and report every difference other than colour. Raises MediaError."""
     verdict = Verdict(before.path, after.path, "picture")
     one, other = (read_image(Unit(media)) for media in (before, after))
     with decoding():
@@ -55,13 +55,13 @@ def _compare_samples(one: Frame, other: Frame, limits: Limits, verdict: Verdict,
     }
     luma, alpha = one.luma, one.alpha
     if target in NO_METADATA and before.orientation != after.orientation == 1:
-        verdict.remarks.append(f"it is turned upright: {after.format} can't say how it is to be turned")
-        luma = _turned(luma, before.orientation)
-        alpha = None if alpha is None else _turned(alpha, before.orientation)
+        verdict.remarks.append(f"it is rotated upright: {after.format} can't store an orientation")
+        luma = _upright(luma, before.orientation)
+        alpha = None if alpha is None else _upright(alpha, before.orientation)
     elif before.orientation != after.orientation:
         verdict.differences.append(f"its orientation is {after.orientation} instead of {before.orientation}")
     if before.depth == 16 and after.depth == 8 and target in EIGHT_BITS:
-        verdict.remarks.append(f"its 16 bits a sample are rounded: {after.format} has 8")
+        verdict.remarks.append(f"its 16-bit samples are rounded: {after.format} has 8 bits")
         luma, alpha = eight_bits(luma), None if alpha is None else eight_bits(alpha)
     elif before.depth != after.depth:
         verdict.differences.append(f"its depth is {after.depth} bits instead of {before.depth}")
@@ -75,7 +75,7 @@ def _compare_samples(one: Frame, other: Frame, limits: Limits, verdict: Verdict,
     if alpha is not None and other.alpha is None and target in NO_ALPHA:
         verdict.remarks.append(f"its alpha is lost: {after.format} has none")
     elif (alpha is None) != (other.alpha is None):
-        verdict.differences.append("its alpha is lost" if other.alpha is None else "it has alpha, and the input has none")
+        verdict.differences.append("its alpha is lost" if other.alpha is None else "it has alpha, but the input has none")
     elif alpha is not None and other.alpha is not None and not np.array_equal(alpha, other.alpha):
         verdict.differences.append("its alpha differs")
 
@@ -89,10 +89,10 @@ def _compare_luma(
     *,
     on_request: list[str],
 ) -> None:
-    """The luma, by the limits of the output's format."""
+    """Compare luma within the limits of the output's format."""
     before, after = media
     tally = LumaTally(after.depth, limits)
-    tally.take(0, was, now)
+    tally.add(0, was, now)
     lossless = after.format != "JPEG"
     figures = tally.to_json()
     verdict.facts["luma"] = {**figures, "lossless": lossless}
@@ -103,31 +103,31 @@ def _compare_luma(
     elif before.format == after.format == "JPEG" and not limits.exact:
         if figures["mean"] > mean or tally.most > most:
             verdict.differences.append(
-                f"the luma differs by {figures['mean']:.3g} on average and {tally.most} at most, not by up to {mean} and {most}"
+                f"the luma differs by {figures['mean']:.3g} on average and {tally.most} at most, above {mean} or {most}"
             )
     else:
-        verdict.differences += tally.complaints(lossless=lossless, still=True)
+        verdict.differences += tally.violations(lossless=lossless, still=True)
 
 
-def _turned(plane: Luma, orientation: int) -> Luma:
-    """A plane as it is to be shown."""
-    made: Luma = np.ascontiguousarray(upright(plane, orientation))
-    return made
+def _upright(plane: Luma, orientation: int) -> Luma:
+    """A plane in its display orientation."""
+    rotated: Luma = np.ascontiguousarray(upright(plane, orientation))
+    return rotated
 
 
 def _compare_metadata(was: Metadata, now: Metadata, verdict: Verdict, before: ImageFile, after: ImageFile) -> None:
-    """EXIF, ICC profile, XMP, resolution, texts."""
+    """EXIF, ICC profile, XMP, resolution, comments and text."""
     verdict.remarks += was.lost
     same, target = before.format == after.format, after.format.lower()
     if target in NO_METADATA:
         if was.exif or was.icc or was.xmp:
             verdict.remarks.append(f"EXIF, ICC profile and XMP are lost: {after.format} has none")
     else:
-        exif = "" if target != "jpeg" or jpeg.fits(was.exif) else f"its EXIF is lost: {after.format} has 64 kB for it"
-        xmp = "" if target != "jpeg" or jpeg.fits(was.xmp) else f"its XMP is lost: {after.format} has 64 kB for it"
+        exif = "" if target != "jpeg" or jpeg.fits(was.exif) else f"its EXIF is lost: {after.format} has only 64 kB for it"
+        xmp = "" if target != "jpeg" or jpeg.fits(was.xmp) else f"its XMP is lost: {after.format} has only 64 kB for it"
         verdict.remarks += filter(None, (exif, xmp))
         if not exif:
-            verdict.differences += _other_tags(was.exif, now.exif, after)
+            verdict.differences += _exif_differences(was.exif, now.exif, after)
         if not xmp and was.xmp != now.xmp:
             verdict.differences.append("its XMP is lost" if not now.xmp else "its XMP differs")
         if was.icc and not was.icc_is_rgb:
@@ -136,45 +136,49 @@ def _compare_metadata(was: Metadata, now: Metadata, verdict: Verdict, before: Im
             verdict.differences.append("its ICC profile is lost" if not now.icc else "its ICC profile differs")
     if target != "ppm":
         resolutions = was.dpi if target in NO_METADATA else _dpi(was), _dpi(now)
-        if resolutions[0] and not _near(*resolutions, _DPI_OF_INCHES if target == "jpeg" and not same else _DPI_OF_METRES):
-            verdict.differences.append(f"its resolution is {_shown(resolutions[1])} instead of {_shown(resolutions[0])}")
+        if resolutions[0] and not _close(
+            *resolutions, _INTEGER_TOLERANCE if target == "jpeg" and not same else _METRIC_TOLERANCE
+        ):
+            verdict.differences.append(
+                f"its resolution is {_format_dpi(resolutions[1])} instead of {_format_dpi(resolutions[0])}"
+            )
     elif _dpi(was):
         verdict.remarks.append("its resolution is lost: PPM has none")
     if not same and was.own:
-        verdict.remarks.append(f"comments and texts are lost that only {before.format} has")
+        verdict.remarks.append(f"comments and text that only {before.format} can hold are lost")
     elif same:
-        gone = Counter(was.own) - Counter(now.own)
-        names = (chunk.name.decode() if chunk.name.isalpha() else f"0x{chunk.name.hex()}" for chunk in gone)
-        verdict.differences += [f"its part {name} is lost or another" for name in names if name != "pHYs"]  # the resolution
+        missing = Counter(was.own) - Counter(now.own)
+        names = (chunk.name.decode() if chunk.name.isalpha() else f"0x{chunk.name.hex()}" for chunk in missing)
+        verdict.differences += [f"its chunk {name} is lost or differs" for name in names if name != "pHYs"]  # the resolution
 
 
-def _other_tags(was: bytes, now: bytes, after: ImageFile) -> Iterator[str]:
-    """What became of EXIF's tags."""
+def _exif_differences(was: bytes, now: bytes, after: ImageFile) -> Iterator[str]:
+    """Lost or changed EXIF tags."""
     if not was:
         return
     try:
         before = next(directories(BytesIO(was)))
     except (MediaError, StopIteration):
-        if was != now and after.format != "TIFF":  # TIFF can't hold tags that can't be read
+        if was != now and after.format != "TIFF":  # TIFF can't hold tags that can't be parsed
             yield "its EXIF, which is damaged, differs"
         return
     try:
-        made = next(directories(BytesIO(now))) if now else None
+        written = next(directories(BytesIO(now))) if now else None
     except (MediaError, StopIteration):
-        made = None
-    if made is None:
+        written = None
+    if written is None:
         yield "its EXIF is lost"
         return
-    yield from _tags_apart(before, made, frozenset(tiff.LAYOUT) if after.format == "TIFF" else frozenset())
+    yield from _directory_differences(before, written, frozenset(tiff.LAYOUT) if after.format == "TIFF" else frozenset())
 
 
-def _tags_apart(before: Directory, made: Directory, ignored: frozenset[int], place: str = "EXIF") -> Iterator[str]:
+def _directory_differences(before: Directory, after: Directory, ignored: frozenset[int], name: str = "EXIF") -> Iterator[str]:
     for number, tag in before.tags.items():
         if number in ignored or number in INNER:
             continue
-        found = made.tags.get(number)
+        found = after.tags.get(number)
         if found is None:
-            yield f"its {place} tag {number} is lost"
+            yield f"its {name} tag {number} is lost"
             continue
         now, was = found.data, tag.data
         if number == HISTORY:
@@ -182,16 +186,16 @@ def _tags_apart(before: Directory, made: Directory, ignored: frozenset[int], pla
             text, provenance = split_note(now.decode("latin-1"))
             now = text.encode("latin-1") if provenance and now != was else now
         if now != was:
-            yield f"its {place} tag {number} differs"
+            yield f"its {name} tag {number} differs"
     for number, inner in before.inner.items():
-        if number in made.inner:
-            yield from _tags_apart(inner, made.inner[number], frozenset(), f"{place}/{number}")
+        if number in after.inner:
+            yield from _directory_differences(inner, after.inner[number], frozenset(), f"{name}/{number}")
         else:
-            yield f"its {place} directory {number} is lost"
+            yield f"its {name} directory {number} is lost"
 
 
 def _dpi(metadata: Metadata) -> tuple[float, float] | None:
-    """Pixels to an inch, across and down, wherever the file says it."""
+    """Horizontal and vertical resolution in dpi, wherever the file states it."""
     if metadata.dpi:
         return metadata.dpi
     try:
@@ -205,9 +209,9 @@ def _dpi(metadata: Metadata) -> tuple[float, float] | None:
     return values[0] * scale, values[1] * scale
 
 
-def _near(was: tuple[float, float] | None, now: tuple[float, float] | None, apart: float) -> bool:
-    return was is not None and now is not None and all(abs(a - b) <= apart for a, b in zip(was, now, strict=True))
+def _close(was: tuple[float, float] | None, now: tuple[float, float] | None, tolerance: float) -> bool:
+    return was is not None and now is not None and all(abs(a - b) <= tolerance for a, b in zip(was, now, strict=True))
 
 
-def _shown(dpi: tuple[float, float] | None) -> str:
+def _format_dpi(dpi: tuple[float, float] | None) -> str:
     return f"{dpi[0]:g}x{dpi[1]:g} dpi" if dpi else "unknown"

@@ -1,4 +1,4 @@
-"""How far luma was moved, frame by frame."""
+"""Measures luma differences frame by frame."""
 
 from dataclasses import dataclass
 from math import inf, log10
@@ -14,8 +14,8 @@ from bwpipe.verify.verdict import Limits
 BLOCK = 16
 
 
-class Place(NamedTuple):
-    """A sample that differs: where it is, what it was, and what it is."""
+class Sample(NamedTuple):
+    """A sample that differs: its position and its value before and after."""
 
     frame: int
     x: int
@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block of 16x16 samples: where it begins, and how much brighter it is, in code values of 8 bits."""
+    """A block of 16x16 samples: its top left corner, and how much brighter it is, in 8-bit code values."""
 
     frame: int
     x: int
@@ -35,22 +35,22 @@ class Block(NamedTuple):
 
 @dataclass(slots=True)
 class LumaTally:
-    """The differences of luma between frames and those made of them.
+    """Accumulated luma differences between input and output frames.
 
     Attributes:
-        depth: Bits of a sample.
-        limits: What may be.
-        frames: How many were compared.
-        changed: How many differ at all.
-        total: The sum of the absolute differences of all samples, in code values.
-        samples: How many samples were compared.
-        most: The largest absolute difference, in code values.
-        psnr: The least of any frame, in dB; infinite where all are equal.
-        worst: The frame that has it.
+        depth: Bits per sample.
+        limits: Tolerated differences.
+        frames: Number of frames compared.
+        changed: Number of frames that differ at all.
+        total: Sum of the absolute differences of all samples, in code values.
+        samples: Number of samples compared.
+        most: Largest absolute difference, in code values.
+        psnr: Lowest PSNR of any frame, in dB; infinite if all are equal.
+        worst: The frame with that PSNR.
         first: The first sample that differs.
         block: The block whose mean differs most.
-        off_blocks: How many frames have a block beyond the limit.
-        off_psnr: How many frames are below the limit.
+        off_blocks: Number of frames with a block beyond the limit.
+        off_psnr: Number of frames below the PSNR limit.
     """
 
     depth: int
@@ -62,25 +62,25 @@ class LumaTally:
     most: int = 0
     psnr: float = inf
     worst: int = 0
-    first: Place | None = None
+    first: Sample | None = None
     block: Block | None = None
     off_blocks: int = 0
     off_psnr: int = 0
 
-    def take(self, number: int, before: Luma, after: Luma) -> None:
-        """Compare luma (H, W) with what became of it, of the same shape and type."""
+    def add(self, number: int, before: Luma, after: Luma) -> None:
+        """Compare the luma (H, W) of a frame before and after, of the same shape and dtype."""
         self.frames += 1
         self.samples += before.size
-        apart = cv2.absdiff(before, after)
-        most = int(apart.max())
+        difference = cv2.absdiff(before, after)
+        most = int(difference.max())
         if not most:
             return
         self.changed += 1
         self.most = max(self.most, most)
-        self.total += int(apart.sum(dtype=np.uint64))
+        self.total += int(difference.sum(dtype=np.uint64))
         if self.first is None:
-            y, x = (int(i) for i in np.unravel_index(int((apart != 0).argmax()), apart.shape))
-            self.first = Place(number, x, y, int(before[y, x]), int(after[y, x]))
+            y, x = (int(i) for i in np.unravel_index(int((difference != 0).argmax()), difference.shape))
+            self.first = Sample(number, x, y, int(before[y, x]), int(after[y, x]))
         error = float(cv2.norm(before, after, cv2.NORM_L2SQR)) / before.size
         psnr = 10 * log10(((1 << self.depth) - 1) ** 2 / error)
         self.off_psnr += psnr < self.limits.psnr
@@ -94,7 +94,7 @@ class LumaTally:
             self.block = Block(number, x * BLOCK, y * BLOCK, brighter)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, as JSON can hold them."""
+        """The figures as JSON-compatible data."""
         return {
             "frames": self.frames,
             "changed": self.changed,
@@ -107,8 +107,8 @@ class LumaTally:
             "depth": self.depth,
         }
 
-    def complaints(self, *, lossless: bool, still: bool = False) -> list[str]:
-        """What is beyond the limits, a sentence each: anything at all if `lossless`; `still` is for a single picture."""
+    def violations(self, *, lossless: bool, still: bool = False) -> list[str]:
+        """What exceeds the limits, a sentence each: any difference if `lossless`; `still` words it for a single image."""
         if lossless or self.limits.exact:
             if not self.first:
                 return []
@@ -133,12 +133,12 @@ class LumaTally:
 
 
 def block_means(before: Luma, after: Luma) -> NDArray[np.float32]:
-    """By how much the mean of each block of 16x16 samples, fewer at the right and lower edge, is larger after than before."""
+    """Mean of after - before over each block of 16x16 samples, fewer at the right and bottom edges."""
     height, width = before.shape
     down, across = -(-height // BLOCK), -(-width // BLOCK)
-    apart = cv2.subtract(after, before, dtype=cv2.CV_32F)
+    difference = cv2.subtract(after, before, dtype=cv2.CV_32F)
     padded = cv2.copyMakeBorder(
-        apart, 0, down * BLOCK - height, 0, across * BLOCK - width, cv2.BORDER_CONSTANT, value=(0.0, 0.0, 0.0, 0.0)
+        difference, 0, down * BLOCK - height, 0, across * BLOCK - width, cv2.BORDER_CONSTANT, value=(0.0, 0.0, 0.0, 0.0)
     )
     means = cv2.resize(padded, (across, down), interpolation=cv2.INTER_AREA).astype(np.float32)
     means[-1] *= BLOCK / (height - (down - 1) * BLOCK)

@@ -1,4 +1,4 @@
-"""Compares what two films say of themselves: colour tags, rotation, chapters, titles and the like."""
+"""Compares the metadata of two videos: size, colour tags, rotation, chapters, titles and other tags."""
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -10,14 +10,14 @@ from bwpipe.video.file import LIMITED, VideoFile
 from bwpipe.video.pixel_formats import layout
 
 _UNSPECIFIED = {"range": {0}, "matrix": {0, 2}, "primaries": {0, 2}, "transfer": {0, 2}}
-_OF_THE_FILE = (
+_FILE_SPECIFIC = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "software", "writing_app", "muxing_app"),
     *("duration", "bps", "number_of_", "_statistics", "vendor_id"),
 )
-"""How tags begin that tell of one file and not of its content. The list is not the writer's: a judge has an own mind."""
-_OF_THE_CONTAINER = {"handler_name", "language", "creation_time"}
-"""Tags of a stream that containers make up, or that are compared by themselves."""
-_IN_MP4 = frozenset(
+"""Prefixes of tags that describe one file rather than its content. Not shared with the writer: checks stay independent."""
+_CONTAINER_SPECIFIC = {"handler_name", "language", "creation_time"}
+"""Stream tags that containers fill in, or that are compared separately."""
+_MP4_TAGS = frozenset(
     {
         *(
             "title",
@@ -36,38 +36,38 @@ _IN_MP4 = frozenset(
         *("episode_sort", "season_number", "compilation", "language"),
     }
 )
-"""Tags of a file that MP4 has a place for."""
-_LINES = {"": "progressive", "tff": "interlaced, top field first", "bff": "interlaced, bottom field first"}
+"""File tags that MP4 can hold."""
+_SCAN_TYPES = {"": "progressive", "tff": "interlaced, top field first", "bff": "interlaced, bottom field first"}
 _NO_DATE = ("1970-01-01T00:00:00", "1904-01-01T00:00:00")
-"""How a file's date reads where it has none."""
+"""Creation dates that stand for none."""
 _IDENTITY = (65536, 0, 0, 0, 65536)
 _ANGLE = 66
-"""By how much a number of a display matrix may differ: Matroska holds the angle instead."""
+"""Tolerance for the numbers of a display matrix: Matroska stores the angle instead."""
 
 
 def compare_form(before: VideoFile, after: VideoFile, verdict: Verdict) -> None:
-    """Size, depth, colour tags, sample aspect, rotation, lines of two moments."""
-    said = {
-        "picture is {} instead of {}": (f"{film.width}x{film.height}" for film in (after, before)),
-        "depth is {} bits instead of {}": (film.depth for film in (after, before)),
-        "sample aspect is {} instead of {}": (str(film.sample_aspect or 1) for film in (after, before)),
-        "rotation is {} instead of {}": (_turn(film) for film in (after, before)),
-        "lines are {} instead of {}": (_LINES[film.fields] for film in (after, before)),
+    """Size, depth, colour tags, sample aspect, rotation, field order."""
+    properties = {
+        "size is {} instead of {}": (f"{video.width}x{video.height}" for video in (after, before)),
+        "depth is {} bits instead of {}": (video.depth for video in (after, before)),
+        "sample aspect is {} instead of {}": (str(video.sample_aspect or 1) for video in (after, before)),
+        "rotation is {} instead of {}": (_rotation(video) for video in (after, before)),
+        "scan type is {} instead of {}": (_SCAN_TYPES[video.fields] for video in (after, before)),
     }
-    for text, values in said.items():
+    for text, values in properties.items():
         now, was = values
-        same = _same_turn(before, after) if text.startswith("rotation") else now == was
+        same = _same_rotation(before, after) if text.startswith("rotation") else now == was
         if text.startswith("depth") and holds_shifted(before, after):
-            verdict.remarks.append(f"its samples of {was} bits are held in {now}, each with zeros below")
+            verdict.remarks.append(f"its {was}-bit samples are stored in {now} bits, with zeros in the low bits")
             continue
         if not same:
             verdict.differences.append(f"its {text.format(now, was)}")
-    for name, wanted, stated, now in zip(before.tags._fields, before.tags, before.stated, after.stated, strict=True):
+    for name, expected, stated, now in zip(before.tags._fields, before.tags, before.stated, after.stated, strict=True):
         given = stated not in _UNSPECIFIED[name]
-        rgb = layout(before.pix_fmt).kind == "rgb" and name in {"range", "matrix"}  # it becomes Y, Cb, Cr
-        allowed = {stated} if given and not rgb else _UNSPECIFIED[name] | {wanted}
+        rgb = layout(before.pix_fmt).kind == "rgb" and name in {"range", "matrix"}  # it is converted to YCbCr
+        allowed = {stated} if given and not rgb else _UNSPECIFIED[name] | {expected}
         if now not in allowed:
-            verdict.differences.append(f"its colour {name} is {now} instead of {wanted} (as ITU-T H.273 and FFmpeg count)")
+            verdict.differences.append(f"its colour {name} is {now} instead of {expected} (ITU-T H.273 and FFmpeg numbers)")
     verdict.facts["picture"] = {
         "size": [after.width, after.height],
         "depth": after.depth,
@@ -78,17 +78,17 @@ def compare_form(before: VideoFile, after: VideoFile, verdict: Verdict) -> None:
         "assumed": [name for name, value in before.stated._asdict().items() if value in _UNSPECIFIED[name]],
         "sample_aspect": str(after.sample_aspect or 1),
         "orientation": after.orientation,
-        "lines": _LINES[after.fields],
+        "lines": _SCAN_TYPES[after.fields],
     }
 
 
 def holds_shifted(before: VideoFile, after: VideoFile) -> bool:
-    """Whether an output has more bits a sample than its input and both limited range: codes are then the same, shifted."""
+    """Whether the output has more bits per sample than the input and both have limited range: codes are then only shifted."""
     return after.depth > before.depth and before.tags.range == after.tags.range == LIMITED
 
 
 def compare_chapters(before: list[Any], after: list[Any], verdict: Verdict) -> None:
-    """Chapters, each with its title and times; MP4 and Matroska hold these in units of their own."""
+    """Compare chapter titles and times; the tolerance covers the time units of MP4 and Matroska."""
     verdict.facts["chapters"] = {"input": len(before), "output": len(after)}
     if len(before) != len(after):
         verdict.differences.append(f"it has {len(after)} chapters instead of {len(before)}")
@@ -101,38 +101,44 @@ def compare_chapters(before: list[Any], after: list[Any], verdict: Verdict) -> N
             times = [Fraction(chapter[edge] * chapter["time_base"]) for chapter in (was, now)]
             if abs(times[0] - times[1]) > HALF_MS:
                 verdict.differences.append(
-                    f"chapter {number} has its {edge} at {float(times[1]):.3f} s instead of {float(times[0]):.3f} s"
+                    f"chapter {number} {edge}s at {float(times[1]):.3f} s instead of {float(times[0]):.3f} s"
                 )
 
 
 def compare_tags(
-    before: Mapping[str, str], after: Mapping[str, str], made: VideoFile, verdict: Verdict, *, of: str, stream: bool = False
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    output: VideoFile,
+    verdict: Verdict,
+    *,
+    label: str,
+    stream: bool = False,
 ) -> Iterator[str]:
-    """What became of tags such as a title: those that are lost or changed, a sentence each.
+    """Lost or changed tags such as a title, a sentence each.
 
     Args:
-        before: The input's.
-        after: The output's, without what bwpipe added.
-        made: The output: what its container has no place for is a remark only.
-        verdict: Gets the remarks.
-        of: What they are called.
-        stream: Whether they are of a stream, not of the file.
+        before: The input's tags.
+        after: The output's tags, without what bwpipe added.
+        output: The output; tags that its container can't hold only give a remark.
+        verdict: Receives the remarks.
+        label: What to call the tags in messages.
+        stream: Whether they belong to a stream, not to the file.
     """
-    now = _named(after)
-    for name, value in _named(before).items():
-        if name.startswith(_OF_THE_FILE) or (stream and name in _OF_THE_CONTAINER):
+    now = _normalised(after)
+    for name, value in _normalised(before).items():
+        if name.startswith(_FILE_SPECIFIC) or (stream and name in _CONTAINER_SPECIFIC):
             continue
         found = now.get(name)
-        if found is None and not _holds(made, name, stream):
-            verdict.remarks.append(f"{of} {name} is lost: {made.path.suffix} has no place for it")
+        if found is None and not _holds(output, name, stream):
+            verdict.remarks.append(f"{label} {name} is lost: {output.path.suffix} can't hold it")
         elif found is None:
-            yield f"{of} {name} is lost"
+            yield f"{label} {name} is lost"
         elif found != value:
-            yield f"{of} {name} is {found!r} instead of {value!r}"
+            yield f"{label} {name} is {found!r} instead of {value!r}"
 
 
-def _named(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags by names that are the same in all containers: Matroska writes them in capitals, MP4 calls a title a name."""
+def _normalised(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags by names common to all containers: Matroska writes them in capitals, MP4 calls a track's title its name."""
     named = {key.lower().replace(" ", "_"): value for key, value in tags.items()}
     if named.get("creation_time", "").startswith(_NO_DATE):
         del named["creation_time"]
@@ -141,17 +147,17 @@ def _named(tags: Mapping[str, str]) -> dict[str, str]:
     return named
 
 
-def _holds(made: VideoFile, name: str, stream: bool) -> bool:
-    """Whether the output's container has a place for a tag."""
-    if "matroska" in made.container:
+def _holds(output: VideoFile, name: str, stream: bool) -> bool:
+    """Whether the output's container can hold a tag."""
+    if "matroska" in output.container:
         return True
-    return name == "title" if stream else name in _IN_MP4
+    return name == "title" if stream else name in _MP4_TAGS
 
 
-def _turn(film: VideoFile) -> str:
-    return f"EXIF's {film.orientation} {film.display[:5] if film.display else ''}".strip()
+def _rotation(video: VideoFile) -> str:
+    return f"EXIF orientation {video.orientation} {video.display[:5] if video.display else ''}".strip()
 
 
-def _same_turn(before: VideoFile, after: VideoFile) -> bool:
-    one, other = (film.display[:5] if film.display else _IDENTITY for film in (before, after))
+def _same_rotation(before: VideoFile, after: VideoFile) -> bool:
+    one, other = (video.display[:5] if video.display else _IDENTITY for video in (before, after))
     return all(abs(a - b) <= _ANGLE for a, b in zip(one, other, strict=True))

@@ -1,4 +1,4 @@
-"""The streams of a film beside its picture: whether each was copied packet by packet."""
+"""Digests of a video's other streams, to check that each was copied packet by packet."""
 
 from array import array
 from collections.abc import Iterator
@@ -17,26 +17,26 @@ from numpy.typing import NDArray
 from bwpipe.errors import MediaError
 from bwpipe.video.file import Track, VideoFile, open_container, video_stream
 
-_NALS = {"h264": 1, "hevc": 1}
-"""Codecs whose packets are units with a length or a start code before each, as the container likes it."""
-_HASH = 8
+_NAL_CODECS = {"h264": 1, "hevc": 1}
+"""Codecs whose packets hold NAL units, each after a length or a start code depending on the container."""
+_HASH_SIZE = 8
 
 
 @dataclass(slots=True)
 class StreamDigest:
-    """A stream of a file, packet by packet.
+    """Digest of a stream, packet by packet.
 
     Attributes:
-        track: Which.
-        metadata: Its language, title and the like.
-        disposition: What it is for.
-        time_base: Of `times`.
-        whole: Of all payloads in a row: some containers cut plain samples into packets of another size.
+        track: The stream.
+        metadata: Tags such as its language and title.
+        disposition: Its disposition flags.
+        time_base: Time base of `times` and `durations`.
+        whole: Hash of all payloads concatenated: some containers split raw samples into packets of another size.
         each: A short hash of each packet's payload.
-        times: When each packet is shown.
-        lasting: How long, in the same units; 0 where the file does not say.
-        size: Bytes of all payloads.
-        rising: Whether the times of decoding rise, as they should.
+        times: Presentation timestamp of each packet.
+        durations: Duration of each packet; 0 if unspecified.
+        size: Total size of the payloads in bytes.
+        increasing: Whether the decoding timestamps are strictly increasing, as they should be.
     """
 
     track: Track
@@ -46,19 +46,19 @@ class StreamDigest:
     whole: Any = field(default_factory=lambda: blake2b(digest_size=16))
     each: bytearray = field(default_factory=bytearray)
     times: "array[int]" = field(default_factory=lambda: array("q"))
-    lasting: "array[int]" = field(default_factory=lambda: array("q"))
+    durations: "array[int]" = field(default_factory=lambda: array("q"))
     size: int = 0
-    rising: bool = True
-    _decoded: int = -(2**63)
+    increasing: bool = True
+    _last_dts: int = -(2**63)
 
     @property
     def packets(self) -> int:
-        """How many there are."""
-        return len(self.each) // _HASH
+        """Number of packets."""
+        return len(self.each) // _HASH_SIZE
 
     @property
     def shown(self) -> NDArray[np.int64]:
-        """The times as an array."""
+        """The presentation timestamps as an array."""
         return np.array(self.times, np.int64)
 
     @property
@@ -66,40 +66,40 @@ class StreamDigest:
         """The hash of all payloads."""
         return str(self.whole.hexdigest())
 
-    def take(self, packet: "Packet[Stream]") -> None:
+    def add(self, packet: "Packet[Stream]") -> None:
         """Add a packet."""
         payload = _payload(packet, self.track.codec)
         if self.track.kind == "subtitle" and len(payload) <= 2 and not any(payload):
-            return  # MP4's way to say that nothing is shown
+            return  # MP4's encoding of a gap between subtitles
         self.whole.update(payload)
         self.size += len(payload)
-        self.each += blake2b(payload, digest_size=_HASH).digest()
+        self.each += blake2b(payload, digest_size=_HASH_SIZE).digest()
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None:
             self.times.append(time)
-            self.lasting.append(packet.duration or 0)
+            self.durations.append(packet.duration or 0)
         if packet.dts is not None:
-            self.rising = self.rising and packet.dts > self._decoded
-            self._decoded = packet.dts
+            self.increasing = self.increasing and packet.dts > self._last_dts
+            self._last_dts = packet.dts
 
-    def first_other(self, made: "StreamDigest", count: int) -> int | None:
-        """The first of the first `count` packets that has another payload; None if there is none."""
+    def first_difference(self, other: "StreamDigest", count: int) -> int | None:
+        """Number of the first packet, among the first `count`, whose payload differs; None if there is none."""
         for number in range(count):
-            at = slice(number * _HASH, (number + 1) * _HASH)
-            if self.each[at] != made.each[at]:
+            at = slice(number * _HASH_SIZE, (number + 1) * _HASH_SIZE)
+            if self.each[at] != other.each[at]:
                 return number
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What a film's file holds beside the frames of its picture.
+    """What a video file holds besides the frames of its video stream.
 
     Attributes:
         copies: Its other streams.
-        disposition: Of the picture.
-        chapters: As PyAV gives them.
-        end: When the picture ends, in seconds, by what the file states; None where it does not.
+        disposition: Disposition flags of the video stream.
+        chapters: Chapters in PyAV's form.
+        end: End of the video stream in seconds, as the file states it; None if it does not.
     """
 
     copies: list[StreamDigest]
@@ -108,18 +108,18 @@ class Streams:
     end: Fraction | None
 
 
-def read_streams(film: VideoFile) -> Streams:
-    """Read all packets of a film's other streams, one after another. Raises MediaError."""
-    with open_container(film.path) as container:
-        picture = video_stream(container, film.picture)
-        if picture is None:
+def read_streams(video: VideoFile) -> Streams:
+    """Read all packets of a video's other streams. Raises MediaError."""
+    with open_container(video.path) as container:
+        main = video_stream(container, video.picture)
+        if main is None:
             raise MediaError("it has changed since it was opened")
         chapters = list(container.chapters())
         end = None
-        if picture.start_time is not None and picture.duration is not None and picture.time_base:
-            end = (picture.start_time + picture.duration) * picture.time_base
+        if main.start_time is not None and main.duration is not None and main.time_base:
+            end = (main.start_time + main.duration) * main.time_base
         copies: dict[int, StreamDigest] = {}
-        for track in film.tracks:
+        for track in video.tracks:
             stream = container.streams[track.index]
             time_base = stream.time_base or Fraction(1)
             copies[track.index] = StreamDigest(track, dict(stream.metadata), stream.disposition, time_base)
@@ -127,34 +127,34 @@ def read_streams(film: VideoFile) -> Streams:
                 data = bytes(getattr(stream, "data", None) or b"")
                 copies[track.index].whole.update(data)
                 copies[track.index].size = len(data)
-        moving = [container.streams[index] for index, copy in copies.items() if copy.track.kind != "attachment"]
+        with_packets = [container.streams[index] for index, copy in copies.items() if copy.track.kind != "attachment"]
         for stream in container.streams:
-            stream.discard = Discard.default if stream in moving else Discard.all
-        with suppress(av.error.FFmpegError):  # damage that ends the file early, which the index pass has noted
-            for packet in container.demux(moving) if moving else ():
+            stream.discard = Discard.default if stream in with_packets else Discard.all
+        with suppress(av.error.FFmpegError):  # damage that ends the file early, which the index pass has reported
+            for packet in container.demux(with_packets) if with_packets else ():
                 if packet.size:
-                    copies[packet.stream_index].take(packet)
-        kept = [copy for copy in copies.values() if not _is_of_chapters(copy, len(chapters))]
-        return Streams(kept, picture.disposition, chapters, end)
+                    copies[packet.stream_index].add(packet)
+        others = [copy for copy in copies.values() if not _holds_chapters(copy, len(chapters))]
+        return Streams(others, main.disposition, chapters, end)
 
 
-def _is_of_chapters(copy: StreamDigest, chapters: int) -> bool:
-    """Whether a stream only holds the chapters' titles, as MP4 has it: a writer makes it anew."""
+def _holds_chapters(copy: StreamDigest, chapters: int) -> bool:
+    """Whether a stream only holds chapter titles, as in MP4: the muxer regenerates it."""
     return bool(chapters) and copy.track.kind == "data" and not copy.track.codec and copy.packets == chapters
 
 
 def _payload(packet: "Packet[Stream]", codec: str) -> bytes:
-    """What a packet holds, without what only its container wants."""
+    """The payload of a packet, without container-specific framing."""
     data = bytes(packet)
     if codec == "aac" and len(data) > 7 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0:  # ADTS (ISO/IEC 13818-7, 6.2)
         return data[7 if data[1] & 1 else 9 :]
-    if codec in _NALS:
-        return b"".join(_units(data))
+    if codec in _NAL_CODECS:
+        return b"".join(_nal_units(data))
     return data
 
 
-def _units(data: bytes) -> Iterator[bytes]:
-    """The NAL units of an H.264 or H.265 packet, with start codes (ITU-T H.264, annex B) or with lengths before them."""
+def _nal_units(data: bytes) -> Iterator[bytes]:
+    """The NAL units of an H.264 or H.265 packet, which have start codes (ITU-T H.264, annex B) or length prefixes."""
     if data.startswith((b"\0\0\1", b"\0\0\0\1")):
         yield from (unit.rstrip(b"\0") for unit in data.split(b"\0\0\1") if unit.rstrip(b"\0"))
         return
@@ -166,5 +166,5 @@ def _units(data: bytes) -> Iterator[bytes]:
 
 
 def dispositions(bits: Disposition) -> str:
-    """FFmpeg's words for its bits."""
+    """FFmpeg's names of disposition flags, comma-separated."""
     return ", ".join(name for name, flag in Disposition.__members__.items() if flag.value and flag in bits) or "none"

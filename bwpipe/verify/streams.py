@@ -1,4 +1,4 @@
-"""Compares the streams of two films, their languages, dispositions and times."""
+"""Compares the other streams of two videos: packets, languages, dispositions and timestamps."""
 
 import io
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from bwpipe.verify.verdict import Verdict
 from bwpipe.video.file import VideoFile
 
 _DEFAULT = Disposition.default
-_BOTH = (
+_COMMON = (
     Disposition.default
     | Disposition.dub
     | Disposition.comment
@@ -29,139 +29,142 @@ _BOTH = (
     | Disposition.descriptions
     | Disposition.attached_pic
 )
-_PLACES = {
-    "matroska": _BOTH | Disposition.original,
-    "webm": _BOTH | Disposition.original,
-    "mp4": _BOTH | Disposition.captions,
+_SUPPORTED = {
+    "matroska": _COMMON | Disposition.original,
+    "webm": _COMMON | Disposition.original,
+    "mp4": _COMMON | Disposition.captions,
     "mov": Disposition.default | Disposition.attached_pic,
 }
-"""The dispositions that a container has a place for."""
+"""The dispositions that a container can hold."""
 
 
 def compare_streams(
-    before: Streams, after: Streams, made: VideoFile, tolerance: Fraction, verdict: Verdict, *, trial: bool
+    before: Streams, after: Streams, output: VideoFile, tolerance: Fraction, verdict: Verdict, *, trial: bool
 ) -> None:
-    """Say of each stream of the input what became of it.
+    """Match each stream of the input with one of the output, and report the differences.
 
     Args:
-        before: The input's.
-        after: The output's.
-        made: The output.
-        tolerance: How far times may be off.
-        verdict: Gets what is found.
-        trial: Whether only the first frames were asked for: the other streams then end with them.
+        before: The input's streams.
+        after: The output's streams.
+        output: The output.
+        tolerance: Tolerance for timestamps, in seconds.
+        verdict: Receives the findings.
+        trial: Whether only the first frames were requested: the other streams then end with them.
     """
-    left = list(after.copies)
-    told: list[dict[str, Any]] = []
+    unmatched = list(after.copies)
+    facts: list[dict[str, Any]] = []
     kept = 0
     for copy in before.copies:
-        partner = _partner(copy, left, trial)
-        found: list[str] = []
+        partner = _partner(copy, unmatched, trial)
+        changes: list[str] = []
         if partner is None:
-            holds = copy.track.kind == "attachment" or copy.track.codec in _codecs_in(_muxer(made))
-            if holds:
-                found.append(f"{copy.track} is lost")
+            supported = copy.track.kind == "attachment" or copy.track.codec in _codecs_in(_muxer(output))
+            if supported:
+                changes.append(f"{copy.track} is lost")
             else:
-                verdict.remarks.append(f"{copy.track} is lost: {made.path.suffix} can't hold it")
+                verdict.remarks.append(f"{copy.track} is lost: {output.path.suffix} can't hold it")
         else:
-            left.remove(partner)
-            found += _changes(copy, partner, made, tolerance, verdict, trial=trial)
-            kept += not found
-        verdict.differences += found
-        told.append(
+            unmatched.remove(partner)
+            changes += _changes(copy, partner, output, tolerance, verdict, trial=trial)
+            kept += not changes
+        verdict.differences += changes
+        facts.append(
             {
                 "stream": str(copy.track),
                 "packets": copy.packets,
                 "checksum": copy.digest,
-                "kept": partner is not None and not found,
+                "kept": partner is not None and not changes,
                 "language": copy.metadata.get("language", "und"),
                 "disposition": dispositions(copy.disposition),
             }
         )
-    verdict.differences += [f"{copy.track} is not the input's" for copy in left]
-    counts = {"input": len(before.copies), "output": len(after.copies), "kept": kept, "each": told}
+    verdict.differences += [f"{copy.track} is not in the input" for copy in unmatched]
+    counts = {"input": len(before.copies), "output": len(after.copies), "kept": kept, "each": facts}
     verdict.facts["streams"] = counts
-    was, now = (streams.disposition & ~_DEFAULT for streams in (before, after))  # the one picture is the default anyway
-    verdict.differences += _of_disposition("its picture's", was, now, made, verdict)
+    was, now = (streams.disposition & ~_DEFAULT for streams in (before, after))  # a sole video stream is the default anyway
+    verdict.differences += _disposition_changes("the video stream's", was, now, output, verdict)
 
 
 def _partner(copy: StreamDigest, others: list[StreamDigest], trial: bool) -> StreamDigest | None:
-    """What became of a stream: the one of its kind with the same packets, else in the same language with about the same."""
-    alike = [other for other in others if (other.track.kind, other.track.cover) == (copy.track.kind, copy.track.cover)]
-    first = [other for other in alike if _language(other) == _language(copy)]
-    same = (other for other in [*first, *alike] if other.digest == copy.digest)
-    begun = (other for other in first if trial and copy.each.startswith(other.each))
-    about = (other for other in first if other.track.codec == copy.track.codec and _resembles(copy, other))
-    return next(chain(same, begun, about), None)
+    """The counterpart of a stream: one of its kind with the same packets, else in the same language with mostly the same."""
+    same_kind = [other for other in others if (other.track.kind, other.track.cover) == (copy.track.kind, copy.track.cover)]
+    same_language = [other for other in same_kind if _language(other) == _language(copy)]
+    identical = (other for other in [*same_language, *same_kind] if other.digest == copy.digest)
+    prefix = (other for other in same_language if trial and copy.each.startswith(other.each))
+    similar = (other for other in same_language if other.track.codec == copy.track.codec and _resembles(copy, other))
+    return next(chain(identical, prefix, similar), None)
 
 
-def _resembles(copy: StreamDigest, made: StreamDigest) -> bool:
-    """Whether two streams share most packets: one with others is another stream."""
-    if not (copy.packets and made.packets):
-        return copy.packets == made.packets
-    one, other = (np.frombuffer(bytes(stream.each), np.uint64) for stream in (copy, made))
+def _resembles(copy: StreamDigest, output: StreamDigest) -> bool:
+    """Whether two streams share most packets; otherwise they are different streams."""
+    if not (copy.packets and output.packets):
+        return copy.packets == output.packets
+    one, other = (np.frombuffer(bytes(stream.each), np.uint64) for stream in (copy, output))
     return 2 * int(np.isin(other, one).sum()) >= min(len(one), len(other))
 
 
 def _changes(
-    copy: StreamDigest, made: StreamDigest, film: VideoFile, tolerance: Fraction, verdict: Verdict, *, trial: bool
+    copy: StreamDigest, output: StreamDigest, video: VideoFile, tolerance: Fraction, verdict: Verdict, *, trial: bool
 ) -> Iterator[str]:
-    """What is not as it was."""
-    same = copy.digest == made.digest
-    short = trial and made.packets < copy.packets and copy.each.startswith(made.each)
-    if not (same or short):
-        count = min(copy.packets, made.packets)
-        if copy.packets != made.packets:
-            yield f"{copy.track} has {made.packets} packets instead of {copy.packets}"
-        number = copy.first_other(made, count)
+    """Differences between a stream and its counterpart."""
+    same = copy.digest == output.digest
+    shortened = trial and output.packets < copy.packets and copy.each.startswith(output.each)
+    if not (same or shortened):
+        count = min(copy.packets, output.packets)
+        if copy.packets != output.packets:
+            yield f"{copy.track} has {output.packets} packets instead of {copy.packets}"
+        number = copy.first_difference(output, count)
         if number is not None:
-            yield f"{copy.track}: its packet {number} of {copy.packets} is another"
+            yield f"{copy.track}: packet {number} of {copy.packets} differs"
     else:
-        yield from _moved(copy, made, tolerance, verdict)
-        yield from _lengthened(copy, made, tolerance)
-    if _language(copy) != _language(made):
-        yield f"{copy.track}: its language is {_language(made)} instead of {_language(copy)}"
-    now = made.disposition if copy.disposition & _DEFAULT else made.disposition & ~_DEFAULT  # MP4 makes one of each kind so
-    yield from _of_disposition(f"{copy.track}: its", copy.disposition, now, film, verdict)
-    yield from compare_tags(copy.metadata, made.metadata, film, verdict, of=f"{copy.track}: its tag", stream=True)
+        yield from _timestamp_changes(copy, output, tolerance, verdict)
+        yield from _duration_changes(copy, output, tolerance)
+    if _language(copy) != _language(output):
+        yield f"{copy.track}: its language is {_language(output)} instead of {_language(copy)}"
+    now = (
+        output.disposition if copy.disposition & _DEFAULT else output.disposition & ~_DEFAULT
+    )  # MP4 marks one of each kind as default
+    yield from _disposition_changes(f"{copy.track}: its", copy.disposition, now, video, verdict)
+    yield from compare_tags(copy.metadata, output.metadata, video, verdict, label=f"{copy.track}: its tag", stream=True)
 
 
-def _moved(copy: StreamDigest, made: StreamDigest, tolerance: Fraction, verdict: Verdict) -> Iterator[str]:
-    """Whether the times of the packets are others; where a container cut them anew, that of the first."""
-    if not copy.rising:
-        verdict.remarks.append(f"{copy.track}: its times do not rise in the input, so they are not compared")
+def _timestamp_changes(copy: StreamDigest, output: StreamDigest, tolerance: Fraction, verdict: Verdict) -> Iterator[str]:
+    """Changed packet timestamps; only the first is compared if the container split the packets differently."""
+    if not copy.increasing:
+        verdict.remarks.append(f"{copy.track}: its timestamps are not increasing in the input, so they are not compared")
         return
-    if not (copy.times and made.times):
+    if not (copy.times and output.times):
         return
-    clock = Clock(copy.time_base, made.time_base, tolerance)
-    cut_anew = copy.packets != made.packets and copy.digest == made.digest
-    count = 1 if cut_anew else min(len(copy.times), len(made.times))
-    before, after = clock.ticks(copy.shown[:count], copy.time_base), clock.ticks(made.shown[:count], made.time_base)
+    clock = Clock(copy.time_base, output.time_base, tolerance)
+    resplit = copy.packets != output.packets and copy.digest == output.digest
+    count = 1 if resplit else min(len(copy.times), len(output.times))
+    before, after = clock.ticks(copy.shown[:count], copy.time_base), clock.ticks(output.shown[:count], output.time_base)
     off = np.flatnonzero(np.abs(before - after) > clock.slack)
     if len(off):
         at = int(off[0])
         yield (
-            f"{copy.track}: {len(off)} of {count} packets are at another time, first packet {at} "
+            f"{copy.track}: {len(off)} of {count} packets have another timestamp, first packet {at} "
             f"at {clock.seconds(after[at]):.6f} s instead of {clock.seconds(before[at]):.6f} s"
         )
 
 
-def _lengthened(copy: StreamDigest, made: StreamDigest, tolerance: Fraction) -> Iterator[str]:
-    """Whether packets last longer or shorter, where both files say how long and have cut the stream alike.
+def _duration_changes(copy: StreamDigest, output: StreamDigest, tolerance: Fraction) -> Iterator[str]:
+    """Changed packet durations, if both files state them and split the stream into the same packets.
 
-    Matroska does not say it of sound, and who reads it reckons: not always for the first packet. Subtitles it always says.
+    Matroska does not store them for audio, and demuxers derive them, though not always for the first packet. It always does for
+    subtitles.
     """
-    if copy.packets != made.packets or len(copy.lasting) != len(made.lasting):
+    if copy.packets != output.packets or len(copy.durations) != len(output.durations):
         return
-    clock = Clock(copy.time_base, made.time_base, tolerance)
-    before, after = (clock.ticks(np.array(stream.lasting, np.int64), stream.time_base) for stream in (copy, made))
-    said = (before > 0) & ((after > 0) | (copy.track.kind == "subtitle"))
-    off = np.flatnonzero(said & (np.abs(before - after) > 2 * clock.slack))  # start and end are rounded by themselves
+    clock = Clock(copy.time_base, output.time_base, tolerance)
+    before, after = (clock.ticks(np.array(stream.durations, np.int64), stream.time_base) for stream in (copy, output))
+    stated = (before > 0) & ((after > 0) | (copy.track.kind == "subtitle"))
+    off = np.flatnonzero(stated & (np.abs(before - after) > 2 * clock.slack))  # start and end are rounded independently
     if len(off):
         at = int(off[0])
         yield (
-            f"{copy.track}: {len(off)} of {copy.packets} packets last longer or shorter, first packet {at} "
-            f"{clock.seconds(after[at]):.6f} s instead of {clock.seconds(before[at]):.6f} s"
+            f"{copy.track}: {len(off)} of {copy.packets} packets have another duration, first packet {at} "
+            f"with {clock.seconds(after[at]):.6f} s instead of {clock.seconds(before[at]):.6f} s"
         )
 
 
@@ -169,30 +172,30 @@ def _language(copy: StreamDigest) -> str:
     return copy.metadata.get("language") or "und"
 
 
-def _of_disposition(what: str, was: Disposition, now: Disposition, made: VideoFile, verdict: Verdict) -> Iterator[str]:
-    """What became of a stream's dispositions; those that the output's container has no place for are a remark."""
+def _disposition_changes(owner: str, was: Disposition, now: Disposition, output: VideoFile, verdict: Verdict) -> Iterator[str]:
+    """Changed dispositions of a stream; those that the output's container can't hold only give a remark."""
     lost = was & ~now
-    no_place = lost & ~_PLACES.get(_muxer(made), _BOTH)
-    if no_place:
+    unsupported = lost & ~_SUPPORTED.get(_muxer(output), _COMMON)
+    if unsupported:
         verdict.remarks.append(
-            f"{what} dispositions {dispositions(no_place)} are lost: {made.path.suffix} has no place for them"
+            f"{owner} dispositions {dispositions(unsupported)} are lost: {output.path.suffix} can't hold them"
         )
-    if lost & ~no_place or now & ~was:
-        yield f"{what} dispositions are {dispositions(now)} instead of {dispositions(was)}"
+    if lost & ~unsupported or now & ~was:
+        yield f"{owner} dispositions are {dispositions(now)} instead of {dispositions(was)}"
 
 
-def _muxer(made: VideoFile) -> str:
-    """FFmpeg's name of the muxer that writes what the output is."""
-    if "matroska" in made.container:
-        return "webm" if made.path.suffix.lower() == ".webm" else "matroska"
-    if "mov" in made.container:
-        return "mov" if made.brand == "qt" else "mp4"
-    return made.container.partition(",")[0]
+def _muxer(output: VideoFile) -> str:
+    """FFmpeg's name of the muxer for the output's format."""
+    if "matroska" in output.container:
+        return "webm" if output.path.suffix.lower() == ".webm" else "matroska"
+    if "mov" in output.container:
+        return "mov" if output.brand == "qt" else "mp4"
+    return output.container.partition(",")[0]
 
 
 @cache
 def _codecs_in(muxer: str) -> frozenset[str]:
-    """FFmpeg's names of all encoders and decoders whose codec a container can hold; none where it is not written here."""
+    """FFmpeg's names of all encoders and decoders whose codec a container can hold; empty if there is no such muxer here."""
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as output:
             return frozenset(output.supported_codecs)

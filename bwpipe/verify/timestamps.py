@@ -1,4 +1,4 @@
-"""Which frames belong together, by when they are shown."""
+"""Pairs input and output frames by their timestamps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,59 +13,58 @@ from bwpipe.core.frame import Frame
 from bwpipe.video.file import VideoFile
 
 HALF_MS = Fraction(1, 2000)
-"""How far a time may be off where the output counts in milliseconds."""
-_MOST = 2**62
+"""Tolerance in seconds if the output stores timestamps in milliseconds."""
+_MAX_INT = 2**62
 
 
 class Clock:
-    """Counts the times of two files in common ticks, so that they can be compared exactly.
+    """Converts the timestamps of two files to common ticks, so that they can be compared exactly.
 
     Attributes:
-        slack: By how many ticks two times may differ and still be the same: 0, or half a millisecond.
+        slack: Ticks by which two timestamps may differ and still count as equal: 0, or half a millisecond.
     """
 
     def __init__(self, before: Fraction, after: Fraction, tolerance: Fraction = Fraction(0)) -> None:
-        """Make it for two time bases."""
+        """Find the common tick rate of two time bases."""
         self._rate = lcm(before.denominator, after.denominator, tolerance.denominator)
         self.slack = int(tolerance * self._rate)
 
     def ticks(self, times: NDArray[np.int64], time_base: Fraction) -> NDArray[Any]:
-        """Times in units of `time_base` as ticks: int64, or Python's numbers where these would not do."""
+        """Timestamps in units of `time_base` as ticks: int64, or Python integers if they would overflow."""
         factor = int(time_base * self._rate)
         most = int(np.abs(times).max(initial=0))
-        return (times if most * factor < _MOST else times.astype(object)) * factor
+        return (times if most * factor < _MAX_INT else times.astype(object)) * factor
 
     def seconds(self, ticks: int) -> float:
         """Ticks in seconds, for messages."""
         return int(ticks) / self._rate
 
     def has(self, ticks: NDArray[Any], time: int) -> bool:
-        """Whether a time is among others, which rise."""
-        place = int(np.searchsorted(ticks, time - self.slack))
-        return place < len(ticks) and bool(ticks[place] <= time + self.slack)
+        """Whether a time is among others, which are sorted."""
+        index = int(np.searchsorted(ticks, time - self.slack))
+        return index < len(ticks) and bool(ticks[index] <= time + self.slack)
 
 
 def tolerance(before: VideoFile, after: VideoFile) -> Fraction:
-    """How far times may be off: Matroska counts in milliseconds, and other containers, and rare Matroska files, more finely."""
+    """Tolerance for timestamps, in seconds: Matroska uses milliseconds; other containers and rare Matroska files are finer."""
     as_fine = "matroska" in before.container and (before.time_base * 1000).denominator == 1
     return HALF_MS if "matroska" in after.container and not as_fine else Fraction(0)
 
 
 @dataclass(slots=True)
 class Pairing:
-    """Pairs the frames of a film with those of the film that was made of it; the attributes count as it goes on.
+    """Pairs the frames of an input with those of its output; the attributes are running counts.
 
-    Frames belong together if they are shown at the same time. One whose time the other film does not know belongs to the
-    one that comes in its place with a time that is unknown too: it was moved. Any other has no partner.
+    Frames with equal timestamps form a pair. A frame whose timestamp does not occur in the other video is paired with the
+    frame in the same position if that one's timestamp does not occur in this video either: it was moved. Others are unpaired.
 
     Attributes:
-        clock: Compares their times.
-        known_before, known_after: All times of either film, in ticks, rising.
-        before, after: How many frames were read of either film.
-        exact, rounded: How many are shown at the same time, and at the same time but for rounding.
-        lost, extra, moved: How many frames of the input have no partner, how many of the output, how many have one at another
-            time.
-        first_lost, first_extra, first_moved: What is to be said of the first of each.
+        clock: Compares their timestamps.
+        known_before, known_after: All timestamps of the input and of the output, in ticks, sorted.
+        before, after: Number of frames read from the input and from the output.
+        exact, rounded: Number of pairs with equal timestamps, and with equal ones after rounding.
+        lost, extra, moved: Number of unpaired input frames, of unpaired output frames, and of pairs that were moved.
+        first_lost, first_extra, first_moved: Description of the first of each.
     """
 
     clock: Clock
@@ -83,27 +82,27 @@ class Pairing:
     first_moved: str = ""
 
     def pairs(self, before: Iterator[Frame], after: Iterator[Frame]) -> Iterator[tuple[Frame, Frame]]:
-        """The frames that belong together; holds no more than one of each film at a time."""
+        """Yield pairs of frames; holds no more than one frame of each video at a time."""
         one, other = self._next(before, "before"), self._next(after, "after")
         while one or other:
             was = self._time(one, self.known_before)
-            made = self._time(other, self.known_after)
-            if one and other and abs(was - made) <= self.clock.slack:
-                self.exact += was == made
-                self.rounded += was != made
-            elif one and other and not (self.clock.has(self.known_before, made) or self.clock.has(self.known_after, was)):
+            now = self._time(other, self.known_after)
+            if one and other and abs(was - now) <= self.clock.slack:
+                self.exact += was == now
+                self.rounded += was != now
+            elif one and other and not (self.clock.has(self.known_before, now) or self.clock.has(self.known_after, was)):
                 self.moved += 1
                 self.first_moved = self.first_moved or (
-                    f"frame {one.index} at {self.clock.seconds(made):.6f} s instead of {self.clock.seconds(was):.6f} s"
+                    f"frame {one.index} at {self.clock.seconds(now):.6f} s instead of {self.clock.seconds(was):.6f} s"
                 )
-            elif one and (other is None or not self.clock.has(self.known_after, was) or was < made):
+            elif one and (other is None or not self.clock.has(self.known_after, was) or was < now):
                 self.lost += 1
                 self.first_lost = self.first_lost or f"frame {one.index} at {self.clock.seconds(was):.6f} s"
                 one = self._next(before, "before")
                 continue
             else:
                 self.extra += 1
-                self.first_extra = self.first_extra or f"one at {self.clock.seconds(made):.6f} s"
+                self.first_extra = self.first_extra or f"one at {self.clock.seconds(now):.6f} s"
                 other = self._next(after, "after")
                 continue
             assert one
@@ -111,11 +110,11 @@ class Pairing:
             yield one, other
             one, other = self._next(before, "before"), self._next(after, "after")
 
-    def complaints(self) -> list[str]:
-        """What is wrong, a sentence each."""
+    def violations(self) -> list[str]:
+        """Differences between the two videos, a sentence each."""
         found = {
             f"{self.lost} of {self.before} frames are lost, first {self.first_lost}": self.lost,
-            f"{self.extra} of {self.after} frames are not the input's, first {self.first_extra}": self.extra,
+            f"{self.extra} of {self.after} frames are not in the input, first {self.first_extra}": self.extra,
             f"{self.moved} of {self.before} frames are shown at another time, first {self.first_moved}": self.moved,
         }
         return [text for text, count in found.items() if count]

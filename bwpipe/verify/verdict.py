@@ -1,4 +1,4 @@
-"""Only colour was added: the proof, for each file."""
+"""The verdict on one file: whether only colour was added."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +9,14 @@ from bwpipe.core.console import printable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How far luma may be moved by an output that is coded with losses. A lossless one must not move it at all.
+    """Tolerated luma differences of a lossy output. A lossless output must not change luma at all.
 
-    A JPEG that was made of a JPEG has limits of its own, `bwpipe.picture.jpeg.MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE`.
+    A JPEG written from a JPEG has its own limits, `MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE` in `bwpipe.image.formats.jpeg`.
 
     Attributes:
-        block: The most by which the mean of any 16x16 block may differ, in code values of 8 bits.
-        psnr: The least PSNR of the luma of any frame, in dB.
-        exact: Let no luma sample differ, however the output is coded.
+        block: Largest difference of the mean of any 16x16 block, in 8-bit code values.
+        psnr: Lowest luma PSNR of any frame, in dB.
+        exact: Tolerate no difference, however the output is coded.
     """
 
     block: float = 4.0
@@ -26,14 +26,14 @@ class Limits:
 
 @dataclass(slots=True)
 class Verdict:
-    """What came of comparing an output with its input.
+    """The result of comparing an output with its input.
 
     Attributes:
         input, output: The files.
         kind: "picture" or "film".
-        facts: What was found, part by part, as JSON can hold it.
-        differences: What is not as it should be, a sentence each; none if only colour was added.
-        remarks: What is to be known and no difference, such as luma that was changed on request.
+        facts: Findings by topic, as JSON-compatible data.
+        differences: Unwanted differences, a sentence each; empty if only colour was added.
+        remarks: Notable facts that are not unwanted differences, such as luma changed on request.
     """
 
     input: Path
@@ -44,7 +44,7 @@ class Verdict:
     remarks: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
+        """The verdict as JSON-compatible data."""
         return {
             "input": printable(str(self.input)),
             "output": printable(str(self.output)),
@@ -56,24 +56,24 @@ class Verdict:
         }
 
     def lines(self, *, quiet: bool = False) -> list[str]:
-        """It in lines: one of figures, one for each remark, one for each difference; only the latter if `quiet`."""
-        wrong = [f"{self.output}: difference: {text}" for text in self.differences]
+        """The verdict as lines: one of figures, one per remark, one per difference; only the last if `quiet`."""
+        differences = [f"{self.output}: difference: {text}" for text in self.differences]
         if quiet:
-            return wrong
-        figures = ", ".join(filter(None, (_said(part, facts) for part, facts in self.facts.items())))
+            return differences
+        figures = ", ".join(filter(None, (_summary(topic, facts) for topic, facts in self.facts.items())))
         count = len(self.differences)
         end = f"{count} difference{'s' * (count > 1)}" if count else "only colour was added"
         first = ": ".join(filter(None, (str(self.output), figures, end)))
-        return [first, *(f"{self.output}: note: {text}" for text in self.remarks), *wrong]
+        return [first, *(f"{self.output}: note: {text}" for text in self.remarks), *differences]
 
 
-def _said(part: str, facts: Any) -> str:
-    """A part of the facts in a few words."""
-    match part:
+def _summary(topic: str, facts: Any) -> str:
+    """The facts on one topic in a few words."""
+    match topic:
         case "frames":
             return f"{facts['output']} of {facts['input']} frames"
         case "times":
-            return f"{facts['exact']} times exact" + (f", {facts['rounded']} rounded" if facts["rounded"] else "")
+            return f"{facts['exact']} timestamps exact" + (f", {facts['rounded']} rounded" if facts["rounded"] else "")
         case "luma" if facts["frames"]:
             worst = f"worst frame {facts['worst_frame']}: " if facts["frames"] > 1 else ""
             end = f" ({worst}{facts['psnr']:.1f} dB)" if facts["max"] else ""

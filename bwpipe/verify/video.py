@@ -1,4 +1,4 @@
-"""Compares a film with the one that was made of it."""
+"""Compares a video with the one written from it."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,56 +22,56 @@ from bwpipe.video.probe import open_video
 
 
 def verify_video(before: VideoFile, after: VideoFile, limits: Limits, *, tick: Callable[[], None] = lambda: None) -> Verdict:
-    """Decode both films, frame by frame, and say what is not as it was but for the colour.
+    """Decode both videos, frame by frame, and report every difference other than colour.
 
     Args:
         before: The input.
         after: The output.
-        limits: How far its luma may be moved, if it is coded with losses.
+        limits: How far its luma may differ if it is lossy.
         tick: Called after each frame.
 
     Raises:
         MediaError: One of them can't be read.
     """
     verdict = Verdict(before.path, after.path, "film")
-    told, provenance = read_note(after.metadata[0])
+    tags, provenance = read_note(after.metadata[0])
     if provenance and provenance.picture:
-        before, after = (_with_picture(film, provenance.picture) for film in (before, after))
+        before, after = (_with_stream(video, provenance.picture) for video in (before, after))
     if provenance and provenance.deinterlaced:
         before = of_one_moment(before)
-    asked = provenance.frames if provenance else None
-    unit = Unit(before, stop=min(asked or len(before.times), len(before.times)))
+    requested = provenance.frames if provenance else None
+    unit = Unit(before, stop=min(requested or len(before.times), len(before.times)))
     trial = unit.stop != len(before.times)
     if trial:
-        verdict.remarks.append(f"only the first {asked} frames were asked for, so only these are compared")
+        verdict.remarks.append(f"only the first {requested} frames were requested, so only these are compared")
     compare_form(before, after, verdict)
     compare_hdr(before, after, verdict)
-    _frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
+    _compare_frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
     streams = read_streams(before), read_streams(after)
-    _duration(unit, before, after, streams[1].end, verdict)
+    _compare_duration(unit, before, after, streams[1].end, verdict)
     compare_streams(*streams, after, tolerance(before, after), verdict, trial=trial)
     if not trial:
         compare_chapters(streams[0].chapters, streams[1].chapters, verdict)
-    verdict.differences += compare_tags(before.metadata[0], told, after, verdict, of="its tag")
+    verdict.differences += compare_tags(before.metadata[0], tags, after, verdict, label="its tag")
     verdict.differences += compare_tags(
-        before.metadata[1], after.metadata[1], after, verdict, of="its picture's tag", stream=True
+        before.metadata[1], after.metadata[1], after, verdict, label="the video stream's tag", stream=True
     )
-    languages = [film.metadata[1].get("language") or "und" for film in (before, after)]
+    languages = [video.metadata[1].get("language") or "und" for video in (before, after)]
     if languages[0] != languages[1]:
-        verdict.differences.append(f"its picture's language is {languages[1]} instead of {languages[0]}")
+        verdict.differences.append(f"the video stream's language is {languages[1]} instead of {languages[0]}")
     if provenance:
         verdict.facts["provenance"] = {"version": provenance.version, "stages": list(provenance.stages)}
     return verdict
 
 
-def _with_picture(film: VideoFile, number: int) -> VideoFile:
-    """The film, of which another picture may have been opened, with the one of that number, counted from 1."""
-    if film.picture == number:
-        return film
-    return open_video(film.path, film.name, max_pixels=sys.maxsize, picture=number)
+def _with_stream(video: VideoFile, number: int) -> VideoFile:
+    """The file opened with video stream `number`, counted from 1."""
+    if video.picture == number:
+        return video
+    return open_video(video.path, video.name, max_pixels=sys.maxsize, picture=number)
 
 
-def _frames(
+def _compare_frames(
     unit: Unit,
     before: VideoFile,
     after: VideoFile,
@@ -81,20 +81,20 @@ def _frames(
     on_request: list[str],
     tick: Callable[[], None],
 ) -> None:
-    """The frames: how many, when each is shown, and its luma."""
-    off = tolerance(before, after)
-    clock = Clock(before.time_base, after.time_base, off)
+    """Compare the number of frames, their timestamps and their luma."""
+    slack = tolerance(before, after)
+    clock = Clock(before.time_base, after.time_base, slack)
     pairing = Pairing(
         clock, clock.ticks(before.times[: unit.stop], before.time_base), clock.ticks(after.times, after.time_base)
     )
     tally = LumaTally(after.depth, limits)
-    alike = before.depth == after.depth or holds_shifted(before, after)
-    comparable = alike and (before.width, before.height) == (after.width, after.height)
-    known, wrong = list(before.faults), list(after.faults)
-    pairs = pairing.pairs(read_video(unit, warn=known.append), read_video(Unit(after), warn=wrong.append))
+    same_codes = before.depth == after.depth or holds_shifted(before, after)
+    comparable = same_codes and (before.width, before.height) == (after.width, after.height)
+    input_faults, output_faults = list(before.faults), list(after.faults)
+    pairs = pairing.pairs(read_video(unit, warn=input_faults.append), read_video(Unit(after), warn=output_faults.append))
     for one, other in pairs:
         if comparable:
-            tally.take(one.index, widen(one.luma, before.depth, after.depth), other.luma)
+            tally.add(one.index, widen(one.luma, before.depth, after.depth), other.luma)
         tick()
     verdict.facts["frames"] = {
         "input": pairing.before,
@@ -104,83 +104,85 @@ def _frames(
         "compared": tally.frames,
     }
     verdict.facts["times"] = {"exact": pairing.exact, "rounded": pairing.rounded, "moved": pairing.moved}
-    if off and pairing.rounded:
-        verdict.remarks.append("its times equal the input's after each is rounded to 1 ms, since Matroska counts in these")
-    verdict.differences += pairing.complaints()
-    verdict.remarks += [f"the input: {text}" for text in dict.fromkeys(known)]
-    verdict.differences += [f"the output: {text}" for text in dict.fromkeys(wrong)]
+    if slack and pairing.rounded:
+        verdict.remarks.append("its timestamps equal the input's rounded to 1 ms, the resolution of Matroska")
+    verdict.differences += pairing.violations()
+    verdict.remarks += [f"the input: {text}" for text in dict.fromkeys(input_faults)]
+    verdict.differences += [f"the output: {text}" for text in dict.fromkeys(output_faults)]
     codec = Codec(after.codec, "r")
     lossless = codec.lossless and not codec.lossy
     verdict.facts["luma"] = {**tally.to_json(), "lossless": lossless}
-    found = tally.complaints(lossless=lossless)
-    if before.deinterlaced:  # the same is done to the input, so that what is left to be compared still is
-        verdict.remarks.append("luma changed on request (deinterlace): compared with the input's after the same")
+    violations = tally.violations(lossless=lossless)
+    if before.deinterlaced:  # the input is deinterlaced as well, so that everything else is still compared
+        verdict.remarks.append("luma changed on request (deinterlace): compared with that of the deinterlaced input")
     if on_request:
         verdict.remarks.append(f"luma changed on request ({', '.join(on_request)})")
     else:
-        verdict.differences += found
-    if asked := [*on_request, *(["deinterlace"] if before.deinterlaced else [])]:
-        verdict.facts["luma"]["on_request"] = asked
+        verdict.differences += violations
+    if changes := [*on_request, *(["deinterlace"] if before.deinterlaced else [])]:
+        verdict.facts["luma"]["on_request"] = changes
     if not comparable:
-        verdict.differences.append("its luma can't be compared, since size or depth are others")
+        verdict.differences.append("its luma can't be compared, since size or depth differ")
 
 
-def _duration(unit: Unit, before: VideoFile, after: VideoFile, stated: Fraction | None, verdict: Verdict) -> None:
-    """How long the film is: until its last frame is over.
+def _compare_duration(unit: Unit, before: VideoFile, after: VideoFile, stated: Fraction | None, verdict: Verdict) -> None:
+    """Compare durations, up to the end of the last frame.
 
-    What MP4 has as a frame's duration is the time to the next one that is decoded, so where frames are reordered, that of the
-    last one shown says little; then the end that the file states, its edit list's, may be the right one.
+    MP4 stores the time to the next frame in decoding order as a frame's duration. If frames are reordered, that of the last
+    frame shown says little, and the end stated by the file's edit list may be the right one.
     """
-    off = tolerance(before, after)
+    slack = tolerance(before, after)
     was, now = _end(before, (unit.stop or 0) - 1), _end(after, len(after.times) - 1)
-    if was is not None and stated is not None and abs(was - stated) <= 2 * off:
+    if was is not None and stated is not None and abs(was - stated) <= 2 * slack:
         now = stated
-    first = [int(film.times[0]) * film.time_base for film in (before, after)]
+    first = [int(video.times[0]) * video.time_base for video in (before, after)]
     seconds = [None if end is None else float(end - start) for end, start in zip((was, now), first, strict=True)]
     verdict.facts["duration"] = {"input": seconds[0], "output": seconds[1]}
     if was is None:
-        verdict.remarks.append("the input does not say how long its last frame is shown")
+        verdict.remarks.append("the input does not state the duration of its last frame")
     elif now is None:
-        verdict.differences.append("it does not say how long its last frame is shown")
-    elif abs(was - now) > 2 * off:  # start and duration of the last frame are rounded by themselves
+        verdict.differences.append("it does not state the duration of its last frame")
+    elif abs(was - now) > 2 * slack:  # start and duration of the last frame are rounded independently
         verdict.differences.append(f"it ends at {float(now):.6f} s instead of {float(was):.6f} s")
 
 
-def _end(film: VideoFile, last: int) -> Fraction | None:
-    """When a frame is over, in seconds; None where the film does not say."""
-    shown = film.duration(last)
-    return None if shown is None else (int(film.times[last]) + shown) * film.time_base
+def _end(video: VideoFile, last: int) -> Fraction | None:
+    """End of a frame in seconds; None if unspecified."""
+    duration = video.duration(last)
+    return None if duration is None else (int(video.times[last]) + duration) * video.time_base
 
 
-_HOLD = frozenset({"h264", "hevc", "av1", "libdav1d"})
-"""Decoders of codecs whose coded picture has a place for it."""
-_PARTS = {
+_HDR_DECODERS = frozenset({"h264", "hevc", "av1", "libdav1d"})
+"""Decoders of codecs that can store HDR metadata in the bitstream."""
+_HDR_TOLERANCES = {
     "the chromaticity of its mastering display": [Fraction(1, 50_000)] * 8,
     "the luminance of its mastering display": [Fraction(1, 10_000), Fraction(1, 256)],
     "its content light level": [Fraction(0)] * 2,
 }
-"""By how much each number may be off: codecs count in parts, and not all in the same (AV1 specification, 6.7.4)."""
+"""Tolerance for each number: codecs store fixed-point numbers of different resolution (AV1 specification, 6.7.4)."""
 
 
 def compare_hdr(before: VideoFile, after: VideoFile, verdict: Verdict) -> None:
-    """Say what became of HDR metadata; what the output's codec has no place for is a remark."""
-    both = list(zip(_parts(before), _parts(after), strict=True))
-    for (name, apart), (was, now) in zip(_PARTS.items(), both, strict=True):
-        if was and not now and after.codec not in _HOLD:
-            verdict.remarks.append(f"{name} is lost: {after.codec} has no place for it")
+    """Compare HDR metadata; what the output's codec can't store only gives a remark."""
+    both = list(zip(_hdr_fields(before), _hdr_fields(after), strict=True))
+    for (name, tolerances), (was, now) in zip(_HDR_TOLERANCES.items(), both, strict=True):
+        if was and not now and after.codec not in _HDR_DECODERS:
+            verdict.remarks.append(f"{name} is lost: {after.codec} can't store it")
         else:
-            verdict.differences += _other(name, was, now, apart)
-    numbers = ([[float(number) for number in part] for part in parts] for parts in both)
-    verdict.facts["light"] = dict(zip(before.light._fields, numbers, strict=True))
+            verdict.differences += _hdr_differences(name, was, now, tolerances)
+    numbers = ([[float(number) for number in values] for values in pair] for pair in both)
+    verdict.facts["light"] = dict(zip(before.hdr._fields, numbers, strict=True))
 
 
-def _parts(film: VideoFile) -> list[Sequence[Fraction | int]]:
-    return [film.light.primaries, film.light.luminance, film.light.content]
+def _hdr_fields(video: VideoFile) -> list[Sequence[Fraction | int]]:
+    return [video.hdr.primaries, video.hdr.luminance, video.hdr.content]
 
 
-def _other(name: str, was: Sequence[Fraction | int], now: Sequence[Fraction | int], apart: Sequence[Fraction]) -> Iterator[str]:
+def _hdr_differences(
+    name: str, was: Sequence[Fraction | int], now: Sequence[Fraction | int], tolerances: Sequence[Fraction]
+) -> Iterator[str]:
     if len(was) != len(now):
-        yield f"{name} is lost" if was else f"{name} is stated, and not in the input"
-    elif any(abs(Fraction(one - other)) > most for one, other, most in zip(was, now, apart, strict=False)):
-        said = (", ".join(f"{float(number):g}" for number in numbers) for numbers in (now, was))
-        yield f"{name} is {' instead of '.join(said)}"
+        yield f"{name} is lost" if was else f"{name} is present, but not in the input"
+    elif any(abs(Fraction(one - other)) > limit for one, other, limit in zip(was, now, tolerances, strict=False)):
+        values = (", ".join(f"{float(number):g}" for number in numbers) for numbers in (now, was))
+        yield f"{name} is {' instead of '.join(values)}"

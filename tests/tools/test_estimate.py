@@ -38,7 +38,7 @@ def test_time_and_size_are_estimated_for_each_film_and_folder(tmp_path: Path) ->
 
     output, out = run_probe(scans, codec="ffv1")
 
-    assert f"{film}: 200 frames of 96x64, 8.0 s, ffv1\n  1 other stream kept: sound track 1 (aac, fra)\n" in output
+    assert f"{film}: 200 frames of 96x64, 8.0 s, ffv1\n  1 other stream kept: audio track 1 (aac, fra)\n" in output
     assert "by a trial of 50 frames spread over the film: " in output
     assert f"{scans / 'album'}: 3 pictures, 0.3 megapixels\n" in output
     assert "by a trial of 3 of all pictures" in output
@@ -98,7 +98,7 @@ def test_a_stream_that_would_be_lost_is_named(tmp_path: Path) -> None:
 
     output, _ = run_probe(scans, codec="h264")
 
-    assert "  1 other stream kept: sound track 1 (aac, fra)\n" in output
+    assert "  1 other stream kept: audio track 1 (aac, fra)\n" in output
     assert " lost" not in output
 
 

@@ -1,4 +1,4 @@
-"""The command `bwpipe verify` on folders."""
+"""Tests of the command `bwpipe verify` on folders."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from tests.support.made_pictures import make_picture
 
 @pytest.fixture(scope="module")
 def coloured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A folder with pictures and a film, and what a graph made of it."""
+    """A folder with pictures and a film, and the output folder of a graph."""
     folder = tmp_path_factory.mktemp("run")
     scans = folder / "scans"
     (scans / "album").mkdir(parents=True)
@@ -41,20 +41,20 @@ def results(*arguments: str) -> tuple[int, list[str], list[str]]:
     return result.exit_code, result.stdout.splitlines(), result.stderr.splitlines()
 
 
-def test_a_tree_is_compared_with_the_tree_that_mirrors_it(coloured: tuple[Path, Path]) -> None:
+def test_a_folder_tree_is_compared_with_its_output_tree(coloured: tuple[Path, Path]) -> None:
     scans, out = coloured
 
-    told = json.loads(bwpipe("verify", str(scans), str(out), "--json", "-"))
+    report = json.loads(bwpipe("verify", str(scans), str(out), "--json", "-"))
 
-    pairs = {Path(file["input"]).name: Path(file["output"]).name for file in told["files"]}
+    pairs = {Path(file["input"]).name: Path(file["output"]).name for file in report["files"]}
     assert pairs == {
         "jpeg-grey.jpg": "jpeg-grey.jpg",
         "gif.gif": "gif.png",
         "tiff-16-grey.tif": "tiff-16-grey.tif",
         "tiff-16-grey.mp4": "tiff-16-grey.mp4",
     }
-    assert all(file["same"] for file in told["files"])
-    stages = {stage["stage"]: stage for stage in told["files"][0]["provenance"]["stages"]}
+    assert all(file["same"] for file in report["files"])
+    stages = {stage["stage"]: stage for stage in report["files"][0]["provenance"]["stages"]}
     assert stages["colorize"]["network"] == "autoencoder"
 
 
@@ -64,33 +64,31 @@ def test_one_file_is_found_in_a_folder_of_outputs(coloured: tuple[Path, Path]) -
     assert bwpipe("verify", str(scans / "tiff-16-grey.tif"), str(out)).endswith("1 with only colour added\n")
 
 
-def test_an_output_that_is_missing_is_a_difference(coloured: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_missing_output_is_a_difference(coloured: tuple[Path, Path], tmp_path: Path) -> None:
     scans, out = coloured
-    left = Path(shutil.copytree(out, tmp_path / "out"))
-    (left / "album" / "gif.png").unlink()
+    incomplete = Path(shutil.copytree(out, tmp_path / "out"))
+    (incomplete / "album" / "gif.png").unlink()
 
-    code, lines, _ = results(str(scans), str(left), "--quiet")
+    code, lines, _ = results(str(scans), str(incomplete), "--quiet")
 
     assert (code, lines) == (1, [f"{scans / 'album' / 'gif.gif'}: difference: it has no output"])
 
 
-def test_a_file_that_can_not_be_read_ends_with_2_and_the_others_are_compared(
-    coloured: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_an_unreadable_file_gives_exit_code_2_and_the_others_are_compared(coloured: tuple[Path, Path], tmp_path: Path) -> None:
     scans, out = coloured
-    spoilt = Path(shutil.copytree(out, tmp_path / "out"))
-    made = spoilt / "album" / "jpeg-grey.jpg"
-    made.write_bytes(made.read_bytes()[:300])
+    copy = Path(shutil.copytree(out, tmp_path / "out"))
+    damaged = copy / "album" / "jpeg-grey.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:300])
 
-    code, lines, errors = results(str(scans), str(spoilt))
+    code, lines, errors = results(str(scans), str(copy))
 
     assert code == 2
-    assert lines[-1] == "3 with only colour added, 1 can't be read"
+    assert lines[-1] == "3 with only colour added, 1 unreadable"
     assert len(errors) == 1
-    assert errors[0].startswith(f"error: {made}: ")
+    assert errors[0].startswith(f"error: {damaged}: ")
 
 
-def test_outputs_beside_their_inputs_are_found_by_their_name(tmp_path: Path) -> None:
+def test_outputs_beside_their_inputs_are_found_by_name(tmp_path: Path) -> None:
     make_picture(tmp_path, "png-grey")
     stages = [{"use": "read", "path": str(tmp_path)}, {"use": "write", "path": str(tmp_path), "name": "{stem}-coloured"}]
     assert run({"stages": stages}).exit_code == 0
@@ -101,7 +99,7 @@ def test_outputs_beside_their_inputs_are_found_by_their_name(tmp_path: Path) -> 
     assert lines[-1] == "1 with only colour added"
 
 
-def test_a_wrong_command_ends_with_2(coloured: tuple[Path, Path], tmp_path: Path) -> None:
+def test_wrong_arguments_give_exit_code_2(coloured: tuple[Path, Path], tmp_path: Path) -> None:
     scans, out = coloured
 
     assert "there is no file or folder" in bwpipe("verify", str(scans), str(tmp_path / "gone"), code=2)
@@ -112,16 +110,16 @@ def test_a_wrong_command_ends_with_2(coloured: tuple[Path, Path], tmp_path: Path
     assert "there is nothing to compare" in bwpipe("verify", str(tmp_path / "none"), str(out), code=2)
 
 
-def test_a_film_is_no_output_of_a_picture(coloured: tuple[Path, Path]) -> None:
+def test_a_film_is_not_accepted_as_the_output_of_a_picture(coloured: tuple[Path, Path]) -> None:
     scans, out = coloured
 
     code, lines, _ = results(str(scans / "tiff-16-grey.tif"), str(out / "tiff-16-grey.mp4"))
 
     assert code == 1
-    assert lines[1].endswith("difference: it is a film, and the input a picture")
+    assert lines[1].endswith("difference: it is a film, but the input is a picture")
 
 
-def test_what_outputs_say_of_their_making_is_kept_beside_what_was_there(coloured: tuple[Path, Path]) -> None:
+def test_outputs_carry_a_provenance_line(coloured: tuple[Path, Path]) -> None:
     _, out = coloured
     with Image.open(out / "album" / "jpeg-grey.jpg") as jpeg, Image.open(out / "album" / "gif.png") as png:
         lines = [jpeg.getexif()[37395], png.info["bwpipe"]]
@@ -131,18 +129,18 @@ def test_what_outputs_say_of_their_making_is_kept_beside_what_was_there(coloured
 
 
 @pytest.mark.parametrize(("crf", "code"), [(17, 0), (51, 1)])
-def test_a_film_whose_luma_moved_too_far_does_not_get_its_name_if_write_verifies(crf: int, code: int, tmp_path: Path) -> None:
+def test_write_with_verify_rejects_a_film_whose_luma_changed_too_much(crf: int, code: int, tmp_path: Path) -> None:
     film = make_film(tmp_path / "film.mp4", Kind(times=range(0, 12 * 512, 512)))
     write = {"use": "write", "path": str(tmp_path / "out"), "crf": crf, "verify": True}
 
-    outcome = run({"stages": [{"use": "read", "path": str(film)}, write]})
+    result = run({"stages": [{"use": "read", "path": str(film)}, write]})
 
-    assert outcome.exit_code == code
+    assert result.exit_code == code
     assert (tmp_path / "out" / "film.mp4").exists() == (code == 0)
-    assert all("differs in more than colour: 16x16 blocks of luma are off by" in text for text in outcome.failed.values())
+    assert all("differs in more than colour: 16x16 blocks of luma are off by" in text for text in result.failed.values())
 
 
-def test_pictures_are_verified_before_they_get_their_names(tmp_path: Path) -> None:
+def test_pictures_are_verified_before_they_get_their_final_names(tmp_path: Path) -> None:
     for kind in ("jpeg-grey", "png-16-grey", "gif"):
         make_picture(tmp_path, kind)
     write = {"use": "write", "path": str(tmp_path / "out"), "verify": True}

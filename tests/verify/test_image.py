@@ -20,13 +20,13 @@ def verified(before: Path, after: Path, limits: Limits = Limits()) -> Verdict:  
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_that_was_written_in_its_own_format_has_no_differences(kind: str, tmp_path: Path) -> None:
-    made = make_picture(tmp_path, kind, orientation=8)
+def test_a_picture_written_in_its_own_format_has_no_differences(kind: str, tmp_path: Path) -> None:
+    source = make_picture(tmp_path, kind, orientation=8)
 
-    verdict = verified(made.path, written(made.path)[0])
+    verdict = verified(source.path, written(source.path)[0])
 
     assert verdict.differences == []
-    assert (verdict.facts["luma"]["max"] == 0) or made.format == "JPEG"
+    assert (verdict.facts["luma"]["max"] == 0) or source.format == "JPEG"
 
 
 @pytest.mark.parametrize("target", ["jpeg", "png", "tiff", "webp", "ppm", "bmp"])
@@ -38,61 +38,61 @@ def test_a_picture_that_was_written_in_its_own_format_has_no_differences(kind: s
         ("jpeg-colour", {"ppm": 2, "bmp": 2}),
     ],
 )
-def test_what_another_format_can_not_hold_is_a_remark(
+def test_what_the_target_format_can_not_hold_is_a_remark(
     kind: str, lost: dict[str, int], target: TargetFormat, tmp_path: Path
 ) -> None:
-    made = make_picture(tmp_path, kind, orientation=8)
+    source = make_picture(tmp_path, kind, orientation=8)
 
-    verdict = verified(made.path, written(made.path, target, quality=100)[0])
+    verdict = verified(source.path, written(source.path, target, quality=100)[0])
 
     assert verdict.differences == []
     assert len([text for text in verdict.remarks if "only" not in text]) == lost.get(target, 0)
 
 
-def lightened(samples: NDArray[Any]) -> NDArray[Any]:
+def with_changed_sample(samples: NDArray[Any]) -> NDArray[Any]:
     samples = samples.copy()
     samples[5, 7, 1] ^= 8
     return samples
 
 
 @pytest.mark.parametrize("kind", ["png-grey", "png-16-grey", "tiff-grey", "webp-colour", "bmp-grey", "pgm"])
-def test_one_sample_that_is_another_is_found(kind: str, tmp_path: Path) -> None:
-    made = make_picture(tmp_path, kind)
-    path, _ = written(made.path)
+def test_a_single_changed_sample_is_found(kind: str, tmp_path: Path) -> None:
+    source = make_picture(tmp_path, kind)
+    path, _ = written(source.path)
     depth = opened(path).depth
-    spoil(path, lightened)
+    rewrite(path, with_changed_sample)
 
-    (difference,) = [text for text in verified(made.path, path).differences if "luma" in text]
+    (difference,) = [text for text in verified(source.path, path).differences if "luma" in text]
 
     assert opened(path).depth == depth
     assert difference.startswith("the luma differs: first at (7, 5), ")
 
 
-def spoil(path: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
-    """Write other samples into a file whose metadata are lost by that."""
+def rewrite(path: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    """Rewrite a file with changed samples, which drops its metadata."""
     import cv2
 
     samples = change(rgb_of(path))
     path.write_bytes(cv2.imencode(path.suffix, samples[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes())
 
 
-def test_a_jpeg_that_was_coded_again_more_coarsely_is_found(tmp_path: Path) -> None:
-    made = make_picture(tmp_path, "jpeg-grey")
-    path, _ = written(made.path)
+def test_a_jpeg_recompressed_at_lower_quality_is_found(tmp_path: Path) -> None:
+    source = make_picture(tmp_path, "jpeg-grey")
+    path, _ = written(source.path)
     with Image.open(path) as image:
         path.write_bytes(saved(image.copy(), "JPEG", quality=60, exif=image.info["exif"], dpi=(300, 240), comment=COMMENT))
 
-    (difference,) = verified(made.path, path).differences
+    (difference,) = verified(source.path, path).differences
 
     assert difference.startswith("the luma differs by ")
 
 
-def test_a_jpeg_made_of_another_format_has_the_limits_of_lossy_films(tmp_path: Path) -> None:
-    made = make_picture(tmp_path, "png-colour", height=64, width=64)
+def test_a_jpeg_from_another_format_has_the_limits_of_lossy_films(tmp_path: Path) -> None:
+    source = make_picture(tmp_path, "png-colour", height=64, width=64)
 
-    fine, _ = written(made.path, "jpeg", quality=95)
-    assert verified(made.path, fine).differences == []
-    assert verified(made.path, fine, Limits(psnr=80)).differences != []
+    fine, _ = written(source.path, "jpeg", quality=95)
+    assert verified(source.path, fine).differences == []
+    assert verified(source.path, fine, Limits(psnr=80)).differences != []
 
 
 LOSSES: dict[str, tuple[dict[str, Any], str]] = {
@@ -105,18 +105,18 @@ LOSSES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_metadata_that_are_lost_or_others_are_found(name: str, tmp_path: Path) -> None:
+def test_lost_or_changed_metadata_is_found(name: str, tmp_path: Path) -> None:
     change, difference = LOSSES[name]
-    made = make_picture(tmp_path, "webp-colour", orientation=8)
-    with Image.open(made.path) as image:
+    source = make_picture(tmp_path, "webp-colour", orientation=8)
+    with Image.open(source.path) as image:
         options = {"exif": image.info["exif"], "icc_profile": image.info["icc_profile"], **change}
-        path = tmp_path / "made.webp"
+        path = tmp_path / "output.webp"
         path.write_bytes(saved(image.copy(), "WEBP", lossless=True, **options))
 
-    assert difference in verified(made.path, path).differences
+    assert difference in verified(source.path, path).differences
 
 
-def test_resolution_and_texts_that_are_lost_are_found(tmp_path: Path) -> None:
+def test_lost_resolution_and_text_are_found(tmp_path: Path) -> None:
     rows = [bytes([0, 255] * 4)] * 8
     metre = chunk(b"pHYs", (11811).to_bytes(4, "big") * 2 + b"\1")
     before, after = tmp_path / "before.png", tmp_path / "after.png"
@@ -125,28 +125,28 @@ def test_resolution_and_texts_that_are_lost_are_found(tmp_path: Path) -> None:
 
     assert verified(before, after).differences == [
         "its resolution is unknown instead of 299.999x299.999 dpi",
-        "its part tEXt is lost or another",
+        "its chunk tEXt is lost or differs",
     ]
 
 
-def test_alpha_that_is_lost_or_another_is_found(tmp_path: Path) -> None:
-    made = make_picture(tmp_path, "webp-alpha")
-    with Image.open(made.path) as image:
+def test_lost_or_changed_alpha_is_found(tmp_path: Path) -> None:
+    source = make_picture(tmp_path, "webp-alpha")
+    with Image.open(source.path) as image:
         opaque, other = image.convert("RGB"), image.copy()
-    for name, picture in {"opaque": opaque, "other": other}.items():
-        if picture.mode == "RGBA":
-            alpha = np.asarray(picture)[..., 3].copy()
+    for name, copy in {"opaque": opaque, "other": other}.items():
+        if copy.mode == "RGBA":
+            alpha = np.asarray(copy)[..., 3].copy()
             alpha[0, 0] ^= 1
-            picture.putalpha(Image.fromarray(alpha))
+            copy.putalpha(Image.fromarray(alpha))
         file = BytesIO()
-        picture.save(file, "WEBP", lossless=True, exact=True)
+        copy.save(file, "WEBP", lossless=True, exact=True)
         (tmp_path / f"{name}.webp").write_bytes(file.getvalue())
 
-    assert verified(made.path, tmp_path / "opaque.webp").differences == ["its alpha is lost"]
-    assert verified(made.path, tmp_path / "other.webp").differences == ["its alpha differs"]
+    assert verified(source.path, tmp_path / "opaque.webp").differences == ["its alpha is lost"]
+    assert verified(source.path, tmp_path / "other.webp").differences == ["its alpha differs"]
 
 
-def test_another_size_is_found(tmp_path: Path) -> None:
+def test_a_different_size_is_found(tmp_path: Path) -> None:
     (tmp_path / "wider").mkdir()
     one, other = make_picture(tmp_path, "pgm", width=20), make_picture(tmp_path / "wider", "pgm", width=21)
 

@@ -8,26 +8,30 @@ from bwpipe.verify.verdict import Limits
 
 @pytest.mark.parametrize("shape", [(32, 48), (33, 47), (16, 16), (5, 70), (1, 1)])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_the_mean_of_each_block_is_compared_those_at_the_edges_too(shape: tuple[int, int], kind: type[np.uint8]) -> None:
+def test_the_mean_of_each_block_is_compared_including_partial_blocks_at_the_edges(
+    shape: tuple[int, int], kind: type[np.uint8]
+) -> None:
     rng = np.random.default_rng(7)
     before, after = (rng.integers(0, np.iinfo(kind).max, shape).astype(kind) for _ in range(2))
 
     means = block_means(before, after)
 
-    apart = after.astype(float) - before
+    difference = after.astype(float) - before
     assert means.shape == (-(-shape[0] // 16), -(-shape[1] // 16))
     for (y, x), mean in np.ndenumerate(means):
-        assert_allclose(mean, apart[16 * y : 16 * y + 16, 16 * x : 16 * x + 16].mean(), atol=0.01 * np.iinfo(kind).max / 255)
+        assert_allclose(
+            mean, difference[16 * y : 16 * y + 16, 16 * x : 16 * x + 16].mean(), atol=0.01 * np.iinfo(kind).max / 255
+        )
 
 
-def test_figures_are_of_all_frames_and_the_worst_is_named() -> None:
+def test_figures_cover_all_frames_and_name_the_worst() -> None:
     tally = LumaTally(10, Limits())
     grey = np.full((32, 32), 400, np.uint16)
     bright = grey.copy()
     bright[16:, 16:] += 20
 
     for number, after in enumerate([grey, bright, grey]):
-        tally.take(number, grey, after)
+        tally.add(number, grey, after)
 
     figures = tally.to_json()
     assert figures["mean"] == pytest.approx(20 * 256 / (3 * 32 * 32))
@@ -35,15 +39,15 @@ def test_figures_are_of_all_frames_and_the_worst_is_named() -> None:
     assert figures["psnr"] == pytest.approx(10 * np.log10(1023**2 / (400 / 4)), abs=1e-3)
     assert figures["worst_block"] == {"frame": 1, "x": 16, "y": 16, "brighter": 5.0}
     assert figures["first"] == {"frame": 1, "x": 16, "y": 16, "before": 400, "after": 420}
-    assert tally.complaints(lossless=False) == [
+    assert tally.violations(lossless=False) == [
         "16x16 blocks of luma are off by more than 4 in 1 frames; worst in frame 1: the one at (16, 16) is 5.00 brighter"
     ]
-    assert tally.complaints(lossless=True) == ["the luma of 1 frames differs: first in frame 1 at (16, 16), 420 instead of 400"]
+    assert tally.violations(lossless=True) == ["the luma of 1 frames differs: first in frame 1 at (16, 16), 420 instead of 400"]
 
 
-def test_nothing_is_said_of_frames_that_are_equal() -> None:
+def test_equal_frames_give_no_violations() -> None:
     tally = LumaTally(8, Limits(exact=True))
-    tally.take(0, np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8))
+    tally.add(0, np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8))
 
-    assert tally.complaints(lossless=True) == []
+    assert tally.violations(lossless=True) == []
     assert tally.to_json()["psnr"] is None

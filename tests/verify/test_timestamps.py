@@ -14,7 +14,7 @@ MS = Fraction(1, 1000)
 
 
 def paired(before: Sequence[int], after: Sequence[int], *, undecoded: Sequence[int] = ()) -> tuple[list[Any], Pairing]:
-    """Which frames of two films with these times belong together, by their numbers; some of both do not decode."""
+    """The pairs of frame numbers of two films with these timestamps; frames at `undecoded` do not decode in either film."""
     clock = Clock(MS, MS)
     known = [clock.ticks(np.array(times, np.int64), MS) for times in (before, after)]
     pairing = Pairing(clock, known[0], known[1])
@@ -42,24 +42,24 @@ def paired(before: Sequence[int], after: Sequence[int], *, undecoded: Sequence[i
         ([], [0], [], (0, 1, 0)),
     ],
 )
-def test_frames_belong_together_by_when_they_are_shown(
+def test_frames_are_paired_by_timestamp(
     before: list[int], after: list[int], pairs: list[Any], counts: tuple[int, int, int]
 ) -> None:
     found, pairing = paired(before, after)
 
     assert found == pairs
     assert (pairing.lost, pairing.extra, pairing.moved) == counts
-    assert len(pairing.complaints()) == sum(count > 0 for count in counts)
+    assert len(pairing.violations()) == sum(count > 0 for count in counts)
 
 
-def test_frames_that_decode_in_neither_film_are_passed_over() -> None:
+def test_frames_that_decode_in_neither_film_are_skipped() -> None:
     found, pairing = paired([0, 40, 80, 120], [0, 40, 80, 120], undecoded=[40, 80])
 
     assert found == [(0, 0), (3, 3)]
-    assert pairing.complaints() == []
+    assert pairing.violations() == []
 
 
-def test_times_are_compared_exactly_in_any_time_base() -> None:
+def test_timestamps_are_compared_exactly_in_any_time_base() -> None:
     clock = Clock(Fraction(1, 2**31 - 1), Fraction(1, 2**31 - 19))
     times = np.array([0, 2**40], np.int64)
 
@@ -72,7 +72,7 @@ def test_times_are_compared_exactly_in_any_time_base() -> None:
 
 
 @pytest.mark.parametrize(("ms", "same"), [(33, True), (34, False), (32, False)])
-def test_half_a_millisecond_is_a_rounding(ms: int, same: bool) -> None:
+def test_half_a_millisecond_counts_as_rounding(ms: int, same: bool) -> None:
     clock = Clock(Fraction(1, 30), MS, HALF_MS)
 
     assert clock.has(clock.ticks(np.array([1], np.int64), Fraction(1, 30)), int(clock.ticks(np.array([ms]), MS)[0])) is same

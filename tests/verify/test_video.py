@@ -41,7 +41,7 @@ def verified(before: Path, after: Path, limits: Limits = Limits()) -> Verdict:  
 
 
 @pytest.mark.parametrize("encoding", [H264, FFV1], ids=["h264", "ffv1"])
-def test_a_film_in_which_only_colour_was_added_has_no_differences(film: Path, encoding: Encoding, tmp_path: Path) -> None:
+def test_a_film_with_only_colour_added_has_no_differences(film: Path, encoding: Encoding, tmp_path: Path) -> None:
     verdict = verify_video(opened(film), rewritten(opened(film), tmp_path, encoding), Limits())
 
     assert verdict.differences == []
@@ -53,32 +53,32 @@ def test_a_film_in_which_only_colour_was_added_has_no_differences(film: Path, en
     assert (facts["luma"]["max"] == 0) == facts["luma"]["lossless"] == (encoding is FFV1)
 
 
-def test_times_that_matroska_rounds_are_equal_and_said(film: Path, tmp_path: Path) -> None:
+def test_timestamps_rounded_by_matroska_count_as_equal_and_are_reported(film: Path, tmp_path: Path) -> None:
     source = make_film(tmp_path / "film.ts", Kind(suffix=".ts", time_base=Fraction(1, 90000), times=range(0, 90000, 3003)))
 
     verdict = verified(source, rewritten(opened(source), tmp_path, FFV1).path)
 
     assert verdict.differences == []
     assert verdict.facts["times"]["rounded"] > 20
-    assert "its times equal the input's after each is rounded to 1 ms, since Matroska counts in these" in verdict.remarks
+    assert "its timestamps equal the input's rounded to 1 ms, the resolution of Matroska" in verdict.remarks
 
 
-def test_a_frame_that_is_lost_is_found(film: Path, tmp_path: Path) -> None:
-    made = recoded(film, tmp_path / "made.mp4", "ffv1", lambda number, luma: None if number == 7 else luma)
+def test_a_lost_frame_is_found(film: Path, tmp_path: Path) -> None:
+    output = recoded(film, tmp_path / "output.mp4", "ffv1", lambda number, luma: None if number == 7 else luma)
 
-    (difference,) = verified(film, made).differences
+    (difference,) = verified(film, output).differences
 
     assert difference == "1 of 29 frames are lost, first frame 7 at 0.400313 s"
 
 
-def test_the_last_frame_that_is_lost_is_found(film: Path, tmp_path: Path) -> None:
-    made = recoded(film, tmp_path / "made.mp4", "ffv1", lambda number, luma: None if number == 28 else luma)
+def test_a_lost_last_frame_is_found(film: Path, tmp_path: Path) -> None:
+    output = recoded(film, tmp_path / "output.mp4", "ffv1", lambda number, luma: None if number == 28 else luma)
 
-    assert any(text.startswith("1 of 29 frames are lost, first frame 28") for text in verified(film, made).differences)
+    assert any(text.startswith("1 of 29 frames are lost, first frame 28") for text in verified(film, output).differences)
 
 
 @pytest.mark.parametrize(("at", "by"), [(7, 1), (0, -3), (28, 5)])
-def test_a_time_that_is_moved_is_found(at: int, by: int, tmp_path: Path) -> None:
+def test_a_changed_timestamp_is_found(at: int, by: int, tmp_path: Path) -> None:
     source = make_film(tmp_path / "film.mkv", replace(MKV, times=range(40, 1200, 40)))
 
     def later(packet: Any, number: int) -> Any:
@@ -86,9 +86,9 @@ def test_a_time_that_is_moved_is_found(at: int, by: int, tmp_path: Path) -> None
             packet.pts, packet.dts = packet.pts + by, packet.dts + by
         return packet
 
-    made = remuxed(source, tmp_path / "made.mkv", packet=later, tags={}, chapters=[])
+    output = remuxed(source, tmp_path / "output.mkv", packet=later, tags={}, chapters=[])
 
-    verdict = verified(source, made)
+    verdict = verified(source, output)
 
     moved = [text for text in verdict.differences if "another time" in text]
     assert moved == [
@@ -98,14 +98,14 @@ def test_a_time_that_is_moved_is_found(at: int, by: int, tmp_path: Path) -> None
     assert verdict.facts["luma"]["frames"] == 29
 
 
-def test_one_sample_of_lossless_luma_is_found(film: Path, tmp_path: Path) -> None:
+def test_a_single_changed_sample_of_lossless_luma_is_found(film: Path, tmp_path: Path) -> None:
     def change(number: int, luma: Any) -> Any:
         luma[40, 17] ^= number == 5
         return luma
 
-    made = recoded(film, tmp_path / "made.mp4", "ffv1", change)
+    output = recoded(film, tmp_path / "output.mp4", "ffv1", change)
 
-    verdict = verified(film, made)
+    verdict = verified(film, output)
 
     (difference,) = verdict.differences
     assert difference.startswith("the luma of 1 frames differs: first in frame 5 at (17, 40), ")
@@ -113,7 +113,7 @@ def test_one_sample_of_lossless_luma_is_found(film: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("place", [(0, 0), (16, 80), (48, 80)])
-def test_a_block_that_is_moved_by_8_is_found_in_lossy_luma(film: Path, place: tuple[int, int], tmp_path: Path) -> None:
+def test_a_block_brightened_by_8_is_found_in_lossy_luma(film: Path, place: tuple[int, int], tmp_path: Path) -> None:
     down, across = place
 
     def change(number: int, luma: Any) -> Any:
@@ -121,29 +121,29 @@ def test_a_block_that_is_moved_by_8_is_found_in_lossy_luma(film: Path, place: tu
             luma[down : down + 16, across : across + 16] += 8
         return luma
 
-    made = recoded(film, tmp_path / "made.mp4", "libx264", change)
+    output = recoded(film, tmp_path / "output.mp4", "libx264", change)
 
-    verdict = verified(film, made)
+    verdict = verified(film, output)
 
     (difference,) = verdict.differences
     assert f"worst in frame 9: the one at ({across}, {down}) is " in difference
     assert 6 < verdict.facts["luma"]["worst_block"]["brighter"] < 10
-    assert verified(film, made, Limits(block=10)).differences == []
-    assert verified(film, made, Limits(block=10, psnr=60)).differences != []
+    assert verified(film, output, Limits(block=10)).differences == []
+    assert verified(film, output, Limits(block=10, psnr=60)).differences != []
 
 
-def test_lossy_luma_must_not_move_at_all_if_so_asked(film: Path, tmp_path: Path) -> None:
-    made = recoded(film, tmp_path / "made.mp4", "libx264")
+def test_exact_tolerates_no_luma_difference_in_lossy_video(film: Path, tmp_path: Path) -> None:
+    output = recoded(film, tmp_path / "output.mp4", "libx264")
 
-    assert verified(film, made).differences == []
-    assert "differs: first in frame 0" in verified(film, made, Limits(exact=True)).differences[0]
+    assert verified(film, output).differences == []
+    assert "differs: first in frame 0" in verified(film, output, Limits(exact=True)).differences[0]
 
 
 def line(**stage: Any) -> str:
     return Provenance("0.1.0", ({"stage": "read"}, {"stage": "x", NETWORK: "tiny"}, stage)).line()
 
 
-def test_luma_that_was_changed_on_request_is_no_difference(film: Path, tmp_path: Path) -> None:
+def test_luma_changed_on_request_is_not_a_difference(film: Path, tmp_path: Path) -> None:
     changed = recoded(
         film, tmp_path / "changed.mp4", "ffv1", lambda number, luma: luma // 2, comment=line(stage="s", luma="restore")
     )
@@ -154,18 +154,18 @@ def test_luma_that_was_changed_on_request_is_no_difference(film: Path, tmp_path:
     assert len(verified(film, unasked).differences) == 1
 
 
-def test_to_deinterlace_a_film_that_is_not_interlaced_excuses_nothing(film: Path, tmp_path: Path) -> None:
+def test_deinterlacing_a_progressive_film_excuses_no_difference(film: Path, tmp_path: Path) -> None:
     comment = line(stage="read", deinterlace="bwdif")
-    made = recoded(film, tmp_path / "changed.mp4", "ffv1", lambda number, luma: luma // 2, comment=comment)
+    output = recoded(film, tmp_path / "changed.mp4", "ffv1", lambda number, luma: luma // 2, comment=comment)
 
-    assert len(verified(film, made).differences) == 1
+    assert len(verified(film, output).differences) == 1
 
 
-def test_of_a_trial_only_the_first_frames_are_compared(film: Path, tmp_path: Path) -> None:
-    told = Provenance("0.1.0", ({"stage": "read", "frames": 12},)).line()
-    made = recoded(film, tmp_path / "made.mp4", "ffv1", comment=told, count=12)
+def test_only_the_first_frames_of_a_trial_are_compared(film: Path, tmp_path: Path) -> None:
+    comment = Provenance("0.1.0", ({"stage": "read", "frames": 12},)).line()
+    output = recoded(film, tmp_path / "output.mp4", "ffv1", comment=comment, count=12)
 
-    verdict = verified(film, made)
+    verdict = verified(film, output)
 
     assert verdict.differences == []
     assert verdict.facts["frames"]["input"] == 12
@@ -173,7 +173,7 @@ def test_of_a_trial_only_the_first_frames_are_compared(film: Path, tmp_path: Pat
 
 
 def test_a_copy_of_all_streams_has_no_differences(rich: Path, tmp_path: Path) -> None:
-    verdict = verified(rich, remuxed(rich, tmp_path / "made.mkv"))
+    verdict = verified(rich, remuxed(rich, tmp_path / "output.mkv"))
 
     assert verdict.differences == []
     assert verdict.facts["streams"]["kept"] == 4
@@ -182,18 +182,19 @@ def test_a_copy_of_all_streams_has_no_differences(rich: Path, tmp_path: Path) ->
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "a subtitle": ({"keep": lambda stream: stream.index != 3}, "subtitle track 3 (srt, fra) is lost"),
-    "sound": ({"keep": lambda stream: stream.index != 1}, "sound track 1 (aac, fra) is lost"),
+    "audio": ({"keep": lambda stream: stream.index != 1}, "audio track 1 (aac, fra) is lost"),
     "an attachment": ({"keep": lambda stream: stream.type != "attachment"}, "attachment track 4 (font.ttf) is lost"),
     "a tag": ({"tags": {**TAGS, "title": "Grandma"}}, "its tag title is 'Grandma' instead of 'Grandmother'"),
     "a lost tag": ({"tags": {"title": "Grandmother", "comment": TAGS["comment"]}}, "its tag date is lost"),
     "a language": ({"languages": {2: "deu"}}, "subtitle track 2 (srt, eng): its language is deu instead of eng"),
     "a disposition": (
         {"dispositions": {1: Disposition.default}},
-        "sound track 1 (aac, fra): its dispositions are default instead of default, dub",
+        "audio track 1 (aac, fra): its dispositions are default instead of default, dub",
     ),
     "how long a subtitle is shown": (
         {"longer": {3: 40}},
-        "subtitle track 3 (srt, fra): 2 of 2 packets last longer or shorter, first packet 0 0.340000 s instead of 0.300000 s",
+        "subtitle track 3 (srt, fra): 2 of 2 packets have another duration, first packet 0 with 0.340000 s"
+        " instead of 0.300000 s",
     ),
     "a chapter": ({"chapters": CHAPTERS[:1]}, "it has 1 chapters instead of 2"),
     "a chapter's title": (
@@ -202,43 +203,43 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a chapter's start": (
         {"chapters": [CHAPTERS[0], {**CHAPTERS[1], "start": 520}]},
-        "chapter 2 has its start at 0.520 s instead of 0.500 s",
+        "chapter 2 starts at 0.520 s instead of 0.500 s",
     ),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_is_lost_or_another_is_found(name: str, rich: Path, tmp_path: Path) -> None:
+def test_a_loss_or_change_is_found(name: str, rich: Path, tmp_path: Path) -> None:
     change, difference = CHANGES[name]
 
-    made = remuxed(rich, tmp_path / "made.mkv", **change)
+    output = remuxed(rich, tmp_path / "output.mkv", **change)
 
-    assert verified(rich, made).differences == [difference]
+    assert verified(rich, output).differences == [difference]
 
 
-def test_sound_of_which_a_packet_is_another_or_later_is_found(film: Path, tmp_path: Path) -> None:
+def test_a_changed_audio_packet_is_found(film: Path, tmp_path: Path) -> None:
     def copy(name: str, change: Callable[[bytearray], None]) -> Path:
-        made = remuxed(film, tmp_path / name, tags={}, chapters=[])
-        content = bytearray(made.read_bytes())
+        output = remuxed(film, tmp_path / name, tags={}, chapters=[])
+        content = bytearray(output.read_bytes())
         change(content)
-        made.write_bytes(content)
-        return made
+        output.write_bytes(content)
+        return output
 
     from bwpipe.video.file import open_container
 
     with open_container(film) as container:
         payload = [bytes(packet) for packet in container.demux(audio=0) if packet.size][9]
 
-    def spoil(content: bytearray) -> None:
+    def damage(content: bytearray) -> None:
         content[content.index(payload) + 20] ^= 1
 
     assert verified(film, copy("same.mp4", lambda content: None)).differences == []
-    (difference,) = verified(film, copy("spoilt.mp4", spoil)).differences
-    assert difference.startswith("sound track 1 (aac, fra): its packet 9 of ")
+    (difference,) = verified(film, copy("damaged.mp4", damage)).differences
+    assert difference.startswith("audio track 1 (aac, fra): packet 9 of ")
 
 
 @pytest.mark.parametrize(
-    ("given", "made", "count"),
+    ("given", "output", "count"),
     [
         (ColourTags(0, 2, 2, 2), ColourTags(1, 6, 6, 6), 0),
         (ColourTags(0, 2, 2, 2), ColourTags(0, 2, 2, 2), 0),
@@ -248,9 +249,11 @@ def test_sound_of_which_a_packet_is_another_or_later_is_found(film: Path, tmp_pa
         (ColourTags(2, 5, 5, 6), ColourTags(1, 5, 5, 6), 1),
     ],
 )
-def test_colour_tags_are_compared_but_for_assumed_ones(given: ColourTags, made: ColourTags, count: int, tmp_path: Path) -> None:
+def test_colour_tags_are_compared_except_assumed_ones(
+    given: ColourTags, output: ColourTags, count: int, tmp_path: Path
+) -> None:
     one, other = (
-        make_film(tmp_path / f"{name}.mkv", replace(MKV, tags=tags)) for name, tags in (("given", given), ("made", made))
+        make_film(tmp_path / f"{name}.mkv", replace(MKV, tags=tags)) for name, tags in (("given", given), ("output", output))
     )
 
     assert len([text for text in verified(one, other).differences if "colour" in text]) == count
@@ -264,7 +267,7 @@ def hdr(path: Path, params: str, **kind: Any) -> Path:
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
-def test_hdr_metadata_are_kept_and_compared(codec: str, tmp_path: Path) -> None:
+def test_hdr_metadata_is_kept_and_compared(codec: str, tmp_path: Path) -> None:
     source = hdr(tmp_path / "hdr.mp4", f"{SCREEN}:cll=1000,400")
     encoding = Encoding(codec=codec, preset={"av1": "12"}.get(codec, "ultrafast"))
 
@@ -288,45 +291,47 @@ def test_hdr_metadata_are_kept_and_compared(codec: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_other_hdr_metadata_are_found(params: str, differences: list[str], tmp_path: Path) -> None:
-    source, made = (hdr(tmp_path / name, text) for name, text in (("one.mp4", f"{SCREEN}:cll=1000,400"), ("other.mp4", params)))
+def test_changed_hdr_metadata_is_found(params: str, differences: list[str], tmp_path: Path) -> None:
+    source, output = (
+        hdr(tmp_path / name, text) for name, text in (("one.mp4", f"{SCREEN}:cll=1000,400"), ("other.mp4", params))
+    )
 
-    found = verified(source, made).differences
+    found = verified(source, output).differences
 
-    assert [text[: len(wanted)] for text, wanted in zip(found, differences, strict=True)] == differences
+    assert [text[: len(expected)] for text, expected in zip(found, differences, strict=True)] == differences
 
 
-def test_hdr_metadata_that_the_output_has_no_place_for_are_said(tmp_path: Path) -> None:
+def test_hdr_metadata_that_the_output_can_not_store_is_reported(tmp_path: Path) -> None:
     source = hdr(tmp_path / "hdr.mp4", f"{SCREEN}:cll=1000,400")
-    said: list[str] = []
+    warnings: list[str] = []
 
-    verdict = verify_video(opened(source), rewritten(opened(source), tmp_path, FFV1, warn=said.append), Limits())
+    verdict = verify_video(opened(source), rewritten(opened(source), tmp_path, FFV1, warn=warnings.append), Limits())
 
     assert verdict.differences == []
-    assert "its content light level is lost: ffv1 has no place for it" in verdict.remarks
-    assert said == [
-        "what it says of its mastering display is lost: ffv1 can't be told of it",
-        "its content light level is lost: ffv1 can't be told of it",
+    assert "its content light level is lost: ffv1 can't store it" in verdict.remarks
+    assert warnings == [
+        "its mastering display metadata is lost: ffv1 can't store it",
+        "its content light level is lost: ffv1 can't store it",
     ]
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"size": (96, 48)}, "its picture is 96x48 instead of 96x64"),
+        ({"size": (96, 48)}, "its size is 96x48 instead of 96x64"),
         ({"aspect": Fraction(16, 11)}, "its sample aspect is 16/11 instead of 1"),
-        ({"turn": (-90, False)}, "its rotation is EXIF's 6 "),
+        ({"turn": (-90, False)}, "its rotation is EXIF orientation 6 "),
     ],
     ids=str,
 )
-def test_another_form_is_found(change: dict[str, Any], word: str, tmp_path: Path) -> None:
+def test_changed_size_aspect_or_rotation_is_found(change: dict[str, Any], word: str, tmp_path: Path) -> None:
     kind = Kind()
     one, other = make_film(tmp_path / "one.mp4", kind), make_film(tmp_path / "other.mp4", replace(kind, **change))
 
     assert any(text.startswith(word) for text in verified(one, other).differences)
 
 
-def test_fewer_bits_are_found_and_so_are_more_that_are_not_the_same_shifted(tmp_path: Path) -> None:
+def test_fewer_bits_are_found_and_so_are_more_bits_that_are_not_just_shifted(tmp_path: Path) -> None:
     limited = ColourTags(1, 6, 6, 6)
     one, ten, full = (
         make_film(tmp_path / f"{form}.{tags.range}.mkv", replace(MKV, pix_fmt=form, tags=tags))
@@ -334,7 +339,7 @@ def test_fewer_bits_are_found_and_so_are_more_that_are_not_the_same_shifted(tmp_
     )
 
     assert verified(one, ten).differences == []
-    assert "its samples of 8 bits are held in 10, each with zeros below" in verified(one, ten).remarks
+    assert "its 8-bit samples are stored in 10 bits, with zeros in the low bits" in verified(one, ten).remarks
     assert "its depth is 8 bits instead of 10" in verified(ten, one).differences
     assert "its depth is 10 bits instead of 8" in verified(one, full).differences
     changed = recoded(one, tmp_path / "changed.mkv", "ffv1", lambda number, luma: luma + (number == 3))
@@ -342,12 +347,12 @@ def test_fewer_bits_are_found_and_so_are_more_that_are_not_the_same_shifted(tmp_
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_an_output_that_is_cut_short_is_found(film: Path, suffix: str, tmp_path: Path) -> None:
-    content = recoded(film, tmp_path / f"made{suffix}", "ffv1").read_bytes()
+def test_a_truncated_output_is_found(film: Path, suffix: str, tmp_path: Path) -> None:
+    content = recoded(film, tmp_path / f"output{suffix}", "ffv1").read_bytes()
     short = tmp_path / f"short{suffix}"
     short.write_bytes(content[: len(content) * 6 // 10])
 
-    if suffix == ".mp4":  # its index was at its end
+    if suffix == ".mp4":  # its index is at the end
         assert bwpipe("verify", str(film), str(short), code=2).startswith(f"error: {short}: ")
     else:
         differences = verified(film, short).differences
@@ -355,7 +360,7 @@ def test_an_output_that_is_cut_short_is_found(film: Path, suffix: str, tmp_path:
         assert any(text.startswith("the output: it is cut short") for text in differences)
 
 
-def test_an_input_that_is_cut_short_is_compared_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_truncated_input_is_compared_up_to_its_end(tmp_path: Path) -> None:
     whole = make_film(tmp_path / "whole.mkv", replace(MKV, codec="libx264")).read_bytes()
     short = tmp_path / "short.mkv"
     short.write_bytes(whole[: len(whole) * 6 // 10])
@@ -366,36 +371,36 @@ def test_an_input_that_is_cut_short_is_compared_as_far_as_it_goes(tmp_path: Path
     assert any("cut short" in text for text in verdict.remarks)
 
 
-def test_the_command_says_all_in_lines_and_in_json(film: Path, tmp_path: Path) -> None:
-    made = recoded(film, tmp_path / "made.mp4", "libx264", comment=line(stage="write"))
+def test_the_command_reports_as_text_and_json(film: Path, tmp_path: Path) -> None:
+    output = recoded(film, tmp_path / "output.mp4", "libx264", comment=line(stage="write"))
 
-    lines = bwpipe("verify", str(film), str(made)).splitlines()
-    told = json.loads(bwpipe("verify", str(film), str(made), "--json", "-"))
+    lines = bwpipe("verify", str(film), str(output)).splitlines()
+    report = json.loads(bwpipe("verify", str(film), str(output), "--json", "-"))
 
-    assert lines[0].startswith(f"{made}: 29 of 29 frames, 29 times exact, luma difference ")
+    assert lines[0].startswith(f"{output}: 29 of 29 frames, 29 timestamps exact, luma difference ")
     assert lines[0].endswith(", 1 of 1 other streams: only colour was added")
     assert lines[-1] == "1 with only colour added"
-    (file,) = told["files"]
+    (file,) = report["files"]
     assert file["same"]
     assert file["frames"]["compared"] == 29
     assert file["provenance"]["stages"][1] == {"stage": "x", "network": "tiny"}
 
 
-def test_the_command_ends_with_1_and_a_line_for_each_difference(film: Path, tmp_path: Path) -> None:
+def test_the_command_gives_exit_code_1_and_a_line_for_each_difference(film: Path, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     from bwpipe.cli.main import app
 
-    made = recoded(film, tmp_path / "made.mp4", "ffv1", lambda number, luma: None if number == 7 else luma)
+    output = recoded(film, tmp_path / "output.mp4", "ffv1", lambda number, luma: None if number == 7 else luma)
 
-    result = CliRunner().invoke(app, ["verify", str(film), str(made), "--quiet", "--json", str(tmp_path / "told.json")])
+    result = CliRunner().invoke(app, ["verify", str(film), str(output), "--quiet", "--json", str(tmp_path / "report.json")])
 
     assert result.exit_code == 1
-    assert result.stdout == f"{made}: difference: 1 of 29 frames are lost, first frame 7 at 0.400313 s\n"
-    assert json.loads((tmp_path / "told.json").read_text())["different"] == 1
+    assert result.stdout == f"{output}: difference: 1 of 29 frames are lost, first frame 7 at 0.400313 s\n"
+    assert json.loads((tmp_path / "report.json").read_text())["different"] == 1
 
 
-def test_memory_does_not_grow_with_the_film(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_length_of_the_film(tmp_path: Path) -> None:
     import tracemalloc
 
     peaks = []
