@@ -1,9 +1,9 @@
-"""Where shots begin in a film, by `shots` and by PySceneDetect's adaptive detector.
+"""Detect shot boundaries in a film with `shots` and with PySceneDetect's adaptive detector.
 
     python -m bench.cuts FILM [--known 70 240 497] [--peer PYTHON]
 
-`--known` are positions noted by eye; with them, recall and precision are told, a frame's difference allowed. `--peer` is the
-interpreter of an environment of its own with the package `scenedetect`, which brings another OpenCV along.
+`--known` are cuts found by eye; with them, recall and precision are printed, with a tolerance of one frame. `--peer` is the
+interpreter of a separate environment with the package `scenedetect`, which depends on another build of OpenCV.
 """
 
 import argparse
@@ -18,29 +18,29 @@ import json, sys
 from scenedetect import AdaptiveDetector, detect
 print(json.dumps([scene[0].frame_num for scene in detect(sys.argv[1], AdaptiveDetector())][1:]))
 """
-PATIENCE = 3600
+TIMEOUT = 3600
 
 
 def ours(film: str) -> list[int]:
-    """What `shots` finds, besides the film's first frame."""
+    """Cuts found by `shots`, without the film's first frame."""
     frames = run_stage("shots", run_stage("grayscale", run_stage("read", path=film)))
     return [frame.index for frame in frames if frame.motion.cut][1:]
 
 
 def theirs(film: str, python: str) -> list[int]:
-    """What the peer finds."""
+    """Cuts found by the peer."""
     command = [python, "-c", PEER, str(Path(film).absolute())]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
-    return [int(place) for place in json.loads(printed.splitlines()[-1])]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout
+    return [int(index) for index in json.loads(output.splitlines()[-1])]
 
 
 def line(name: str, found: list[int], known: list[int]) -> str:
-    """What was found, and how well."""
+    """The cuts found, with recall and precision if the true ones are known."""
     if not known:
         return f"{name:15} {found}"
-    hits = sum(any(abs(place - other) <= 1 for other in found) for place in known)
-    right = sum(any(abs(place - other) <= 1 for other in known) for place in found)
-    return f"{name:15} recall {hits}/{len(known)}, precision {right}/{len(found)}: {found}"
+    recalled = sum(any(abs(index - other) <= 1 for other in found) for index in known)
+    correct = sum(any(abs(index - other) <= 1 for other in known) for index in found)
+    return f"{name:15} recall {recalled}/{len(known)}, precision {correct}/{len(found)}: {found}"
 
 
 def main() -> None:

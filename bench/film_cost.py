@@ -1,10 +1,10 @@
-"""What segments and the carrying over of all streams cost: processor seconds, memory, and the disk that is used meanwhile.
+"""Measure what segments and copying all streams cost: CPU seconds, memory, and temporary disk space.
 
     python -m bench.film_cost [--frames 600] [--long 10] [--repeat 5] [--network]
 
-Cost: user and system seconds of a run in segments that copies all streams, over those of a run with `segment: off` on the
-same film with sound only; the median of pairs run in turn. Memory: the peaks of a film and of one `--long` times as long. Disk:
-the most that was in the output folder at a time, less one segment, over the finished film.
+Cost: user and system time of a run in segments that copies all streams, divided by that of a run with `segment: off` on the
+same film with audio only; the median of alternating pairs. Memory: the peak for a film and for one `--long` times as long.
+Disk: the peak size of the output folder, less one segment, divided by the size of the finished film.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SIZE = (320, 240)
 
 
 class Cost(NamedTuple):
-    """What a run took: processor seconds, peak memory in MiB, and the most bytes that were in its output folder."""
+    """The cost of a run: CPU seconds, peak memory in MiB, and peak size of its output folder in bytes."""
 
     seconds: float
     memory: float
@@ -32,31 +32,31 @@ class Cost(NamedTuple):
 
 
 def measure(source: Path, out: Path, segment: int | str, options: argparse.Namespace) -> Cost:
-    """Run in a process of its own, and look at its folder meanwhile."""
+    """Run in a separate process, and watch the size of the output folder."""
     colour = [{"use": "grayscale"}, {"use": "colorize"}] if options.network else []
     stages = [{"use": "read", "path": str(source)}, *colour, {"use": "write", "path": str(out), "preset": "veryfast"}]
     graph = out.with_suffix(".yaml")
     graph.write_text(json.dumps({"segment": segment, "stages": stages}), encoding="utf-8")  # JSON is YAML
     process = subprocess.Popen([sys.executable, "-m", "bwpipe", "run", str(graph), "--quiet"])
-    most = 0
+    peak = 0
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             break
-        most = max(most, used(out))
+        peak = max(peak, folder_size(out))
         time.sleep(0.02)
     if status:
         sys.exit(f"the run into {out} failed")
-    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, max(most, used(out)))
+    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, max(peak, folder_size(out)))
 
 
-def used(folder: Path) -> int:
-    """Bytes of the films and fragments in an output folder."""
+def folder_size(folder: Path) -> int:
+    """Size in bytes of the films and fragments in an output folder."""
     total = 0
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size if path.is_file() and path.suffix not in {".sqlite", ".jsonl"} else 0
-        except FileNotFoundError:  # it got its final name just now
+        except FileNotFoundError:  # it has just been renamed to its final name
             continue
     return total
 
@@ -83,16 +83,16 @@ def main() -> None:
             ratios.append(cut.seconds / off.seconds)
             peaks.append(cut.memory)
             print(
-                f"pair {number + 1}: {off.seconds:.2f} s in one piece with sound only, {cut.seconds:.2f} s in segments with all"
+                f"pair {number + 1}: {off.seconds:.2f} s in one piece with audio only, {cut.seconds:.2f} s in segments with all"
             )
-        print(f"cost: {statistics.median(ratios):.3f} times the processor seconds (median of {options.repeat} pairs)")
+        print(f"cost: {statistics.median(ratios):.3f} times the CPU seconds (median of {options.repeat} pairs)")
         long = range(0, 512 * options.frames * options.long, 512)
         film = make_film(folder / "long.mp4", Kind(size=SIZE, times=long, sound="aac", options=fast))
         cost = measure(film, folder / "long", options.segment, options)
         whole = (folder / "long" / film.name).stat().st_size
         segment = whole * options.segment / len(long)
         print(f"memory: {cost.memory:.0f} MiB for {len(long)} frames, {statistics.median(peaks):.0f} MiB for {options.frames}")
-        print(f"disk: {(cost.disk - segment) / whole:.2f} times the finished film, and one segment")
+        print(f"disk: {(cost.disk - segment) / whole:.2f} times the finished film, plus one segment")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Renders docs/gallery.md: photographs in grey, as each network colours them, and as they are.
+"""Render docs/gallery.md: photographs in grey, coloured by each network, and the originals.
 
     python -m bench.gallery [--folder docs/gallery] [--models autoencoder unet]
 
-The photographs are those that scikit-image brings along. They are coloured by `bwpipe run` with the stages of pipeline.yaml
-for pictures, and measured by `bwpipe score`. The pictures are not kept in the repository, the page with their figures is.
+The photographs are those that ship with scikit-image. They are coloured with the image stages of pipeline.yaml and scored by
+`bwpipe score`. The images are not kept in the repository; the page with their scores is.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from bwpipe.cli.main import app
 from bwpipe.tools.samples import photographs
 
 HEIGHT = 300
-"""Of each picture on a sheet, in pixels."""
+"""Height of each image on a sheet, in pixels."""
 GAP = 6
 VIVID = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHOWN_VIVID = "chelsea"
@@ -31,67 +31,68 @@ SHOWN_VIVID = "chelsea"
 RGB = NDArray[np.uint8]
 
 
-def write_photographs(truth: Path, grey: Path) -> list[str]:
-    """Write each photograph in colour and in grey; their names."""
+def write_photographs(reference: Path, grey: Path) -> list[str]:
+    """Write each photograph in colour and in grey; returns their names."""
     names = []
     for name, rgb in photographs():
         names.append(name)
-        for folder, plane in ((truth, rgb[..., ::-1]), (grey, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))):
+        for folder, plane in ((reference, rgb[..., ::-1]), (grey, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))):
             folder.mkdir(parents=True, exist_ok=True)
             if not cv2.imwrite(str(folder / f"{name}.png"), plane):
                 raise OSError(f"{folder / name}.png can't be written")
     return names
 
 
-def colour(grey: Path, made: Path, **options: Any) -> None:
+def colour(grey: Path, output: Path, **options: Any) -> None:
     """Colour a folder as pipeline.yaml does."""
     stages = [
         {"use": "read", "path": str(grey)},
         {"use": "grayscale"},
         {"use": "colorize", **options},
-        {"use": "write", "path": str(made)},
+        {"use": "write", "path": str(output)},
     ]
-    outcome = bwpipe.run({"stages": stages}, quiet=True)
-    if outcome.exit_code:
-        raise RuntimeError(str(outcome))
+    run_result = bwpipe.run({"stages": stages}, quiet=True)
+    if run_result.exit_code:
+        raise RuntimeError(str(run_result))
 
 
-def measured(guess: Path, truth: Path) -> dict[str, Any]:
-    """What `bwpipe score` finds for each picture, by its name without ending."""
-    result = CliRunner().invoke(app, ["score", "--guess", str(guess), "--truth", str(truth), "--json", "-", "--quiet"])
+def scores(prediction: Path, reference: Path) -> dict[str, Any]:
+    """The result of `bwpipe score` for each image, by file name without suffix."""
+    arguments = ["score", "--guess", str(prediction), "--truth", str(reference), "--json", "-", "--quiet"]
+    result = CliRunner().invoke(app, arguments)
     if result.exit_code:
         raise RuntimeError(result.output)
     return {Path(name).stem: each for name, each in json.loads(result.stdout)["pictures"].items()}
 
 
 def row(paths: Sequence[Path]) -> RGB:
-    """Pictures side by side, at one height, (HEIGHT, w, 3) BGR."""
+    """Images side by side at the same height, (HEIGHT, w, 3) BGR."""
     parts: list[RGB] = []
     for path in paths:
-        picture: Any = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        width = round(picture.shape[1] * HEIGHT / picture.shape[0])
+        image: Any = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        width = round(image.shape[1] * HEIGHT / image.shape[0])
         parts += [
-            np.asarray(cv2.resize(picture, (width, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8),
+            np.asarray(cv2.resize(image, (width, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8),
             np.full((HEIGHT, GAP, 3), 255, np.uint8),
         ]
     return np.concatenate(parts[:-1], axis=1)
 
 
 def render(folder: Path, models: Sequence[str]) -> Iterator[str]:
-    """Write the sheets; the lines of the page."""
+    """Write the sheets; yields the lines of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        names = write_photographs(work / "truth", work / "grey")
-        found = {}
+        names = write_photographs(work / "reference", work / "grey")
+        results = {}
         for model in models:
-            made = work / Path(model).stem
-            colour(work / "grey", made, model=model)
-            found[Path(model).stem] = measured(made, work / "truth")
+            output = work / Path(model).stem
+            colour(work / "grey", output, model=model)
+            results[Path(model).stem] = scores(output, work / "reference")
         for value in VIVID:
             colour(work / "grey", work / f"vivid-{value}", model=models[-1], vividness=value)
-        yield from _page(folder.name, names, found)
-        columns = [work / "grey", *(work / model for model in found), work / "truth"]
+        yield from _page(folder.name, names, results)
+        columns = [work / "grey", *(work / model for model in results), work / "reference"]
         sheets = {name: [column / f"{name}.png" for column in columns] for name in names}
         sheets["vividness"] = [work / f"vivid-{value}" / f"{SHOWN_VIVID}.png" for value in VIVID]
         for name, paths in sheets.items():
@@ -99,12 +100,12 @@ def render(folder: Path, models: Sequence[str]) -> Iterator[str]:
                 raise OSError(f"{folder / name}.jpg can't be written")
 
 
-def _page(folder: str, names: Sequence[str], found: dict[str, Any]) -> Iterator[str]:
-    columns = ", ".join(["grey", *found, "truth"])
+def _page(folder: str, names: Sequence[str], results: dict[str, Any]) -> Iterator[str]:
+    columns = ", ".join(["grey", *results, "original"])
     yield from (
         "# Gallery",
         "",
-        "`make gallery` writes this page and the pictures beside it, which are not kept in the repository: scikit-image's",
+        "`make gallery` writes this page and the images beside it, which are not kept in the repository: scikit-image's",
         "photographs, which no network was trained on, coloured by the stages of `pipeline.yaml` with default options.",
         f"From left to right: {columns}.",
         "",
@@ -116,26 +117,26 @@ def _page(folder: str, names: Sequence[str], found: dict[str, Any]) -> Iterator[
         "",
         "## Vividness",
         "",
-        f"From the safe average colour to the lively likely one: `--set colorize.vividness=` {steps}.",
+        f"From the safe, average colour to the vivid, most likely one: `--set colorize.vividness=` {steps}.",
         "",
         f"- `{folder}/vividness.jpg`",
         "",
-        "## Figures",
+        "## Scores",
         "",
-        "By `bwpipe score --guess`, at each photograph's own size. CIEDE2000 is the mean colour difference to the truth, lower",
-        "is better; colourfulness is after Hasler and Süsstrunk (2003).",
+        "By `bwpipe score --guess`, at each photograph's own size. CIEDE2000 is the mean colour difference from the original,",
+        "lower is better; colourfulness is that of Hasler and Süsstrunk (2003).",
         "",
-        f"| photograph | CIEDE2000: grey | {' | '.join(found)} | colourfulness: truth | {' | '.join(found)} |",
-        "| --- " * (3 + 2 * len(found)) + "|",
+        f"| photograph | CIEDE2000: grey | {' | '.join(results)} | colourfulness: original | {' | '.join(results)} |",
+        "| --- " * (3 + 2 * len(results)) + "|",
     )
     for name in names:
-        first = found[next(iter(found))][name]
-        away = [first["grey"]["ciede2000"], *(each[name]["guess"]["ciede2000"] for each in found.values())]
-        lively = [
+        first = results[next(iter(results))][name]
+        differences = [first["grey"]["ciede2000"], *(each[name]["guess"]["ciede2000"] for each in results.values())]
+        colourfulness = [
             first["guess"]["colourfulness_truth"],
-            *(each[name]["guess"]["colourfulness"] for each in found.values()),
+            *(each[name]["guess"]["colourfulness"] for each in results.values()),
         ]
-        yield f"| {name} | {' | '.join(f'{value:.1f}' for value in (*away, *lively))} |"
+        yield f"| {name} | {' | '.join(f'{value:.1f}' for value in (*differences, *colourfulness))} |"
 
 
 def main() -> None:

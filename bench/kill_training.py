@@ -1,10 +1,10 @@
-"""Kills a training many times, at random, and compares what it ends with to the same training left alone.
+"""Kill a training run at many random moments, and compare its final result with that of an uninterrupted run.
 
     python -m bench.kill_training [--kills 20] [--seed 0]
 
-Each start gets a random time to live, from its first moment on: some die while they import, some while they gather the
-dataset, most in the middle of a step. Weights and model card must be equal byte for byte. A training that ends before all kills
-happened fails the benchmark: give it more --epochs.
+Each start gets a random time to live: some are killed during imports, some while the dataset is gathered, most in the middle of
+a step. Weights and model card must be equal byte for byte. If the training ends before all kills have happened, the benchmark
+fails: increase --epochs.
 """
 
 import argparse
@@ -39,14 +39,14 @@ FIT: dict[str, Any] = {
 
 
 def start(photos: Path, folder: Path, epochs: int) -> "subprocess.Popen[bytes]":
-    """Start, or go on with, the training of a folder; its state is kept every second."""
+    """Start or resume the training in a folder; its state is saved every second."""
     stages = [
         {"use": "read", "path": str(photos)},
         {"use": "pairs", "size": 150},
         {"use": "dataset", "cache": str(folder / "cache")},
         {"use": "fit", **FIT, "epochs": epochs, "keep": 1, "runs": str(folder / "runs")},
         {"use": "score"},
-        {"use": "save", "path": str(folder / "made.safetensors")},
+        {"use": "save", "path": str(folder / "output.safetensors")},
     ]
     folder.mkdir(exist_ok=True)
     (folder / "train.yaml").write_text(json.dumps({"stages": stages}), encoding="utf-8")  # JSON is YAML
@@ -59,35 +59,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=None, help="how long the training is; 2 for each kill by default")
+    parser.add_argument("--epochs", type=int, default=None, help="epochs to train; 2 per kill by default")
     options = parser.parse_args()
     epochs = options.epochs or 2 * options.kills
-    chances, kills, steps = random.Random(options.seed), 0, []
+    rng, kills, steps = random.Random(options.seed), 0, []
     with tempfile.TemporaryDirectory() as name:
-        photos, killed, calm = (Path(name, part) for part in ("photos", "killed", "calm"))
+        photos, killed, uninterrupted = (Path(name, part) for part in ("photos", "killed", "uninterrupted"))
         for part in range(4):
             (photos / f"{part}").mkdir(parents=True)
         for number in range(PHOTOS):
             make_photo((photos, number))
         while kills < options.kills:
             process = start(photos, killed, epochs)
-            time.sleep(chances.uniform(0, LONGEST))
+            time.sleep(rng.uniform(0, LONGEST))
             if process.poll() is not None:
-                sys.exit(
-                    f"the training was at its end after {kills} of {options.kills} kills; give it more than {epochs} --epochs"
-                )
+                sys.exit(f"the training ended after {kills} of {options.kills} kills; set --epochs to more than {epochs}")
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
             steps.append(max((int(state.stem[6:]) for state in (killed / "runs").glob("state-*.pt")), default=0))
-        for folder in (killed, calm):
+        for folder in (killed, uninterrupted):
             if start(photos, folder, epochs).wait() != 0:
                 sys.exit(f"the training in {folder} failed")
-        equal = all((killed / file).read_bytes() == (calm / file).read_bytes() for file in ("made.safetensors", "made.md"))
-    print(f"{kills} kills, after which the kept states were those of step {', '.join(map(str, steps))}")
+        files = ("output.safetensors", "output.md")
+        equal = all((killed / file).read_bytes() == (uninterrupted / file).read_bytes() for file in files)
+    print(f"{kills} kills, after which the saved states were at step {', '.join(map(str, steps))}")
     if not any(steps):
-        sys.exit("no kill came after a step was kept, so nothing was resumed and nothing is shown; run on an idle machine")
-    print("weights and card are the same, byte for byte" if equal else "they differ")
+        sys.exit("no kill came after a saved step, so nothing was resumed and nothing is proven; run on an idle machine")
+    print("weights and card are equal, byte for byte" if equal else "they differ")
     sys.exit(0 if equal else 1)
 
 

@@ -1,9 +1,9 @@
-"""How fast `colorize` is with a network, beside its bare encoder, and how much memory it takes.
+"""Measure the speed of `colorize` with a network, relative to its bare encoder, and its peak memory.
 
     python -m bench.network_speed [--model unet] [--side 256] [--frames 160] [--repeat 5]
 
-Frames of one square size go through the stage `colorize` as in a graph, all cores, default options; the bare encoder sees
-the same batches in as many workers. Medians of runs in turn within one process, on an otherwise idle machine.
+Square frames of one size go through the stage `colorize` as in a graph, on all cores, with default options; the bare encoder
+gets the same batches in the same number of workers. Medians of alternating runs in one process, on an otherwise idle machine.
 """
 
 import argparse
@@ -28,39 +28,39 @@ from bwpipe.nn.efficientnet import NAME
 from bwpipe.testing import make_frames, run_stage
 
 PRECISIONS = ("float32", "bfloat16")
-PATIENCE = 600
+TIMEOUT = 600
 
 
 def frames_of(count: int, side: int) -> list[Frame]:
-    """Frames of noise-free slopes, which take a network as long as any others."""
+    """Frames of noise-free gradients: the content does not affect a network's speed."""
     return make_frames(count, height=side, width=side)
 
 
 def colouring(model: str, precision: str, frames: list[Frame]) -> Callable[[], Any]:
-    """Colours all frames with the stage's default batch and workers."""
+    """A call that colours all frames with the stage's default batch size and workers."""
     return lambda: run_stage("colorize", frames, model=model, precision=precision, device="cpu")
 
 
 def encoding(precision: str, frames: list[Frame], batch: int) -> Callable[[], Any]:
-    """Shows all frames to the bare encoder, in as many workers as there are cores, each with one thread."""
-    kind: torch.dtype = getattr(torch, precision)
-    net: Any = timm.create_model(NAME, features_only=True).eval().to(kind).to(memory_format=torch.channels_last)
-    seen = torch.from_numpy(np.stack([frame.luma for frame in frames])).to(kind).div(255).unsqueeze(1).expand(-1, 3, -1, -1)
+    """A call that feeds all frames to the bare encoder, with one single-threaded worker per core."""
+    dtype: torch.dtype = getattr(torch, precision)
+    net: Any = timm.create_model(NAME, features_only=True).eval().to(dtype).to(memory_format=torch.channels_last)
+    inputs = torch.from_numpy(np.stack([frame.luma for frame in frames])).to(dtype).div(255).unsqueeze(1).expand(-1, 3, -1, -1)
 
-    def one(part: torch.Tensor) -> None:
+    def encode(part: torch.Tensor) -> None:
         torch.set_num_threads(1)
         with torch.inference_mode():
             net(part.contiguous(memory_format=torch.channels_last))
 
     def run() -> None:
-        for _ in ordered_map(one, torch.split(seen, batch), cores()):
+        for _ in ordered_map(encode, torch.split(inputs, batch), cores()):
             pass
 
     return run
 
 
 def peak_memory(model: str, side: int, count: int) -> float:
-    """MiB at most, of a process that colours frames and does no more."""
+    """Peak memory in MiB of a process that only colours frames."""
     command = [
         sys.executable,
         "-m",
@@ -73,18 +73,18 @@ def peak_memory(model: str, side: int, count: int) -> float:
         "--frames",
         str(count),
     ]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout)
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout)
 
 
 def report_peak(model: str, side: int, count: int) -> None:
-    """Colour frames and print this process's peak memory in MiB, as Linux counts it."""
+    """Colour frames and print this process's peak memory in MiB, as reported by Linux."""
     run_stage("colorize", frames_of(count, side), model=model, device="cpu")
     status = Path("/proc/self/status").read_text(encoding="ascii")
     print(next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:")))
 
 
 def lines(model: str, side: int, count: int, repeat: int) -> Iterator[str]:
-    """The report, line by line as it is found."""
+    """The report, line by line."""
     plugins.load()
     frames = frames_of(count, side)
     stage: Any = stages["colorize"].model_validate({"model": model})
@@ -93,11 +93,11 @@ def lines(model: str, side: int, count: int, repeat: int) -> Iterator[str]:
     for precision in PRECISIONS:
         calls[f"colorize, {precision}"] = colouring(model, precision, frames)
         calls[f"bare encoder, {precision}"] = encoding(precision, frames, stage.batch)
-    took = medians(calls, repeat, time.perf_counter)
-    for name, seconds in took.items():
+    times = medians(calls, repeat, time.perf_counter)
+    for name, seconds in times.items():
         yield f"{name:24} {count / seconds:7.1f} frames/s"
     for precision in PRECISIONS:
-        ratio = took[f"colorize, {precision}"] / took[f"bare encoder, {precision}"]
+        ratio = times[f"colorize, {precision}"] / times[f"bare encoder, {precision}"]
         yield f"colorize over bare encoder, {precision:9} {ratio:5.2f}   (at most 1.7)"
     yield f"peak memory {peak_memory(model, side, count):.0f} MiB"
 

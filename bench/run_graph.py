@@ -1,8 +1,9 @@
-"""How close a run comes to what its stages cost, how it compares with one plain loop, and whether its memory is bounded.
+"""Compare a run with the sum of its stages and with a simple loop, and check that its memory is bounded.
 
     python -m bench.run_graph [--frames 240] [--repeat 5]
 
-Figures are of a made 720p film and x264 `veryfast`; medians of runs in turn within one process, on an otherwise idle machine.
+Figures are for a synthetic 720p film and x264 `veryfast`: medians of alternating runs in one process, on an otherwise idle
+machine.
 """
 
 import argparse
@@ -31,11 +32,11 @@ from bwpipe.testing import run_stage
 WIDTH, HEIGHT = 1280, 720
 ENCODER: dict[str, Any] = {"codec": "h264", "preset": "veryfast"}
 MODEL = "unet"
-PATIENCE = 3600
+TIMEOUT = 3600
 
 
 def make_film(path: Path, frames: int) -> None:
-    """Write a grey 720p film: a soft pattern that glides by, with the grain of old stock."""
+    """Write a grey 720p film: a smooth pattern that pans, with film grain."""
     rng = np.random.default_rng(0)
     coarse = cv2.resize(rng.random((24, 60), dtype=np.float32), (2 * WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     fine = cv2.resize(rng.random((180, 640), dtype=np.float32), (2 * WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
@@ -56,7 +57,7 @@ def make_film(path: Path, frames: int) -> None:
 
 
 def graph(film: Path, folder: Path, *, steady: bool) -> dict[str, Any]:
-    """The default graph, at the bench's encoder settings; without `steady` it does what the one loop does."""
+    """The default graph with the benchmark's encoder settings; without `steady` it does the same as `one_loop`."""
     stages: list[dict[str, Any]] = [
         {"use": "read", "path": str(film)},
         {"use": "grayscale"},
@@ -69,14 +70,14 @@ def graph(film: Path, folder: Path, *, steady: bool) -> dict[str, Any]:
 
 
 def whole_run(film: Path, *, steady: bool = False) -> None:
-    """The run as a user starts it."""
+    """A complete run, as a user starts it."""
     with tempfile.TemporaryDirectory() as folder:
-        outcome = bwpipe.run(graph(film, Path(folder), steady=steady))
-        assert outcome.done == 1
+        result = bwpipe.run(graph(film, Path(folder), steady=steady))
+        assert result.done == 1
 
 
 def one_loop(film: Path) -> None:
-    """The seed's way: decode, grey, network, RGB, encode, a frame at a time; batch 1, float32, the same encoder settings."""
+    """A simple loop: decode, grey, network, RGB, encode, frame by frame; batch 1, float32, the same encoder settings."""
     net, _ = load(locate(MODEL))
     with tempfile.TemporaryDirectory() as folder, av.open(str(film)) as source, av.open(f"{folder}/out.mp4", "w") as target:
         stream = target.add_stream("libx264", rate=24, options={"crf": "17", "preset": ENCODER["preset"], "threads": "4"})
@@ -85,9 +86,9 @@ def one_loop(film: Path) -> None:
             rgb = decoded.to_ndarray(format="rgb24")
             grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
             height, width = net.input_size(HEIGHT, WIDTH)
-            seen = torch.from_numpy(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255)
+            luma = torch.from_numpy(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255)
             with torch.inference_mode():
-                chroma = net.guess(seen[None, None]).chroma[0].numpy()
+                chroma = net.guess(luma[None, None]).chroma[0].numpy()
             blue, red = (cv2.resize(plane, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) for plane in chroma)
             large = np.stack([grey.astype(np.float32) / 255, red + 0.5, blue + 0.5], axis=2)
             coloured = np.clip(cv2.cvtColor(large, cv2.COLOR_YCrCb2RGB) * 255 + 0.5, 0, 255).astype(np.uint8)
@@ -98,8 +99,8 @@ def one_loop(film: Path) -> None:
 
 
 def stages_alone(film: Path) -> dict[str, Callable[[], Any]]:
-    """Each stage by itself, on what the ones before made of the film, with one torch thread."""
-    read: list[Frame] = [_owned(frame) for frame in run_stage("read", path=str(film))]
+    """Each stage by itself, on the output of the stages before it, with one torch thread."""
+    read: list[Frame] = [_copied(frame) for frame in run_stage("read", path=str(film))]
     grey = run_stage("grayscale", read)
     coloured = run_stage("colorize", grey, model=MODEL, workers=1)
 
@@ -115,8 +116,8 @@ def stages_alone(film: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _owned(frame: Frame) -> Frame:
-    """The frame with luma of its own, so that the decoder's buffers are free."""
+def _copied(frame: Frame) -> Frame:
+    """The frame with a copy of its luma, to release the decoder's buffers."""
     from dataclasses import replace
 
     luma: NDArray[Any] = frame.luma.copy()
@@ -125,28 +126,28 @@ def _owned(frame: Frame) -> Frame:
 
 
 def medians(calls: dict[str, Callable[[], Any]], repeat: int, clock: Callable[[], float]) -> dict[str, float]:
-    """The median time of each call, run in turn, after one round that does not count."""
+    """The median time of each call, in alternating rounds after one warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeat + 1):
+    for round_number in range(repeat + 1):
         for name, call in calls.items():
             start = clock()
             call()
-            if turn:
+            if round_number:
                 times[name].append(clock() - start)
     return {name: statistics.median(each) for name, each in times.items()}
 
 
 def peak_memory(film: Path) -> float:
-    """MiB at most, of a process that runs the graph on a film and does no more."""
+    """Peak memory in MiB of a process that only runs the graph on a film."""
     command = [sys.executable, __file__, "--peak-of", str(film)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
-    return float(printed.stdout)
+    process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT)
+    return float(process.stdout)
 
 
 def report_peak(film: str) -> None:
     """Run the graph and print this process's peak memory in MiB.
 
-    As Linux counts it for this program alone: what `getrusage` tells goes back to before `exec`, when it was the parent's.
+    Read from /proc for this program alone: the value of `getrusage` includes the parent's memory before `exec`.
     """
     whole_run(Path(film), steady=True)
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -154,7 +155,7 @@ def report_peak(film: str) -> None:
 
 
 def lines(frames: int, repeat: int) -> Iterator[str]:
-    """The report, line by line as it is found."""
+    """The report, line by line."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield f"720p, {frames} frames, {cores} cores, {MODEL}, x264 {ENCODER['preset']}, medians of {repeat}"
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +164,7 @@ def lines(frames: int, repeat: int) -> Iterator[str]:
         torch.set_num_threads(1)
         alone = medians(stages_alone(film), repeat, time.process_time)
         for name, seconds in alone.items():
-            yield f"{name + ' alone':18} {seconds:7.2f} CPU s   {1000 * seconds / frames:6.1f} ms a frame"
+            yield f"{name + ' alone':18} {seconds:7.2f} CPU s   {1000 * seconds / frames:6.1f} ms per frame"
         torch.set_num_threads(cores)
         runs = {
             "default": lambda: whole_run(film, steady=True),
@@ -174,13 +175,13 @@ def lines(frames: int, repeat: int) -> Iterator[str]:
         bound = sum(alone.values()) / cores
         yield f"{'default graph':18} {walls['default']:7.2f} s       {frames / walls['default']:6.1f} frames/s"
         yield f"{'without steadying':18} {walls['run']:7.2f} s       {frames / walls['run']:6.1f} frames/s"
-        yield f"{'one loop':18} {walls['loop']:7.2f} s       {frames / walls['loop']:6.1f} frames/s"
-        yield f"without steadying, over its stages / cores       {walls['run'] / bound:5.2f}   (at most 1.25)"
-        yield f"one loop over that                               {walls['loop'] / walls['run']:5.2f}   (at least 1.4)"
+        yield f"{'simple loop':18} {walls['loop']:7.2f} s       {frames / walls['loop']:6.1f} frames/s"
+        yield f"without steadying / (stages / cores)             {walls['run'] / bound:5.2f}   (at most 1.25)"
+        yield f"simple loop / without steadying                  {walls['loop'] / walls['run']:5.2f}   (at least 1.4)"
         make_film(long_film, 10 * frames)
         short, long = peak_memory(film), peak_memory(long_film)
-        yield f"peak memory of {frames} and {10 * frames} frames, default graph   {short:.0f} and {long:.0f} MiB"
-        yield f"peak memory, ten times as long over short        {long / short:5.2f}   (at most 1.05)"
+        yield f"peak memory for {frames} and {10 * frames} frames, default graph   {short:.0f} and {long:.0f} MiB"
+        yield f"peak memory, ten times as long / short           {long / short:5.2f}   (at most 1.05)"
 
 
 def main() -> None:

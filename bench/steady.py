@@ -1,12 +1,12 @@
-"""What `shots` and `steady` do to a film's flicker, and what it looks like. What they cost, `bench.steady_cost` tells.
+"""Measure and show how `shots` and `steady` reduce a film's flicker. `bench.steady_cost` measures their cost.
 
     python -m bench.steady FILM [--frames 300] [--model NAME] [--every 1] [--film BOTH.mp4] [--sheet SHEET.png --at 70 240]
 
-`--film` writes both results side by side, before | after; `--sheet` the frames around some places, before above after. Places
-to look at are printed: where shots begin, and where motion is fastest.
+`--film` writes both results side by side, before | after; `--sheet` writes the frames around the given indices, before above
+after. Indices of interest are printed: where shots begin, and where motion is fastest.
 
-Flicker is judged as `bwpipe score` does: by another flow method (Farnebäck's) than the one used inside. FILM may be in colour:
-its luma is coloured anew, and its own colours are the truth.
+Flicker is measured as in `bwpipe score`: with another optical flow method (Farnebäck's) than that of the stages. FILM may be in
+colour: its luma is coloured again, and its own colours are the reference.
 """
 
 import argparse
@@ -34,41 +34,44 @@ from bwpipe.pixels.ycbcr import ycbcr_to_rgb
 from bwpipe.testing import run_stage
 
 SAMPLE = 2
-"""One of so many frames is compared as a picture. One of ten is too few: with six pictures the difference to the truth moved by
-0.04 with which ones they were, and averaging moves it by less."""
+"""Every nth frame is compared as an image. Every tenth is too few: with six images, the difference to the reference varied by
+0.04 with the choice of images, and the effect of averaging is smaller."""
 REAL_COLOUR = 5.0
-"""Colourfulness above which a film's own colours are taken for the truth."""
+"""Colourfulness above which a film's own colours count as the reference."""
 
 
 @dataclass
-class Seen:
-    """A film's small luma planes (h, w), uint8, the ways between neighbours, None at cuts, and where shots begin."""
+class Analysis:
+    """A film's downscaled luma planes (h, w), uint8, the flows between neighbours, None at cuts, and where shots begin."""
 
     luma: list[NDArray[np.uint8]]
-    ways: list[FlowPair | None]
+    flows: list[FlowPair | None]
     cuts: list[int]
 
 
-def look(frames: Sequence[Frame]) -> Seen:
-    """Bring frames to a small size, and find their motion as `bwpipe score` does."""
+def analyse(frames: Sequence[Frame]) -> Analysis:
+    """Downscale frames, and estimate their motion as `bwpipe score` does."""
     planes = [
         full_range(resize_area(frame.luma, fit_short_side(frame.luma.shape, SHORT)), frame.unit.media.levels)
         for frame in frames
     ]
     cuts = [frame.index for frame in frames if frame.motion and frame.motion.cut]
     pairs = enumerate(itertools.pairwise(planes), start=1)
-    return Seen(planes, [None if place in cuts else way(*pair) for place, pair in pairs], cuts)
+    return Analysis(planes, [None if index in cuts else way(*pair) for index, pair in pairs], cuts)
 
 
-def changes(seen: Seen, planes: Sequence[NDArray[np.float32]]) -> float:
-    """The mean change along the motion of planes (C, h, w) in code values, from frame to frame within shots."""
-    total = []
-    large = [cv2.resize(each.transpose(1, 2, 0), seen.luma[0].shape[::-1]).reshape(*seen.luma[0].shape, -1) for each in planes]
-    for i, moves in enumerate(seen.ways, start=1):
-        if moves:
-            moved = warp(large[i - 1], moves.back).reshape(large[i].shape)
-            total.append(float(np.linalg.norm(large[i] - moved, axis=2)[moves.agreed].mean()))
-    return float(np.mean(total))
+def changes(analysis: Analysis, planes: Sequence[NDArray[np.float32]]) -> float:
+    """Mean change of planes (C, h, w) along the flow, in code values, from frame to frame within shots."""
+    means = []
+    large = [
+        cv2.resize(each.transpose(1, 2, 0), analysis.luma[0].shape[::-1]).reshape(*analysis.luma[0].shape, -1)
+        for each in planes
+    ]
+    for i, flow in enumerate(analysis.flows, start=1):
+        if flow:
+            warped = warp(large[i - 1], flow.back).reshape(large[i].shape)
+            means.append(float(np.linalg.norm(large[i] - warped, axis=2)[flow.agreed].mean()))
+    return float(np.mean(means))
 
 
 def chroma_of(frame: Frame) -> NDArray[np.float32]:
@@ -76,107 +79,110 @@ def chroma_of(frame: Frame) -> NDArray[np.float32]:
     return frame.chroma.astype(np.float32)
 
 
-def picture(frame: Frame, luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGB of a frame in the size of its small luma."""
+def rgb_image(frame: Frame, luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB of a frame at the size of its downscaled luma."""
     rgb: Any = ycbcr_to_rgb(luma, upsample_chroma(chroma_of(frame), luma, (0, 255), "bt601", luma.shape))
     return np.asarray(rgb)
 
 
-def truths(path: str, size: tuple[int, ...], count: int) -> list[NDArray[np.uint8]]:
-    """The film's own colours, of every `SAMPLE`th frame."""
+def references(path: str, size: tuple[int, ...], count: int) -> list[NDArray[np.uint8]]:
+    """Every `SAMPLE`th frame of the film in its own colours."""
     with av.open(path) as container:
         decoded = (frame for _, frame in zip(range(count), container.decode(video=0), strict=False))
         sample: list[Any] = [frame.to_ndarray(format="rgb24") for i, frame in enumerate(decoded) if i % SAMPLE == 0]
     return [resize_area(rgb, size) for rgb in sample]
 
 
-def apart(one: Sequence[NDArray[np.uint8]], other: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """CIEDE2000, the mean over pixels, of each pair of pictures."""
+def colour_difference(one: Sequence[NDArray[np.uint8]], other: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Mean CIEDE2000 over the pixels of each pair of images."""
     pairs = zip(one, other, strict=True)
     return np.array([deltaE_ciede2000(rgb2lab(a), rgb2lab(b)).mean() for a, b in pairs])  # type: ignore[no-untyped-call]
 
 
-def owned(frame: Frame) -> Frame:
-    """The frame with luma of its own, so that the decoder's buffers are free."""
+def copied(frame: Frame) -> Frame:
+    """The frame with a copy of its luma, to release the decoder's buffers."""
     luma = frame.luma.copy()
     luma.flags.writeable = False
     return replace(frame, luma=luma)
 
 
 def lines(options: argparse.Namespace) -> Iterator[str]:
-    """The report, line by line as it is found."""
-    grey = [owned(frame) for frame in run_stage("grayscale", run_stage("read", path=options.film, frames=options.frames))]
+    """The report, line by line."""
+    grey = [copied(frame) for frame in run_stage("grayscale", run_stage("read", path=options.film, frames=options.frames))]
     shown = run_stage("shots", grey)
-    seen = look(shown)
-    yield f"{Path(options.film).name}, {len(grey)} frames, shots begin at {seen.cuts}, motion is fastest at {fastest(seen)}"
+    analysis = analyse(shown)
+    film = f"{Path(options.film).name}, {len(grey)} frames"
+    yield f"{film}, shots begin at {analysis.cuts}, motion is fastest at {fastest(analysis)}"
     network: dict[str, Any] = {"model": options.model, "device": "cpu"}
     plain = run_stage("colorize", shown, **network)
     steady = run_stage("steady", plain)
-    yield from figures(options, seen, plain, steady, "steady")
+    yield from figures(options, analysis, plain, steady, "steady")
     if options.every > 1:
         filled = run_stage("steady", run_stage("colorize", shown, every=options.every, **network))
-        yield from figures(options, seen, plain, filled, f"every {options.every}")
+        yield from figures(options, analysis, plain, filled, f"every {options.every}")
         sample = range(0, len(grey), SAMPLE)
-        both = ([picture(frames[i], seen.luma[i]) for i in sample] for frames in (steady, filled))
-        yield f"every {options.every}: CIEDE2000 to the result of every frame {apart(*both).mean():.2f}"
+        both = ([rgb_image(frames[i], analysis.luma[i]) for i in sample] for frames in (steady, filled))
+        difference = colour_difference(*both).mean()
+        yield f"every {options.every}: CIEDE2000 to the result for every frame {difference:.2f}"
     if options.sheet:
-        draw(options, seen, plain, steady)
+        draw(options, analysis, plain, steady)
     if options.film_out:
-        render(options.film_out, seen, plain, steady)
+        render(options.film_out, analysis, plain, steady)
 
 
 def figures(
-    options: argparse.Namespace, seen: Seen, before: Sequence[Frame], after: Sequence[Frame], name: str
+    options: argparse.Namespace, analysis: Analysis, before: Sequence[Frame], after: Sequence[Frame], name: str
 ) -> Iterator[str]:
-    """How chroma with `steady` compares with that without."""
-    luma = changes(seen, [plane[None].astype(np.float32) for plane in seen.luma])
-    one, other = (changes(seen, [255 * chroma_of(frame) for frame in frames]) for frames in (before, after))
+    """Compare chroma with and without `steady`."""
+    luma = changes(analysis, [plane[None].astype(np.float32) for plane in analysis.luma])
+    one, other = (changes(analysis, [255 * chroma_of(frame) for frame in frames]) for frames in (before, after))
     yield (
-        f"{name}: chroma change along the motion {one:.3f} -> {other:.3f}, {other / one:.2f} of it; luma {luma:.3f}, "
+        f"{name}: chroma change along the flow {one:.3f} -> {other:.3f}, ratio {other / one:.2f}; luma {luma:.3f}, "
         f"flicker {one / luma:.2f} -> {other / luma:.2f}"
     )
     sample = range(0, len(before), SAMPLE)
-    old, new = ([picture(frames[i], seen.luma[i]) for i in sample] for frames in (before, after))
-    colours = [float(np.mean([colourfulness(rgb) for rgb in some])) for some in (old, new)]
+    old, new = ([rgb_image(frames[i], analysis.luma[i]) for i in sample] for frames in (before, after))
+    colours = [float(np.mean([colourfulness(rgb) for rgb in images])) for images in (old, new)]
     yield f"{name}: colourfulness {colours[0]:.2f} -> {colours[1]:.2f}, {colours[1] / colours[0] - 1:+.1%}"
-    true = truths(options.film, seen.luma[0].shape, len(before))
-    if len(true) == len(old) and np.mean([colourfulness(rgb) for rgb in true]) > REAL_COLOUR:
-        without, given = apart(old, true), apart(new, true)
-        error = (given - without).std() / np.sqrt(len(given))
+    reference = references(options.film, analysis.luma[0].shape, len(before))
+    if len(reference) == len(old) and np.mean([colourfulness(rgb) for rgb in reference]) > REAL_COLOUR:
+        without, steadied = colour_difference(old, reference), colour_difference(new, reference)
+        change = steadied - without
+        error = change.std() / np.sqrt(len(change))
         yield (
-            f"{name}: CIEDE2000 to the truth {without.mean():.3f} -> {given.mean():.3f}, {(given - without).mean():+.3f} of "
-            f"{len(given)} pictures, with a standard error of {error:.3f}"
+            f"{name}: CIEDE2000 to the reference {without.mean():.3f} -> {steadied.mean():.3f}, {change.mean():+.3f} over "
+            f"{len(change)} images, with a standard error of {error:.3f}"
         )
 
 
-def draw(options: argparse.Namespace, seen: Seen, before: Sequence[Frame], after: Sequence[Frame]) -> None:
-    """Write a sheet: four frames around each place, without `steady` above, with it below."""
+def draw(options: argparse.Namespace, analysis: Analysis, before: Sequence[Frame], after: Sequence[Frame]) -> None:
+    """Write a sheet: four frames around each index, without `steady` above, with it below."""
     rows = []
-    for place in options.at:
-        indices = range(max(0, place - 2), min(len(before), place + 2))
-        rows += [np.hstack([picture(frames[i], seen.luma[i]) for i in indices]) for frames in (before, after)]
+    for index in options.at:
+        indices = range(max(0, index - 2), min(len(before), index + 2))
+        rows += [np.hstack([rgb_image(frames[i], analysis.luma[i]) for i in indices]) for frames in (before, after)]
     cv2.imwrite(options.sheet, np.vstack(rows)[..., ::-1])
 
 
-def render(path: str, seen: Seen, before: Sequence[Frame], after: Sequence[Frame]) -> None:
+def render(path: str, analysis: Analysis, before: Sequence[Frame], after: Sequence[Frame]) -> None:
     """Write a film: without `steady` on the left, with it on the right."""
-    height, width = (side - side % 2 for side in seen.luma[0].shape)
+    height, width = (side - side % 2 for side in analysis.luma[0].shape)
     with av.open(path, "w") as output:
         stream: Any = output.add_stream("libx264", rate=25, options={"crf": "16"})
         stream.width, stream.height, stream.pix_fmt = 2 * width, height, "yuv420p"
-        for luma, *both in zip(seen.luma, before, after, strict=True):
-            rgb: Any = np.hstack([picture(frame, luma)[:height, :width] for frame in both])
+        for luma, *both in zip(analysis.luma, before, after, strict=True):
+            rgb: Any = np.hstack([rgb_image(frame, luma)[:height, :width] for frame in both])
             output.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         output.mux(stream.encode(None))
 
 
-def fastest(seen: Seen, count: int = 3, apart: int = 12) -> list[int]:
-    """Some places inside shots where what is seen moves most."""
-    speeds = {i: float(np.linalg.norm(moves.back, axis=2).mean()) for i, moves in enumerate(seen.ways, start=1) if moves}
+def fastest(analysis: Analysis, count: int = 3, spacing: int = 12) -> list[int]:
+    """Some frames inside shots with the fastest motion."""
+    speeds = {i: float(np.linalg.norm(flow.back, axis=2).mean()) for i, flow in enumerate(analysis.flows, start=1) if flow}
     found: list[int] = []
-    for place in sorted(speeds, key=lambda place: -speeds[place]):
-        if len(found) < count and all(abs(place - other) >= apart for other in found):
-            found.append(place)
+    for index in sorted(speeds, key=lambda index: -speeds[index]):
+        if len(found) < count and all(abs(index - other) >= spacing for other in found):
+            found.append(index)
     return found
 
 

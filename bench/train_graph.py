@@ -1,11 +1,11 @@
-"""How much of its speed a training keeps with real input, and how soon it starts.
+"""Measure how much training speed is lost to reading real data, and how long training takes to start.
 
     python -m bench.train_graph [--photos 10000] [--steps 100]
 
-Photographs are made: JPEG, short side 192 px. Steps with pictures from the dataset's mapped files, which the system's cache
-was told to let go of, and steps with one constant batch in memory are made in turn, one by one, within one process, with the
-same augmentation and damage, and the C library's memory kept as `fit` keeps it; the figure is the ratio of their medians.
-Starts are of `bwpipe train` in a process of its own, from its beginning to its first step, without and with a cached dataset.
+Photographs are synthetic: JPEG, short side 192 px. Steps with images from the dataset's memory-mapped files, evicted from the
+page cache first, and steps with one constant batch in memory alternate within one process, with the same augmentation and
+degradation, and with freed memory kept by the C library as in `fit`; the figure is the ratio of their medians. Start-up is that
+of `bwpipe train` in a separate process, from launch to the first step, without and with a cached dataset.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from bwpipe.training.step import TrainStep
 from bwpipe.training.trainer import keep_freed_memory
 
 SIZE = 160
-PATIENCE = 600
+TIMEOUT = 600
 WARM_UP = 10
 FIT: dict[str, Any] = {
     "model": "unet",
@@ -48,22 +48,22 @@ FIT: dict[str, Any] = {
     "augment": {"flip": True, "crop": 128, "scale": [0.5, 1.0], "aspect": [0.75, 1.33]},
     "damage": {},
 }
-"""The fastest training there is, that of a decoder on a frozen encoder: slower ones hide more."""
+"""The fastest training, of a decoder on a frozen encoder: slower ones hide more of the loading time."""
 
 
 def make_photo(task: tuple[Path, int]) -> None:
-    """Write a colour picture with soft shapes and fine texture."""
+    """Write a colour image with smooth shapes and fine texture."""
     folder, number = task
     rng = np.random.default_rng(number)
     height, width = (192, 256) if number % 3 else (256, 192)
     soft = cv2.resize(rng.random((5, 6, 3), dtype=np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     fine = cv2.resize(rng.random((48, 64, 1), dtype=np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    picture = np.clip(40 + 150 * soft + 40 * fine[..., None] + rng.normal(0, 4, (height, width, 1)), 0, 255)
-    cv2.imwrite(str(folder / f"{number % 4}" / f"{number:06}.jpg"), picture.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    image = np.clip(40 + 150 * soft + 40 * fine[..., None] + rng.normal(0, 4, (height, width, 1)), 0, 255)
+    cv2.imwrite(str(folder / f"{number % 4}" / f"{number:06}.jpg"), image.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 def make_photos(folder: Path, count: int) -> None:
-    """Write that many."""
+    """Write that many synthetic photographs."""
     for part in range(4):
         (folder / f"{part}").mkdir(parents=True)
     with Pool() as pool:
@@ -71,7 +71,7 @@ def make_photos(folder: Path, count: int) -> None:
 
 
 def graph(photos: Path, folder: Path, last: dict[str, Any]) -> dict[str, Any]:
-    """The train graph as far as the dataset, and a last stage."""
+    """The training graph up to the dataset, and a last stage."""
     return {
         "stages": [
             {"use": "read", "path": str(photos)},
@@ -83,60 +83,60 @@ def graph(photos: Path, folder: Path, last: dict[str, Any]) -> dict[str, Any]:
 
 
 def seconds_to_first_step(photos: Path, folder: Path) -> float:
-    """How long `bwpipe train` takes until it makes steps; it is stopped there."""
+    """Time until `bwpipe train` makes its first step; it is then stopped."""
     fit = {"use": "fit", **FIT, "runs": str(folder / "runs")}
     (folder / "train.yaml").write_text(json.dumps(graph(photos, folder, fit)), encoding="utf-8")  # JSON is YAML
     command = [sys.executable, "-m", "bwpipe", "train", str(folder / "train.yaml"), "--restart", "--set", "fit.keep=0"]
     states = folder / "runs"
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while time.perf_counter() - start < PATIENCE and not any(states.glob("state-*.pt")):
+    while time.perf_counter() - start < TIMEOUT and not any(states.glob("state-*.pt")):
         if process.poll() is not None:
-            raise RuntimeError(f"it ended: {process.stderr.read().decode() if process.stderr else ''}")
+            raise RuntimeError(f"the training ended early: {process.stderr.read().decode() if process.stderr else ''}")
         time.sleep(0.02)
-    took = time.perf_counter() - start
+    seconds = time.perf_counter() - start
     process.send_signal(signal.SIGTERM)
     process.communicate()
     for state in states.glob("state-*.pt"):
         state.unlink()
-    return took
+    return seconds
 
 
 @stage("bench-steps")
 class Steps(Stage):
-    """Measures steps on the dataset that `fit` would get, in its place."""
+    """Takes the place of `fit` and measures steps on the dataset it would get."""
 
     count: int
 
     def stream(self, items: Iterator[Dataset]) -> Iterator[Dataset]:
-        """Measure, and keep it in `measured`."""
+        """Measure, and store the result in `measured`."""
         for data in items:
             measured.update(step_seconds(data, self.count))
             yield data
 
 
 measured: dict[str, float] = {}
-"""What `Steps` found."""
+"""The result of `Steps`."""
 
 
 def constant(data: Dataset, batch: int) -> Dataset:
-    """A dataset in memory whose every batch is the same pictures."""
+    """A dataset in memory with the same images in every batch."""
     some = slice(0, batch + 1)
     return Dataset.of(np.array(data.grey[some]), np.array(data.colour[some]), validation=[batch])
 
 
-def let_go(folder: Path) -> None:
-    """Have the system's cache let go of a dataset's files, as far as it follows such advice."""
+def evict(folder: Path) -> None:
+    """Advise the system to evict a dataset's files from the page cache."""
     for name in (GREY, COLOUR) if hasattr(os, "posix_fadvise") else ():
         with (folder / name).open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def step_seconds(data: Dataset, count: int) -> dict[str, float]:
-    """Seconds of a step, with pictures from files and from memory: medians over as many of each, in turn."""
+    """Median seconds per step with images from files and from memory, alternating."""
     assert data.folder
-    let_go(data.folder)
-    keep_freed_memory()  # as `fit` does: else it is chance which of the two gets its memory from the kernel again at each step
+    evict(data.folder)
+    keep_freed_memory()  # as `fit` does; otherwise it is chance which of the two gets new memory from the kernel at each step
     fabric = Fabric(accelerator="cpu", devices=1)
     options = TrainingOptions.model_validate(FIT)
     steppers = {"files": TrainStep(options, data, fabric), "memory": TrainStep(options, constant(data, options.batch), fabric)}
@@ -150,7 +150,7 @@ def step_seconds(data: Dataset, count: int) -> dict[str, float]:
 
 
 def lines(photos: int, steps: int) -> Iterator[str]:
-    """The report, line by line as it is found."""
+    """The report, line by line."""
     plugins.load()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -162,8 +162,8 @@ def lines(photos: int, steps: int) -> Iterator[str]:
         yield f"start to first step, dataset cached   {statistics.median(again):7.1f} s   (at most 10)"
         run(graph(folder / "photos", folder, {"use": "bench-steps", "count": steps}))
         for kind, seconds in measured.items():
-            yield f"a step, pictures from {kind:10}      {1000 * seconds:7.1f} ms  {FIT['batch'] / seconds:7.1f} photos/s"
-        yield f"speed with real input over constant   {measured['memory'] / measured['files']:7.3f}     (at least 0.95)"
+            yield f"step with images from {kind:10}      {1000 * seconds:7.1f} ms  {FIT['batch'] / seconds:7.1f} photos/s"
+        yield f"speed with real / constant input      {measured['memory'] / measured['files']:7.3f}     (at least 0.95)"
 
 
 def main() -> None:
