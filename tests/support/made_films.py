@@ -1,4 +1,4 @@
-"""Makes small films of every container, depth, range, size and kind of sound that bwpipe reads, for tests."""
+"""Writes small test films in every container, depth, range, size and audio format that bwpipe reads."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from bwpipe.video.muxer import VideoMuxer
 from bwpipe.video.pixel_formats import layout, plane
 from bwpipe.video.probe import open_video
 from bwpipe.video.segment_encoder import SegmentWriter
-from bwpipe.video.stream_copy import kept
+from bwpipe.video.stream_copy import portable_tags
 
 MS = Fraction(1, 1000)
 UNTAGGED = ColourTags(0, 2, 2, 2)
@@ -37,7 +37,7 @@ H264, FFV1 = Encoding(preset="veryfast"), Encoding(codec="ffv1")
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a film is to be like."""
+    """Properties of a test film."""
 
     suffix: str = ".mp4"
     codec: str = "libx264"
@@ -86,7 +86,7 @@ KINDS: dict[str, Kind] = {
 
 
 def make_film(path: Path, kind: Kind, muxer: dict[str, str] | None = None) -> Path:
-    """Write a film: stripes that move under noise, and noise to hear."""
+    """Write a film: moving stripes with noise, and audio noise."""
     random = np.random.default_rng(7)
     with av.open(str(path), "w", container_options=muxer or {}) as output:
         stream = output.add_stream(kind.codec, rate=25, options=dict(kind.options), time_base=kind.time_base)
@@ -101,19 +101,19 @@ def make_film(path: Path, kind: Kind, muxer: dict[str, str] | None = None) -> Pa
             sound = output.add_stream(kind.sound, rate=48000)
             assert isinstance(sound, AudioStream)
             sound.metadata["language"], sound.disposition = "fra", Disposition.default | Disposition.dub
-            for heard in [*to_hear(kind, sound.codec_context.format.name, random), None]:
-                output.mux(sound.encode(heard))
+            for samples in [*audio_frames(kind, sound.codec_context.format.name, random), None]:
+                output.mux(sound.encode(samples))
         for number, time in enumerate(kind.times):
-            seen = to_see(number, kind, random)
-            seen.pts, seen.time_base = time, kind.time_base
-            output.mux(stream.encode(seen))
+            frame = video_frame(number, kind, random)
+            frame.pts, frame.time_base = time, kind.time_base
+            output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rich(Kind):
-    """What a film with all kinds of streams is to be like: a second picture comes first, then the film, sounds and the rest."""
+    """Properties of a test film with all kinds of streams: first a second video stream, then the film, audio and the rest."""
 
     subtitle: str = "mov_text"
     cover: bool = True
@@ -131,7 +131,7 @@ _CHAPTERS = [(0, 500, "One"), (500, 1100, "Two")]
 
 
 def make_rich_film(path: Path, kind: Rich) -> Path:
-    """Write a film with a second picture, two sounds, a subtitle, chapters, tags, a cover and an attachment."""
+    """Write a film with a second video stream, two audio streams, a subtitle, chapters, tags, cover art and an attachment."""
     plain = make_film(path.with_name(f"plain{path.suffix}"), replace(kind, subtitle="", cover=False))
     ntsc = replace(kind, subtitle="", cover=False, time_base=Fraction(1, 30000), times=range(0, 20 * 1001, 1001))
     other = make_film(path.with_name(f"other{path.suffix}"), ntsc)
@@ -201,16 +201,17 @@ def still_stream(path: Path) -> Stream:
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """All that a film's file holds besides the picture that is coloured, as far as it is to be kept."""
+    """Everything that has to be kept of a film's file, besides the video stream that is coloured."""
     with open_container(path) as container:
         streams = [stream for stream in container.streams if stream.discard != Discard.all]
-        mine = video_stream(container)
+        main = video_stream(container)
         described = [
-            (stream.type, kept(stream.metadata, "mp4"), stream.disposition, getattr(stream, "data", None)) for stream in streams
+            (stream.type, portable_tags(stream.metadata, "mp4"), stream.disposition, getattr(stream, "data", None))
+            for stream in streams
         ]
         whole = {
             "streams": described,
-            "tags": read_note(kept(container.metadata, "mp4"))[0],
+            "tags": read_note(portable_tags(container.metadata, "mp4"))[0],
             "chapters": [
                 (
                     chapter["start"] * (chapter["time_base"] or 1),
@@ -220,15 +221,15 @@ def contents(path: Path) -> dict[str, Any]:
                 for chapter in container.chapters()
             ],
         }
-        packets: dict[int, list[Any]] = {stream.index: [] for stream in streams if stream is not mine}
+        packets: dict[int, list[Any]] = {stream.index: [] for stream in streams if stream is not main}
         for packet in container.demux():
             if packet.size and packet.stream_index in packets:
-                at, long = packet.pts or 0, packet.duration or 0
-                packets[packet.stream_index].append((at * packet.time_base, long * packet.time_base, bytes(packet)))
+                pts, duration = packet.pts or 0, packet.duration or 0
+                packets[packet.stream_index].append((pts * packet.time_base, duration * packet.time_base, bytes(packet)))
     return {**whole, "packets": list(packets.values())}
 
 
-def to_see(number: int, kind: Kind, random: np.random.Generator) -> VideoFrame:
+def video_frame(number: int, kind: Kind, random: np.random.Generator) -> VideoFrame:
     frame = VideoFrame(*kind.size, kind.pix_fmt)
     depth = layout(kind.pix_fmt).depth
     for index in range(len(frame.planes)):
@@ -239,13 +240,13 @@ def to_see(number: int, kind: Kind, random: np.random.Generator) -> VideoFrame:
     return frame
 
 
-def to_hear(kind: Kind, form: str, random: np.random.Generator) -> Iterator[AudioFrame]:
+def audio_frames(kind: Kind, form: str, random: np.random.Generator) -> Iterator[AudioFrame]:
     start = round(kind.sound_start * 48000)
     for pts in range(start, round(kind.times[-1] * kind.time_base * 48000), 1024):
         frame = AudioFrame(form, "stereo", 1024)
         for samples in frame.planes:
-            quiet = random.standard_normal(samples.buffer_size // (4 if "flt" in form else 2)) / 20
-            samples.update((quiet.astype(np.float32) if "flt" in form else (quiet * 32767).astype(np.int16)).tobytes())
+            noise = random.standard_normal(samples.buffer_size // (4 if "flt" in form else 2)) / 20
+            samples.update((noise.astype(np.float32) if "flt" in form else (noise * 32767).astype(np.int16)).tobytes())
         frame.sample_rate, frame.pts, frame.time_base = 48000, pts, Fraction(1, 48000)
         yield frame
 
@@ -265,7 +266,7 @@ def read(
 def rewritten(
     film: VideoFile, folder: Path, encoding: Encoding, warn: Callable[[str], None] = lambda text: None, stop: int | None = None
 ) -> VideoFile:
-    """The film with made-up chroma, written and opened again."""
+    """The film written with constant chroma, and opened."""
     path = folder / f"written{container_for(film, encoding).suffix}"
     grid = chroma_grid(film, encoding)
     depth = coded_depth(film, encoding)
@@ -277,7 +278,7 @@ def rewritten(
 
 
 def segment(path: Path, film: VideoFile, encoding: Encoding, chroma: Luma, start: int = 0, stop: int | None = None) -> Path:
-    """Some frames of a film with one chroma, as a fragment."""
+    """Write some frames of a film with the same chroma as a fragment."""
     writer = SegmentWriter(path, film, encoding)
     try:
         for frame in read(film, start, stop):
@@ -310,7 +311,7 @@ def moments(film: VideoFile) -> list[Fraction]:
 
 
 def sound_of(film: VideoFile) -> list[tuple[Fraction, Fraction, bytes]]:
-    """Time, duration and payload of each sound packet; AAC in a transport stream has a header of 7 bytes of its own."""
+    """Timestamp, duration and payload of each audio packet, without the 7-byte ADTS header of AAC in a transport stream."""
     with open_container(film.path) as container:
         packets = [packet for packet in container.demux(audio=0) if packet.size] if container.streams.audio else []
     skip = 7 if film.container == "mpegts" else 0
@@ -321,12 +322,12 @@ def sound_of(film: VideoFile) -> list[tuple[Fraction, Fraction, bytes]]:
 
 
 def make_corpus(folder: Path) -> dict[str, VideoFile]:
-    """A film of each of the KINDS, by its name."""
+    """A film of each of the `KINDS`, by name."""
     return {name: opened(make_film(folder / f"{index}{kind.suffix}", kind)) for index, (name, kind) in enumerate(KINDS.items())}
 
 
 def spoil(path: Path, numbers: slice, kept: float = 0) -> Path:
-    """Overwrite the coded frames of these numbers, but for the share of each that is to be kept."""
+    """Zero the coded frames with these numbers, except for the leading fraction `kept` of each."""
     content = bytearray(path.read_bytes())
     with open_container(path) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]

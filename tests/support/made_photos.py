@@ -1,4 +1,4 @@
-"""Photographs, in a way, that a small network can learn."""
+"""Writes synthetic photographs that a small network can learn."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def write_photos(folder: Path, count: int, side: int = 40) -> Path:
-    """Colour pictures that can be learnt: smooth, brown where they are dark and blue where they are light."""
+    """Write learnable colour images: smooth, brown where they are dark and blue where they are light."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(3)
     brown, blue = np.array([20, 60, 110]), np.array([250, 200, 160])  # BGR

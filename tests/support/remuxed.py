@@ -1,4 +1,4 @@
-"""Makes films with every kind of stream, and copies of films in which one thing is another, for tests."""
+"""Writes films with every kind of stream, and copies of films with one change, for tests."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -70,29 +70,29 @@ def recoded(
     comment: str = "",
     count: int | None = None,
 ) -> Path:
-    """A film in one colour and with the sound of another, made without any part of bwpipe that writes films.
+    """Re-encode a film in one colour, with its audio, without bwpipe's own writer.
 
     Args:
-        source: The other film, in 4:2:0 with 8 bits.
-        target: The film.
-        codec: FFmpeg's name of the encoder.
-        change: Makes other luma of that of a frame, or None to leave it out.
-        comment: Its tag of that name.
-        count: Make only so many frames, and the sound before their end.
+        source: The source, in 4:2:0 with 8 bits.
+        target: The file to write.
+        codec: FFmpeg's encoder name.
+        change: Maps the number and luma of a frame to other luma, or to None to drop the frame.
+        comment: The comment tag.
+        count: Number of frames to write, with the audio up to their end; None for all.
     """
     film = opened(source)
     options = {"crf": "17", "preset": "veryfast"} if codec == "libx264" else {}
     frames = read(film, stop=count)
     end = (frames[-1].pts or 0) + (frames[-1].duration or 0) if count else None
     durations = {frame.pts: frame.duration or 0 for frame in frames}
-    with open_container(source) as heard, av.open(str(target), "w", container_options={"fflags": "+bitexact"}) as output:
+    with open_container(source) as audio, av.open(str(target), "w", container_options={"fflags": "+bitexact"}) as output:
         if comment:
             output.metadata["comment"] = comment
-        picture = output.add_stream(codec, rate=25, options=options, time_base=film.time_base)
-        assert isinstance(picture, VideoStream)
-        picture.width, picture.height, picture.pix_fmt = film.width, film.height, "yuv420p"
-        sounds = {stream.index: copied(stream, output) for stream in heard.streams.audio}
-        for packet in heard.demux([heard.streams[index] for index in sounds]) if sounds else ():
+        stream = output.add_stream(codec, rate=25, options=options, time_base=film.time_base)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = film.width, film.height, "yuv420p"
+        sounds = {track.index: copied(track, output) for track in audio.streams.audio}
+        for packet in audio.demux([audio.streams[index] for index in sounds]) if sounds else ():
             if packet.size and (end is None or (packet.dts or 0) * packet.time_base < end * film.time_base):
                 packet.stream = sounds[packet.stream_index]
                 output.mux(packet)
@@ -100,13 +100,13 @@ def recoded(
             luma = None if frame is None else change(frame.index, frame.luma.copy())
             if frame is not None and luma is None:
                 continue
-            seen = None if frame is None else VideoFrame(film.width, film.height, "yuv420p")
-            if seen is not None and frame is not None:
+            image = None if frame is None else VideoFrame(film.width, film.height, "yuv420p")
+            if image is not None and frame is not None:
                 planes: list[Any] = [luma, 100, 100]
                 for index, samples in enumerate(planes):
-                    plane(seen, index, 8, writeable=True)[:] = samples
-                seen.pts, seen.time_base = frame.pts, film.time_base
-            for coded in picture.encode(seen):
+                    plane(image, index, 8, writeable=True)[:] = samples
+                image.pts, image.time_base = frame.pts, film.time_base
+            for coded in stream.encode(image):
                 coded.duration = durations.get(coded.pts, 0)
                 output.mux(coded)
     return target
@@ -124,17 +124,17 @@ def remuxed(
     dispositions: Mapping[int, Disposition] | None = None,
     languages: Mapping[int, str] | None = None,
 ) -> Path:
-    """A copy of a film.
+    """Remux a film with changes.
 
     Args:
         source: The film.
         target: The copy.
-        keep: Which streams.
-        packet: What becomes of a packet of the picture, which has that number; None for nothing.
-        longer: By how much packets of the streams with these numbers last longer.
-        tags: Of the file.
-        chapters: As PyAV wants them.
-        dispositions, languages: Other ones, of the streams with these numbers.
+        keep: Whether to keep a stream.
+        packet: Maps a video packet and its number to another packet, or to None to drop it.
+        longer: Increase of packet durations, by stream index.
+        tags: Tags of the file.
+        chapters: Chapters in PyAV's form.
+        dispositions, languages: New values, by stream index.
     """
     with open_container(source) as film, av.open(str(target), "w") as output:
         output.metadata.update(tags)
@@ -153,12 +153,12 @@ def remuxed(
         for each in film.demux([film.streams[index] for index in copies]):
             if not each.size:
                 continue
-            made = each
+            changed = each
             if each.stream.type == "video":
-                made = packet(each, number)
+                changed = packet(each, number)
                 number += 1
-            if made is not None:
-                made.duration = (made.duration or 0) + (longer or {}).get(each.stream_index, 0)
-                made.stream = copies[each.stream_index]
-                output.mux(made)
+            if changed is not None:
+                changed.duration = (changed.duration or 0) + (longer or {}).get(each.stream_index, 0)
+                changed.stream = copies[each.stream_index]
+                output.mux(changed)
     return target

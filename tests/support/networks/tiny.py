@@ -1,4 +1,4 @@
-"""A plug-in folder of networks that are small enough to be trained in a test."""
+"""A plug-in folder of networks small enough to train in a test."""
 
 from time import sleep
 from typing import Any, ClassVar, Literal
@@ -11,7 +11,7 @@ from bwpipe.nn.network import Guess, Network, Quality, network
 
 @network("test-rgb")
 class Painter(Network):
-    """Paints in 16 x 16 pixels."""
+    """Predicts RGB in 16 x 16 pixels."""
 
     produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "rgb"
 
@@ -32,7 +32,7 @@ class Painter(Network):
 
 @network("test-unbounded")
 class Unbounded(Painter):
-    """Can paint brighter than white."""
+    """Can predict values brighter than white."""
 
     def forward(self, luma: Tensor) -> Tensor:
         return super().forward(luma).logit()
@@ -40,7 +40,7 @@ class Unbounded(Painter):
 
 @network("test-chroma")
 class Tinter(Painter):
-    """Guesses chroma with a backbone that has norms, and with chance."""
+    """Predicts chroma, with a backbone that has batch normalisation and dropout."""
 
     produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
 
@@ -66,7 +66,7 @@ class Tinter(Painter):
 
 @network("test-emulated")
 class Emulated(Painter):
-    """Takes long in anything but float32, as on a processor without the instructions for it."""
+    """Slow in anything but float32, like a CPU without the instructions for other types."""
 
     trials = 0
 
