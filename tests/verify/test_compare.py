@@ -105,7 +105,7 @@ def test_wrong_arguments_give_exit_code_2(coloured: tuple[Path, Path], tmp_path:
     assert "there is no file or folder" in bwpipe("verify", str(scans), str(tmp_path / "gone"), code=2)
     assert "there is no file or folder" in bwpipe("verify", str(tmp_path / "gone"), str(out), code=2)
     assert "give two files, or two folders" in bwpipe("verify", str(scans), str(out / "tiff-16-grey.tif"), code=2)
-    assert "with {stem} in it" in bwpipe("verify", str(scans), str(out), "--name", "coloured", code=2)
+    assert "--name must contain {stem} exactly once" in bwpipe("verify", str(scans), str(out), "--name", "coloured", code=2)
     (tmp_path / "none").mkdir()
     assert "there is nothing to compare" in bwpipe("verify", str(tmp_path / "none"), str(out), code=2)
 
