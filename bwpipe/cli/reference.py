@@ -1,4 +1,4 @@
-"""Writes the generated pages of the reference: `python -m bwpipe.cli.reference docs/reference`, or `make docs`.
+"""Generate the reference pages: `python -m bwpipe.cli.reference docs/reference`, or `make docs`.
 
 It is in `cli` and not in `tools` because it describes the commands: no other room may import them.
 """
@@ -21,17 +21,17 @@ _EXIT_CODES = """\
 
 | code | meaning |
 | --- | --- |
-| 0 | Everything is done; also when there was nothing left to do. |
+| 0 | Everything is done, possibly by earlier runs. |
 | 1 | Some files failed, or `verify` found a difference; the others are done. |
-| 2 | The command, the graph or its surroundings are wrong, nothing was written; for `verify`: a file can't be read. |
-| 3 | The run could not go on: disk full, output folder gone, out of memory, a device failed. |
+| 2 | The command, the graph or its environment is wrong, nothing was written; for `verify`: a file can't be read. |
+| 3 | The run could not continue: disk full, output folder gone, out of memory, a device failed. |
 | 130, 143 | Interrupted by SIGINT or SIGTERM. |
 
-After 1, 3, 130 and 143 the same command goes on where it was."""
+After 1, 3, 130 and 143 the same command resumes where it stopped."""
 
 
 def pages() -> dict[str, str]:
-    """Every generated page by its file name, as Markdown."""
+    """All generated pages as Markdown, by file name."""
     return {"commands.md": reference.page("Commands", command_sections()), **reference.pages()}
 
 
@@ -49,37 +49,37 @@ def command_sections() -> Iterator[str]:
     yield _EXIT_CODES
 
 
-def _name(given: str | None, callback: Callable[..., Any]) -> str:
-    return given or callback.__name__.replace("_", "-")
+def _name(explicit: str | None, callback: Callable[..., Any]) -> str:
+    return explicit or callback.__name__.replace("_", "-")
 
 
 def _parameters(callback: Callable[..., Any]) -> Iterator[list[str]]:
-    """Each argument and option of a command: what it is called, its type, its default, and its text."""
+    """The name, type, default and description of each argument and option of a command."""
     hints = get_type_hints(callback, include_extras=True)
     for name, parameter in signature(callback).parameters.items():
         kind, *marks = get_args(hints[name])
         info = next(mark for mark in marks if isinstance(mark, ArgumentInfo | OptionInfo))
-        yield [_called(name, info, kind), _type(kind, info), _default(parameter.default), info.help or ""]
+        yield [_display_name(name, info, kind), _type(kind, info), _default(parameter.default), info.help or ""]
 
 
-def _called(name: str, info: ArgumentInfo | OptionInfo, kind: Any) -> str:
+def _display_name(name: str, info: ArgumentInfo | OptionInfo, kind: Any) -> str:
     if isinstance(info, ArgumentInfo):
         return f"`{info.metavar or name.upper()}`"
-    first = [info.default] if isinstance(info.default, str) else []  # where typer keeps it if hints are annotated
+    first = [info.default] if isinstance(info.default, str) else []  # typer keeps the first name here if hints are annotated
     names = [*first, *(info.param_decls or ())] or [f"--{name.replace('_', '-')}"]
     value = "" if kind is bool else f" {info.metavar or _type(kind, info).split(',')[0].upper()}"
-    return f"`{', '.join(names)}{'' if get_origin(_only(kind)) is Literal else value}`"
+    return f"`{', '.join(names)}{'' if get_origin(_without_none(kind)) is Literal else value}`"
 
 
-def _only(kind: Any) -> Any:
+def _without_none(kind: Any) -> Any:
     """A type without None."""
     inner = [each for each in get_args(kind) if each is not NoneType]
     return inner[0] if NoneType in get_args(kind) else kind
 
 
 def _type(kind: Any, info: ArgumentInfo | OptionInfo) -> str:
-    """The type of a value in a word or a few."""
-    kind = _only(kind)
+    """The type of a value, in words."""
+    kind = _without_none(kind)
     if get_origin(kind) is Literal:
         return " or ".join(f"`{word}`" for word in get_args(kind))
     if get_origin(kind) is list:
@@ -96,7 +96,7 @@ def _default(value: Any) -> str:
 
 
 def write(folder: Path) -> list[Path]:
-    """Write the pages into a folder, which exists. Raises OSError."""
+    """Write the pages into an existing folder. Raises OSError."""
     written = []
     for name, text in pages().items():
         path = folder / name

@@ -1,6 +1,6 @@
-"""The reference pages that follow from the code: graph files, stages, networks, losses, and the JSON that commands write.
+"""The reference pages generated from the code: graph files, stages, networks, losses, and JSON outputs.
 
-The page about the commands, and the command that writes all pages, are in `bwpipe.cli.reference`: `tools` does not see `cli`.
+The page of commands, and the command that writes all pages, are in `bwpipe.cli.reference`: `tools` must not import `cli`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ _FITS = {"rgb": "networks that produce RGB", "chroma": "any network", "bins": "n
 
 
 def pages() -> dict[str, str]:
-    """Each page by its file name, as Markdown. Plug-ins are left out."""
+    """All pages as Markdown, by file name, without plug-ins."""
     plugins.load()
     return {
         "graph-file.md": page("Graph files", graph_file()),
@@ -39,24 +39,24 @@ def pages() -> dict[str, str]:
 
 
 def page(title: str, lines: Iterable[str]) -> str:
-    """A page of blocks of text, with an empty line between them."""
+    """A page: a title and blocks of text, separated by empty lines."""
     return "\n\n".join([NOTE, f"# {title}", *lines]) + "\n"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
-    cells = [heads, ["---"] * len(heads), *([cell(text) for text in row] for row in rows)]
+    cells = [header, ["---"] * len(header), *([cell(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 def cell(text: str) -> str:
-    """A text as it can stand in a table: in one line, without what would end the cell."""
+    """A text as a table cell: on one line, with `|` escaped."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def option_table(model: type[BaseModel], *, recipe: bool = False) -> str:
-    """The options of a model, each followed by those within it; with `recipe` also whether each is in it."""
-    heads = ["option", "type", "default", *(["in recipe"] if recipe else []), "description"]
+    """The options of a model, each followed by its nested ones; with `recipe` also whether each is part of the recipe."""
+    header = ["option", "type", "default", *(["in recipe"] if recipe else []), "description"]
     rows = []
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     for option in options_of(model):
@@ -64,37 +64,37 @@ def option_table(model: type[BaseModel], *, recipe: bool = False) -> str:
         default = "required" if option.default is None else f"`{option.default}`"
         if option.name in fields and _varies(field):
             default = "depends on the machine"
-        counts = ["no" if _NO_EFFECT in field.metadata else "yes"] if recipe else []
-        rows.append([f"`{option.name}`", option.kind, default, *counts, option.text])
-    return table(heads, rows) if rows else "It has no options."
+        in_recipe = ["no" if _NO_EFFECT in field.metadata else "yes"] if recipe else []
+        rows.append([f"`{option.name}`", option.kind, default, *in_recipe, option.text])
+    return table(header, rows) if rows else "It has no options."
 
 
 def _varies(field: FieldInfo) -> bool:
-    """Whether a default is computed, so that it may be another one on another machine."""
+    """Whether a default is computed and thus may differ between machines."""
     return field.default_factory is not None and field.default_factory not in (dict, list)
 
 
 def about(cls: type) -> str:
-    """What a class says of itself."""
+    """The docstring of a class."""
     return cleandoc(cls.__doc__ or "")
 
 
 def graph_file() -> Iterator[str]:
-    """What may stand in a graph file."""
-    yield "At the top of a graph file:"
+    """The keys of a graph file."""
+    yield "Top-level keys of a graph file:"
     yield option_table(Settings)
-    yield "In each entry of `stages`; every other key is an option of the stage ([stages](stages.md)):"
+    yield "Keys of each entry of `stages`; every other key is an option of the stage ([stages](stages.md)):"
     yield option_table(Entry)
 
 
 def stage_sections() -> Iterator[str]:
-    """Every stage that comes with bwpipe."""
+    """All built-in stages."""
     yield (
-        'Files are redone when an option changes that is "in recipe". The others change no result; where one of them names '
+        'Files are redone when an option that is "in recipe" changes. Others do not affect the result; if one of them names '
         "a file that does, such as weights, the content of that file is in the recipe. [Graph files](graph-file.md) lists the "
         "keys that are not options of a stage. `bwpipe stages NAME` prints the same text."
     )
-    names = [name for name in stages if _ours(stages[name])]
+    names = [name for name in stages if _built_in(stages[name])]
     yield ", ".join(f"[{name}](#{name})" for name in names)
     for name in names:
         cls = stages[name]
@@ -106,11 +106,11 @@ def stage_sections() -> Iterator[str]:
 
 
 def network_sections() -> Iterator[str]:
-    """Every network that comes with bwpipe."""
+    """All built-in networks."""
     yield "`fit.model` and `fit.model_options` choose a network for training, `colorize.model` names one or a checkpoint."
     for name in networks:
         cls = networks[name]
-        if _ours(cls):
+        if _built_in(cls):
             yield f"## {name}"
             yield f"Produces {cls.produces}."
             yield about(cls)
@@ -118,15 +118,15 @@ def network_sections() -> Iterator[str]:
 
 
 def loss_sections() -> Iterator[str]:
-    """Every loss that comes with bwpipe."""
+    """All built-in losses."""
     yield (
-        "Losses are named in `fit.losses`, each with its weight, or with `weight` and options of its own. "
-        "A loss that does not fit the network is refused when the graph is read."
+        "Losses are named in `fit.losses`, each with its weight, or with `weight` and its own options. "
+        "A loss that does not fit the network is rejected when the graph is read."
     )
     yield "```yaml\n- use: fit\n  model: unet\n  losses: {chroma_bins: {weight: 1, rebalance: 0.4}, colourfulness: 4}\n```"
     for name in losses:
         cls = losses[name]
-        if _ours(cls):
+        if _built_in(cls):
             yield f"## {name}"
             views = "one view" if cls.views == 1 else f"{cls.views} views"
             yield f"For {_FITS[cls.needs]}. It compares {views} of each photograph."
@@ -138,12 +138,12 @@ def json_sections() -> Iterator[str]:
     """The JSON of `report.jsonl`, `bwpipe score --json` and `bwpipe verify --json`."""
     yield (
         "In a path, `[]` stands for each item of a list and `*` for each name that depends on the data, such as that of a file "
-        "or stage. Any version may add keys; what removes one, or changes what it means, is in the changelog."
+        "or stage. Any version may add keys; removals and changes of meaning are listed in the changelog."
     )
     yield "## report.jsonl"
     yield (
-        "Every run writes `.bwpipe/report.jsonl` into each output folder, starting it afresh: one JSON object per line. "
-        "`event` says what happened."
+        "Every run writes a new `.bwpipe/report.jsonl` into each output folder: one JSON object per line. "
+        "`event` is the type of the line."
     )
     for event, (text, fields) in REPORT.items():
         yield f'### "event": "{event}"'
@@ -152,9 +152,9 @@ def json_sections() -> Iterator[str]:
     yield "## score --json"
     yield "`bwpipe score ... --json FILE` writes one object; `-` stands for standard output."
     yield _fields(SCORE)
-    yield "The figures of photographs:"
+    yield "The metrics of photographs:"
     yield _fields(FIGURES)
-    yield "The figures of films, the smaller the steadier:"
+    yield "The metrics of films; smaller means more stable:"
     yield _fields(FILM_FIGURES)
     yield "## verify --json"
     yield "`bwpipe verify ... --json FILE` writes one object; `-` stands for standard output."
@@ -165,6 +165,6 @@ def _fields(texts: Mapping[str, str]) -> str:
     return table(["key", "meaning"], ([f"`{name}`", text] for name, text in texts.items()))
 
 
-def _ours(cls: type) -> bool:
-    """Whether it comes with bwpipe; installed packages may register others."""
+def _built_in(cls: type) -> bool:
+    """Whether a class is built in; installed packages may register others."""
     return cls.__module__.startswith("bwpipe.")
