@@ -1,1 +1,1 @@
-"""Fitting a network."""
+"""Training of networks."""

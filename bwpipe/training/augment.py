@@ -1,4 +1,4 @@
-"""Pictures shown in another way each time: grey and truth alike."""
+"""Random augmentation, applied identically to the grey input and the colour target."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -14,20 +14,20 @@ from bwpipe.nn.ycbcr import rgb_to_ycbcr
 from bwpipe.training.degradation.base import ASCENDING, FactorSpan
 
 _NONE = (1.0, 1.0)
-_TINY = 1e-6
-_Part = Annotated[float, Field(gt=0, le=1)]
+_EPSILON = 1e-6
+_Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AugmentParameters:
-    """How each picture of a batch is shown. A slice of it is for the same slice of the batch.
+    """The augmentation drawn for each image of a batch. A slice of it belongs to the same slice of the batch.
 
     Attributes:
-        boxes: (B, 4) top, left, height and width of the piece, in pixels.
+        boxes: (B, 4) top, left, height and width of the crop, in pixels.
         flipped: (B,) whether it is mirrored left to right.
-        saturation: (B,) factor of the truth's chroma.
-        exposure: (B,) factor of the code values of grey and truth.
-        side: Height and width, in pixels, that all pieces are brought to.
+        saturation: (B,) factor applied to the target's chroma.
+        exposure: (B,) factor applied to the code values of input and target.
+        side: Height and width, in pixels, to which all crops are resized.
     """
 
     boxes: NDArray[np.int64]
@@ -44,45 +44,45 @@ class AugmentParameters:
 
 
 class Augment(BaseModel):
-    """How pictures are changed each time they are shown, so that a network learns from more of them than there are.
+    """Random changes to the photographs each time they are used, which enlarge the effective training set.
 
-    Grey and truth are changed alike. By default nothing is.
+    The grey input and the colour target are changed alike. By default nothing is changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     flip: bool = False
-    """Mirror half of them left to right."""
+    """Mirror half of the photographs left to right."""
     crop: Count | Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
-    """Height and width, in pixels, that the piece of a picture is brought to; the dataset's size by default. Of several, such
-    as [128, 192, 256], each step takes one, by chance, so that a network learns to see things small and large."""
-    scale: Annotated[tuple[_Part, _Part], ASCENDING] = _NONE
-    """The share of a picture's area that the piece has, such as [0.35, 1]."""
+    """Height and width, in pixels, to which each crop is resized; by default the dataset's size. With several, such as
+    [128, 192, 256], each step picks one at random, so that the network learns objects at several scales."""
+    scale: Annotated[tuple[_Fraction, _Fraction], ASCENDING] = _NONE
+    """Range of the crop's area as a fraction of the photograph's, such as [0.35, 1]."""
     aspect: FactorSpan = _NONE
-    """The width of the piece over its height before it is brought to the square, such as [0.75, 1.33]; what reaches beyond
-    the picture is cut off."""
+    """Range of the crop's width / height before it is resized to a square, such as [0.75, 1.33]; limited to what fits in the
+    photograph."""
     saturation: FactorSpan = _NONE
-    """A factor of the truth's chroma, at the same luma and within the gamut, such as [1, 1.3]."""
+    """Range of the factor applied to the target's chroma, at unchanged luma and within the gamut, such as [1, 1.3]."""
     exposure: FactorSpan = _NONE
-    """A factor of the values of grey and truth, up to white, such as [0.9, 1.1]."""
+    """Range of the factor applied to the values of input and target, clipped at white, such as [0.9, 1.1]."""
 
-    def __call__(self, grey: Tensor, rgb: Tensor, chances: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, grey: Tensor, rgb: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draw and apply: grey (B, 1, S, S) and RGB (B, 3, S, S), float32 in 0..1; see `apply`."""
-        return self.apply(grey, rgb, self.draw(len(grey), grey.shape[-1], chances))
+        return self.apply(grey, rgb, self.draw(len(grey), grey.shape[-1], rng))
 
-    def draw(self, count: int, size: int, chances: np.random.Generator) -> AugmentParameters:
-        """Draw how each of `count` pictures of `size` x `size` pixels is shown.
+    def draw(self, count: int, size: int, rng: np.random.Generator) -> AugmentParameters:
+        """Draw the augmentation of `count` images of `size` x `size` pixels.
 
-        The piece is drawn as by RandomResizedCrop (Szegedy et al. 2015): its area uniformly, its aspect so that w : h is as
-        likely as h : w, its place uniformly. The generator is asked for the same numbers whatever the options are.
+        Crops are drawn as by RandomResizedCrop (Szegedy et al. 2015): area uniform, aspect ratio log-uniform (w : h is as
+        likely as h : w), position uniform. The options do not affect how many random numbers are drawn.
         """
-        area, shape, down, right = (chances.random(count) for _ in range(4))
-        flipped = chances.random(count) < 0.5
-        saturation, exposure = (_between(span, chances.random(count)) for span in (self.saturation, self.exposure))
-        side, stretch = size * np.sqrt(_between(self.scale, area)), np.exp(_between(np.log(self.aspect), shape) / 2)
+        area, shape, down, right = (rng.random(count) for _ in range(4))
+        flipped = rng.random(count) < 0.5
+        saturation, exposure = (_interpolate(span, rng.random(count)) for span in (self.saturation, self.exposure))
+        side, stretch = size * np.sqrt(_interpolate(self.scale, area)), np.exp(_interpolate(np.log(self.aspect), shape) / 2)
         height, width = (np.clip(np.rint(pixels), 1, size) for pixels in (side / stretch, side * stretch))
         sides = self.sides(size)
-        chosen = sides[int(chances.random() * len(sides))]
+        chosen = sides[int(rng.random() * len(sides))]
         top, left = np.floor(down * (size - height + 1)), np.floor(right * (size - width + 1))
         return AugmentParameters(
             np.stack([top, left, height, width], axis=1).astype(np.int64),
@@ -93,56 +93,56 @@ class Augment(BaseModel):
         )
 
     def sides(self, size: int) -> tuple[int, ...]:
-        """All sizes that pieces of pictures of `size` x `size` pixels may be brought to."""
+        """All sizes to which crops of images of `size` x `size` pixels may be resized."""
         if self.crop is None:
             return (size,)
         return self.crop if isinstance(self.crop, tuple) else (self.crop,)
 
     def apply(self, grey: Tensor, rgb: Tensor, drawn: AugmentParameters) -> tuple[Tensor, Tensor]:
-        """Show pictures as was drawn.
+        """Apply augmentations that were drawn earlier.
 
         Args:
             grey: (B, 1, S, S), float32 in 0..1, on any device.
-            rgb: (B, 3, S, S), the same.
-            drawn: Of B pictures.
+            rgb: (B, 3, S, S), likewise.
+            drawn: The parameters of B images.
 
         Returns:
             Both at `drawn.side` x `drawn.side`, channels last; resizing is bilinear and antialiased.
         """
-        grey, rgb = _pieces(grey, drawn), _pieces(rgb, drawn)
+        grey, rgb = _crops(grey, drawn), _crops(rgb, drawn)
         if (self.saturation, self.exposure) != (_NONE, _NONE):
-            saturation, exposure = (_factors(each, grey.device) for each in (drawn.saturation, drawn.exposure))
-            grey, rgb = (grey * exposure).clamp_(max=1), _lit(rgb, saturation, exposure)
+            saturation, exposure = (_per_image(each, grey.device) for each in (drawn.saturation, drawn.exposure))
+            grey, rgb = (grey * exposure).clamp_(max=1), _adjust_colour(rgb, saturation, exposure)
         return grey, rgb.contiguous(memory_format=torch.channels_last)
 
 
-def _between(span: Any, share: NDArray[np.float64]) -> NDArray[np.float64]:
+def _interpolate(span: Any, share: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(span[0] + (span[1] - span[0]) * share)
 
 
-def _factors(each: NDArray[np.float32], device: torch.device) -> Tensor:
+def _per_image(each: NDArray[np.float32], device: torch.device) -> Tensor:
     return torch.from_numpy(each).to(device).view(-1, 1, 1, 1)
 
 
-def _lit(rgb: Tensor, saturation: Tensor, exposure: Tensor) -> Tensor:
-    """RGB with luma times exposure, up to white, and chroma times both, as far as the gamut goes: as `bwpipe.chroma.join`."""
+def _adjust_colour(rgb: Tensor, saturation: Tensor, exposure: Tensor) -> Tensor:
+    """RGB with luma times exposure, clipped at white, and chroma times both, scaled into the gamut as by `ycbcr_to_rgb`."""
     luma, _ = rgb_to_ycbcr(rgb)
     offset = (rgb - luma).mul_(exposure * saturation)
     luma = luma.mul_(exposure).clamp_(max=1)
     above, below = offset.amax(1, keepdim=True), -offset.amin(1, keepdim=True)
-    room = torch.minimum((1 - luma) / above.clamp_(min=_TINY), luma / below.clamp_(min=_TINY))
+    room = torch.minimum((1 - luma) / above.clamp_(min=_EPSILON), luma / below.clamp_(min=_EPSILON))
     return offset.mul_(room.clamp_(max=1)).add_(luma).clamp_(0, 1)
 
 
-def _pieces(pictures: Tensor, drawn: AugmentParameters) -> Tensor:
-    """The pieces (B, C, `drawn.side`, `drawn.side`) of pictures (B, C, S, S), mirrored where they are to be."""
-    from torchvision.transforms.v2.functional import crop, horizontal_flip, resize  # slow to import, and only training needs it
+def _crops(images: Tensor, drawn: AugmentParameters) -> Tensor:
+    """The crops (B, C, `drawn.side`, `drawn.side`) of images (B, C, S, S), mirrored where drawn."""
+    from torchvision.transforms.v2.functional import crop, horizontal_flip, resize  # slow to import; only needed for training
 
     side = drawn.side
-    made = torch.empty((*pictures.shape[:2], side, side), device=pictures.device)  # channels first: resizing is faster so
-    for out, picture, box, flipped in zip(made, pictures, drawn.boxes.tolist(), drawn.flipped.tolist(), strict=True):
-        piece = crop(picture, *box).contiguous()
+    crops = torch.empty((*images.shape[:2], side, side), device=images.device)  # channels first: faster to resize
+    for out, image, box, flipped in zip(crops, images, drawn.boxes.tolist(), drawn.flipped.tolist(), strict=True):
+        cropped = crop(image, *box).contiguous()
         if box[2:] != [side, side]:
-            piece = resize(piece, [side, side], antialias=True)
-        out.copy_(horizontal_flip(piece) if flipped else piece)
-    return made
+            cropped = resize(cropped, [side, side], antialias=True)
+        out.copy_(horizontal_flip(cropped) if flipped else cropped)
+    return crops

@@ -1,4 +1,4 @@
-"""Batches as a training shows them: augmented, and seen through damaged looks."""
+"""Training batches: augmented, with one or more degraded views of each image."""
 
 from dataclasses import dataclass
 
@@ -12,79 +12,79 @@ from bwpipe.losses.base import shift_target
 from bwpipe.training.options import TrainingOptions
 
 _AUGMENT, _DAMAGE, _VALIDATION = 1, 2, 3
-"""What tells the random numbers of one use from those of another, between the seed and the step."""
+"""Separates the random streams of different uses; stands between the seed and the step."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """Some pictures, and how a network is to see them.
+    """Some images and the inputs made of them for a network.
 
     Attributes:
         luma: (B, 1, H, W) in 0..1, undamaged.
-        rgb: (B, 3, H, W) in 0..1, the truth.
-        seen: For each look (B, 1, H, W) in 0..1, damaged in its own way.
-        shifts: For each look, by how many (rows, columns) it was moved down and right.
+        rgb: (B, 3, H, W) in 0..1, the target.
+        inputs: For each view (B, 1, H, W) in 0..1, degraded independently.
+        shifts: For each view, its shift (rows, columns) down and right, in pixels.
     """
 
     luma: Tensor
     rgb: Tensor
-    seen: list[Tensor]
+    inputs: list[Tensor]
     shifts: list[tuple[int, int]]
 
     def __getitem__(self, part: slice) -> "Views":
-        """Those of some of the pictures."""
-        return Views(self.luma[part], self.rgb[part], [each[part] for each in self.seen], self.shifts)
+        """The views of a slice of the images."""
+        return Views(self.luma[part], self.rgb[part], [each[part] for each in self.inputs], self.shifts)
 
 
 class BatchAugmenter:
-    """Makes the views of each step; they follow from the seed and the step.
+    """Makes the views of each step, determined by the seed and the step alone.
 
-    The whole batch is made, however many processes and parts share it: what is random in it must not depend on that.
+    Always makes the whole batch, however many processes and micro-batches share it: its randomness must not depend on that.
     """
 
     def __init__(self, data: Dataset, options: TrainingOptions, views: int, device: torch.device) -> None:
-        """`views` of each picture are made, on the device."""
+        """Make `views` views of each image, on `device`."""
         self._data = data
         self._options = options
-        self._looks = views
+        self._view_count = views
         self._device = device
 
-    def views(self, step: int, places: NDArray[np.intp]) -> Views:
-        """Show the pictures of a batch."""
+    def views(self, step: int, indices: NDArray[np.intp]) -> Views:
+        """The views of a training batch."""
         options = self._options
-        chances = np.random.default_rng([options.seed, _AUGMENT, step])
-        drawn = options.augment.draw(len(places), self._data.size, chances)
-        shifts = [(0, 0), *(self._shift(chances) for _ in range(1, self._looks))]
-        luma, rgb = options.augment.apply(*self._data.batch(places, self._device), drawn)
+        rng = np.random.default_rng([options.seed, _AUGMENT, step])
+        drawn = options.augment.draw(len(indices), self._data.size, rng)
+        shifts = [(0, 0), *(self._shift(rng) for _ in range(1, self._view_count))]
+        luma, rgb = options.augment.apply(*self._data.batch(indices, self._device), drawn)
         generator = torch.Generator(self._device).manual_seed(seed_of(options.seed, _DAMAGE, step))
-        return Views(luma, rgb, [self._seen(luma, rgb, shift, generator) for shift in shifts], shifts)
+        return Views(luma, rgb, [self._input(luma, rgb, shift, generator) for shift in shifts], shifts)
 
-    def plainly(self, places: NDArray[np.intp], start: int) -> Views:
-        """Show whole pictures as they are, for validation; further looks are damaged and moved, each time in the same way.
+    def validation_views(self, indices: NDArray[np.intp], start: int) -> Views:
+        """The views for validation: whole, undamaged images; further views are degraded and shifted, the same way every time.
 
         Args:
-            places: (N,) which.
-            start: How many pictures were shown before.
+            indices: (N,) images of the dataset.
+            start: Number of images validated before.
         """
-        luma, rgb = self._data.batch(places, self._device)
-        seen, shifts = [luma], [(0, 0)]
-        for look in range(1, self._looks):
-            seed = seed_of(self._options.seed, _VALIDATION, look, start)
+        luma, rgb = self._data.batch(indices, self._device)
+        inputs, shifts = [luma], [(0, 0)]
+        for view in range(1, self._view_count):
+            seed = seed_of(self._options.seed, _VALIDATION, view, start)
             shifts.append(self._shift(np.random.default_rng(seed)))
-            seen.append(self._seen(luma, rgb, shifts[-1], torch.Generator(self._device).manual_seed(seed)))
-        return Views(luma, rgb, seen, shifts)
+            inputs.append(self._input(luma, rgb, shifts[-1], torch.Generator(self._device).manual_seed(seed)))
+        return Views(luma, rgb, inputs, shifts)
 
-    def _seen(self, luma: Tensor, rgb: Tensor, shift: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """What a look shows to the network."""
+    def _input(self, luma: Tensor, rgb: Tensor, shift: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """The network's input for one view."""
         luma, rgb = shift_target(luma, shift), shift_target(rgb, shift)
         return self._options.damage(luma, rgb, generator) if self._options.damage else luma
 
-    def _shift(self, chances: np.random.Generator) -> tuple[int, int]:
-        most = self._options.shift
-        rows, columns = chances.integers(-most, most + 1, size=2)
+    def _shift(self, rng: np.random.Generator) -> tuple[int, int]:
+        limit = self._options.shift
+        rows, columns = rng.integers(-limit, limit + 1, size=2)
         return int(rows), int(columns)
 
 
 def seed_of(*numbers: int) -> int:
-    """One seed for torch, made of several numbers."""
+    """One seed for torch, derived from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""How a network is fitted, and what comes of it."""
+"""What a training is given and what it produces."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +9,17 @@ from bwpipe.nn.network import Network
 from bwpipe.training.options import TrainingOptions
 
 BEST = "best.safetensors"
-"""The checkpoint of the best weights so far, in a training's folder."""
+"""File name of the checkpoint with the best weights so far, in a training's folder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UpcomingTraining:
-    """A training that is about to begin, or to go on.
+    """A training that is about to start or resume.
 
     Attributes:
-        network: Of the class and with the options that are fitted; its weights mean nothing.
-        recipe: A hash of what the fitted weights depend on, which `Fitted.training` has, too.
-        data: What it is fitted to.
+        network: Has the class and options of the network to be fitted; its weights are arbitrary.
+        recipe: A hash of what the fitted weights depend on, also found in `FittedNetwork.training`.
+        data: The dataset it is fitted to.
     """
 
     network: Network
@@ -29,20 +29,20 @@ class UpcomingTraining:
 
 @runtime_checkable
 class ChecksTraining(Protocol):
-    """A stage after `fit` that can tell before the first step what would be refused after the last."""
+    """A stage after `fit` that can refuse before the first step what it would refuse after the last."""
 
     def expect(self, coming: UpcomingTraining) -> None:
-        """Check what is known of a training that is coming. Raises UsageError."""
+        """Check what is known of an upcoming training. Raises UsageError."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedNetwork:
-    """A network that was fitted.
+    """A fitted network.
 
     Attributes:
-        network: With the weights that were best in validation, or their mean with others (`soup`).
-        data: What it was fitted to.
-        training: How it was made, as JSON can hold it: data, steps, seed, hardware, figures with their protocol.
+        network: With the best weights by validation, or their mean with others (`soup`).
+        data: The dataset it was fitted to.
+        training: How it was made, JSON-serialisable: data, steps, seed, hardware, figures with their protocol.
     """
 
     network: Network
@@ -52,17 +52,17 @@ class FittedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A training that is to be done; it can be handed to another process.
+    """A training to run; can be pickled.
 
     Attributes:
-        options: How.
-        recipe: What its result depends on, as JSON can hold it.
-        data: The pairs.
-        folder: Where its states, the best checkpoint and the live view are kept.
-        title: What it is called.
+        options: The training options.
+        recipe: What its result depends on, JSON-serialisable.
+        data: The dataset.
+        folder: Holds its states, the best checkpoint and the live view.
+        title: Its name.
         graph: The text of its graph.
-        quiet: Whether to show warnings only.
-        restart: Whether to begin anew, instead of going on from a state that is kept.
+        quiet: Show warnings only.
+        restart: Start over instead of resuming from a saved state.
     """
 
     options: TrainingOptions

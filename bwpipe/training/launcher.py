@@ -1,4 +1,4 @@
-"""Runs a training here, or in one process for each of several devices."""
+"""Runs a training in this process, or in one process per device."""
 
 import logging
 import multiprocessing
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from threading import Event as Signal
+from threading import Event as ThreadEvent
 from threading import Thread
 from time import monotonic
 from typing import Any, TypeVar
@@ -29,29 +29,29 @@ from bwpipe.training.trainer import Trainer
 
 T = TypeVar("T")
 
-_LOOK = 0.2
-"""Seconds between two looks at whether the run is to stop."""
-_PATIENCE = 5.0
-"""Seconds that processes have to stop by themselves."""
+_POLL_INTERVAL = 0.2
+"""Seconds between checks whether the run is to stop."""
+_GRACE_PERIOD = 5.0
+"""Seconds that worker processes have to stop before they are killed."""
 _CHATTY = ("lightning_fabric", "lightning.fabric", "torch.multiprocessing")
-"""The loggers of what matters in whose messages we report ourselves."""
+"""Loggers that are silenced: bwpipe reports what matters itself."""
 
 
 def train(task: Task, device: torch.device, run: RunContext) -> list[dict[str, float]]:
-    """Do a training to its end.
+    """Run a training to its end.
 
     Args:
-        task: The training; its dataset lies in a folder if there are several devices.
-        device: The device, or the first one, of its kind.
-        run: The execution that it is part of.
+        task: The training; with several devices its dataset must be on disk.
+        device: The device; with several, the first of its kind.
+        run: The run it is part of.
 
     Returns:
-        The figures of all validations.
+        The figures of every validation.
 
     Raises:
-        RunStopped: The run is to stop.
-        BwpipeError: The training can't go on.
-        OSError: Its state can't be kept.
+        RunStopped: The run was asked to stop.
+        BwpipeError: The training cannot continue.
+        OSError: Its state cannot be saved.
     """
     with _quiet_loggers():
         return _train(task, device, run)
@@ -60,60 +60,62 @@ def train(task: Task, device: torch.device, run: RunContext) -> list[dict[str, f
 def _train(task: Task, device: torch.device, run: RunContext) -> list[dict[str, float]]:
     count = task.options.devices
     if count == 1:
-        own = [device.index or 0] if device.type == "cuda" else 1
-        fabric = Fabric(accelerator=device.type, devices=own)
-        with _threads(task.options.threads):
+        devices = [device.index or 0] if device.type == "cuda" else 1
+        fabric = Fabric(accelerator=device.type, devices=devices)
+        with _torch_threads(task.options.threads):
             return Trainer(task, fabric, say=run.note, warn=run.warn, tick=run.raise_if_stopped).run()
-    spawning = multiprocessing.get_context("spawn")
-    stop, errors = spawning.Event(), spawning.SimpleQueue()
-    with _watched(run, stop, errors), _deaf():
+    context = multiprocessing.get_context("spawn")
+    stop, errors = context.Event(), context.SimpleQueue()
+    with _watchdog(run, stop, errors), _signals_blocked():
         try:
-            history = shared(partial(_work, task=task, folders=run.plugins, stop=stop, errors=errors), device.type, count)
+            history = launch(partial(_worker, task=task, folders=run.plugins, stop=stop, errors=errors), device.type, count)
         except (ProcessRaisedException, ProcessExitedException) as error:
             run.raise_if_stopped()
             if not errors.empty():
                 raise errors.get() from error
-            raise RunAborted("a process of the training was lost; start it again, it goes on") from error
+            raise RunAborted("a training process died; run the same command again to resume") from error
         finally:
             errors.close()
     run.raise_if_stopped()
-    assert history is not None  # only a training that was stopped gives none
+    assert history is not None  # None only if the training was stopped
     return history
 
 
-def shared(work: Callable[[Fabric], T], kind: str, count: int) -> T:
-    """Do some work in as many processes, one for each device of a kind.
+def launch(work: Callable[[Fabric], T], kind: str, count: int) -> T:
+    """Run a function in several processes, one per device.
 
     Args:
-        work: Can be handed to another process; it is called in each with a Fabric that is launched.
-        kind: Of the devices, such as "cuda"; any number of processes can share a "cpu".
-        count: How many.
+        work: Called in each process with a launched Fabric; must be picklable.
+        kind: The device type, such as "cuda"; any number of processes can share a "cpu".
+        count: Number of processes.
 
     Returns:
-        What the work gave in the first process.
+        The result of the first process.
 
     Raises:
-        ProcessRaisedException, ProcessExitedException: A process failed; the others were ended.
+        ProcessRaisedException, ProcessExitedException: A process failed; the others were terminated.
     """
-    made: T = Fabric(accelerator=kind, devices=count, strategy="ddp_spawn").launch(partial(_tidily, work=work))
-    return made
+    result: T = Fabric(accelerator=kind, devices=count, strategy="ddp_spawn").launch(partial(_run_and_leave_group, work=work))
+    return result
 
 
-def _tidily(fabric: Fabric, work: Callable[[Fabric], T]) -> T:
-    """Do the work, and leave the group of processes: one that just ends takes others down."""
-    made = work(fabric)
+def _run_and_leave_group(fabric: Fabric, work: Callable[[Fabric], T]) -> T:
+    """Run the function, then leave the process group: a process that merely exits takes the others down."""
+    result = work(fabric)
     fabric.barrier()
     torch.distributed.destroy_process_group()
-    return made
+    return result
 
 
-def _work(fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event, errors: Any) -> list[dict[str, float]] | None:
-    """What one of several processes does; None where it was to stop."""
+def _worker(
+    fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event, errors: Any
+) -> list[dict[str, float]] | None:
+    """The work of one of several processes; None if it was stopped."""
     parent = multiprocessing.parent_process()
 
     def tick() -> None:
         if not (parent and parent.is_alive()):
-            os._exit(1)  # another training may hold the folder by now
+            os._exit(1)  # another training may have locked the folder by now
         if stop.is_set():
             raise RunStopped
 
@@ -129,7 +131,7 @@ def _work(fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event,
     try:
         plugins.load(folders)
         tick()
-        with _threads(max(1, (task.options.threads or cores()) // fabric.world_size)):
+        with _torch_threads(max(1, (task.options.threads or cores()) // fabric.world_size)):
             return Trainer(task, fabric, say=note, warn=lambda text: say(f"warning: {text}"), tick=tick).run()
     except RunStopped:
         return None
@@ -143,7 +145,7 @@ def _work(fabric: Fabric, *, task: Task, folders: tuple[Path, ...], stop: Event,
 
 @contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Within, the loggers of `_CHATTY` show errors only."""
+    """Restrict the loggers in `_CHATTY` to errors."""
     loggers = [logging.getLogger(name) for name in _CHATTY]
     levels = [logger.level for logger in loggers]
     try:
@@ -156,8 +158,8 @@ def _quiet_loggers() -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads in this thread."""
+def _torch_threads(count: int | None) -> Iterator[None]:
+    """Set torch's number of threads for computations of this thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -167,8 +169,8 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes that are started within don't hear signals that a whole group gets: they stop when they are told to."""
+def _signals_blocked() -> Iterator[None]:
+    """Block signals to the process group in processes started within: they stop when the parent asks them to."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -180,23 +182,23 @@ def _deaf() -> Iterator[None]:
 
 
 @contextmanager
-def _watched(run: RunContext, stop: Event, errors: Any) -> Iterator[None]:
-    """Tell the processes that are started within when the run is to stop, or one has failed; end those that do not listen."""
-    over = Signal()
+def _watchdog(run: RunContext, stop: Event, errors: Any) -> Iterator[None]:
+    """Ask the processes started within to stop when the run does or one of them fails; kill those that do not respond."""
+    over = ThreadEvent()
     others = multiprocessing.active_children()
 
-    def look() -> None:
-        told: float | None = None
-        while not over.wait(_LOOK):
-            if told is None and (_raises(run.raise_if_stopped) or not errors.empty()):
-                told = monotonic()
+    def watch() -> None:
+        stopped_at: float | None = None
+        while not over.wait(_POLL_INTERVAL):
+            if stopped_at is None and (_raises(run.raise_if_stopped) or not errors.empty()):
+                stopped_at = monotonic()
                 stop.set()
-            if told is not None and monotonic() - told > _PATIENCE:
+            if stopped_at is not None and monotonic() - stopped_at > _GRACE_PERIOD:
                 for process in multiprocessing.active_children():
                     if process not in others:
                         process.kill()
 
-    thread = Thread(target=look, name="watch")
+    thread = Thread(target=watch, name="watch")
     thread.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""How a network is fitted: the options of the `fit` stage."""
+"""The options of the `fit` stage."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,68 +13,68 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class TrainingOptions(BaseModel):
-    """How a network is fitted to a dataset."""
+    """The options for fitting a network to a dataset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: str = "autoencoder"
-    """The network's name."""
+    """Name of the network."""
     model_options: dict[str, Any] = {}
-    """What the network is built with; `bwpipe models NAME` lists it."""
+    """Options of the network; `bwpipe models NAME` lists them."""
     start: str | None = None
-    """A checkpoint of the same network whose weights the training begins with, instead of random ones. Options that change no
-    weights, such as `vividness`, may be others."""
+    """A checkpoint of the same network from which the weights are initialised, instead of at random. Options that do not
+    affect the weights, such as `vividness`, may differ."""
     epochs: Count = 10
-    """How often each picture is shown, times its weight."""
+    """Number of epochs; in each, every photograph is used as often as its weight says."""
     batch: Count = 32
-    """How many pictures make one step; what is left of an epoch, less than a batch, is left out."""
+    """Photographs per step; an incomplete last batch of an epoch is dropped."""
     accumulate: Count = 1
-    """In how many parts a batch is worked through, one after another, to save memory; their gradients add up."""
+    """Number of micro-batches into which each batch is split to save memory; their gradients are accumulated."""
 
     losses: Annotated[dict[str, float | dict[str, Any]], Field(min_length=1)] = {"rgb_mse": 1.0}
-    """What is made small: losses by name, each with its weight, or with `weight` and options of its own."""
+    """The losses to minimise, by name, each with its weight, or with `weight` and options of its own."""
     optimiser: Literal["adam", "adamw"] = "adam"
-    """Adam (Kingma and Ba 2015), or AdamW (Loshchilov and Hutter 2019), whose weight decay stands apart from its rate."""
+    """Adam (Kingma and Ba 2015), or AdamW (Loshchilov and Hutter 2019), whose weight decay is decoupled from the gradient."""
     rate: Positive = 1e-3
-    """The highest learning rate."""
+    """The peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """How the rate goes on after the warm-up: as it is, or down to 0 along half a cosine."""
+    """The learning rate after the warm-up: constant, or decaying to 0 along half a cosine."""
     warmup: Annotated[int, Field(ge=0)] = 0
-    """Over how many steps the rate rises from 0."""
+    """Number of steps over which the learning rate rises linearly from 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Of the optimiser; biases and the weights of norms are left alone."""
+    """Weight decay of the optimiser; not applied to biases and norm weights."""
     clip: Positive | None = None
-    """The longest that the gradient may be (its 2-norm): a longer one is made shorter."""
+    """Clip the gradient to this 2-norm; no clipping by default."""
     average: Share = 0.0
-    """How much of the moving average of the weights is kept at each step, such as 0.999; it is what is validated and saved.
-    At 0 the weights are taken as they are."""
+    """Decay per step of an exponential moving average of the weights, such as 0.999; the average is validated and saved. At 0
+    there is no averaging."""
     frozen: Annotated[float, Field(ge=0)] = 0.0
-    """For how many epochs the network's backbone is held still, if it has one."""
+    """Number of epochs for which the network's backbone, if it has one, is frozen."""
     backbone_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """The share of the rate that the backbone learns at afterwards; at 0 it is held still throughout."""
+    """Factor applied to the backbone's learning rate afterwards; at 0 it stays frozen throughout."""
 
     augment: Augment = Augment()
-    """How the pictures are changed each time they are shown."""
+    """Random augmentation of the photographs."""
     damage: Degradation | None = None
-    """How the grey that the network sees is made to look like old film, which the truth is not; `{}` for the usual damage."""
+    """Degradation that makes the network's grey input, but not the target, look like old film; `{}` for the defaults."""
     shift: Annotated[int, Field(ge=0)] = 8
-    """By up to how many pixels a second look is moved, where a loss compares two."""
+    """Maximum shift, in pixels, of the second view where a loss compares two."""
 
     goal: str = "loss"
-    """The figure of validation that chooses the best weights; `epoch` takes the last ones."""
+    """The validation figure that selects the best weights; `epoch` selects the last ones."""
     patience: Count | None = None
-    """End after so many epochs in a row without a better figure."""
+    """Stop after this many consecutive epochs without improvement; no early stopping by default."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
-    """Decides the first weights, the order of the pictures, and how they are augmented and damaged."""
+    """Random seed for the initial weights, the order of the photographs, their augmentation and their degradation."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the products of weights (automatic mixed precision); weights, sums and losses are float32 always."""
+    """Precision of matrix products and convolutions (mixed precision); weights, sums and losses are always float32."""
     channels_last: bool = True
-    """Keep the channels of a pixel side by side, which most devices like better."""
+    """Use the channels-last memory layout, which is faster on most devices."""
     device: NoEffect[str] = "auto"
-    """Where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    """Device to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     devices: NoEffect[Count] = 1
-    """How many devices share each batch, each in a process of its own; on a CPU, how many processes."""
+    """Number of devices that share each batch, each in a process of its own; on a CPU, the number of processes."""
     threads: NoEffect[Count | None] = None
-    """How many threads a CPU computes with, shared by all processes; all cores by default."""
+    """Number of CPU threads, shared by all processes; all cores by default."""
     keep: NoEffect[Annotated[float, Field(ge=0)]] = 300.0
-    """Seconds after which the state of the training is kept again; it is kept after each epoch, too."""
+    """Seconds between saves of the training's state; it is also saved after each epoch."""

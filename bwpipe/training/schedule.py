@@ -1,4 +1,4 @@
-"""Which pictures each step of a training shows, and how fast it learns there."""
+"""The batches and the learning rate of each step of a training."""
 
 import math
 from bisect import bisect_right
@@ -17,36 +17,36 @@ class Schedule:
     """The steps of a training, counted from 0, in epochs, counted from 1.
 
     Attributes:
-        steps: How many there are in all.
-        ends: After how many steps each epoch ends.
+        steps: Total number of steps.
+        ends: For each epoch, the number of steps up to its end.
     """
 
     def __init__(self, data: Dataset, options: TrainingOptions) -> None:
-        """Lay it out; all of it follows from the options. Raises UsageError where an epoch shows less than a batch."""
+        """Lay out all steps, determined by the options. Raises UsageError if an epoch has less than one batch."""
         self._options = options
         self._order = lru_cache(maxsize=1)(lambda epoch: data.order(options.seed, epoch))
-        shown = [len(self._order(epoch)) for epoch in range(1, options.epochs + 1)]
-        if min(shown) < options.batch:
+        sizes = [len(self._order(epoch)) for epoch in range(1, options.epochs + 1)]
+        if min(sizes) < options.batch:
             raise UsageError(
-                f"there are {min(shown)} pictures to train on in an epoch, less than one batch of {options.batch}; "
-                "add some, or set a smaller `fit.batch`"
+                f"an epoch has only {min(sizes)} training images, less than one batch of {options.batch}; "
+                "add images, or set a smaller `fit.batch`"
             )
-        counts = [count // options.batch for count in shown]
+        counts = [count // options.batch for count in sizes]
         self.ends = list(accumulate(counts))
         self.steps = self.ends[-1]
 
     def epoch(self, step: int) -> int:
-        """The epoch that a step belongs to."""
+        """The epoch of a step."""
         return bisect_right(self.ends, step) + 1
 
-    def share(self, step: int) -> float:
-        """How many epochs are over before a step, in parts of epochs too."""
+    def epochs_completed(self, step: int) -> float:
+        """Epochs completed before a step, with the fraction of the current one."""
         epoch = self.epoch(step)
         start = self.ends[epoch - 2] if epoch > 1 else 0
         return epoch - 1 + (step - start) / (self.ends[epoch - 1] - start) if step < self.steps else float(len(self.ends))
 
-    def places(self, step: int) -> NDArray[np.intp]:
-        """(batch,) which pictures of the dataset a step shows."""
+    def indices(self, step: int) -> NDArray[np.intp]:
+        """(batch,) indices into the dataset of a step's images."""
         epoch, batch = self.epoch(step), self._options.batch
         first = (step - (self.ends[epoch - 2] if epoch > 1 else 0)) * batch
         return self._order(epoch)[first : first + batch]
@@ -54,8 +54,8 @@ class Schedule:
     def rate(self, step: int) -> float:
         """The learning rate of a step: a linear warm-up, then constant or half a cosine (Loshchilov and Hutter 2017)."""
         options = self._options
-        rising = min(1.0, (step + 1) / (options.warmup + 1))
+        warmup = min(1.0, (step + 1) / (options.warmup + 1))
         if options.schedule == "constant":
-            return options.rate * rising
-        over = max(0.0, (step - options.warmup) / max(1, self.steps - options.warmup))
-        return options.rate * rising * 0.5 * (1 + math.cos(math.pi * over))
+            return options.rate * warmup
+        decay = max(0.0, (step - options.warmup) / max(1, self.steps - options.warmup))
+        return options.rate * warmup * 0.5 * (1 + math.cos(math.pi * decay))

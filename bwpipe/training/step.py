@@ -1,4 +1,4 @@
-"""One step of a training: a batch worked through, and the weights moved."""
+"""One training step: gradients of a batch and an update of the weights."""
 
 import math
 from collections.abc import Iterator
@@ -21,38 +21,38 @@ from bwpipe.training.schedule import Schedule
 from bwpipe.training.training_state import Part
 from bwpipe.training.validation import predict_views
 
-_CHANCE = 4
-"""As the numbers in `views`: for what is random in a network itself."""
+_NETWORK = 4
+"""As the numbers in `batch_views`: the random stream of a network's own randomness."""
 
 
 class TrainStep:
     """A network, its losses and its optimiser, in one process of one or more.
 
     Attributes:
-        network: What is fitted.
-        losses: What is made small.
-        course: Which pictures each step shows.
-        shower: How it shows them.
+        network: The network being fitted.
+        losses: What is minimised.
+        schedule: The images and the learning rate of each step.
+        augmenter: Makes the views of each step.
     """
 
     def __init__(self, options: TrainingOptions, data: Dataset, fabric: Fabric) -> None:
-        """Build it all; the first weights follow from the options.
+        """Build everything; the initial weights are determined by the options.
 
         Args:
-            options: How to train.
-            data: On what.
-            fabric: Launched; says which of how many processes this is, and on which device it works.
+            options: The training options.
+            data: The dataset.
+            fabric: Launched; knows this process's rank, the number of processes and the device.
 
         Raises:
-            UsageError: Something does not fit together.
+            UsageError: The network, the dataset and the options do not fit together.
         """
         net = build(options)
         check_sizes(net, data, options)
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network: Network = net.to(fabric.device).to(memory_format=layout)
         self.losses = Combined(options.losses, self.network, data).to(fabric.device)
-        self.course = Schedule(data, options)
-        self.shower = BatchAugmenter(data, options, self.losses.views, fabric.device)
+        self.schedule = Schedule(data, options)
+        self.augmenter = BatchAugmenter(data, options, self.losses.views, fabric.device)
         self._options, self._data, self._fabric = options, data, fabric
         self._optimiser = make_optimiser(self.network, options)
         self._scaler = torch.amp.GradScaler(fabric.device.type, enabled=options.precision == "float16")
@@ -61,13 +61,13 @@ class TrainStep:
 
     @property
     def fitted(self) -> Network:
-        """The network with the weights that count: their moving average, where there is one."""
+        """The network that is validated and saved: with the moving average of the weights, if there is one."""
         averaged: Network = self._average.module if self._average else self.network  # type: ignore[assignment]
         return averaged
 
     @property
     def parts(self) -> dict[str, Part]:
-        """All that the steps to come depend on."""
+        """Everything that later steps depend on, by name."""
         parts: dict[str, Part | None] = {
             "network": self.network,
             "optimiser": self._optimiser,
@@ -77,23 +77,23 @@ class TrainStep:
         return {name: part for name, part in parts.items() if part is not None}
 
     def step(self, step: int) -> dict[str, float]:
-        """Make a step, unless a loss or the gradient is not finite.
+        """Make a step; the weights are not updated if a loss or the gradient is not finite.
 
         Returns:
-            Each loss, and under "loss" their weighted sum, the means over the batch of all processes; the learning rate;
-            and the 2-norm of the gradient, before it was clipped.
+            Each loss and, as "loss", their weighted sum, averaged over the whole batch of all processes; the learning rate
+            ("rate"); and the 2-norm of the gradient before clipping ("gradient").
         """
         options = self._options
-        rate = self.course.rate(step)
+        rate = self.schedule.rate(step)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["share"]
-        freeze_backbone(self.network, still=self.course.share(step) < options.frozen or options.backbone_rate == 0)
+        freeze_backbone(self.network, still=self.schedule.epochs_completed(step) < options.frozen or options.backbone_rate == 0)
         losses = self.gradients(step)
         if not all(map(math.isfinite, losses.values())):
             return losses
         self._scaler.unscale_(self._optimiser)
         norm = float(clip_grad_norm_(self.network.parameters(), options.clip or math.inf))
-        if math.isfinite(norm) or self._scaler.is_enabled():  # the scaler leaves such a step out, and tries a smaller scale
+        if math.isfinite(norm) or self._scaler.is_enabled():  # the scaler skips such a step and lowers its scale
             self._scaler.step(self._optimiser)
             self._scaler.update()
             if self._average:
@@ -101,56 +101,56 @@ class TrainStep:
         return {**losses, "rate": rate, "gradient": norm}
 
     def gradients(self, step: int) -> dict[str, float]:
-        """Work the batch of a step through, so that every weight has its gradient; the losses, as `step` gives them."""
-        places = self.course.places(step)
+        """Compute the gradients of a step's batch; returns the losses as `step` does."""
+        indices = self.schedule.indices(step)
         self._optimiser.zero_grad()
-        views = self.shower.views(step, places)
-        if step + 1 < self.course.steps:
-            self._data.fetch(self.course.places(step + 1))  # the disk works while this step is computed
+        views = self.augmenter.views(step, indices)
+        if step + 1 < self.schedule.steps:
+            self._data.prefetch(self.schedule.indices(step + 1))  # the disk reads while this step is computed
         sums: dict[str, Tensor] = {}
-        for part in self._shares(len(places)):
-            with self._chances(step, part.start):
-                shown = predict_views(self.network, views[part], self.autocast())
-            total, each = self.losses(shown)
-            share = (part.stop - part.start) / len(places)
+        for part in self._micro_batches(len(indices)):
+            with self._seeded(step, part.start):
+                view_batch = predict_views(self.network, views[part], self.autocast())
+            total, each = self.losses(view_batch)
+            share = (part.stop - part.start) / len(indices)
             self._scaler.scale(total * share).backward()
             for name, value in {**each, "loss": total}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() * share
         losses = torch.stack(list(sums.values()))
         if self._fabric.world_size > 1:
-            losses = self._summed(losses)
+            losses = self._all_reduce(losses)
             for weights in self.network.parameters():
                 if weights.grad is not None:
-                    weights.grad = self._summed(weights.grad)
+                    weights.grad = self._all_reduce(weights.grad)
         return dict(zip(sums, losses.tolist(), strict=True))
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """What the network's `forward` runs in, for the precision that was asked for."""
+        """The autocast context for the network's `forward`, at the requested precision."""
         kind: torch.dtype = getattr(torch, self._options.precision)
         return torch.autocast(self._fabric.device.type, kind, enabled=kind != torch.float32)
 
-    def _shares(self, count: int) -> list[slice]:
-        """The parts of a batch that this process works through, one after another."""
+    def _micro_batches(self, count: int) -> list[slice]:
+        """The micro-batches of this process."""
         parts = self._options.accumulate
         size = count // (self._fabric.world_size * parts)
         first = self._fabric.global_rank * parts
         return [slice(i * size, (i + 1) * size) for i in range(first, first + parts)]
 
-    def agreed(self, here: bool) -> bool:
-        """Whether something holds in any of the processes; all of them must ask."""
+    def any_process(self, flag: bool) -> bool:
+        """Whether a flag is set in any process; all processes must call this."""
         if self._fabric.world_size == 1:
-            return here
-        return bool(self._summed(torch.tensor(float(here), device=self._fabric.device)))
+            return flag
+        return bool(self._all_reduce(torch.tensor(float(flag), device=self._fabric.device)))
 
-    def _summed(self, values: Tensor) -> Tensor:
+    def _all_reduce(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
         summed: Tensor = self._fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
         return summed
 
     @contextmanager
-    def _chances(self, step: int, start: int) -> Iterator[None]:
-        """Within it, a network's own chance, such as drop-out, follows from the step."""
+    def _seeded(self, step: int, start: int) -> Iterator[None]:
+        """Make a network's own randomness, such as dropout, depend on the step alone."""
         device = self._fabric.device
         with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
-            torch.manual_seed(seed_of(self._options.seed, _CHANCE, step, start))
+            torch.manual_seed(seed_of(self._options.seed, _NETWORK, step, start))
             yield

@@ -1,4 +1,4 @@
-"""A training as it stands, kept on disk so that it goes on exactly where it was."""
+"""The state of a training on disk, from which it resumes exactly."""
 
 import json
 import pickle
@@ -15,28 +15,28 @@ from filelock import FileLock, Timeout
 from bwpipe.core.atomic_file import WORK_FOLDER, remove_leftovers, write_atomically
 from bwpipe.errors import UsageError
 
-KEPT = 2
-"""How many states stay on disk: the last, and one more in case that it is damaged."""
+MAX_STATES = 2
+"""Number of states kept on disk: the last one, and one more in case it is damaged."""
 _UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
 
 
 class Part(Protocol):
-    """What a state is made of: a network, an optimiser, ..."""
+    """A component of a state: a network, an optimiser, ..."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it holds."""
+        """Everything it holds."""
 
-    def load_state_dict(self, held: dict[str, Any], /) -> Any:
-        """Take it back."""
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Restore it."""
 
 
 @dataclass
 class Counters:
-    """What a training counts.
+    """The counters of a training.
 
     Attributes:
-        step: How many steps are over.
-        loss: The sum of the losses of the steps since the last validation.
+        step: Number of steps done.
+        loss: Sum of the losses of the steps since the last validation.
         history: The figures of each validation.
     """
 
@@ -47,7 +47,7 @@ class Counters:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other trainings out of it. Raises UsageError where there is one already, or it can't be made."""
+    """Create a folder and lock it against other trainings. Raises UsageError if it is locked or cannot be created."""
     work = folder / WORK_FOLDER
     lock = FileLock(work / "lock")
     try:
@@ -55,10 +55,12 @@ def lock_folder(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(
-            f"{folder}: another training keeps its state here; wait for its end, or choose another folder"
+            f"{folder}: another training is using this folder; wait for it to end, or choose another folder"
         ) from None
     except OSError as error:
-        raise UsageError(f"{folder}: a training can't keep its state here ({error.strerror}); choose another folder") from error
+        raise UsageError(
+            f"{folder}: the training's state cannot be saved here ({error.strerror}); choose another folder"
+        ) from error
     try:
         yield
     finally:
@@ -69,80 +71,80 @@ class States:
     """The states of a training in its folder, `state-00001200.pt` after 1200 steps."""
 
     def __init__(self, folder: Path, recipe: dict[str, Any], parts: dict[str, Part]) -> None:
-        """Find them.
+        """Open them.
 
         Args:
-            folder: Where they are kept.
-            recipe: What the training depends on; it goes on only where this is equal.
-            parts: What a state is made of, by name.
+            folder: The folder of the training.
+            recipe: What the training depends on; it resumes only from states with an equal recipe.
+            parts: The components of a state, by name.
         """
         self._folder = folder
         self._recipe: dict[str, Any] = json.loads(json.dumps(recipe))
         self._parts = parts
 
-    def keep(self, tally: Counters) -> None:
-        """Write a state, and let go of those that are too many. Raises OSError, with the earlier ones unharmed."""
-        held = {"recipe": json.dumps(self._recipe), "tally": vars(tally)}
-        held |= {name: part.state_dict() for name, part in self._parts.items()}
-        packed = BytesIO()  # torch's own writer hides why a disk refuses
-        torch.save(held, packed)
+    def save(self, counters: Counters) -> None:
+        """Write a state atomically and remove the oldest ones. Raises OSError, with the earlier states intact."""
+        state = {"recipe": json.dumps(self._recipe), "tally": vars(counters)}
+        state |= {name: part.state_dict() for name, part in self._parts.items()}
+        buffer = BytesIO()  # torch's own writer hides the reason for a write error
+        torch.save(state, buffer)
         remove_leftovers(self._folder)
-        write_atomically(self._path(tally.step), packed.getbuffer())
-        for path in states_in(self._folder)[KEPT:]:
+        write_atomically(self._path(counters.step), buffer.getbuffer())
+        for path in states_in(self._folder)[MAX_STATES:]:
             path.unlink()
 
-    def drop(self, step: int) -> None:
-        """Let go of the state after so many steps, if it is there: it turned out to be of no use."""
+    def remove(self, step: int) -> None:
+        """Remove the state after `step` steps, if any: its weights turned out not to be finite."""
         self._path(step).unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raise UsageError where what is kept is of another training; quickly, since only its recipe is read."""
+        """Raise UsageError if the saved states belong to another training; fast, since only a recipe is read."""
         for path in states_in(self._folder):
-            with suppress(*_UNREADABLE):  # told of when it is resumed
-                held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-                self._check(path, json.loads(held["recipe"]))
+            with suppress(*_UNREADABLE):  # reported by `resume`
+                state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                self._check(path, json.loads(state["recipe"]))
                 return
 
     def resume(self, warn: Callable[[str], None]) -> Counters:
-        """Go on from the last state, or from the one before where that is damaged; without any, from the beginning.
+        """Restore the last state, or the one before if that is damaged; without any, start from the beginning.
 
         Raises:
-            UsageError: All are damaged, or they are of another training.
+            UsageError: All are damaged, or they belong to another training.
         """
         paths = states_in(self._folder)
         for path in paths:
             try:
-                held = torch.load(path, map_location="cpu", weights_only=True)
-                recipe: dict[str, Any] = json.loads(held.pop("recipe"))
-                tally = Counters(**held.pop("tally"))
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                recipe: dict[str, Any] = json.loads(state.pop("recipe"))
+                counters = Counters(**state.pop("tally"))
                 self._check(path, recipe)
                 for name, part in self._parts.items():
-                    part.load_state_dict(held[name])
+                    part.load_state_dict(state[name])
             except _UNREADABLE:
-                warn(f"{path}: damaged, so the training goes on from an earlier state")
+                warn(f"{path}: damaged; the training resumes from an earlier state")
             else:
-                return tally
+                return counters
         if paths:
-            raise UsageError(f"{paths[0]}: can't go on from this; `bwpipe train --restart` starts over")
+            raise UsageError(f"{paths[0]}: cannot resume from this state; `bwpipe train --restart` starts over")
         return Counters()
 
     def _path(self, step: int) -> Path:
         return self._folder / f"state-{step:08}.pt"
 
     def _check(self, path: Path, recipe: dict[str, Any]) -> None:
-        if others := sorted(key for key in recipe | self._recipe if recipe.get(key) != self._recipe.get(key)):
+        if differing := sorted(key for key in recipe | self._recipe if recipe.get(key) != self._recipe.get(key)):
             raise UsageError(
-                f"{path} is of a training that differs in {', '.join(others)}; "
-                "`bwpipe train --restart` starts over, or give `fit` another `runs` folder"
+                f"{path} is from a training that differs in {', '.join(differing)}; "
+                "`bwpipe train --restart` starts over, or set another folder in `fit.runs`"
             )
 
 
-def forget(folder: Path) -> None:
-    """Remove all states of a folder."""
+def remove_states(folder: Path) -> None:
+    """Remove all states in a folder."""
     for path in states_in(folder):
         path.unlink()
 
 
 def states_in(folder: Path) -> list[Path]:
-    """The states in a folder, the last one first."""
+    """The states in a folder, newest first."""
     return sorted(folder.glob("state-*.pt"), reverse=True)

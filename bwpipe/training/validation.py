@@ -1,4 +1,4 @@
-"""Quick figures of a network, measured on the pictures that it is not trained on."""
+"""Fast figures of a network on the validation images, and the choice of the best weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -18,79 +18,79 @@ from bwpipe.training.batch_views import BatchAugmenter, Views
 
 
 def predict_views(network: Network, views: Views, autocast: AbstractContextManager[object]) -> ViewBatch:
-    """Show views to a network, all looks in one batch; `autocast` is what its `forward` runs in."""
+    """Run a network on all views in one batch; `autocast` is the context for its `forward`."""
     with autocast:
-        output = network(torch.cat(views.seen) if len(views.seen) > 1 else views.seen[0])
-    outputs = output.float().chunk(len(views.seen))
-    seen = tuple(View(out, network.decode, shift) for out, shift in zip(outputs, views.shifts, strict=True))
-    return ViewBatch(views.luma, views.rgb, seen)
+        output = network(torch.cat(views.inputs) if len(views.inputs) > 1 else views.inputs[0])
+    outputs = output.float().chunk(len(views.inputs))
+    predicted = tuple(View(out, network.decode, shift) for out, shift in zip(outputs, views.shifts, strict=True))
+    return ViewBatch(views.luma, views.rgb, predicted)
 
 
 def validate(
     network: Network,
     losses: Combined,
-    shower: BatchAugmenter,
-    places: NDArray[np.intp],
+    augmenter: BatchAugmenter,
+    indices: NDArray[np.intp],
     *,
     batch: int,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Show a network some pairs of a dataset and compare.
+    """Validate a network on some pairs of a dataset.
 
     Args:
         network: On any device; it is put into evaluation mode.
-        losses: What it is fitted with.
-        shower: Makes the views.
-        places: (N,) which pairs.
-        batch: How many are shown together.
-        autocast: Makes what the network's `forward` runs in.
+        losses: The losses it is fitted with.
+        augmenter: Makes the views.
+        indices: (N,) pairs of the dataset.
+        batch: Number of pairs per batch.
+        autocast: Makes the context for the network's `forward`.
         tick: Called before each batch; may raise.
 
     Returns:
-        `FIGURES`, each the mean over all pixels, and each loss where there are several.
+        `FIGURES`, each the mean over all pixels, and each loss if there are several.
     """
     network.eval()
     sums: dict[str, float] = {}
     correlation = Correlation()
-    for start in range(0, len(places), batch):
+    for start in range(0, len(indices), batch):
         tick()
         with torch.inference_mode():
-            shown = predict_views(network, shower.plainly(places[start : start + batch], start), autocast())
-            figures = _figures(shown, losses)
-            chroma, true = (each.cpu().numpy() for each in (_enlarged(shown), rgb_to_ycbcr(shown.rgb)[1]))
+            view_batch = predict_views(network, augmenter.validation_views(indices[start : start + batch], start), autocast())
+            figures = _figures(view_batch, losses)
+            chroma, target = (each.cpu().numpy() for each in (_upsampled(view_batch), rgb_to_ycbcr(view_batch.rgb)[1]))
         for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + value.item() * len(chroma)
-        for pair in zip(chroma, true, strict=True):
+        for pair in zip(chroma, target, strict=True):
             correlation.add(*pair)
-    guessed, wanted = sums.pop("guessed"), sums.pop("true")
-    means = {name: value / len(places) for name, value in sums.items()}
-    return {**means, "chroma_ratio": guessed / wanted, "chroma_correlation": correlation.value}
+    predicted, target_length = sums.pop("predicted"), sums.pop("target")
+    means = {name: value / len(indices) for name, value in sums.items()}
+    return {**means, "chroma_ratio": predicted / target_length, "chroma_correlation": correlation.value}
 
 
-def render_sheet(network: Network, shower: BatchAugmenter, places: NDArray[np.intp]) -> NDArray[np.uint8]:
-    """A sheet (h, w, 3) of grey, guess and truth of some pairs."""
+def render_sheet(network: Network, augmenter: BatchAugmenter, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """A sheet (h, w, 3) of input, prediction and ground truth of some pairs."""
     network.eval()
     with torch.inference_mode():
-        shown = predict_views(network, shower.plainly(places, 0), nullcontext())
-        return sheet(shown.luma, ycbcr_to_rgb(shown.luma, _enlarged(shown)), shown.rgb)
+        view_batch = predict_views(network, augmenter.validation_views(indices, 0), nullcontext())
+        return sheet(view_batch.luma, ycbcr_to_rgb(view_batch.luma, _upsampled(view_batch)), view_batch.rgb)
 
 
-def _enlarged(shown: ViewBatch) -> Tensor:
-    return interpolate(shown.views[0].guess.chroma, shown.rgb.shape[2:], mode="bilinear")
+def _upsampled(view_batch: ViewBatch) -> Tensor:
+    return interpolate(view_batch.views[0].guess.chroma, view_batch.rgb.shape[2:], mode="bilinear")
 
 
-def _figures(shown: ViewBatch, losses: Combined) -> dict[str, Tensor]:
-    total, each = losses(shown)
-    guess, luma, chroma, rgb = shown.views[0].guess, shown.luma, _enlarged(shown), shown.rgb
+def _figures(view_batch: ViewBatch, losses: Combined) -> dict[str, Tensor]:
+    total, each = losses(view_batch)
+    prediction, luma, chroma, rgb = view_batch.views[0].guess, view_batch.luma, _upsampled(view_batch), view_batch.rgb
     figures = {"loss": total, **(each if len(each) > 1 else {})}
-    if guess.rgb is not None:
-        figures["own_rgb_mse"] = mse_loss(guess.rgb, rgb)
+    if prediction.rgb is not None:
+        figures["own_rgb_mse"] = mse_loss(prediction.rgb, rgb)
     return figures | {
         "kept_mse": mse_loss(ycbcr_to_rgb(luma, chroma), rgb),
         "grey_mse": mse_loss(luma.expand_as(rgb), rgb),
-        "guessed": chroma.norm(dim=1).mean(),
-        "true": rgb_to_ycbcr(rgb)[1].norm(dim=1).mean(),
+        "predicted": chroma.norm(dim=1).mean(),
+        "target": rgb_to_ycbcr(rgb)[1].norm(dim=1).mean(),
     }
 
 
@@ -103,7 +103,7 @@ FIGURES = {
     "chroma_ratio": "mean chroma, the length of (Cb, Cr), as a share of the truth's",
     "chroma_correlation": "Pearson's, of Cb and Cr with the truth's, over all pixels",
 }
-"""What the figures of a validation are; each loss has its own, too, where there are several."""
+"""The meanings of a validation's figures; with several losses, each of them is a figure too."""
 
 GOALS: dict[str, Callable[[float], float]] = {
     "loss": lambda value: value,
@@ -113,40 +113,40 @@ GOALS: dict[str, Callable[[float], float]] = {
     "chroma_correlation": lambda value: -value,
     "epoch": lambda value: -value,
 }
-"""The figures that can choose the best weights; what a figure is turned into is lowest in the best. By `epoch` the last
-ones are: where the rate falls to 0 at the end, no one figure knows better."""
+"""The figures that can select the best weights, each mapped to a value that is lowest for the best. `epoch` selects the
+last ones: if the learning rate decays to 0, no single figure is a better guide."""
 
 
 def ranks(history: list[dict[str, float]], goal: str) -> Iterator[float]:
-    """What each validation is worth by a goal of `GOALS`: the lower, the better."""
+    """The value of each validation by a goal of `GOALS`: lower is better."""
     return (GOALS[goal](figures[goal]) for figures in history)
 
 
 def best(history: list[dict[str, float]], goal: str) -> int:
-    """Which validation was best by a goal, counted from 1; the first of equals."""
-    worth = list(ranks(history, goal))
-    return 1 + worth.index(min(worth))
+    """The number of the best validation by a goal, counted from 1; the first of equals."""
+    values = list(ranks(history, goal))
+    return 1 + values.index(min(values))
 
 
 GAP = 8
 """Pixels between two rows or columns of a sheet."""
 
 
-def sheet(luma: Tensor, guess: Tensor, truth: Tensor, *, columns: int = 2) -> NDArray[np.uint8]:
-    """Show pictures as they are given to a network, as it paints them, and as they are.
+def sheet(luma: Tensor, prediction: Tensor, target: Tensor, *, columns: int = 2) -> NDArray[np.uint8]:
+    """Lay out a network's inputs, its predictions and the ground truth side by side.
 
     Args:
         luma: (B, 1, H, W) in 0..1.
-        guess: (B, 3, H, W), RGB; what lies outside 0..1 is cut off.
-        truth: (B, 3, H, W), RGB in 0..1.
-        columns: How many pictures stand side by side, each as grey | guess | truth.
+        prediction: (B, 3, H, W), RGB; clipped to 0..1.
+        target: (B, 3, H, W), RGB in 0..1.
+        columns: Number of images per row, each as grey | prediction | ground truth.
 
     Returns:
         (h, w, 3) RGB.
     """
-    from torchvision.utils import make_grid  # slow to import, and only training needs it
+    from torchvision.utils import make_grid  # slow to import; only needed for training
 
-    triples = torch.cat([each.detach().float().cpu() for each in (luma.expand_as(truth), guess, truth)], dim=3)
+    triples = torch.cat([each.detach().float().cpu() for each in (luma.expand_as(target), prediction, target)], dim=3)
     grid = make_grid(triples.nan_to_num().clamp(0, 1), nrow=columns, padding=GAP, pad_value=0.5)
     pixels: NDArray[np.uint8] = grid.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
     return pixels

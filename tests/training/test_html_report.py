@@ -19,7 +19,7 @@ VOID = {"meta", "img"}
 
 
 class Reader(HTMLParser):
-    """Reads a page, and insists that what is opened is closed, in order."""
+    """Parses a page and checks that all tags are closed, in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def jpeg(colour: tuple[int, int, int]) -> bytes:
     return packed.getvalue()
 
 
-def story() -> ReportData:
+def report_data() -> ReportData:
     points = [
         {"step": i, "loss": 0.01 + math.exp(-i / 40), "rate": 1e-3 * (1 - i / 500), "photos_per_s": 70.0 + i % 5}
         for i in range(1, 401)
@@ -79,8 +79,8 @@ def story() -> ReportData:
     )
 
 
-def test_the_page_is_whole_and_needs_nothing_else() -> None:
-    text = page(story())
+def test_the_page_is_well_formed_and_self_contained() -> None:
+    text = page(report_data())
 
     read = Reader(text)
     links = [has[name] for _, has in read.tags for name in ("src", "href", "xlink:href", "action", "data") if name in has]
@@ -88,11 +88,11 @@ def test_the_page_is_whole_and_needs_nothing_else() -> None:
     assert not read.found("script")
     assert not read.found("link")
     assert not re.search(r"https?:|//\w|@import|url\(", re.sub(r"base64,[^\"]+", "", text))
-    assert b64decode(links[0].partition(",")[2]) == story().sheet
+    assert b64decode(links[0].partition(",")[2]) == report_data().sheet
 
 
-def test_every_figure_has_its_curve() -> None:
-    read = Reader(page(story()))
+def test_every_figure_has_a_curve() -> None:
+    read = Reader(page(report_data()))
 
     assert read.texts["b"] == ["loss", "mse", "chroma", "learning rate", "photos per s"]
     named = ["loss", "loss at validation", "rgb_mse at validation", "grey_mse at validation", "chroma at validation"]
@@ -108,8 +108,8 @@ def test_every_figure_has_its_curve() -> None:
     assert 950 < max(places) <= 1000
 
 
-def test_the_state_is_told_in_numbers() -> None:
-    read = Reader(page(story()))
+def test_the_page_shows_the_key_figures() -> None:
+    read = Reader(page(report_data()))
 
     assert read.texts["dt"] == ["step", "epoch", "best loss", "photos/s", "written"]
     assert [text.strip() for text in read.texts["dd"] if text.strip()] == ["400", "8", "0.0225", "70", "13:22:05"]
@@ -118,8 +118,8 @@ def test_the_state_is_told_in_numbers() -> None:
 
 
 def test_the_newest_validation_is_first_and_the_best_is_marked() -> None:
-    made = story()
-    read = Reader(page(replace(made, best=made.history[2])))
+    report = report_data()
+    read = Reader(page(replace(report, best=report.history[2])))
 
     assert read.texts["th"] == ["step", "epoch", "loss", "rgb_mse", "grey_mse", "chroma"]
     cells = read.texts["td"]
@@ -128,8 +128,8 @@ def test_the_newest_validation_is_first_and_the_best_is_marked() -> None:
     assert [has.get("class") for has in read.found("tr")[1:]].index("best") == 5
 
 
-def test_a_running_training_is_read_again_and_one_that_ended_is_not() -> None:
-    running, ended = (Reader(page(replace(story(), running=state))) for state in (True, False))
+def test_the_page_reloads_only_while_the_training_runs() -> None:
+    running, ended = (Reader(page(replace(report_data(), running=state))) for state in (True, False))
 
     assert running.found("meta", **{"http-equiv": "refresh"})
     assert "running" in running.texts["span"]
@@ -137,12 +137,12 @@ def test_a_running_training_is_read_again_and_one_that_ended_is_not() -> None:
     assert "ended" in ended.texts["span"]
 
 
-def test_what_others_named_is_text_and_nothing_else() -> None:
+def test_names_from_users_are_escaped() -> None:
     nasty = '"><img src=x>\'</title></pre><script>alert("&amp;")</script>'
-    made = replace(story(), title=nasty, graph=nasty, goal=nasty)
-    figures = {**made.history[-1], nasty: 1.0}
+    report = replace(report_data(), title=nasty, graph=nasty, goal=nasty)
+    figures = {**report.history[-1], nasty: 1.0}
 
-    read = Reader(page(replace(made, history=[figures], best=figures, points=[{"step": 1, nasty: 2.0}])))
+    read = Reader(page(replace(report, history=[figures], best=figures, points=[{"step": 1, nasty: 2.0}])))
 
     assert not read.found("script")
     assert len(read.found("img")) == 1
@@ -153,10 +153,10 @@ def test_what_others_named_is_text_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_figure_that_is_not_finite_is_left_out_of_its_curve(value: float) -> None:
-    made = story()
-    points = [{**point, "loss": value if point["step"] == 7 else point["loss"], "gradient": value} for point in made.points]
+    report = report_data()
+    points = [{**point, "loss": value if point["step"] == 7 else point["loss"], "gradient": value} for point in report.points]
 
-    read = Reader(page(replace(made, points=points, history=[{"step": 1, "epoch": 0.1, "loss": value}])))
+    read = Reader(page(replace(report, points=points, history=[{"step": 1, "epoch": 0.1, "loss": value}])))
 
     assert "gradient" not in read.texts["b"]
     assert all("nan" not in has["d"] and "inf" not in has["d"] for has in read.found("path"))
@@ -164,9 +164,11 @@ def test_a_figure_that_is_not_finite_is_left_out_of_its_curve(value: float) -> N
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_training_that_has_just_begun_has_a_page_too(count: int) -> None:
-    made = story()
-    young = replace(made, step=count, points=made.points[:count], history=[], best=None, sheet=None, steps=None, epochs=None)
+def test_a_training_that_has_just_started_has_a_page_too(count: int) -> None:
+    report = report_data()
+    young = replace(
+        report, step=count, points=report.points[:count], history=[], best=None, sheet=None, steps=None, epochs=None
+    )
 
     read = Reader(page(young))
 
@@ -181,7 +183,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize(("width", "dark", "rows"), [(1200, False, slice(220, 570)), (500, True, slice(430, 740))])
 def test_a_browser_draws_the_curves_and_the_sheet(tmp_path: Path, width: int, dark: bool, rows: slice) -> None:
-    (tmp_path / "progress.html").write_text(page(story()), encoding="utf-8")
+    (tmp_path / "progress.html").write_text(page(report_data()), encoding="utf-8")
     command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
     command += [f"--window-size={width},2400", f"--screenshot={tmp_path / 'shot.png'}"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset
 from bwpipe.nn.checkpoint import load
-from bwpipe.training.launcher import shared
+from bwpipe.training.launcher import launch
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.step import TrainStep
 from tests.support.made_photos import write_photos
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def gradients(fabric: Fabric, options: TrainingOptions, data: Dataset) -> dict[str, NDArray[np.float32]]:
-    """Those of all weights for the second batch."""
+    """The gradients of all weights for the second batch."""
     plugins.load([NETWORKS])
     torch.set_num_threads(1)
     stepper = TrainStep(options, data, fabric)
@@ -34,13 +34,13 @@ def gradients(fabric: Fabric, options: TrainingOptions, data: Dataset) -> dict[s
 
 @pytest.mark.timeout(240)
 def test_two_processes_have_the_gradients_of_one_on_the_same_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT)  # for the processes, too
+    monkeypatch.syspath_prepend(ROOT)  # for the worker processes, too
     data = dataset(write_photos(tmp_path / "photos", 30), tmp_path)
     augment: dict[str, Any] = {"flip": True, "crop": 16, "scale": [0.5, 1.0]}
     options = TrainingOptions.model_validate({"model": "test-rgb", "batch": 8, "augment": augment, "damage": {}})
 
     alone = gradients(Fabric(accelerator="cpu", devices=1), options, data)
-    two = shared(partial(gradients, options=options, data=data), "cpu", 2)
+    two = launch(partial(gradients, options=options, data=data), "cpu", 2)
 
     assert two.keys() == alone.keys()
     for name, values in alone.items():

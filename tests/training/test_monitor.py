@@ -26,8 +26,8 @@ def figures(step: int) -> dict[str, float]:
     return {"step": step, "epoch": step / 25, "loss": 1 / step, "kept_mse": 0.5 / step}
 
 
-def go_on(view: LiveView, first: int, last: int, history: list[dict[str, float]], every: int = 10) -> None:
-    """Train from one step to another, with a validation now and then whose sheet has the step's shade of grey."""
+def advance(view: LiveView, first: int, last: int, history: list[dict[str, float]], every: int = 10) -> None:
+    """Report steps from one to another, with occasional validations whose sheet has the step's shade of grey."""
     for step in range(first + 1, last + 1):
         view.step(step, {"loss": 2 / step, "rate": 1e-3, "photos_per_s": 70.0})
         if step % every == 0:
@@ -40,9 +40,9 @@ def shade(step: int) -> NDArray[np.uint8]:
 
 
 def events(folder: Path) -> EventAccumulator:
-    made = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
-    made.Reload()
-    return made
+    accumulator = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    accumulator.Reload()
+    return accumulator
 
 
 def steps(folder: Path, tag: str) -> list[int]:
@@ -64,26 +64,28 @@ def last_step_drawn(folder: Path) -> int:
     return max(int(step) for step in re.findall(r"^(?:<.*<title>)?loss: .* at step (\d+)", text(folder), re.MULTILINE))
 
 
-def test_tensorboard_finds_numbers_sheets_and_the_graph(tmp_path: Path) -> None:
+def test_tensorboard_finds_figures_sheets_and_the_graph(tmp_path: Path) -> None:
     view = begin(tmp_path)
-    go_on(view, 0, 20, [])
+    advance(view, 0, 20, [])
     view.close()
 
-    made = events(tmp_path)
-    assert set(made.Tags()["scalars"]) == {
+    accumulator = events(tmp_path)
+    assert set(accumulator.Tags()["scalars"]) == {
         *("training/loss", "training/rate", "training/photos_per_s"),
         *("validation/loss", "validation/kept_mse"),
     }
-    assert [(e.step, e.value) for e in made.Scalars("training/loss")] == [(i, pytest.approx(2 / i)) for i in range(1, 21)]
-    assert [(e.step, e.value) for e in made.Scalars("validation/kept_mse")] == [
+    assert [(e.step, e.value) for e in accumulator.Scalars("training/loss")] == [
+        (i, pytest.approx(2 / i)) for i in range(1, 21)
+    ]
+    assert [(e.step, e.value) for e in accumulator.Scalars("validation/kept_mse")] == [
         (10, pytest.approx(0.05)),
         (20, pytest.approx(0.025)),
     ]
-    sheets = made.Images("sheet")
+    sheets = accumulator.Images("sheet")
     assert [(sheet.step, sheet.width, sheet.height) for sheet in sheets] == [(10, 40, 24), (20, 40, 24)]
     with Image.open(BytesIO(sheets[1].encoded_image_string)) as image:
         assert image.getpixel((5, 5)) == (20, 20, 20)
-    (graph,) = made.Tensors("graph/text_summary")
+    (graph,) = accumulator.Tensors("graph/text_summary")
     assert graph.tensor_proto.string_val[0].decode() == "    stages:\n      - use: read\n\n      - use: fit\n"
 
 
@@ -95,14 +97,14 @@ def test_each_number_can_be_read_while_the_training_runs(tmp_path: Path) -> None
     view.close()
 
 
-def test_a_training_that_goes_on_shows_no_step_twice(tmp_path: Path) -> None:
+def test_a_resumed_training_shows_no_step_twice(tmp_path: Path) -> None:
     killed = begin(tmp_path)
-    go_on(killed, 0, 37, [])
+    advance(killed, 0, 37, [])
     killed.close()
     history = [figures(10), figures(20)]
 
     view = begin(tmp_path, 23, list(history))
-    go_on(view, 23, 40, history)
+    advance(view, 23, 40, history)
     view.close()
 
     assert steps(tmp_path, "training/loss") == [*range(1, 23), *range(24, 41)]
@@ -114,7 +116,7 @@ def test_a_training_that_goes_on_shows_no_step_twice(tmp_path: Path) -> None:
 def test_a_training_that_was_killed_at_a_validation_shows_it_once(tmp_path: Path, kept: bool) -> None:
     history: list[dict[str, float]] = []
     killed = begin(tmp_path)
-    go_on(killed, 0, 20, history)
+    advance(killed, 0, 20, history)
     killed.close()
     history = history if kept else history[:1]
 
@@ -122,7 +124,7 @@ def test_a_training_that_was_killed_at_a_validation_shows_it_once(tmp_path: Path
     if not kept:
         history.append(figures(20))
         view.validated(history, shade(20))
-    go_on(view, 20, 30, history)
+    advance(view, 20, 30, history)
     view.close()
 
     assert steps(tmp_path, "validation/loss") == [10, 20, 30]
@@ -132,7 +134,7 @@ def test_a_training_that_was_killed_at_a_validation_shows_it_once(tmp_path: Path
 
 def test_a_training_that_starts_over_shows_nothing_of_the_one_before(tmp_path: Path) -> None:
     before = begin(tmp_path)
-    go_on(before, 0, 30, [])
+    advance(before, 0, 30, [])
     before.close()
 
     view = begin(tmp_path)
@@ -146,10 +148,10 @@ def test_a_training_that_starts_over_shows_nothing_of_the_one_before(tmp_path: P
     assert last_step_drawn(tmp_path) == 1
 
 
-def test_the_page_goes_on_where_the_training_does(tmp_path: Path) -> None:
+def test_the_page_resumes_where_the_training_does(tmp_path: Path) -> None:
     killed = begin(tmp_path)
-    go_on(killed, 0, 37, [])
-    assert last_step_drawn(tmp_path) == 30  # as it was written at the last validation
+    advance(killed, 0, 37, [])
+    assert last_step_drawn(tmp_path) == 30  # as written at the last validation
 
     begin(tmp_path, 33, [figures(10), figures(20), figures(30)]).close()
 
@@ -159,14 +161,14 @@ def test_the_page_goes_on_where_the_training_does(tmp_path: Path) -> None:
     begin(tmp_path, 23, [figures(10), figures(20)]).close()
 
     assert last_step_drawn(tmp_path) == 23
-    assert "<img" not in text(tmp_path)  # that of step 30 is of no validation so far
+    assert "<img" not in text(tmp_path)  # the sheet of step 30 belongs to no validation so far
     killed.close()
 
 
-def test_the_last_page_asks_no_browser_to_read_it_again(tmp_path: Path) -> None:
+def test_the_final_page_does_not_reload(tmp_path: Path) -> None:
     view = begin(tmp_path)
     assert 'http-equiv="refresh"' in text(tmp_path)
-    go_on(view, 0, 10, [])
+    advance(view, 0, 10, [])
     assert 'http-equiv="refresh"' in text(tmp_path)
     view.close()
     assert 'http-equiv="refresh"' not in text(tmp_path)
@@ -190,7 +192,7 @@ def test_a_long_training_has_a_small_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("goal", "best"), [("loss", 3), ("chroma_ratio", 2), ("chroma_correlation", 1), ("epoch", 3)])
-def test_the_best_validation_is_best_by_what_the_training_aims_at(tmp_path: Path, goal: str, best: int) -> None:
+def test_the_best_validation_is_best_by_the_goal_of_the_training(tmp_path: Path, goal: str, best: int) -> None:
     rows = zip((0.3, 0.2, 0.1), (0.5, 1.1, 1.4), (0.9, 0.8, 0.7), strict=True)
     history = [
         {"step": i, "epoch": i, "loss": loss, "chroma_ratio": chroma, "chroma_correlation": correlation}
@@ -205,12 +207,12 @@ def test_the_best_validation_is_best_by_what_the_training_aims_at(tmp_path: Path
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the list of open files")
 def test_it_leaves_no_thread_and_no_open_file(tmp_path: Path) -> None:
-    begin(tmp_path / "first").close()  # which loads what stays loaded
+    begin(tmp_path / "first").close()  # loads what stays loaded
     descriptors = Path("/proc/self/fd")
     threads, files = threading.active_count(), len(list(descriptors.glob("*")))
 
     view = begin(tmp_path / "second")
-    go_on(view, 0, 10, [])
+    advance(view, 0, 10, [])
     assert threading.active_count() == threads
     view.close()
 
@@ -218,21 +220,21 @@ def test_it_leaves_no_thread_and_no_open_file(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if ".part" in path.name] == []
 
 
-def test_it_draws_no_random_number(tmp_path: Path) -> None:
+def test_it_draws_no_random_numbers(tmp_path: Path) -> None:
     states = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"]
 
     view = begin(tmp_path)
-    go_on(view, 0, 10, [])
+    advance(view, 0, 10, [])
     view.close()
 
     assert torch.equal(torch.get_rng_state(), states[0])
     assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], states[1])
 
 
-def test_a_full_disk_is_said_at_once_and_harms_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_reported_at_once_and_damages_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     resource = pytest.importorskip("resource")
     view = begin(tmp_path)
-    go_on(view, 0, 10, [])
+    advance(view, 0, 10, [])
     before = text(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -252,7 +254,7 @@ def test_a_full_disk_is_said_at_once_and_harms_nothing(tmp_path: Path, capfd: py
     assert steps(tmp_path, "training/loss")[-1] == 12
 
 
-def test_a_name_that_is_no_text_is_shown_by_its_bytes(tmp_path: Path) -> None:
+def test_a_name_that_is_not_valid_utf8_is_shown_escaped(tmp_path: Path) -> None:
     begin(tmp_path, graph=b"path: caf\xe9".decode("utf-8", "surrogateescape")).close()
 
     assert "path: caf\\udce9" in text(tmp_path)

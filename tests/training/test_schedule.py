@@ -1,4 +1,4 @@
-"""Which pictures a step shows, and how fast it learns."""
+"""The batches and the learning rate of each step."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from bwpipe.training.options import TrainingOptions
 from bwpipe.training.schedule import Schedule
 
 
-def course(pictures: int = 23, weights: list[float] | None = None, **options: Any) -> Schedule:
-    """Over so many pictures, in batches of 4."""
+def make_schedule(pictures: int = 23, weights: list[float] | None = None, **options: Any) -> Schedule:
+    """A schedule over `pictures` training images, in batches of 4."""
     count = pictures + 1
     data = Dataset.of(
         np.zeros((count, 2, 2), np.uint8), np.zeros((count, 2, 2, 3), np.uint8), validation=[pictures], weights=weights
@@ -21,40 +21,40 @@ def course(pictures: int = 23, weights: list[float] | None = None, **options: An
     return Schedule(data, TrainingOptions(batch=4, epochs=3, **options))
 
 
-def test_each_epoch_shows_each_picture_at_most_once_in_another_order() -> None:
-    laid = course()
+def test_each_epoch_uses_each_image_at_most_once_in_a_new_order() -> None:
+    schedule = make_schedule()
 
-    epochs = [np.concatenate([laid.places(step) for step in range(5 * e, 5 * e + 5)]) for e in range(3)]
+    epochs = [np.concatenate([schedule.indices(step) for step in range(5 * e, 5 * e + 5)]) for e in range(3)]
 
-    assert (laid.steps, laid.ends) == (15, [5, 10, 15])
-    assert all(len(set(places)) == 20 and max(places) < 23 for places in epochs)
+    assert (schedule.steps, schedule.ends) == (15, [5, 10, 15])
+    assert all(len(set(indices)) == 20 and max(indices) < 23 for indices in epochs)
     assert list(epochs[0]) != list(epochs[1])
-    assert_array_equal(laid.places(7), course().places(7))
+    assert_array_equal(schedule.indices(7), make_schedule().indices(7))
 
 
 def test_weights_make_an_epoch_longer_and_steps_are_counted_in_epochs() -> None:
-    laid = course(8, [2.0] * 4 + [1.0] * 4 + [1.0])
+    schedule = make_schedule(8, [2.0] * 4 + [1.0] * 4 + [1.0])
 
-    assert laid.ends == [3, 6, 9]
-    assert [laid.epoch(step) for step in (0, 2, 3, 8)] == [1, 1, 2, 3]
-    assert [laid.share(step) for step in (0, 3, 4, 9)] == pytest.approx([0, 1, 4 / 3, 3])
-    assert np.bincount(np.concatenate([laid.places(step) for step in range(3)]), minlength=9).tolist() == [2] * 4 + [1] * 4 + [
-        0
-    ]
+    assert schedule.ends == [3, 6, 9]
+    assert [schedule.epoch(step) for step in (0, 2, 3, 8)] == [1, 1, 2, 3]
+    assert [schedule.epochs_completed(step) for step in (0, 3, 4, 9)] == pytest.approx([0, 1, 4 / 3, 3])
+    assert np.bincount(np.concatenate([schedule.indices(step) for step in range(3)]), minlength=9).tolist() == [2] * 4 + [
+        1
+    ] * 4 + [0]
 
 
-def test_the_rate_rises_and_falls_along_a_cosine() -> None:
-    rates = [course(rate=0.1, schedule="cosine", warmup=4).rate(step) for step in range(16)]
+def test_the_learning_rate_rises_and_then_falls_along_a_cosine() -> None:
+    rates = [make_schedule(rate=0.1, schedule="cosine", warmup=4).rate(step) for step in range(16)]
 
     assert rates[:4] == pytest.approx([0.02, 0.04, 0.06, 0.08], rel=1e-3)
     assert max(rates) == rates[4] == pytest.approx(0.1)
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert rates[15] == pytest.approx(0, abs=1e-9)
-    assert {course(rate=0.1).rate(step) for step in range(15)} == {0.1}
+    assert {make_schedule(rate=0.1).rate(step) for step in range(15)} == {0.1}
 
 
 def test_an_epoch_without_a_step_is_refused() -> None:
-    with pytest.raises(UsageError, match="3 pictures to train on in an epoch, less than one batch of 4"):
-        course(3)
+    with pytest.raises(UsageError, match="an epoch has only 3 training images, less than one batch of 4"):
+        make_schedule(3)
     with pytest.raises(UsageError, match="less than one batch"):
-        course(8, [0.1] * 9)
+        make_schedule(8, [0.1] * 9)

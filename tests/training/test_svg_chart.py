@@ -10,16 +10,16 @@ VALUES = st.integers(-(10**6), 10**6).map(lambda value: value / 1000)
 
 
 @given(st.lists(VALUES, min_size=1))
-def test_every_value_lies_on_the_scale_and_every_mark_too(values: list[float]) -> None:
+def test_every_value_and_every_tick_lies_on_the_scale(values: list[float]) -> None:
     scale = Scale.around(values)
 
-    assert all(0 <= scale.place(value) <= 1 for value in values)
-    assert all(-1e-9 <= scale.place(tick) <= 1 + 1e-9 for tick in scale.ticks(5))
+    assert all(0 <= scale.position(value) <= 1 for value in values)
+    assert all(-1e-9 <= scale.position(tick) <= 1 + 1e-9 for tick in scale.ticks(5))
     assert len(scale.ticks(5)) <= 8
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-2, 1e6))
-def test_marks_are_round_and_evenly_spaced(low: float, length: float) -> None:
+def test_ticks_are_round_and_evenly_spaced(low: float, length: float) -> None:
     ticks = Scale(low, low + length).ticks(5)
 
     assert 2 <= len(ticks) <= 8
@@ -28,31 +28,31 @@ def test_marks_are_round_and_evenly_spaced(low: float, length: float) -> None:
     assert all(after - before == pytest.approx(gap) for before, after in pairwise(ticks))
 
 
-def test_a_loss_that_fell_far_is_shown_by_its_logarithm() -> None:
+def test_a_loss_that_fell_far_gets_a_logarithmic_scale() -> None:
     scale = Scale.around([5.0, 0.5, *[0.01 + 0.001 * i for i in range(10)]])
 
     assert scale.log
-    assert scale.place(0.1) - scale.place(0.01) == pytest.approx(scale.place(1) - scale.place(0.1))
+    assert scale.position(0.1) - scale.position(0.01) == pytest.approx(scale.position(1) - scale.position(0.1))
     assert scale.ticks(5) == pytest.approx([0.01, 0.03, 0.1, 0.3, 1, 3])
-    assert scale.place(0) == 0  # noise below what is shown
+    assert scale.position(0) == 0  # noise below the scale
 
 
-def test_a_loss_that_fell_to_next_to_nothing_has_a_scale_too() -> None:
+def test_a_loss_that_fell_to_almost_zero_has_a_scale_too() -> None:
     scale = Scale.around([1e10, 1e-300, *[1e-200] * 9])
 
     assert scale.log
     assert 4 <= len(scale.ticks(5)) <= 7
-    assert 0 <= scale.place(1e-300) == scale.place(1e-200) < 0.1
+    assert 0 <= scale.position(1e-300) == scale.position(1e-200) < 0.1
 
 
 @pytest.mark.parametrize("values", [[0.0, 1e-3, 5e-4], [0.3, 0.5, 0.9], [-2.0, 100.0, 0.1], [0.008] * 4])
-def test_other_figures_are_shown_as_they_are(values: list[float]) -> None:
+def test_other_figures_get_a_linear_scale(values: list[float]) -> None:
     assert not Scale.around(values).log
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "text"),
     [(0.0123456, "0.01235"), (12345.0, "12,345"), (1e-05, "1e-5"), (3, "3"), (0.0, "0"), (0.30000000000000004, "0.3")],
 )
-def test_numbers_are_short(value: float, read: str) -> None:
-    assert number(value) == read
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert number(value) == text

@@ -49,7 +49,7 @@ EVERYTHING: dict[str, Any] = {
     "damage": {},
     "shift": 2,
 }
-"""All that a training has, so that what is not kept shows."""
+"""Options that use every feature of a training, to show anything missing from its state."""
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
     save: Mapping[str, Any] = MappingProxyType({}),
     **fit: Any,
 ) -> RunResult:
-    """Run the train graph, small and the same each time, with stages below `fit` and options of `save` if need be."""
+    """Run a small deterministic train graph, with optional stages below `fit` and options of `save`."""
     options = {"model": "test-rgb", "epochs": 3, "batch": 4, "device": "cpu", "threads": 1, "runs": str(folder / "runs")}
     stages = [
         {"use": "read", "path": str(photos)},
@@ -78,21 +78,21 @@ def train(
 
 
 def history(folder: Path) -> list[dict[str, float]]:
-    """The figures of each epoch, as the checkpoint has them."""
-    _, told = load(folder / "made.safetensors")
-    figures: list[dict[str, float]] = told.training["history"]
+    """The figures of each epoch from the checkpoint."""
+    _, checkpoint = load(folder / "made.safetensors")
+    figures: list[dict[str, float]] = checkpoint.training["history"]
     return figures
 
 
 def test_a_folder_of_photographs_becomes_a_checkpoint_that_colorize_uses(tmp_path: Path) -> None:
     outcome = train(tmp_path, write_photos(tmp_path / "photos", 20), epochs=2)
 
-    net, told = load(tmp_path / "made.safetensors")
+    net, checkpoint = load(tmp_path / "made.safetensors")
     made = run_stage("colorize", make_frames(2), model=str(tmp_path / "made.safetensors"))
     assert outcome.exit_code == 0
     assert net.registered == "test-rgb"
-    assert told.licence == "CC0"
-    assert (told.training["pictures"], told.training["options"]["epochs"]) == (20, 2)
+    assert checkpoint.licence == "CC0"
+    assert (checkpoint.training["pictures"], checkpoint.training["options"]["epochs"]) == (20, 2)
     assert [frame.chroma.shape for frame in made] == [(2, 16, 16), (2, 16, 16)]
 
 
@@ -115,19 +115,19 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     assert last["own_rgb_mse"] < 0.1 * first["own_rgb_mse"]
 
 
-def test_the_best_weights_are_those_that_are_saved(tmp_path: Path) -> None:
+def test_the_best_weights_are_saved(tmp_path: Path) -> None:
     train(tmp_path, write_photos(tmp_path / "photos", 20), epochs=6, rate=0.5)
 
-    net, told = load(tmp_path / "made.safetensors")
+    net, checkpoint = load(tmp_path / "made.safetensors")
     best, _ = load(tmp_path / "runs" / "best.safetensors")
-    losses = [figures["loss"] for figures in told.training["history"]]
-    assert told.training["best_epoch"] == 1 + losses.index(min(losses)) < 6
+    losses = [figures["loss"] for figures in checkpoint.training["history"]]
+    assert checkpoint.training["best_epoch"] == 1 + losses.index(min(losses)) < 6
     for name, weights in best.state_dict().items():
         torch.testing.assert_close(net.state_dict()[name], weights.half().float())
-    assert f"of epoch {told.training['best_epoch']}, the best by `loss`" in (tmp_path / "made.md").read_text()
+    assert f"of epoch {checkpoint.training['best_epoch']}, the best by `loss`" in (tmp_path / "made.md").read_text()
 
 
-def test_the_last_weights_can_be_had_though_others_were_better(tmp_path: Path) -> None:
+def test_goal_epoch_saves_the_last_weights_even_if_others_were_better(tmp_path: Path) -> None:
     train(tmp_path, write_photos(tmp_path / "photos", 20), epochs=6, rate=0.5, goal="epoch")
 
     losses = [figures["loss"] for figures in history(tmp_path)]
@@ -135,7 +135,7 @@ def test_the_last_weights_can_be_had_though_others_were_better(tmp_path: Path) -
     assert "of epoch 6, the last." in (tmp_path / "made.md").read_text()
 
 
-def test_it_goes_on_from_weights_that_other_options_were_for_if_they_are_of_the_same_shapes(tmp_path: Path) -> None:
+def test_it_starts_from_weights_of_the_same_shapes_with_other_options(tmp_path: Path) -> None:
     fit: dict[str, Any] = {"model": "unet", "losses": {"chroma_bins": 1}, "rate": 1e-9, "epochs": 1, "batch": 8}
 
     train(tmp_path, write_photos(tmp_path / "photos", 20), size=32, start="unet", model_options={"vividness": 0.9}, **fit)
@@ -147,36 +147,36 @@ def test_it_goes_on_from_weights_that_other_options_were_for_if_they_are_of_the_
 
 
 def start(folder: Path, photos: Path) -> subprocess.Popen[bytes]:
-    """The training of everything, in a process of its own that keeps its state after each step."""
+    """Start the training with all features in a process of its own that saves its state after each step."""
     command = [sys.executable, "-m", "tests.training.test_train", str(folder), str(photos)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
 
 
 @pytest.mark.timeout(300)
-def test_a_training_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_training_killed_at_any_moment_resumes_to_the_same_weights(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
-    killed, calm = tmp_path / "killed", tmp_path / "calm"
-    chances = random.Random(5)
+    killed, uninterrupted = tmp_path / "killed", tmp_path / "uninterrupted"
+    rng = random.Random(5)
     for number in (signal.SIGKILL, signal.SIGTERM):
         process = start(killed, photos)
         states = set((killed / "runs").glob("state-*.pt"))
         while not set((killed / "runs").glob("state-*.pt")) - states:
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.005)
-        time.sleep(chances.random() * 0.2)
+        time.sleep(rng.random() * 0.2)
         process.send_signal(number)
         process.communicate()
     assert not (killed / "made.safetensors").exists()
 
-    for folder in (killed, calm):
+    for folder in (killed, uninterrupted):
         train(folder, photos, epochs=40, **EVERYTHING)
 
-    assert (killed / "made.safetensors").read_bytes() == (calm / "made.safetensors").read_bytes()
+    assert (killed / "made.safetensors").read_bytes() == (uninterrupted / "made.safetensors").read_bytes()
     assert sorted(path.name for path in killed.rglob("*.part*")) == []
     assert len(list((killed / "runs").glob("state-*.pt"))) == 2
 
 
-def test_a_stopped_training_keeps_the_step_it_has_come_to(tmp_path: Path) -> None:
+def test_a_stopped_training_saves_its_current_step(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     stopped = RunContext()
     data = dataset(photos, tmp_path)
@@ -198,19 +198,19 @@ def test_a_finished_training_does_nothing_when_it_is_started_again(tmp_path: Pat
     assert [file.stat().st_mtime_ns for file in files] == times
 
 
-def test_a_training_with_other_options_or_pictures_is_refused_until_it_is_restarted(tmp_path: Path) -> None:
+def test_a_training_with_other_options_or_images_is_refused_unless_restarted(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos)
 
-    with pytest.raises(UsageError, match=r"is of a training that differs in rate; `bwpipe train --restart` starts over"):
+    with pytest.raises(UsageError, match=r"is from a training that differs in rate; `bwpipe train --restart` starts over"):
         train(tmp_path, photos, rate=0.5)
     (photos / "000.png").unlink()
-    with pytest.raises(UsageError, match="differs in pictures; "):
+    with pytest.raises(UsageError, match="is from a training that differs in pictures; "):
         train(tmp_path, photos)
     assert train(tmp_path, photos, path="other.safetensors", restart=True).exit_code == 0
 
 
-def test_a_damaged_state_is_said_and_the_one_before_is_taken(tmp_path: Path) -> None:
+def test_a_damaged_state_is_reported_and_the_previous_one_is_used(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos, keep=0, **EVERYTHING)
     before = (tmp_path / "made.safetensors").read_bytes()
@@ -219,10 +219,10 @@ def test_a_damaged_state_is_said_and_the_one_before_is_taken(tmp_path: Path) -> 
 
     outcome = train(tmp_path, photos, keep=0, **EVERYTHING)
     assert (tmp_path / "made.safetensors").read_bytes() == before
-    assert [text for text in outcome.remarks if "damaged, so the training goes on from an earlier state" in text]
+    assert [text for text in outcome.remarks if "damaged; the training resumes from an earlier state" in text]
     for state in (earlier, last):
         state.write_bytes(b"PK")
-    with pytest.raises(UsageError, match=r"can't go on from this; `bwpipe train --restart` starts over"):
+    with pytest.raises(UsageError, match=r"cannot resume from this state; `bwpipe train --restart` starts over"):
         train(tmp_path, photos, keep=0, **EVERYTHING)
 
 
@@ -244,7 +244,7 @@ def test_a_full_disk_keeps_the_last_good_state_and_ends_with_3(tmp_path: Path) -
     resource.setrlimit(resource.RLIMIT_FSIZE, (earlier.stat().st_size // 2, hard))
     try:
         with pytest.raises(
-            RunAborted, match=r"runs: File too large; mend that and start again, the training goes on"
+            RunAborted, match=r"runs: File too large; fix that and start again to resume the training"
         ) as raised:
             train(tmp_path, photos)
     finally:
@@ -263,14 +263,14 @@ def test_a_validation_that_is_not_finite_is_never_kept(tmp_path: Path) -> None:
     assert list((tmp_path / "runs").glob("*.pt")) == []
 
 
-def test_patience_ends_a_training_that_gets_no_better(tmp_path: Path) -> None:
+def test_patience_stops_a_training_that_does_not_improve(tmp_path: Path) -> None:
     train(tmp_path, write_photos(tmp_path / "photos", 20), epochs=50, rate=0.5, patience=2)
 
     losses = [figures["loss"] for figures in history(tmp_path)]
     assert len(losses) == losses.index(min(losses)) + 1 + 2 < 50
 
 
-def test_the_backbone_is_primed_and_held_still_for_as_long_as_it_is_to_be(tmp_path: Path) -> None:
+def test_the_backbone_is_primed_and_frozen_as_long_as_requested(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos, model="test-chroma", losses={"chroma_l1": 1}, frozen=3, epochs=3)
     still, _ = load(tmp_path / "made.safetensors")
@@ -296,7 +296,7 @@ def test_a_training_can_start_from_a_checkpoint(tmp_path: Path) -> None:
     assert history(tmp_path / "more")[0]["loss"] == pytest.approx(min(f["loss"] for f in history(tmp_path)), rel=0.01)
 
 
-def test_two_fits_of_one_graph_need_two_folders_and_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_two_fits_in_one_graph_need_two_folders_and_do_not_affect_each_other(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     fit = {
         "use": "fit",
@@ -323,7 +323,7 @@ def test_two_fits_of_one_graph_need_two_folders_and_do_not_disturb_each_other(tm
 
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
-    with lock_folder(tmp_path / "runs"), pytest.raises(UsageError, match="another training"):
+    with lock_folder(tmp_path / "runs"), pytest.raises(UsageError, match="another training is using this folder"):
         train(tmp_path, write_photos(tmp_path / "photos", 20))
 
 
@@ -339,28 +339,31 @@ def dataset(photos: Path, folder: Path) -> Dataset:
     [
         ({"model": "autoencodr"}, "fit.model: unknown network 'autoencodr'; did you mean 'autoencoder'?"),
         ({"model": "test-chroma"}, "rgb_mse needs a network that produces"),
-        ({"model": "autoencoder"}, "autoencoder sees pictures of 150 x 150 pixels, not of 16; set `pairs.size` to fit it"),
+        ({"model": "autoencoder"}, "autoencoder takes images of 150 x 150 pixels, not 16 x 16; set `pairs.size` to match"),
         ({"model_options": {"depth": 3}}, "fit.model_options.depth: "),
         ({"batch": 40}, "less than one batch of 40"),
-        ({"batch": 4, "accumulate": 3}, "fit.batch: 4 pictures can't be shared by 1 devices in 3 parts each"),
-        ({"augment": {"crop": 20}}, "test-rgb sees pictures of 16 x 16 pixels, not of 20; set `fit.augment.crop` to fit it"),
-        ({"goal": "epoch", "patience": 2}, "fit.patience: with `goal: epoch` every epoch is the best so far; leave one of"),
-        ({"goal": "beauty"}, "fit.goal: 'beauty' is no figure of a validation of test-rgb; choose one of"),
+        ({"batch": 4, "accumulate": 3}, "fit.batch: 4 images cannot be split among 1 devices in 3 parts each"),
+        ({"augment": {"crop": 20}}, "test-rgb takes images of 16 x 16 pixels, not 20 x 20; set `fit.augment.crop` to match"),
+        ({"goal": "epoch", "patience": 2}, "fit.patience: with `goal: epoch` every epoch is the best so far; omit one of"),
+        ({"goal": "beauty"}, "fit.goal: 'beauty' is not a validation figure of test-rgb; choose one of"),
         (
             {"start": "autoencoder"},
-            "fit.start: autoencoder is a checkpoint of autoencoder, which is another network than test-rgb",
+            "fit.start: autoencoder is a checkpoint of autoencoder, not of test-rgb",
         ),
         (
             {"model": "unet", "start": "unet", "model_options": {"widths": [8, 8, 8]}, "losses": {"chroma_bins": 1}},
-            "[192, 128, 64], 'vividness': 0.27}, which is another network than unet {'encoder': 'lite0', 'widths': [8, 8, 8]",
+            "[192, 128, 64], 'vividness': 0.27}, not of unet {'encoder': 'lite0', 'widths': [8, 8, 8]",
         ),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
-        ({"path": "runs/best.safetensors"}, "best.safetensors would be used by two stages; give each `save` a `path` that"),
+        (
+            {"path": "runs/best.safetensors"},
+            "best.safetensors would be used by two stages; give each `save` a `path` of its own",
+        ),
         ({"path": "made.pt"}, "made.pt does not end in .safetensors"),
         ({"path": "photos/000.png/made.safetensors"}, "000.png is not a folder; choose another one"),
     ],
 )
-def test_what_does_not_fit_is_told_before_the_first_step(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
+def test_invalid_options_are_refused_before_the_first_step(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError) as refusal:
         train(tmp_path, write_photos(tmp_path / "photos", 20), **options)
 
@@ -368,7 +371,7 @@ def test_what_does_not_fit_is_told_before_the_first_step(tmp_path: Path, options
     assert list(tmp_path.rglob("*.safetensors")) == []
 
 
-def test_another_file_is_not_written_over(tmp_path: Path) -> None:
+def test_an_unrelated_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "made.safetensors").write_text("precious")
 
     with pytest.raises(UsageError):
@@ -378,7 +381,7 @@ def test_another_file_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "made.safetensors").read_text() == "precious"
 
 
-def test_another_trainings_checkpoint_is_not_written_over(tmp_path: Path) -> None:
+def test_another_trainings_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos)
     before = (tmp_path / "made.safetensors").read_bytes()
@@ -386,9 +389,9 @@ def test_another_trainings_checkpoint_is_not_written_over(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"made\.safetensors is the checkpoint of another training; move it away"):
         train(tmp_path, photos, seed=7, runs=str(tmp_path / "other"))
     assert list((tmp_path / "other").glob("state-*.pt")) == []
-    told = {"recipe": "another", "history": [{"step": 1.0}], "options": {}, "best_epoch": 1}
-    fitted = FittedNetwork(load(tmp_path / "made.safetensors")[0], dataset(photos, tmp_path), told)
-    with pytest.raises(RunAborted, match=r"is the checkpoint of another training; .* what was fitted is kept"):
+    record = {"recipe": "another", "history": [{"step": 1.0}], "options": {}, "best_epoch": 1}
+    fitted = FittedNetwork(load(tmp_path / "made.safetensors")[0], dataset(photos, tmp_path), record)
+    with pytest.raises(RunAborted, match=r"is the checkpoint of another training; .* \(the fitted weights are kept\)"):
         run_stage("save", [fitted], path=tmp_path / "made.safetensors")
     with pytest.raises(UsageError, match="is the checkpoint of another training; move it away, or set"):
         train(tmp_path, photos, restart=True)
@@ -396,22 +399,22 @@ def test_another_trainings_checkpoint_is_not_written_over(tmp_path: Path) -> Non
     assert (tmp_path / "made.safetensors").read_bytes() == before
 
 
-def test_a_page_that_a_person_wrote_is_not_written_over(tmp_path: Path) -> None:
+def test_a_page_written_by_hand_is_not_overwritten(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     (tmp_path / "made.md").write_text("precious")
-    with pytest.raises(UsageError, match=r"made\.md is there, and is no model card of ours"):
+    with pytest.raises(UsageError, match=r"made\.md exists and is not a model card of bwpipe"):
         train(tmp_path, photos)
     (tmp_path / "made.md").unlink()
     train(tmp_path, photos)
     (tmp_path / "made.md").write_text("precious")
 
-    with pytest.raises(UsageError, match=r"made\.md was changed by hand"):
+    with pytest.raises(UsageError, match=r"made\.md was edited by hand"):
         train(tmp_path, photos)
 
     assert (tmp_path / "made.md").read_text() == "precious"
 
 
-def test_a_save_that_was_stopped_between_checkpoint_and_card_is_made_up_for(tmp_path: Path) -> None:
+def test_a_save_interrupted_between_checkpoint_and_card_is_completed_later(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos, epochs=1)
     weights, page = tmp_path / "made.safetensors", tmp_path / "made.md"
@@ -422,27 +425,25 @@ def test_a_save_that_was_stopped_between_checkpoint_and_card_is_made_up_for(tmp_
     assert page.read_bytes() == whole
 
     (head, seal) = whole.rsplit(b"\n<!-- ", 1)
-    older = head.replace(b"made by bwpipe", b"fitted by bwpipe")  # as another version words it
+    older = head.replace(b"made by bwpipe", b"fitted by bwpipe")  # as worded by another version
     page.write_bytes(older + b"\n<!-- " + seal)
-    with pytest.raises(UsageError, match=r"made\.md was changed by hand"):
+    with pytest.raises(UsageError, match=r"made\.md was edited by hand"):
         train(tmp_path, photos, epochs=1)
     page.write_bytes(older + seal_of(older))
     train(tmp_path, photos, epochs=1)
     assert page.read_bytes() == whole
 
     weights.unlink()
-    with pytest.raises(
-        UsageError, match=r"made\.md is there, and is the model card of a checkpoint that is gone; move it away"
-    ):
+    with pytest.raises(UsageError, match=r"made\.md exists and is the model card of a missing checkpoint; move it away"):
         train(tmp_path, photos, epochs=1)
 
 
 def seal_of(text: bytes) -> bytes:
-    """The last line of a card with this text, as its page says."""
+    """The seal that ends a card with this text."""
     return b"\n<!-- a card of bwpipe, " + blake2b(text, digest_size=16).hexdigest().encode() + b" -->\n"
 
 
-def test_no_limit_is_as_good_a_number_as_any_when_a_training_is_started_again(tmp_path: Path) -> None:
+def test_an_infinite_option_survives_a_restart(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     for _ in range(2):
         assert train(tmp_path, photos, epochs=1, clip=math.inf).exit_code == 0
@@ -450,7 +451,7 @@ def test_no_limit_is_as_good_a_number_as_any_when_a_training_is_started_again(tm
     assert "| clip | Infinity |" in (tmp_path / "made.md").read_text()
 
 
-def test_a_copy_of_the_best_weights_so_far_is_no_checkpoint_of_save(tmp_path: Path) -> None:
+def test_a_copy_of_the_best_weights_does_not_count_as_a_saved_checkpoint(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos, epochs=1)
     (tmp_path / "made.safetensors").write_bytes((tmp_path / "runs" / "best.safetensors").read_bytes())
@@ -466,27 +467,27 @@ def test_best_weights_of_another_training_are_refused(tmp_path: Path) -> None:
     (tmp_path / "runs" / "best.safetensors").write_bytes((tmp_path / "other" / "runs" / "best.safetensors").read_bytes())
 
     with pytest.raises(
-        UsageError, match=r"best\.safetensors does not hold the best weights of this training; put the file back"
+        UsageError, match=r"best\.safetensors does not hold the best weights of this training; restore the original file"
     ):
         train(tmp_path, photos, epochs=1)
 
 
-def test_a_training_can_not_start_from_what_it_writes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_cannot_start_from_a_file_it_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     monkeypatch.chdir(tmp_path)
     train(tmp_path, photos, epochs=1, runs=None)
 
-    with pytest.raises(UsageError, match=r"best\.safetensors is what this training writes over; copy it first"):
+    with pytest.raises(UsageError, match=r"best\.safetensors would be overwritten by this training; copy it"):
         train(tmp_path, photos, epochs=1, runs=None, start="runs/graph/best.safetensors")
 
 
 @pytest.mark.parametrize("mistake", [{"batch": 40}, {"augment": {"crop": 20}}])
-def test_a_restart_that_can_not_start_forgets_nothing(tmp_path: Path, mistake: dict[str, Any]) -> None:
+def test_a_restart_that_is_refused_removes_nothing(tmp_path: Path, mistake: dict[str, Any]) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos, epochs=1)
     states = sorted((tmp_path / "runs").glob("state-*.pt"))
 
-    with pytest.raises(UsageError, match=r"less than one batch|not of 20"):
+    with pytest.raises(UsageError, match=r"less than one batch|not 20 x 20"):
         train(tmp_path, photos, path="b.safetensors", restart=True, **mistake)
 
     assert sorted((tmp_path / "runs").glob("state-*.pt")) == states != []
@@ -497,8 +498,8 @@ def test_weights_beyond_float16_are_not_saved_as_infinity(tmp_path: Path) -> Non
     train(tmp_path, photos, epochs=1)
     net, _ = load(tmp_path / "made.safetensors")
     net.get_parameter("layers.0.bias").data[0] = 1e5
-    told = {"recipe": "r", "history": [{"step": 1.0}], "options": {}, "best_epoch": 1}
-    fitted = FittedNetwork(net, dataset(photos, tmp_path), told)
+    record = {"recipe": "r", "history": [{"step": 1.0}], "options": {}, "best_epoch": 1}
+    fitted = FittedNetwork(net, dataset(photos, tmp_path), record)
 
     with pytest.raises(
         RunAborted, match=r"the weight 1e\+05 in layers\.0\.bias exceeds the range of float16; set `half: false`"
@@ -515,7 +516,7 @@ def test_photographs_of_the_training_itself_are_not_read_by_the_next_start(tmp_p
         assert train(tmp_path, photos, epochs=1, runs=str(photos / "runs")).exit_code == 0
 
 
-def test_what_score_would_refuse_in_the_end_is_refused_before_the_first_step(tmp_path: Path) -> None:
+def test_what_score_would_refuse_later_is_refused_before_the_first_step(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     stages = [
         {"use": "read", "path": str(photos)},
@@ -530,7 +531,7 @@ def test_what_score_would_refuse_in_the_end_is_refused_before_the_first_step(tmp
     assert list((tmp_path / "runs").glob("state-*.pt")) == []
 
 
-def test_scoring_pictures_that_are_trained_on_is_warned_of_once(tmp_path: Path) -> None:
+def test_scoring_training_images_causes_one_warning(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     write_photos(tmp_path / "others", 20)
     (tmp_path / "link").symlink_to(photos)
@@ -545,14 +546,14 @@ def test_scoring_pictures_that_are_trained_on_is_warned_of_once(tmp_path: Path) 
     for _ in range(2):  # the second start fits nothing
         remarks = run({"plugins": [str(NETWORKS)], "stages": stages}).remarks
 
-        (told,) = (text for text in remarks if "trained on" in text)
-        assert told.startswith(
-            f"score.on: 10 of 20 pictures in {tmp_path / 'link'} are trained on, so their figures tell little"
+        (warning,) = (text for text in remarks if "trained on" in text)
+        assert warning.startswith(
+            f"score.on: 10 of 20 images in {tmp_path / 'link'} are trained on, so their figures say little"
         )
-        assert remarks[told] == 1
+        assert remarks[warning] == 1
 
 
-def test_a_film_among_the_photographs_is_left_out_unread_and_the_bar_goes_when_all_is_read(
+def test_a_film_among_the_photographs_is_skipped_and_the_progress_bar_ends_with_the_reading(
     tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = write_photos(tmp_path / "photos", 20)
@@ -570,15 +571,15 @@ def test_a_film_among_the_photographs_is_left_out_unread_and_the_bar_goes_when_a
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes there only")
-def test_names_that_are_no_utf8_are_told_in_the_card_as_they_can_be_written(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_escaped_in_the_card(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     train(tmp_path, photos, epochs=1)
     net, _ = load(tmp_path / "made.safetensors")
     place = os.fsdecode(b"caf\xe9|bar")
     score = {"pictures": 3, "protocol": {"set": place, "pictures": 3}, "figures": {"psnr": 20.0}, "grey": {"psnr": 19.0}}
-    told = {"recipe": "r", "history": [{"step": 1.0}], "options": {"start": place}, "best_epoch": 1}
+    record = {"recipe": "r", "history": [{"step": 1.0}], "options": {"start": place}, "best_epoch": 1}
     scores = [{**score, "by_folder": {place: {**score, "pictures": 2}, "b": {**score, "pictures": 1}}}]
-    fitted = FittedNetwork(net, dataset(photos, tmp_path), {**told, "scores": scores})
+    fitted = FittedNetwork(net, dataset(photos, tmp_path), {**record, "scores": scores})
 
     run_stage("save", [fitted], path=tmp_path / "b.safetensors")
 

@@ -1,4 +1,4 @@
-"""Grey made to look like old film, which the network learns to see through."""
+"""Degradations that make the grey input look like old film, so that the network learns to cope with it."""
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -12,55 +12,59 @@ from bwpipe.training.degradation.wear import Dust, Hairs, Scratches
 
 
 class Degradation(BaseModel):
-    """What befalls the grey that a network is shown, from the light that fell on old film to the file that was made of it.
+    """Degradation model for the grey input: film stock, optics, wear, compression.
 
-    Each picture has its own kinds of damage, in strengths of its own, done in the order of the options. A kind is left out by
-    `{chance: 0}`, such as `damage: {jpeg: {chance: 0}}`.
+    The effects and their strengths are drawn for each image; they are applied in the order of the options. `{chance: 0}`
+    disables an effect, such as `damage: {jpeg: {chance: 0}}`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     chance: Share = 0.8
-    """The share of pictures that are damaged; the others are shown as they are."""
+    """Fraction of images that are degraded; the others are used unchanged."""
     spectrum: Spectrum = Spectrum()
-    """The colours that the film sees."""
+    """Spectral sensitivity of the film."""
     vignette: Vignette = Vignette()
     """Dark corners."""
     blur: Blur = Blur()
-    """A soft lens."""
+    """Blur of a soft lens."""
     curve: Curve = Curve()
-    """Tones: darker or lighter, harder or softer, faded or blown out."""
+    """Tone curve: darker or lighter, harder or softer, faded or blown out."""
     grain: Grain = Grain()
-    """Grain of the film."""
+    """Film grain."""
     dust: Dust = Dust()
-    """Specks, light and dark."""
+    """Light and dark specks of dust."""
     hairs: Hairs = Hairs()
     """Hairs and fibres."""
     scratches: Scratches = Scratches()
-    """Thin lines from top to bottom."""
+    """Thin vertical scratches."""
     shrink: Shrink = Shrink()
     """Lost resolution."""
     jpeg: Jpeg = Jpeg()
-    """The marks of JPEG."""
+    """JPEG artefacts."""
 
     def __call__(self, grey: Tensor, rgb: Tensor, generator: torch.Generator) -> Tensor:
-        """What the network is shown.
+        """Degrade the network's input.
 
         Args:
-            grey: (B, 1, H, W), float32 in 0..1; left as it is.
-            rgb: (B, 3, H, W), the truth, of which the spectrum is made.
-            generator: On the same device; all that is random comes from it.
+            grey: (B, 1, H, W), float32 in 0..1; not modified.
+            rgb: (B, 3, H, W), the target, from which `spectrum` is computed.
+            generator: On the same device; the only source of randomness.
 
         Returns:
             (B, 1, H, W), float32 in 0..1.
         """
-        kinds: list[Spectrum | PlaneEffect] = [getattr(self, name) for name in type(self).model_fields if name != "chance"]
-        drawn = uniform((0, 1), (1 + len(kinds), len(grey)), generator).cpu()  # once: waiting for a GPU is slow
-        shown = grey.clone()
-        for kind, lot in zip(kinds, drawn[1:], strict=True):
-            rows = ((drawn[0] < self.chance) & (lot < kind.chance)).nonzero().flatten().to(grey.device)
+        effects: list[Spectrum | PlaneEffect] = [getattr(self, name) for name in type(self).model_fields if name != "chance"]
+        drawn = uniform((0, 1), (1 + len(effects), len(grey)), generator).cpu()  # one transfer: waiting for a GPU is slow
+        degraded = grey.clone()
+        for effect, chance in zip(effects, drawn[1:], strict=True):
+            rows = ((drawn[0] < self.chance) & (chance < effect.chance)).nonzero().flatten().to(grey.device)
             if len(rows):
-                some = shown[rows]
-                made = kind.apply(some, rgb[rows], generator) if isinstance(kind, Spectrum) else kind.apply(some, generator)
-                shown[rows] = made.clamp_(0, 1)
-        return shown
+                selected = degraded[rows]
+                output = (
+                    effect.apply(selected, rgb[rows], generator)
+                    if isinstance(effect, Spectrum)
+                    else effect.apply(selected, generator)
+                )
+                degraded[rows] = output.clamp_(0, 1)
+        return degraded

@@ -1,4 +1,4 @@
-"""What film stock and its development do to a picture: the colours it sees, its tones, its grain."""
+"""Effects of film stock and its development: spectral sensitivity, tone curve, grain."""
 
 from typing import Annotated, Self
 
@@ -20,57 +20,57 @@ from bwpipe.training.degradation.base import (
 )
 
 _EDGE_GRAIN = 0.3
-"""Of black and white, as a share of the grain of middle grey."""
+"""Grain of black and of white, relative to that of mid grey."""
 
 _Bend = Annotated[float, Field(ge=-1, le=1)]
 _Level = Annotated[float, Field(ge=-1, le=2)]
 
 
 class Spectrum(Effect):
-    """Film that sees red, green and blue in other shares than luma does: old stock was blind to red, or nearly so.
+    """Film whose sensitivity to red, green and blue differs from luma's weights: old stock was nearly or fully blind to red.
 
-    How well it sees each of the three is drawn, and divided by the sum.
+    The three sensitivities are drawn and then normalised to a sum of 1.
     """
 
     chance: Share = 0.7
-    """The share of the damaged pictures that have it."""
+    """Fraction of the degraded images that have it."""
     red: ShareSpan = (0, 0.45)
-    """How well it sees red."""
+    """Range of the sensitivity to red."""
     green: ShareSpan = (0.3, 0.8)
-    """How well it sees green."""
+    """Range of the sensitivity to green."""
     blue: ShareSpan = (0.05, 0.6)
-    """How well it sees blue."""
+    """Range of the sensitivity to blue."""
 
     @model_validator(mode="after")
-    def _sees_something(self) -> Self:
+    def _has_sensitivity(self) -> Self:
         if not (self.red[1] or self.green[1] or self.blue[1]):
-            raise ValueError("film that is blind to red, green and blue sees nothing; let one of them be above 0")
+            raise ValueError("film without sensitivity to red, green or blue records nothing; set one of them above 0")
         return self
 
     def apply(self, grey: Tensor, rgb: Tensor, generator: torch.Generator) -> Tensor:
-        """Grey (N, 1, H, W) with another mix of RGB (N, 3, H, W) in place of its luma, so that real grey stays real."""
+        """Grey (N, 1, H, W) plus the film's mix of RGB (N, 3, H, W) minus luma, which keeps separate grey inputs intact."""
         mix = torch.cat([uniform(span, (len(grey), 1), generator) for span in (self.red, self.green, self.blue)], dim=1)
-        mix = mix.clamp_(min=1e-9)  # three times 0 has no shares
+        mix = mix.clamp_(min=1e-9)  # three zeros cannot be normalised
         change = mix / mix.sum(dim=1, keepdim=True) - mix.new_tensor(WEIGHTS["bt601"])
         return grey + torch.einsum("nc,nchw->nhw", change, rgb).unsqueeze(1)
 
 
 class Curve(PlaneEffect):
-    """The tones of a development and a print: darker or lighter, harder or softer, faded or blown out."""
+    """The tone curve of development and printing: darker or lighter, harder or softer, faded or blown out."""
 
     chance: Share = 0.7
-    """The share of the damaged pictures that have it."""
+    """Fraction of the degraded images that have it."""
     gamma: FactorSpan = (0.6, 1.7)
-    """The exponent of grey; above 1 is darker."""
+    """Range of the exponent applied to grey; above 1 is darker."""
     contrast: Annotated[tuple[_Bend, _Bend], ASCENDING] = (-0.4, 0.8)
-    """How far an S (the cubic 3x^2 - 2x^3) is mixed in; below 0 the middle tones become softer."""
+    """Range of the share of an S-curve (the cubic 3x^2 - 2x^3) that is mixed in; below 0 the midtones become softer."""
     black: Annotated[tuple[_Level, _Level], ASCENDING] = (-0.06, 0.1)
-    """What black becomes; below 0, shadows are lost."""
+    """Range of the value that black becomes; below 0, shadows are clipped."""
     white: Annotated[tuple[_Level, _Level], ASCENDING] = (0.85, 1.06)
-    """What white becomes; above 1, lights are lost."""
+    """Range of the value that white becomes; above 1, highlights are clipped."""
 
     def apply(self, grey: Tensor, generator: torch.Generator) -> Tensor:
-        """Change the tones: gamma, then contrast, then black and white."""
+        """Apply gamma, then contrast, then the black and white points."""
         each = (len(grey), 1, 1, 1)
         tone = grey ** factors(self.gamma, each, generator)
         tone = tone + uniform(self.contrast, each, generator) * tone * (1 - tone) * (2 * tone - 1)
@@ -78,14 +78,14 @@ class Curve(PlaneEffect):
 
 
 class Grain(PlaneEffect):
-    """Grain: Gaussian noise, more of it in middle tones, often slight and seldom strong."""
+    """Grain: Gaussian noise, strongest in the midtones; often slight, rarely strong."""
 
     chance: Share = 0.7
-    """The share of the damaged pictures that have it."""
+    """Fraction of the degraded images that have it."""
     sigma: ShareSpan = (0, 0.05)
-    """Its standard deviation in middle grey."""
+    """Range of its standard deviation in mid grey."""
     spread: ShareSpan = (0, 0.7)
-    """How much a grain has of its neighbours: at 0 each pixel has its own, at 1 all of 3x3 count alike."""
+    """Range of the weight of neighbouring pixels' noise: at 0 pixels are independent, at 1 all of 3x3 count alike."""
 
     def apply(self, grey: Tensor, generator: torch.Generator) -> Tensor:
         """Add noise of mean 0."""
@@ -97,5 +97,5 @@ class Grain(PlaneEffect):
         noise = normal((count, 1, height + 2, width + 2), generator)
         noise = noise[:, :, 1:-1] + spread * (noise[:, :, :-2] + noise[:, :, 2:])
         noise = noise[..., 1:-1] + spread * (noise[..., :-2] + noise[..., 2:])
-        noise *= sigma / (1 + 2 * spread**2)  # the standard deviation is sigma again
+        noise *= sigma / (1 + 2 * spread**2)  # restores the standard deviation to sigma
         return grey + noise * (_EDGE_GRAIN + (1 - _EDGE_GRAIN) * 4 * grey * (1 - grey))

@@ -1,1 +1,1 @@
-"""The live view of a training: `progress.html` and the event files of TensorBoard."""
+"""Progress reporting of a training: the terminal, `progress.html` and TensorBoard event files."""

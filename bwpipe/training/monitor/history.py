@@ -1,4 +1,4 @@
-"""The numbers of a training's steps, few enough to draw however long it is."""
+"""Per-step figures of a training, thinned so that a chart of any length stays small."""
 
 import json
 from collections.abc import Mapping
@@ -8,25 +8,25 @@ from pathlib import Path
 from bwpipe.core.atomic_file import write_atomically
 
 LIMIT = 1000
-"""How many steps are kept at most."""
+"""Maximum number of steps kept."""
 
 
 class History:
-    """What was measured at some steps, evenly spread over the training, and kept in a file of JSON lines.
+    """Figures of evenly spaced steps, stored in a JSON Lines file.
 
     Attributes:
-        points: A dict for each, {"step": 10, "loss": 0.02, ...}, ascending.
+        points: One dict per step, {"step": 10, "loss": 0.02, ...}, ascending.
     """
 
     def __init__(self, path: Path, step: int) -> None:
-        """Go on from what an earlier start kept in the file, up to a step; later ones are dropped.
+        """Load the file of an earlier start up to a step, and drop later steps.
 
         Args:
             path: The file.
-            step: How many steps were made.
+            step: Number of steps done.
 
         Raises:
-            OSError: The file can't be written.
+            OSError: The file cannot be written.
         """
         self._path = path
         lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
@@ -34,7 +34,7 @@ class History:
         self._rewrite()
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a step, or leave it out where it is too near to the last. Raises OSError."""
+        """Add a step, unless it is too close to the last one. Raises OSError."""
         if self.points and step < self.points[-1]["step"] + self._gap:
             return
         point = {"step": step, **{name: float(value) for name, value in values.items()}}
@@ -53,7 +53,7 @@ class History:
 
 
 def _parse(line: str) -> dict[str, float]:
-    """The point of a line; an empty one where the training was killed, or the disk was full, while it was written."""
+    """The point in a line; empty if the line is incomplete, because the training was killed or the disk was full."""
     try:
         point: dict[str, float] = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The page that shows how a training goes: one file of HTML that needs no other, no server and no script."""
+"""The progress page of a training: one self-contained HTML file, without server or script."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -10,30 +10,30 @@ from importlib.resources import files
 from bwpipe.training.monitor.svg_chart import Curve, chart, number
 
 REFRESH = 30
-"""Seconds after which a browser reads the page again, as long as the training runs."""
+"""Seconds after which a browser reloads the page while the training runs."""
 SPEED = "photos_per_s"
-"""The name of the number of a step that says how fast the training is."""
+"""Name of the speed among a step's figures."""
 RATE = "rate"
-"""The name of the learning rate among the numbers of a step, which alone is without noise."""
+"""Name of the learning rate among a step's figures; the only one without noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """What the page tells.
+    """The content of the page.
 
     Attributes:
-        title: Of the training.
+        title: Title of the training.
         graph: The text of the graph file.
-        goal: The figure that says which validation is the best.
-        best: That validation; None before there is one.
-        step: How many steps were made.
-        steps: How many there are to be; None if that is not known.
-        epochs: How many epochs there are to be; None if that is not known.
-        points: Numbers of some steps, with the "step", ascending.
+        goal: The figure by which the best validation is selected.
+        best: The best validation; None before the first.
+        step: Number of steps done.
+        steps: Total number of steps; None if unknown.
+        epochs: Total number of epochs; None if unknown.
+        points: Figures of some steps, each with its "step", ascending.
         history: Figures of each validation, with its "step" and "epoch".
-        sheet: The newest sheet as a JPEG; None before there is one.
-        running: Whether there is more to come.
-        written: When it was told.
+        sheet: The latest sheet as a JPEG; None before the first.
+        running: Whether the training is still running.
+        written: Time of writing.
     """
 
     title: str
@@ -50,12 +50,12 @@ class ReportData:
     written: datetime
 
 
-def page(story: ReportData) -> str:
-    """A story as a page."""
-    title = escape(story.title)
-    refresh = f'<meta http-equiv="refresh" content="{REFRESH}">' if story.running else ""
+def page(data: ReportData) -> str:
+    """Render the page."""
+    title = escape(data.title)
+    refresh = f'<meta http-equiv="refresh" content="{REFRESH}">' if data.running else ""
     style = files("bwpipe.training.monitor").joinpath("report.css").read_text(encoding="utf-8")
-    badge = '<span class="badge running">running</span>' if story.running else '<span class="badge">ended</span>'
+    badge = '<span class="badge running">running</span>' if data.running else '<span class="badge">ended</span>'
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -68,40 +68,40 @@ def page(story: ReportData) -> str:
 </head>
 <body>
 <header><h1>{title}</h1>{badge}</header>
-{_state(story)}
+{_state(data)}
 <div class="charts">
-{_charts(story)}
+{_charts(data)}
 </div>
-{_sheet(story)}
-{_table(story)}
+{_sheet(data)}
+{_table(data)}
 <h2>Graph</h2>
-<pre>{escape(story.graph)}</pre>
+<pre>{escape(data.graph)}</pre>
 </body>
 </html>
 """
 
 
-def _state(story: ReportData) -> str:
-    """The numbers one looks for first."""
-    items = [("step", number(story.step), f"of {number(story.steps)}" if story.steps else "")]
-    if story.steps and story.epochs:
-        items.append(("epoch", number(story.epochs * story.step / story.steps), f"of {story.epochs}"))
-    elif story.history:
-        items.append(("epoch", number(story.history[-1]["epoch"]), "at the last validation"))
-    if best := story.best:
-        items.append((f"best {story.goal}", number(best[story.goal]), f"at step {number(best['step'])}"))
-    if story.points and SPEED in story.points[-1]:
-        items.append(("photos/s", number(story.points[-1][SPEED]), ""))
-    items.append(("written", f"{story.written:%H:%M:%S}", f"{story.written:%Y-%m-%d %Z}"))
+def _state(data: ReportData) -> str:
+    """The key figures."""
+    items = [("step", number(data.step), f"of {number(data.steps)}" if data.steps else "")]
+    if data.steps and data.epochs:
+        items.append(("epoch", number(data.epochs * data.step / data.steps), f"of {data.epochs}"))
+    elif data.history:
+        items.append(("epoch", number(data.history[-1]["epoch"]), "at the last validation"))
+    if best := data.best:
+        items.append((f"best {data.goal}", number(best[data.goal]), f"at step {number(best['step'])}"))
+    if data.points and SPEED in data.points[-1]:
+        items.append(("photos/s", number(data.points[-1][SPEED]), ""))
+    items.append(("written", f"{data.written:%H:%M:%S}", f"{data.written:%Y-%m-%d %Z}"))
     cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{v} <small>{escape(more)}</small></dd></div>" for k, v, more in items)
-    bar = f'<progress value="{story.step}" max="{story.steps}"></progress>' if story.steps else ""
+    bar = f'<progress value="{data.step}" max="{data.steps}"></progress>' if data.steps else ""
     return f"<dl>{cells}</dl>{bar}"
 
 
-def _charts(story: ReportData) -> str:
-    """A chart for each kind of figure: those whose names end alike, such as `rgb_mse` and `kept_mse`, are comparable."""
-    validated, trained = _columns(story.history), _columns(story.points)
-    kinds: dict[str, list[str]] = {"loss": []}  # the one that is shown large
+def _charts(data: ReportData) -> str:
+    """One chart per kind of figure: names with the same ending, such as `rgb_mse` and `kept_mse`, are comparable."""
+    validated, trained = _columns(data.history), _columns(data.points)
+    kinds: dict[str, list[str]] = {"loss": []}  # first, hence the large chart
     for name in validated | trained:
         kinds.setdefault(name.rpartition("_")[2], []).append(name)
     charts = []
@@ -109,7 +109,7 @@ def _charts(story: ReportData) -> str:
         title = kind if len(names) > 1 else "learning rate" if names == [RATE] else "".join(names).replace("_", " ")
         curves = [Curve(k, trained[k], "exact" if k == RATE else "noisy") for k in names if k in trained]
         curves += [Curve(f"{k} at validation", validated[k], "measured") for k in names if k in validated]
-        charts.append(chart(title, curves, max(story.step, 1)))
+        charts.append(chart(title, curves, max(data.step, 1)))
     return "\n".join(charts)
 
 
@@ -123,30 +123,32 @@ def _columns(rows: Sequence[dict[str, float]]) -> dict[str, list[tuple[float, fl
     return columns
 
 
-def _sheet(story: ReportData) -> str:
-    if story.sheet is None:
+def _sheet(data: ReportData) -> str:
+    if data.sheet is None:
         return ""
-    data = b64encode(story.sheet).decode()
-    caption = f"Validation at step {number(story.history[-1]['step'])} <small>grey | guess | truth</small>"
-    return f'<h2>{caption}</h2>\n<img class="sheet" alt="grey, guess and truth" src="data:image/jpeg;base64,{data}">'
+    encoded = b64encode(data.sheet).decode()
+    caption = f"Validation at step {number(data.history[-1]['step'])} <small>grey | prediction | ground truth</small>"
+    return (
+        f'<h2>{caption}</h2>\n<img class="sheet" alt="input, prediction, ground truth" src="data:image/jpeg;base64,{encoded}">'
+    )
 
 
-def _table(story: ReportData) -> str:
-    """All validations, the newest first."""
-    if not story.history:
+def _table(data: ReportData) -> str:
+    """All validations, newest first."""
+    if not data.history:
         return ""
-    names = list(dict.fromkeys(name for figures in story.history for name in figures))
+    names = list(dict.fromkeys(name for figures in data.history for name in figures))
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     rows = []
-    for figures in reversed(story.history):
+    for figures in reversed(data.history):
         cells = "".join(f"<td>{_cell(name, figures)}</td>" for name in names)
-        rows.append(f'<tr class="best">{cells}</tr>' if figures is story.best else f"<tr>{cells}</tr>")
+        rows.append(f'<tr class="best">{cells}</tr>' if figures is data.best else f"<tr>{cells}</tr>")
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f'<h2>Validations</h2>\n<div class="table">{table}</div>'
 
 
 def _cell(name: str, figures: dict[str, float]) -> str:
-    """A figure with all its digits, so that a column is as one reads it from far."""
+    """A figure with a fixed number of digits, so that the columns line up."""
     if name not in figures:
         return ""
     return number(figures[name]) if name in ("step", "epoch") else f"{figures[name]:#.4g}"

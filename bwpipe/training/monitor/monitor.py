@@ -1,4 +1,4 @@
-"""What a training tells while it goes on: on the terminal, and in its folder."""
+"""Reports a running training: on the terminal and in its folder."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -22,23 +22,23 @@ from bwpipe.training.training_state import Counters
 from bwpipe.training.validation import best
 
 _EVERY = 10
-"""How many steps lie between two points of the live view's curves."""
+"""Steps between two points of the live view's curves."""
 _COUNTS = {"step", "epoch"}
 
 
 class Monitor:
     """The progress and the live view of a training."""
 
-    def __init__(self, task: Task, tally: Counters, course: Schedule, say: Callable[[str], None]) -> None:
-        """Begin, or go on after `tally.step` steps of a course."""
+    def __init__(self, task: Task, counters: Counters, schedule: Schedule, say: Callable[[str], None]) -> None:
+        """Start, or resume after `counters.step` steps of a schedule."""
         self._batch, self._epochs = task.options.batch, task.options.epochs
-        self._first, self._began = tally.step, monotonic()
+        self._first, self._began = counters.step, monotonic()
         with ExitStack() as stack:
             self._progress = stack.enter_context(
                 closing(
                     TrainingProgress(
-                        ends=course.ends,
-                        done=tally.step,
+                        ends=schedule.ends,
+                        done=counters.step,
                         batch=self._batch,
                         say=say,
                         quiet=task.quiet,
@@ -51,10 +51,10 @@ class Monitor:
                         task.folder,
                         title=task.title,
                         graph=task.graph,
-                        step=tally.step,
-                        history=tally.history,
+                        step=counters.step,
+                        history=counters.history,
                         goal=task.options.goal,
-                        steps=course.steps,
+                        steps=schedule.steps,
                         epochs=self._epochs,
                     )
                 )
@@ -62,33 +62,33 @@ class Monitor:
             self._stack = stack.pop_all()
 
     def stepped(self, step: int, values: dict[str, float]) -> None:
-        """A step was made: its losses, rate and gradient."""
+        """Report a step: its losses, learning rate and gradient norm."""
         self._progress.show(step, values["loss"])
         if step % _EVERY == 0:
             speed = (step - self._first) * self._batch / (monotonic() - self._began)
             self._view.step(step, {**values, "photos_per_s": speed})
 
     def validated(self, history: list[dict[str, float]], sheet: NDArray[np.uint8]) -> None:
-        """An epoch was measured: all figures so far, and a sheet (h, w, 3) of pictures."""
-        told = ", ".join(f"{name} {value:.5g}" for name, value in history[-1].items() if name not in _COUNTS)
-        self._progress.say(f"epoch {len(history)}/{self._epochs}: {told}")
+        """Report a validation: all figures so far, and a sheet (h, w, 3) of images."""
+        text = ", ".join(f"{name} {value:.5g}" for name, value in history[-1].items() if name not in _COUNTS)
+        self._progress.say(f"epoch {len(history)}/{self._epochs}: {text}")
         self._view.validated(history, sheet)
 
     def close(self) -> None:
-        """Take the bar away, and close the files."""
+        """Remove the progress bar and close the files."""
         self._stack.close()
 
 
-LARGEST = 1_100_000
-"""Bytes of the sheet in the page; as text they are a third more."""
+MAX_SHEET_BYTES = 1_100_000
+"""Maximum bytes of the sheet in the page; Base64 adds a third."""
 
 
 class LiveView:
-    """Shows how a training goes, in its folder: `progress.html`, and `tensorboard/` for TensorBoard.
+    """Shows the progress of a training in its folder: `progress.html`, and `tensorboard/` for TensorBoard.
 
-    Beside them is what the page goes on with after a stop: `curves.jsonl`, and the newest `sheet-STEP.jpg` in `.bwpipe/`, where
-    no later start takes it for a photograph to train on. Nothing that the training depends on is changed. Any method raises
-    OSError where the disk refuses.
+    `curves.jsonl` and the latest `sheet-STEP.jpg` let the page resume after a stop; the sheet is in `.bwpipe/`, where no later
+    start takes it for a training photograph. The live view has no effect on the training. Any method raises OSError if
+    writing fails.
     """
 
     def __init__(
@@ -103,27 +103,27 @@ class LiveView:
         steps: int | None = None,
         epochs: int | None = None,
     ) -> None:
-        """Begin, or go on from what an earlier start left in the folder; what that showed of later steps is dropped.
+        """Start, or resume the view of an earlier start in the folder, dropping its later steps.
 
         Args:
             folder: The folder of the training.
-            title: Of the training.
+            title: Title of the training.
             graph: The text of the graph file.
-            step: How many steps were made.
+            step: Number of steps done.
             history: The figures of the validations so far, each with its "step" and "epoch".
-            goal: The figure that says which validation is the best, one of `validation.GOALS`.
-            steps: How many steps there are to be, if that is known.
-            epochs: How many epochs there are to be, if that is known.
+            goal: The figure by which the best validation is selected, one of `validation.GOALS`.
+            steps: Total number of steps, if known.
+            epochs: Total number of epochs, if known.
 
         Raises:
             UsageError: TensorBoard is missing.
-            OSError: The disk refuses.
+            OSError: Writing fails.
         """
         self._folder = folder
         self._title, self._graph = (text.encode("utf-8", "backslashreplace").decode() for text in (title, graph))
         self._goal, self._steps, self._epochs = goal, steps, epochs
         self._step, self._history = step, list(history)
-        validated = bool(history) and history[-1]["step"] == step  # otherwise it may be validated once more
+        validated = bool(history) and history[-1]["step"] == step  # otherwise it may be validated again
         first = step + validated
         self._events = TensorBoardWriter(folder / "tensorboard", first)
         try:
@@ -135,35 +135,35 @@ class LiveView:
             raise
 
     def step(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Show numbers of a step: losses by name, the "rate", "photos_per_s", ..."""
+        """Show the figures of a step: losses by name, the "rate", "photos_per_s", ..."""
         self._step = step
         self._events.scalars("training", step, scalars)
         self._curves.add(step, scalars)
 
     def validated(self, history: list[dict[str, float]], sheet: NDArray[np.uint8]) -> None:
-        """Show the last validation of the history, and a sheet (h, w, 3) of it."""
+        """Show the last validation of the history, and its sheet (h, w, 3)."""
         self._history = list(history)
         self._step = step = int(history[-1]["step"])
         self._events.scalars("validation", step, {k: v for k, v in history[-1].items() if k not in ("step", "epoch")})
         jpeg = _jpeg(sheet)
-        self._events.picture("sheet", step, jpeg)
+        self._events.image("sheet", step, jpeg)
         write_atomically(self._sheet, jpeg, folder=self._folder)
         for path in set(self._sheet.parent.glob(f"sheet-{'[0-9]' * 8}.jpg")) - {self._sheet}:
             path.unlink()
         self._write(running=True)
 
     def close(self) -> None:
-        """Write the page for the last time; browsers read it again no more."""
+        """Write the page for the last time; browsers stop reloading it."""
         self._events.close()
         self._write(running=False)
 
     @property
     def _sheet(self) -> Path:
-        """The sheet of the last validation."""
+        """Path of the last validation's sheet."""
         return self._folder / WORK_FOLDER / f"sheet-{self._history[-1]['step']:08.0f}.jpg"
 
     def _write(self, *, running: bool) -> None:
-        story = ReportData(
+        data = ReportData(
             title=self._title,
             graph=self._graph,
             goal=self._goal,
@@ -177,15 +177,15 @@ class LiveView:
             running=running,
             written=datetime.now(UTC).astimezone(),
         )
-        write_atomically(self._folder / "progress.html", page(story).encode())
+        write_atomically(self._folder / "progress.html", page(data).encode())
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture (h, w, 3) as a JPEG of no more than `LARGEST` bytes, made smaller where it must be."""
+    """An image (h, w, 3) as a JPEG of at most `MAX_SHEET_BYTES` bytes, scaled down if necessary."""
     image = Image.fromarray(pixels)
     while True:
-        packed = BytesIO()
-        image.save(packed, "JPEG", quality=90, subsampling=0)
-        if packed.tell() <= LARGEST:
-            return packed.getvalue()
+        buffer = BytesIO()
+        image.save(buffer, "JPEG", quality=90, subsampling=0)
+        if buffer.tell() <= MAX_SHEET_BYTES:
+            return buffer.getvalue()
         image = image.resize((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""How far a training is, for who looks on."""
+"""Progress of a training on the terminal."""
 
 import sys
 from bisect import bisect_left
@@ -12,11 +12,11 @@ from tqdm import tqdm
 from bwpipe.core.console import EVERY, Bar, printable
 
 MEMORY = 50
-"""Over about how many steps the loss is averaged."""
+"""Number of steps, approximately, over which the loss is averaged."""
 
 
 class TrainingProgress:
-    """Shows epoch, loss, photos/s and the time left: as a bar on a terminal, else as a line now and then."""
+    """Shows epoch, loss, photos/s and the time left: as a progress bar on a terminal, otherwise as occasional lines."""
 
     def __init__(
         self,
@@ -28,23 +28,23 @@ class TrainingProgress:
         quiet: bool = False,
         stream: TextIO | None = None,
     ) -> None:
-        """Make it.
+        """Start the display.
 
         Args:
-            ends: After how many steps each epoch ends.
-            done: How many of all steps were made before; they count for the bar and not for the speed.
-            batch: How many photos are shown in a step.
-            say: Shows a line where there is no terminal.
+            ends: For each epoch, the number of steps up to its end.
+            done: Number of steps done before; they count towards the bar, but not the speed.
+            batch: Photos per step.
+            say: Shows a line if there is no terminal.
             quiet: Show nothing.
-            stream: Where a bar is shown; standard error by default.
+            stream: Stream for the progress bar; standard error by default.
         """
         self._ends, self._batch = ends, batch
         self._say, self._quiet = say, quiet
         self._first = self._step = done
         self._shown, self._loss = 0, 0.0
-        self._start = self._said = monotonic()
+        self._start = self._last_line = monotonic()
         self._bar: Bar | None = None
-        self._stream = stream or sys.stderr  # which a process may lack
+        self._stream = stream or sys.stderr  # a process may have none
         if not quiet and self._stream and self._stream.isatty():
             photos = ends[-1] * batch
             self._bar = Bar(
@@ -52,21 +52,21 @@ class TrainingProgress:
             )
 
     def show(self, step: int, loss: float) -> None:
-        """Show that so many of all steps are made, and the loss of the last of them."""
+        """Show the number of steps done and the loss of the last one."""
         photos = (step - self._step) * self._batch
         self._step, self._shown = step, self._shown + 1
         self._loss += (loss - self._loss) / min(self._shown, MEMORY)
         if self._bar is not None:
             self._bar.set_description(self._where(), refresh=False)
             self._bar.update(photos)
-        elif monotonic() - self._said >= EVERY:
-            self._said = monotonic()
-            rate = (step - self._first) / (self._said - self._start)
+        elif monotonic() - self._last_line >= EVERY:
+            self._last_line = monotonic()
+            rate = (step - self._first) / (self._last_line - self._start)
             left = tqdm.format_interval((self._ends[-1] - step) / rate)
             self.say(f"{self._where()} ({rate * self._batch:.1f} photos/s, about {left} left)")
 
     def say(self, text: str) -> None:
-        """Show a line, above the bar if there is one; one who has stopped reading does not stop the training."""
+        """Show a line, above the progress bar if there is one; a closed stream does not stop the training."""
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.write(printable(text), file=self._stream)
@@ -74,7 +74,7 @@ class TrainingProgress:
             self._say(printable(text))
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,7 +1,7 @@
-"""TensorBoard's files.
+"""Writes TensorBoard event files.
 
-They are written here and now, and not through `SummaryWriter`, which has a thread of its own do it: where the disk is full,
-that thread ends with a traceback on the terminal, and the training learns of it late or never.
+They are written synchronously, not through `SummaryWriter`, which writes in a thread of its own: on a full disk that thread
+dies with a traceback on the terminal, and the training notices late or never.
 """
 
 import time
@@ -16,23 +16,23 @@ from PIL import Image
 from bwpipe.errors import UsageError
 
 _NAME = "events.out.tfevents."
-"""How the names of the files begin; TensorBoard reads them in the order of their names."""
+"""Prefix of the file names; TensorBoard reads the files in the order of their names."""
 
 
 class TensorBoardWriter:
-    """One file of events, which TensorBoard shows together with those of earlier starts in the same folder."""
+    """Writes one event file, which TensorBoard merges with those of earlier starts in the same folder."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Begin it.
+        """Create the file.
 
         Args:
-            folder: Where the files lie; made where it is missing.
-            step: The first that is still to come: what earlier starts wrote of it and of later ones is shown no more, and
-                where it is 0 their files are removed.
+            folder: The folder of the files; created if missing.
+            step: The first step still to come: earlier starts' events from this step on are hidden; at 0 their files are
+                removed.
 
         Raises:
-            UsageError: The package is missing.
-            OSError: The file can't be written.
+            UsageError: TensorBoard is not installed.
+            OSError: The file cannot be written.
         """
         try:
             from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
@@ -44,7 +44,7 @@ class TensorBoardWriter:
                 f"the live view of a training needs TensorBoard ({error}); install it: pip install 'bwpipe[train]'"
             ) from error
         self._event, self._summary = Event, Summary
-        self._scalar, self._text = cast("Any", scalar), cast("Any", text)  # which have no types
+        self._scalar, self._text = cast("Any", scalar), cast("Any", text)  # untyped
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob(f"{_NAME}*") if step == 0 else ():
             path.unlink()
@@ -59,13 +59,13 @@ class TensorBoardWriter:
             raise
 
     def scalars(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        """Add numbers of a step, shown as `group/name`. Raises OSError."""
+        """Add figures of a step, shown as `group/name`. Raises OSError."""
         for name, value in values.items():
             self._add(step=step, summary=self._scalar(f"{group}/{name}", value))
         self._file.flush()
 
-    def picture(self, name: str, step: int, jpeg: bytes) -> None:
-        """Add a picture of a step, a whole file. Raises OSError."""
+    def image(self, name: str, step: int, jpeg: bytes) -> None:
+        """Add an image of a step, given as a JPEG file. Raises OSError."""
         with Image.open(BytesIO(jpeg)) as opened:
             width, height = opened.size
         image = self._summary.Image(width=width, height=height, colorspace=3, encoded_image_string=jpeg)
@@ -73,13 +73,13 @@ class TensorBoardWriter:
         self._file.flush()
 
     def text(self, name: str, step: int, text: str) -> None:
-        """Add a text, shown letter by letter. Raises OSError."""
-        self._add(step=step, summary=self._text(name, indent(text, "    ")))  # a block of code in Markdown
+        """Add a text, shown verbatim. Raises OSError."""
+        self._add(step=step, summary=self._text(name, indent(text, "    ")))  # a code block in Markdown
         self._file.flush()
 
     def close(self) -> None:
         """Close the file. Raises OSError."""
         self._file.close()
 
-    def _add(self, **what: Any) -> None:
-        self._records.write(self._event(wall_time=time.time(), **what).SerializeToString())
+    def _add(self, **fields: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())
