@@ -1,1 +1,1 @@
-"""Paired grey and colour photographs for training."""
+"""Datasets of paired grey and colour images for training."""

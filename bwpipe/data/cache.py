@@ -1,4 +1,4 @@
-"""Pairs kept as files, so that the pictures they come from are read once."""
+"""Caches pairs on disk, so that the source images are read only once."""
 
 import json
 import os
@@ -25,22 +25,22 @@ from bwpipe.data.dataset import COLOUR, GREY, Pair, map_array
 from bwpipe.errors import RunAborted, UsageError, format_error
 from bwpipe.metrics.image_metrics import colourfulness
 
-STORY = "dataset.json"
+INFO_FILE = "dataset.json"
 _POLL = 0.5
-"""Seconds between two looks at whether the run is to end, while another one writes."""
+"""Seconds between checks whether the run is to stop, while another run holds the lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """What is told of some pairs beside them.
+    """Metadata of cached pairs, stored beside them.
 
     Attributes:
-        names: The name of each, below the folder that was read.
+        names: The name of each, relative to the folder that was read.
         digest: A hash of the pairs and their names.
         colourfulness: The mean over the pairs.
-        left_out: The pictures that are not among them on purpose, and why.
+        left_out: The images that were excluded on purpose, and why.
         failed: The files that could not be read, and why.
-        recipe: How they were made.
+        recipe: The recipe they were made with.
     """
 
     names: list[str]
@@ -53,141 +53,141 @@ class DatasetInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CachedPairs:
-    """Pairs that are kept.
+    """Pairs from the cache.
 
     Attributes:
-        folder: Where; None for some in memory.
-        grey: (N, S, S) uint8, read-only where it is mapped.
+        folder: Their folder; None if they are in memory.
+        grey: (N, S, S) uint8, read-only if memory-mapped.
         colour: (N, S, S, 3) uint8, likewise.
-        story: What is told of them.
+        info: Their metadata.
     """
 
     folder: Path | None
     grey: NDArray[np.uint8]
     colour: NDArray[np.uint8]
-    story: DatasetInfo
+    info: DatasetInfo
 
-    def loaded(self) -> "CachedPairs":
-        """The same in memory, for when the folder goes."""
-        return CachedPairs(None, np.array(self.grey), np.array(self.colour), self.story)
+    def in_memory(self) -> "CachedPairs":
+        """A copy in memory, for when the folder is temporary."""
+        return CachedPairs(None, np.array(self.grey), np.array(self.colour), self.info)
 
 
 @dataclass(frozen=True, eq=False)
 class CacheKey:
-    """What pairs are wanted: of which files, made how. Both are as `Gather.ready` is told."""
+    """Identifies pairs by their source files and their recipe, as passed to `Gather.ready`."""
 
     units: Mapping[Unit, Fingerprint | None]
     recipe: Sequence[Mapping[str, Any]]
 
     @cached_property
-    def key(self) -> str:
-        """A hash of it all."""
+    def digest(self) -> str:
+        """A hash of files and recipe."""
         files = [(str(unit.name), unit.part, unit.start, unit.stop, found) for unit, found in self.units.items()]
         return blake2b(json.dumps([files, self.recipe], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 class Cache:
-    """A folder with a folder for each wish that was fulfilled; what is in there is whole, and never changed."""
+    """A folder with one subfolder per key; its contents are complete and never modified."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` need not exist."""
         self._folder = folder.expanduser().absolute()
 
-    def place(self, wish: CacheKey) -> Path:
-        """Where the pairs of a wish are, or will be."""
-        return self._folder / wish.key
+    def path(self, key: CacheKey) -> Path:
+        """The folder of a key's pairs, existing or not."""
+        return self._folder / key.digest
 
-    def find(self, wish: CacheKey) -> CachedPairs | None:
-        """The pairs that are wanted; None where they are not there, or damaged."""
-        place = self.place(wish)
+    def find(self, key: CacheKey) -> CachedPairs | None:
+        """The pairs of a key; None if they are missing or damaged."""
+        path = self.path(key)
         try:
-            story = DatasetInfo(**json.loads((place / STORY).read_text(encoding="ascii")))
-            kept = CachedPairs(place, map_array(place / GREY), map_array(place / COLOUR), story)
+            info = DatasetInfo(**json.loads((path / INFO_FILE).read_text(encoding="ascii")))
+            pairs = CachedPairs(path, map_array(path / GREY), map_array(path / COLOUR), info)
         except (OSError, ValueError, TypeError, EOFError):
             return None
-        shape = kept.grey.shape
-        fits = (
-            kept.grey.dtype == kept.colour.dtype == np.uint8
-            and kept.colour.shape == (*shape, 3)
-            and shape[:1] == (len(story.names),)
+        shape = pairs.grey.shape
+        is_valid = (
+            pairs.grey.dtype == pairs.colour.dtype == np.uint8
+            and pairs.colour.shape == (*shape, 3)
+            and shape[:1] == (len(info.names),)
         )
-        return kept if fits else None
+        return pairs if is_valid else None
 
-    def fill(self, wish: CacheKey, pairs: Iterable[Pair], run: RunContext) -> CachedPairs:
-        """Keep the pairs that were wanted, or find that another run has done so by now.
+    def fill(self, key: CacheKey, pairs: Iterable[Pair], run: RunContext) -> CachedPairs:
+        """Store the pairs of a key, unless another run has done so in the meantime.
 
         Raises:
-            UsageError: There is none; the folder can't be written into.
+            UsageError: There are no pairs; the folder is not writable.
             RunAborted: The disk is full, or fails otherwise.
         """
-        with self._alone(run) as work:
-            return self.find(wish) or self._write(wish, pairs, run, work)
+        with self._locked(run) as work:
+            return self.find(key) or self._write(key, pairs, run, work)
 
-    def others(self, wish: CacheKey) -> list[Path]:
-        """The folders of other wishes."""
-        return [file.parent for file in sorted(self._folder.glob(f"*/{STORY}")) if file.parent != self.place(wish)]
+    def others(self, key: CacheKey) -> list[Path]:
+        """The folders of other keys."""
+        return [file.parent for file in sorted(self._folder.glob(f"*/{INFO_FILE}")) if file.parent != self.path(key)]
 
     @contextmanager
-    def _alone(self, run: RunContext) -> Iterator[Path]:
-        """Keep other runs from writing into the cache. The folder for unfinished files, without those of killed runs."""
+    def _locked(self, run: RunContext) -> Iterator[Path]:
+        """Lock the cache against other runs; yields the folder for unfinished files, without leftovers of killed runs."""
         work = self._folder / WORK_FOLDER
         lock = FileLock(work / "lock")
         try:
             work.mkdir(parents=True, exist_ok=True)
-            if not _acquired(lock, timeout=0):
-                run.note(f"{self._folder}: waiting for another run, which makes a dataset there")
-                while not _acquired(lock, timeout=_POLL):
+            if not _try_acquire(lock, timeout=0):
+                run.note(f"{self._folder}: waiting for another run that is building a dataset there")
+                while not _try_acquire(lock, timeout=_POLL):
                     run.raise_if_stopped()
         except OSError as error:
             raise UsageError(
-                f"{self._folder}: can't write into it ({error.strerror}); choose another `dataset.cache`"
+                f"{self._folder}: cannot be written to ({error.strerror}); choose another `dataset.cache`"
             ) from error
         try:
-            for left in work.glob(f"*{SUFFIX}"):
-                shutil.rmtree(left, ignore_errors=True)
+            for leftover in work.glob(f"*{SUFFIX}"):
+                shutil.rmtree(leftover, ignore_errors=True)
             yield work
         finally:
             lock.release()
 
-    def _write(self, wish: CacheKey, pairs: Iterable[Pair], run: RunContext, work: Path) -> CachedPairs:
-        place, part = self.place(wish), work / f"{secrets.token_hex(8)}{SUFFIX}"
+    def _write(self, key: CacheKey, pairs: Iterable[Pair], run: RunContext, work: Path) -> CachedPairs:
+        path, part = self.path(key), work / f"{secrets.token_hex(8)}{SUFFIX}"
         try:
             part.mkdir()
             with PairFiles(part) as files:
                 for pair in pairs:
                     files.add(pair)
             if not files.names:
-                raise UsageError("there is no picture to train on; read a folder of colour photographs")
-            story = DatasetInfo(
+                raise UsageError("there are no images to train on; read a folder of colour photographs")
+            info = DatasetInfo(
                 names=files.names,
                 digest=files.digest,
                 colourfulness=files.colourfulness,
-                left_out={str(unit.name): run.dropped[unit.media] for unit in wish.units if unit.media in run.dropped},
-                failed={str(unit.name): format_error(error) for unit in wish.units if (error := run.failure(unit))},
-                recipe=[dict(each) for each in wish.recipe],
+                left_out={str(unit.name): run.dropped[unit.media] for unit in key.units if unit.media in run.dropped},
+                failed={str(unit.name): format_error(error) for unit in key.units if (error := run.failure(unit))},
+                recipe=[dict(each) for each in key.recipe],
             )
-            with (part / STORY).open("x", encoding="ascii") as file:
-                json.dump(asdict(story), file, indent=1)
+            with (part / INFO_FILE).open("x", encoding="ascii") as file:
+                json.dump(asdict(info), file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            if place.exists():  # damaged, else it would have been found
-                shutil.rmtree(place)
-            part.rename(place)
-            _sync(place)
-            _sync(place.parent)
+            if path.exists():  # damaged, otherwise `find` would have returned it
+                shutil.rmtree(path)
+            part.rename(path)
+            _sync(path)
+            _sync(path.parent)
         except OSError as error:
             raise RunAborted(
-                f"{self._folder}: the dataset can't be written ({error.strerror}); make room, and run again"
+                f"{self._folder}: the dataset cannot be written ({error.strerror}); free some space and run again"
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        kept = self.find(wish)
-        if kept is None:
-            raise RunAborted(f"{place}: what was just written can't be read; check the disk, and run again")
-        return kept
+        written = self.find(key)
+        if written is None:
+            raise RunAborted(f"{path}: the files just written cannot be read back; check the disk and run again")
+        return written
 
 
-def _acquired(lock: FileLock, timeout: float) -> bool:
+def _try_acquire(lock: FileLock, timeout: float) -> bool:
     try:
         lock.acquire(timeout=timeout)
     except Timeout:
@@ -196,8 +196,8 @@ def _acquired(lock: FileLock, timeout: float) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Flush the names in a folder to the disk."""
-    if os.name == "posix":  # elsewhere a folder can't be opened, and a rename is durable by itself
+    """Flush a folder's entries to the disk."""
+    if os.name == "posix":  # elsewhere folders cannot be opened, and renames are durable anyway
         opened = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(opened)
@@ -206,28 +206,28 @@ def _sync(folder: Path) -> None:
 
 
 class PairFiles:
-    """Writes pairs into two files, one after another; at the end of a `with` they are whole and on the disk.
+    """Writes pairs one after another into two files, which are complete and on the disk at the end of a `with` block.
 
     Attributes:
-        names: The name of each pair's picture.
+        names: The name of each pair's source image.
     """
 
     def __init__(self, folder: Path) -> None:
-        """`folder` exists and has no such files. Raises OSError."""
+        """Create the files in an existing `folder` that has none. Raises OSError."""
         self.names: list[str] = []
-        self._grey, self._colour = _Rows(folder / GREY), _Rows(folder / COLOUR)
+        self._grey, self._colour = _ArrayWriter(folder / GREY), _ArrayWriter(folder / COLOUR)
         self._digest = blake2b(digest_size=16)
         self._colourfulness = 0.0
 
     def add(self, pair: Pair) -> None:
-        """Write one. Raises OSError, and UsageError for one that is not of the size of the others."""
+        """Write a pair. Raises OSError; UsageError if its size differs from that of the others."""
         name = str(pair.unit.name)
         size = self._grey.shape or pair.grey.shape
         for array, shape in ((pair.grey, size), (pair.colour, (*size, 3))):
             if array.shape != shape or array.dtype != np.uint8:
                 raise UsageError(
                     f"{name}: its pair has an array of {array.shape} {array.dtype}, not {shape} uint8; "
-                    "let the stage before `dataset` make all pairs of one size"
+                    "the stage before `dataset` must make all pairs the same size"
                 )
         self._digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
         for file, array in ((self._grey, pair.grey), (self._colour, pair.colour)):
@@ -237,19 +237,19 @@ class PairFiles:
 
     @property
     def digest(self) -> str:
-        """A hash of the pairs so far, and of their names."""
+        """A hash of the pairs so far and their names."""
         return self._digest.hexdigest()
 
     @property
     def colourfulness(self) -> float:
-        """The mean over the pairs so far, of which there is one."""
+        """The mean over the pairs so far, at least one."""
         return self._colourfulness / len(self.names)
 
     def __enter__(self) -> "PairFiles":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Finish the files; where there was an error, close them as they are. Raises OSError."""
+        """Finish the files; after an error, just close them. Raises OSError."""
         with suppress(OSError) if error else nullcontext():
             try:
                 self._grey.close()
@@ -257,11 +257,11 @@ class PairFiles:
                 self._colour.close()
 
 
-class _Rows:
-    """An .npy file of uint8 that gets one row after another; the first one decides on the shape of all.
+class _ArrayWriter:
+    """Writes a uint8 .npy file row by row; the first row determines the shape of all.
 
     Attributes:
-        shape: Of a row; empty before the first.
+        shape: Shape of a row; empty before the first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -270,24 +270,24 @@ class _Rows:
         self._file = path.open("xb")
 
     def add(self, row: NDArray[np.uint8]) -> memoryview:
-        """Write one. Its bytes."""
+        """Write a row and return its bytes."""
         if not self._count:
             self.shape = row.shape
-            self._head()
+            self._write_header()
         content = np.ascontiguousarray(row).data
         self._file.write(content)
         self._count += 1
         return content
 
     def close(self) -> None:
-        """Write how many there are, and flush all to the disk."""
+        """Write the final count and flush everything to the disk."""
         with self._file:
-            self._head()
+            self._write_header()
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def _head(self) -> None:
-        """Write the header, which numpy makes of one length however many rows there are."""
+    def _write_header(self) -> None:
+        """Write the header; numpy pads it so that its length does not depend on the number of rows."""
         self._file.seek(0)
-        what = {"descr": "|u1", "fortran_order": False, "shape": (self._count, *self.shape)}
-        np.lib.format.write_array_header_1_0(self._file, what)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self._count, *self.shape)}
+        np.lib.format.write_array_header_1_0(self._file, header)

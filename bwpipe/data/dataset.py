@@ -1,4 +1,4 @@
-"""Pictures in grey and in colour, and datasets of them, in memory or in files that are mapped into it."""
+"""Pairs of grey and colour images, and datasets of them, in memory or memory-mapped from files."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,16 +16,16 @@ from torch import Tensor
 from bwpipe.core.frame import Unit
 
 GREY, COLOUR = "grey.npy", "colour.npy"
-"""The files of a dataset's folder; numpy reads them."""
+"""The NumPy files in a dataset's folder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """A picture in grey and in colour.
+    """An image in grey and in colour.
 
     Attributes:
-        unit: Where it comes from.
-        grey: (S, S) uint8, its luma in full range, or the grey picture that came with it.
+        unit: The source file.
+        grey: (S, S) uint8, its luma in full range, or its separate grey partner.
         colour: (S, S, 3) uint8, RGB.
     """
 
@@ -36,21 +36,21 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Pairs of one size, some of them to train on and the others to validate on.
+    """Pairs of one size, split into training and validation.
 
-    It can be given to another process: one that is kept as files is opened there, its pictures are not copied.
+    It can be pickled: if it is stored as files, the other process opens them, and no images are copied.
 
     Attributes:
         grey: (N, S, S) uint8.
         colour: (N, S, S, 3) uint8, RGB.
-        training: (T,) the places of those to train on, ascending.
-        validation: (V,) the places of the others, ascending.
-        names: (N,) the name of each below the folder that was read, such as "people/anna.jpg".
-        weights: (N,) how often each is shown in an epoch.
-        digest: A hash of it all but the weights: equal for equal datasets only.
-        folder: Where it is kept as files, so that another process can open it too; None for one in memory.
-        left_out: How many pictures were left out, by reason.
-        root: The folder that was read; None where there was none.
+        training: (T,) indices of the training pairs, ascending.
+        validation: (V,) indices of the validation pairs, ascending.
+        names: (N,) name of each relative to the folder that was read, such as "people/anna.jpg".
+        weights: (N,) how often each is used per epoch.
+        digest: A hash of everything but the weights.
+        folder: The folder of its files, which other processes can open; None for a dataset in memory.
+        left_out: Number of images left out, by reason.
+        root: The folder that was read; None if there was none.
     """
 
     grey: NDArray[np.uint8]
@@ -74,28 +74,28 @@ class Dataset:
         names: Sequence[str] | None = None,
         weights: Sequence[float] | None = None,
     ) -> "Dataset":
-        """Make one in memory.
+        """Create a dataset in memory.
 
         Args:
             grey: (N, S, S).
             colour: (N, S, S, 3).
-            validation: The places of those to validate on; all others are to train on.
+            validation: Indices of the validation pairs; all others are for training.
             names: "0", "1" and so on by default.
             weights: 1 each by default.
         """
         count = len(grey)
-        aside = np.zeros(count, bool)
-        aside[list(validation)] = True
-        called = [str(i) for i in range(count)] if names is None else list(names)
-        digest = blake2b(repr((grey.shape, called)).encode("utf-8", "surrogateescape"), digest_size=16)
-        for array in (grey, colour, aside):
+        held_out = np.zeros(count, bool)
+        held_out[list(validation)] = True
+        resolved_names = [str(i) for i in range(count)] if names is None else list(names)
+        digest = blake2b(repr((grey.shape, resolved_names)).encode("utf-8", "surrogateescape"), digest_size=16)
+        for array in (grey, colour, held_out):
             digest.update(np.ascontiguousarray(array).data)
         return cls(
             grey,
             colour,
-            np.flatnonzero(~aside),
-            np.flatnonzero(aside),
-            called,
+            np.flatnonzero(~held_out),
+            np.flatnonzero(held_out),
+            resolved_names,
             np.array([1] * count if weights is None else weights, np.float32),
             digest.hexdigest(),
         )
@@ -106,68 +106,68 @@ class Dataset:
         return int(self.grey.shape[1])
 
     def order(self, seed: int, epoch: int) -> NDArray[np.intp]:
-        """The places to train on in an epoch, each as often as its weight says, in an order that follows from seed and epoch.
+        """The training indices of an epoch, each as often as its weight says, in an order determined by seed and epoch.
 
-        A weight of 2.3 is twice in every epoch, and a third time in 3 of 10, by chance.
+        A weight of 2.3 means twice in every epoch, and a third time with probability 0.3.
         """
         rng = np.random.default_rng([seed, epoch])
         weights = self.weights[self.training]
-        times = np.floor(weights).astype(np.intp)
-        times += rng.random(len(times)) < weights - times
-        return rng.permutation(np.repeat(self.training, times))
+        repeats = np.floor(weights).astype(np.intp)
+        repeats += rng.random(len(repeats)) < weights - repeats
+        return rng.permutation(np.repeat(self.training, repeats))
 
-    def batch(self, places: NDArray[np.intp], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Some pairs as networks take them: luma (B, 1, S, S) and RGB (B, 3, S, S), float32 in 0..1, channels last."""
-        luma = torch.from_numpy(self.grey[places]).to(device).unsqueeze(1)
-        rgb = torch.from_numpy(self.colour[places]).to(device).permute(0, 3, 1, 2)
+    def batch(self, indices: NDArray[np.intp], device: torch.device) -> tuple[Tensor, Tensor]:
+        """A batch of pairs: luma (B, 1, S, S) and RGB (B, 3, S, S), float32 in 0..1, channels last."""
+        luma = torch.from_numpy(self.grey[indices]).to(device).unsqueeze(1)
+        rgb = torch.from_numpy(self.colour[indices]).to(device).permute(0, 3, 1, 2)
         return tuple(each.contiguous(memory_format=torch.channels_last).float() / 255 for each in (luma, rgb))  # type: ignore[return-value]
 
-    def seen(self) -> Iterator[Path]:
-        """The files of those that are trained on, links followed; none where no folder was read."""
-        shown = self.training[self.weights[self.training] > 0].tolist()
-        return (Path(self.root, self.names[place]).resolve() for place in shown) if self.root else iter(())
+    def training_files(self) -> Iterator[Path]:
+        """The files of the training pairs, symlinks resolved; none if no folder was read."""
+        indices = self.training[self.weights[self.training] > 0].tolist()
+        return (Path(self.root, self.names[index]).resolve() for index in indices) if self.root else iter(())
 
-    def fetch(self, places: NDArray[np.intp]) -> None:
-        """Have the system read some pairs from the disk meanwhile, so that `batch` need not wait for it.
+    def prefetch(self, indices: NDArray[np.intp]) -> None:
+        """Ask the operating system to read pairs from the disk in the background, so that `batch` need not wait.
 
-        It only asks, and does not wait; for pairs in memory, and where the system can't be asked, nothing is done.
+        Returns at once; does nothing for pairs in memory or where the system has no such call.
         """
         if self.folder and hasattr(os, "posix_fadvise"):
             for name, array in ((GREY, self.grey), (COLOUR, self.colour)):
-                with suppress(OSError), (self.folder / name).open("rb", buffering=0) as file:  # `batch` tells what is wrong
+                with suppress(OSError), (self.folder / name).open("rb", buffering=0) as file:  # `batch` reports errors
                     start, row = os.fstat(file.fileno()).st_size - array.nbytes, array[0].nbytes
-                    for place in places.tolist():
-                        os.posix_fadvise(file.fileno(), start + place * row, row, os.POSIX_FADV_WILLNEED)
+                    for index in indices.tolist():
+                        os.posix_fadvise(file.fileno(), start + index * row, row, os.POSIX_FADV_WILLNEED)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All of it, but for arrays that are kept as files."""
+        """All attributes except arrays that are stored as files."""
         return {key: value for key, value in vars(self).items() if not (self.folder and key in {"grey", "colour"})}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open the files again, if there are some. Raises OSError, ValueError."""
+        """Restore the attributes and open the files, if any. Raises OSError, ValueError."""
         vars(self).update(state)
         if self.folder:
             vars(self).update(grey=map_array(self.folder / GREY), colour=map_array(self.folder / COLOUR))
 
 
 def map_array(path: Path) -> NDArray[Any]:
-    """The array in an .npy file, mapped into memory, read-only. Raises OSError, ValueError."""
+    """The array in an .npy file, memory-mapped read-only. Raises OSError, ValueError."""
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def split_validation(names: Iterable[str], share: float, seed: int) -> set[str]:
-    """Choose about this share, in 0..1, of some names.
+    """Choose about a given share, in 0..1, of some names.
 
-    A hash of the name and the seed decides on each by itself, so that a name more or less moves no other one. Of two names or
-    more at least one is chosen and one is not.
+    Each name is chosen or not by a hash of itself and the seed, so adding or removing a name moves no other. With two or more
+    names, at least one is chosen and at least one is not.
     """
-    chances = {name: _chance(name, seed) for name in names}
-    ranked = sorted(chances, key=chances.__getitem__)
-    count = sum(chance < share for chance in chances.values())
+    hashes = {name: _unit_hash(name, seed) for name in names}
+    ranked = sorted(hashes, key=hashes.__getitem__)
+    count = sum(value < share for value in hashes.values())
     return set(ranked[: min(max(count, 1), len(ranked) - 1)])
 
 
-def _chance(name: str, seed: int) -> float:
-    """A number in 0..1 that follows from the name and the seed and otherwise looks like chance."""
+def _unit_hash(name: str, seed: int) -> float:
+    """A pseudo-random number in 0..1, determined by the name and the seed."""
     digest = blake2b(f"{seed}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

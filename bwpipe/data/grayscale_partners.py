@@ -1,4 +1,4 @@
-"""The grey pictures that come with colour pictures: a second folder with the same names."""
+"""Separate grey partners of colour images: a second folder with the same names."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -13,12 +13,12 @@ from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_image
 from bwpipe.image.read import read_image
 
-_STRAY = 0.02
-"""How far the shapes of two copies of one picture may differ, as a share, beside the pixel that rounding takes."""
+_TOLERANCE = 0.02
+"""Relative tolerance for the aspect ratios of two copies of an image, in addition to one pixel of rounding."""
 
 
 class _File(NamedTuple):
-    """A file's absolute path, and its place below the folder."""
+    """A file's absolute path, and its name relative to the folder."""
 
     path: Path
     name: PurePosixPath
@@ -29,67 +29,67 @@ class _File(NamedTuple):
 
 
 class GrayscalePartners:
-    """The pictures of a folder, each the grey partner of the colour picture of the same name; endings may differ."""
+    """The images of a folder, each the grey partner of the colour image of the same name; extensions may differ."""
 
     def __init__(self, folder: Path, *, max_pixels: int) -> None:
         """List a folder.
 
         Args:
-            folder: Relative to the current one, or absolute.
-            max_pixels: Refuse larger pictures before anything is allocated for them.
+            folder: Absolute, or relative to the current folder.
+            max_pixels: Refuse larger images before allocating memory for them.
 
         Raises:
-            UsageError: It is missing, can't be listed, or holds no picture.
+            UsageError: It is missing, cannot be listed, or contains no images.
         """
         self.folder = folder
         self._max_pixels = max_pixels
-        self._wanted: set[PurePosixPath] = set()
+        self._requested: set[PurePosixPath] = set()
         self._files: defaultdict[PurePosixPath, list[_File]] = defaultdict(list)
         for file in _files(folder):
             self._files[file.stem].append(file)
-        if not any(map(_is_picture, self._all())):
-            raise UsageError(f"{folder} holds no picture; give `gray` the folder of the grey pictures")
+        if not any(map(_is_image, self._all())):
+            raise UsageError(f"{folder} contains no images; set `gray` to the folder of the grey images")
 
     def has(self, name: PurePosixPath) -> bool:
-        """Whether there is a partner for the colour picture of that name, which counts as asked for from now on."""
+        """Whether a colour image has a partner; records that the partner was requested."""
         stem = name.with_suffix("")
-        self._wanted.add(stem)
+        self._requested.add(stem)
         return stem in self._files
 
     def read(self, media: Media) -> Frame:
-        """The partner of a colour picture that has one.
+        """The partner of a colour image that has one.
 
         Raises:
-            MediaError: There are several; it can't be read, has too many pixels or another shape, or is a link elsewhere.
-            UsageError: It is the colour picture itself.
+            MediaError: There are several; it cannot be read, has too many pixels or a different shape, or is a link elsewhere.
+            UsageError: It is the colour image itself.
         """
         file = self._partner(media.name)
         if file.path == media.path:
-            raise UsageError(f"{self.folder} is the folder that is read; give `gray` the folder of the grey pictures")
+            raise UsageError(f"{self.folder} is the folder being read; set `gray` to the folder of the grey images")
         try:
             frame = self._read(file)
         except MediaError as error:
             raise MediaError(f"its grey partner {file.path} {error}") from error
-        own, other = _shown(media), _shown(frame.unit.media)
-        if not _alike(own, other):
-            raise MediaError("its grey partner {} has another shape: {}x{}, not {}x{}".format(file.path, *other, *own))
+        own, other = _upright_size(media), _upright_size(frame.unit.media)
+        if not _same_shape(own, other):
+            raise MediaError("its grey partner {} has a different shape: {}x{}, not {}x{}".format(file.path, *other, *own))
         return frame
 
     def others(self, known: Iterable[PurePosixPath]) -> list[PurePosixPath]:
-        """The pictures that were not asked for and have none of these names either, endings aside."""
-        wanted = self._wanted | {name.with_suffix("") for name in known}
-        return [file.name for file in self._all() if file.stem not in wanted and _is_picture(file)]
+        """The images that were not requested and match none of these names, ignoring extensions."""
+        requested = self._requested | {name.with_suffix("") for name in known}
+        return [file.name for file in self._all() if file.stem not in requested and _is_image(file)]
 
     def _all(self) -> Iterator[_File]:
         return (file for same in self._files.values() for file in same)
 
     def _partner(self, name: PurePosixPath) -> _File:
-        """The file of the same name, or else the one that is the same without the ending. Raises MediaError."""
+        """The file of the same name, or else the only one that differs just in its extension. Raises MediaError."""
         found = self._files[name.with_suffix("")]
         if same := [file for file in found if file.name == name]:
             return same[0]
         if len(found) > 1:
-            found = list(filter(_is_picture, found)) or found
+            found = list(filter(_is_image, found)) or found
         if len(found) > 1:
             raise MediaError(f"has several grey partners, {found[0].path} and {found[1].path}; keep one of them")
         return found[0]
@@ -101,24 +101,24 @@ class GrayscalePartners:
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """A hash of the names, sizes and times of change of a folder's files. Raises UsageError."""
-    told = blake2b(digest_size=16)
+    """A hash of the names, sizes and modification times of a folder's files. Raises UsageError."""
+    digest = blake2b(digest_size=16)
     for path, name in _files(folder):
         try:
             found = path.stat()
-        except OSError:  # it is gone by now, or a link to nothing: whoever reads it will say so
+        except OSError:  # deleted meanwhile, or a broken link: reported when it is read
             continue
-        told.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
-    return told.hexdigest()
+        digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _files(folder: Path) -> Iterator[_File]:
     if not folder.expanduser().is_dir():
-        raise UsageError(f"there is no folder {folder}; give `gray` the folder of the grey pictures")
+        raise UsageError(f"there is no folder {folder}; set `gray` to the folder of the grey images")
     return (_File(*found) for found in find_files(str(folder)))
 
 
-def _is_picture(file: _File) -> bool:
+def _is_image(file: _File) -> bool:
     try:
         with file.path.open("rb") as opened:
             return sniff(opened.read(HEAD))
@@ -126,12 +126,12 @@ def _is_picture(file: _File) -> bool:
         return False
 
 
-def _shown(media: Media) -> tuple[int, int]:
-    """Width and height of a picture when it is upright."""
+def _upright_size(media: Media) -> tuple[int, int]:
+    """Width and height of an image once upright."""
     return (media.height, media.width) if media.orientation >= 5 else (media.width, media.height)
 
 
-def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes, width and height, can be those of one picture."""
+def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes, width and height, can belong to the same image."""
     (width, height), large = sorted((one, other))
-    return abs(height - width * large[1] / large[0]) <= 1 + _STRAY * height
+    return abs(height - width * large[1] / large[0]) <= 1 + _TOLERANCE * height

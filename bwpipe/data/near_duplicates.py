@@ -1,4 +1,4 @@
-"""Knows a photograph again, also when it was resized or encoded anew."""
+"""Recognises a photograph again, even if it was resized or re-encoded."""
 
 from collections import defaultdict
 from itertools import product
@@ -8,35 +8,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SIDE, _PARTS = 12, 3
-"""Height and width of the small copy that is kept of each picture, and of the still smaller one by which it is filed."""
+"""Height and width of the thumbnail kept of each image, and of the smaller grid that determines its bucket."""
 _STEP = 32
-_STRAY = 3
-"""How far a ninth of a picture strays on average, in code values, when it is resized or encoded anew."""
-_ALIKE = 0.1
-"""How far the small copies of one photograph are apart, as a share of its contrast. At half the size and JPEG's quality 75, 95
-of 100 are below 0.06; of 14,000 photographs, no two that are not the same come nearer than 0.18."""
+_TOLERANCE = 3
+"""Tolerance of the mean of a ninth of an image, in code values, to resizing and re-encoding."""
+_MAX_DISTANCE = 0.1
+"""Maximum distance between thumbnails of the same photograph, relative to its contrast. At half the size and JPEG quality 75,
+95 of 100 are below 0.06; among 14,000 photographs, no two different ones are closer than 0.18."""
 
 
 class DuplicateIndex:
-    """The pictures that came so far.
+    """An index of the images seen so far.
 
-    Each leaves a small copy, filed by how light its nine parts are, in steps of `_STEP`. Only copies that are filed alike are
-    compared, so the time that a picture takes hardly grows with their number. What counts is the difference as a share of the
-    contrast, so that dark pictures and flat ones are not taken for each other.
+    Each image is stored as a thumbnail in a bucket given by the brightness of its nine parts, in steps of `_STEP`. Only
+    thumbnails in matching buckets are compared, so the time per image hardly grows with their number. Differences are relative
+    to the contrast, so that dark or flat images are not mistaken for each other.
     """
 
     def __init__(self) -> None:
-        """None came so far."""
-        self._files: defaultdict[tuple[float, ...], list[NDArray[np.uint8]]] = defaultdict(list)
+        """Start with an empty index."""
+        self._buckets: defaultdict[tuple[float, ...], list[NDArray[np.uint8]]] = defaultdict(list)
 
-    def again(self, colour: NDArray[np.uint8]) -> bool:
-        """Whether a picture (S, S, 3), RGB, came before; if not, it is remembered."""
+    def seen_before(self, colour: NDArray[np.uint8]) -> bool:
+        """Whether an image (S, S, 3), RGB, was seen before; if not, it is added."""
         small = np.asarray(cv2.resize(colour, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-        light = cv2.resize(small.mean(axis=2), (_PARTS, _PARTS), interpolation=cv2.INTER_AREA).ravel()
-        most = _ALIKE * float(np.linalg.norm(small - small.mean(axis=(0, 1))))
-        lowest, highest = ((light + stray) // _STEP for stray in (-_STRAY, _STRAY))
-        for place in product(*map(set, zip(lowest.tolist(), highest.tolist(), strict=True))):
-            if any(cv2.norm(small, other) <= most for other in self._files.get(place, ())):
+        brightness = cv2.resize(small.mean(axis=2), (_PARTS, _PARTS), interpolation=cv2.INTER_AREA).ravel()
+        limit = _MAX_DISTANCE * float(np.linalg.norm(small - small.mean(axis=(0, 1))))
+        lowest, highest = ((brightness + offset) // _STEP for offset in (-_TOLERANCE, _TOLERANCE))
+        for bucket in product(*map(set, zip(lowest.tolist(), highest.tolist(), strict=True))):
+            if any(cv2.norm(small, other) <= limit for other in self._buckets.get(bucket, ())):
                 return True
-        self._files[tuple((light // _STEP).tolist())].append(small)
+        self._buckets[tuple((brightness // _STEP).tolist())].append(small)
         return False

@@ -1,4 +1,4 @@
-"""The `dataset` stage: pairs that are kept, found again, split and weighted."""
+"""The `dataset` stage: pairs are cached, found again, split and weighted."""
 
 import ctypes
 import json
@@ -45,19 +45,19 @@ SIZE = 8
 
 @stage("test-show")
 class Show(Gather):
-    """Lets a test see the dataset that the stage before it gave."""
+    """Collects the datasets of the stage above for the tests."""
 
     def gather(self, datasets: Iterator[Dataset]) -> int:
-        given.extend(datasets)
-        return len(given)
+        datasets_seen.extend(datasets)
+        return len(datasets_seen)
 
 
-given: list[Dataset] = []
+datasets_seen: list[Dataset] = []
 
 
 @stage("test-fail-late")
 class FailLate(UnitMap):
-    """Gives the pair of each picture, and fails after that of one."""
+    """Passes on all pairs, and fails after that of one image."""
 
     name: str
 
@@ -69,7 +69,7 @@ class FailLate(UnitMap):
 
 
 class Place:
-    """A folder of colour photographs, and runs that make a dataset of them."""
+    """A folder of colour photographs, and runs that build a dataset from them."""
 
     def __init__(self, root: Path) -> None:
         self.bad = ""
@@ -81,7 +81,7 @@ class Place:
                 self.write(f"{folder}/{i}.png")
 
     def write(self, name: str, *, grey: bool = False) -> None:
-        """A photograph unlike any before, of many colours, or of none."""
+        """Write a new photograph, with many colours or none."""
         colours = self._rng.integers(0, 256, (3, 3, 1 if grey else 3), dtype=np.uint8)
         cv2.imwrite(str(self.photos / name), cv2.resize(np.repeat(colours, 3 if grey else 1, -1), (24, 24)))
 
@@ -98,13 +98,13 @@ class Place:
 
     def dataset(self, **options: Any) -> Dataset:
         self.run(**options)
-        return given[-1]
+        return datasets_seen[-1]
 
-    def kept(self) -> list[Path]:
+    def cached(self) -> list[Path]:
         return [path for path in sorted(self.cache.iterdir()) if path.name != ".bwpipe"]
 
     def reads(self, **options: Any) -> int:
-        """How many pictures a run reads."""
+        """Number of images that a run reads."""
         return self.run(**options).meters["read"].items
 
 
@@ -122,12 +122,12 @@ def in_memory(count: int, weights: list[float] | None = None) -> Dataset:
 def test_a_folder_becomes_arrays_that_numpy_reads(place: Place) -> None:
     data = place.dataset()
 
-    (folder,) = place.kept()
+    (folder,) = place.cached()
     grey, colour = np.load(folder / "grey.npy"), np.load(folder / "colour.npy")
-    story = json.loads((folder / "dataset.json").read_text())
+    info = json.loads((folder / "dataset.json").read_text())
     assert data.folder == folder
     assert (grey.shape, colour.shape, grey.dtype, colour.dtype) == ((20, SIZE, SIZE), (20, SIZE, SIZE, 3), np.uint8, np.uint8)
-    assert data.names == story["names"] == sorted(data.names)
+    assert data.names == info["names"] == sorted(data.names)
     assert_array_equal(data.grey, grey)
     assert_array_equal(data.colour, colour)
     for name, pair in zip(data.names, colour, strict=True):
@@ -138,7 +138,7 @@ def test_a_folder_becomes_arrays_that_numpy_reads(place: Place) -> None:
         data.grey[0] = 0
 
 
-def test_a_second_run_reads_nothing_and_gives_the_same(place: Place) -> None:
+def test_a_second_run_reads_nothing_and_gives_the_same_dataset(place: Place) -> None:
     first = place.dataset()
     before = {path: path.stat().st_mtime_ns for path in place.cache.rglob("*")}
 
@@ -146,12 +146,12 @@ def test_a_second_run_reads_nothing_and_gives_the_same(place: Place) -> None:
 
     assert [meter.items for meter in outcome.meters.values()] == [0, 0, 0, 1, 1]
     assert (outcome.done, outcome.already, outcome.exit_code) == (0, 20, 0)
-    assert given[-1].digest == first.digest
-    assert_array_equal(given[-1].colour, first.colour)
+    assert datasets_seen[-1].digest == first.digest
+    assert_array_equal(datasets_seen[-1].colour, first.colour)
     assert {path: path.stat().st_mtime_ns for path in place.cache.rglob("*")} == before
 
 
-def test_what_pairs_depend_on_makes_them_anew_and_nothing_else_does(place: Place) -> None:
+def test_only_what_pairs_depend_on_rebuilds_them(place: Place) -> None:
     place.run()
 
     assert place.reads(dataset__split=0.5, dataset__seed=1, dataset__weights={"people": 2}, read__workers=1) == 0
@@ -169,9 +169,9 @@ def damage_text(folder: Path) -> None:
     (folder / "dataset.json").write_text((folder / "dataset.json").read_text()[:-20])
 
 
-def damage_story(folder: Path) -> None:
-    story = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps({**story, "names": story["names"][1:]}))
+def damage_names(folder: Path) -> None:
+    info = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**info, "names": info["names"][1:]}))
 
 
 def damage_array(folder: Path) -> None:
@@ -183,23 +183,23 @@ def damage_all(folder: Path) -> None:
         file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [damage_text, damage_story, damage_array, damage_all])
-def test_a_damaged_cache_is_made_anew_and_that_is_said(place: Place, damage: Any, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("damage", [damage_text, damage_names, damage_array, damage_all])
+def test_a_damaged_cache_is_rebuilt_with_a_warning(place: Place, damage: Any, capfd: pytest.CaptureFixture[str]) -> None:
     before = place.dataset()
     colour = before.colour.copy()
-    (folder,) = place.kept()
+    (folder,) = place.cached()
     damage(folder)
 
     assert place.reads() == 20
 
-    assert capfd.readouterr().err == f"warning: {folder} is damaged, so the dataset is made anew\n"
-    assert given[-1].digest == before.digest
-    assert_array_equal(given[-1].colour, colour)
-    assert place.kept() == [folder]
+    assert capfd.readouterr().err == f"warning: {folder} is damaged; the dataset is rebuilt\n"
+    assert datasets_seen[-1].digest == before.digest
+    assert_array_equal(datasets_seen[-1].colour, colour)
+    assert place.cached() == [folder]
     assert place.reads() == 0
 
 
-def test_what_a_killed_run_left_is_cleared_away(place: Place) -> None:
+def test_leftovers_of_a_killed_run_are_removed(place: Place) -> None:
     left = place.cache / ".bwpipe" / "0123.part"
     left.mkdir(parents=True)
     (left / "grey.npy").write_bytes(b"half")
@@ -209,7 +209,7 @@ def test_what_a_killed_run_left_is_cleared_away(place: Place) -> None:
     assert [path.name for path in (place.cache / ".bwpipe").iterdir()] == ["lock"]
 
 
-def test_a_run_that_is_stopped_leaves_no_half_dataset(place: Place) -> None:
+def test_a_stopped_run_leaves_no_incomplete_dataset(place: Place) -> None:
     (place.photos / "places" / "5.png").write_bytes((place.photos / "places" / "5.png").read_bytes()[:60])
 
     with pytest.raises(TooManyErrors, match="stopped after 1 failed"):
@@ -220,7 +220,7 @@ def test_a_run_that_is_stopped_leaves_no_half_dataset(place: Place) -> None:
 
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
-    """No file can grow beyond so many bytes, as on a disk that is full."""
+    """Limit the size of files, as a full disk would."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -229,27 +229,27 @@ def files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_ends_the_run_and_leaves_no_half_dataset(place: Place) -> None:
+def test_a_full_disk_ends_the_run_and_leaves_no_incomplete_dataset(place: Place) -> None:
     with files_up_to(100_000), pytest.raises(RunAborted) as refusal:
         place.run(pairs__size=100)
 
-    assert f"{place.cache}: the dataset can't be written (File too large); make room" in str(refusal.value)
+    assert f"{place.cache}: the dataset cannot be written (File too large); free some space" in str(refusal.value)
     assert [path.name for path in place.cache.rglob("*")] == [".bwpipe", "lock"]
     assert place.reads(pairs__size=100) == 20
 
 
-def test_a_cache_that_can_not_be_a_folder_is_refused(place: Place) -> None:
+def test_a_cache_that_cannot_be_a_folder_is_refused(place: Place) -> None:
     place.cache.write_text("precious")
 
-    with pytest.raises(UsageError, match=r"can't write into it .* choose another `dataset.cache`"):
+    with pytest.raises(UsageError, match=r"cannot be written to .* choose another `dataset.cache`"):
         place.run()
 
     assert place.cache.read_text() == "precious"
 
 
-def test_of_two_runs_at_once_the_second_uses_what_the_first_made(place: Place, tmp_path: Path) -> None:
+def test_of_two_concurrent_runs_the_second_uses_the_result_of_the_first(place: Place, tmp_path: Path) -> None:
     place.run()
-    (made,) = place.kept()
+    (folder,) = place.cached()
     place.cache = tmp_path / "other"
     lock = FileLock(place.cache / ".bwpipe" / "lock")
     (place.cache / ".bwpipe").mkdir(parents=True)
@@ -258,15 +258,15 @@ def test_of_two_runs_at_once_the_second_uses_what_the_first_made(place: Place, t
         second.start()
         while not any(thread.name == "dataset" for thread in threads()):
             sleep(0.01)
-        before = (made / "grey.npy").stat().st_ino
-        made.rename(place.cache / made.name)
+        before = (folder / "grey.npy").stat().st_ino
+        folder.rename(place.cache / folder.name)
     second.join(timeout=20)
 
-    assert given[-1].folder == place.cache / made.name
-    assert (place.cache / made.name / "grey.npy").stat().st_ino == before
+    assert datasets_seen[-1].folder == place.cache / folder.name
+    assert (place.cache / folder.name / "grey.npy").stat().st_ino == before
 
 
-def test_a_file_that_failed_fails_again_when_nothing_is_read(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_file_is_reported_again_when_nothing_is_read(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     bad = place.photos / "people" / "3.png"
     bad.write_bytes(bad.read_bytes()[:80])
     first = place.run()
@@ -279,10 +279,10 @@ def test_a_file_that_failed_fails_again_when_nothing_is_read(place: Place, capfd
     assert list(again.failed) == [bad]
     assert capfd.readouterr().err == said == f"error: {bad}: {again.failed[bad]}\n"
     assert (again.already, again.meters["read"].items) == (19, 0)
-    assert "people/3.png" not in given[-1].names
+    assert "people/3.png" not in datasets_seen[-1].names
 
 
-def test_a_file_that_failed_before_stops_the_run_that_is_to_stop(place: Place) -> None:
+def test_a_file_that_failed_before_stops_a_run_with_on_error_stop(place: Place) -> None:
     place.bad = "people/3.png"
     place.run()
 
@@ -290,32 +290,32 @@ def test_a_file_that_failed_before_stops_the_run_that_is_to_stop(place: Place) -
         place.run(top={"on_error": "stop"})
 
 
-def test_what_came_of_a_file_before_it_failed_is_not_used(place: Place) -> None:
+def test_pairs_of_a_file_that_failed_later_are_not_used(place: Place) -> None:
     place.bad = "people/3.png"
 
     for _ in range(2):
         outcome = place.run()
-        data = given[-1]
+        data = datasets_seen[-1]
         assert {data.names[i] for i in (*data.training, *data.validation)} == set(data.names) - {place.bad}
         assert outcome.failed == {place.photos / place.bad: "it is cut short"}
 
 
-def test_what_was_left_out_is_told_again_when_nothing_is_read(place: Place) -> None:
+def test_exclusions_are_reported_again_when_nothing_is_read(place: Place) -> None:
     place.write("people/0.png", grey=True)
     place.write("places/0.png", grey=True)
     first = place.run()
 
     again = place.run()
 
-    assert first.left_out == again.left_out == given[-1].left_out
+    assert first.left_out == again.left_out == datasets_seen[-1].left_out
     assert sum(again.left_out.values()) == 2
     (why,) = again.left_out
     assert f"left out: 2 {why}" in str(again)
-    (folder,) = place.kept()
+    (folder,) = place.cached()
     assert json.loads((folder / "dataset.json").read_text())["left_out"] == {"people/0.png": why, "places/0.png": why}
 
 
-def test_the_summary_says_what_is_there(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_describes_the_dataset(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     place.write("people/0.png", grey=True)
 
     for _ in range(2):
@@ -324,12 +324,12 @@ def test_the_summary_says_what_is_there(place: Place, capfd: pytest.CaptureFixtu
         lines = [line.removeprefix("dataset: ") for line in capfd.readouterr().err.splitlines() if line.startswith("dataset: ")]
         (why,) = data.left_out
         mean = np.mean([colourfulness(pair) for pair in data.colour])
-        counts = f"{len(data.training)} to train on, {len(data.validation)} to validate on"
+        counts = f"{len(data.training)} for training, {len(data.validation)} for validation"
         assert lines == [
-            f"19 pictures of 8 x 8 ({counts}), mean colourfulness {mean:.1f}",
+            f"19 images of 8 x 8 ({counts}), mean colourfulness {mean:.1f}",
             "places 10, people 9 x 0.5 to 3",
-            f"left out: 1 {why}; {data.folder}/dataset.json names them",
-            f"kept in {data.folder} (0.0 MB)",
+            f"left out: 1 {why}; listed in {data.folder}/dataset.json",
+            f"cached in {data.folder} (0.0 MB)",
         ]
 
 
@@ -339,21 +339,21 @@ def test_a_quiet_run_shows_no_summary(place: Place, capfd: pytest.CaptureFixture
     assert capfd.readouterr().err == ""
 
 
-def test_every_file_is_trained_on_or_validated_on(place: Place) -> None:
+def test_every_file_is_used_for_training_or_validation(place: Place) -> None:
     data = place.dataset(dataset__split=0.3)
 
     assert_array_equal(np.sort([*data.training, *data.validation]), np.arange(20))
     assert 1 <= len(data.validation) <= 12
 
 
-def test_the_split_follows_from_the_seed(place: Place) -> None:
+def test_the_split_is_determined_by_the_seed(place: Place) -> None:
     data, other = place.dataset(dataset__split=0.5), place.dataset(dataset__split=0.5, dataset__seed=1)
 
     assert list(other.validation) != list(data.validation)
     assert other.digest != data.digest
 
 
-def test_more_files_move_none_between_training_and_validation(place: Place) -> None:
+def test_adding_files_moves_none_between_training_and_validation(place: Place) -> None:
     before = place.dataset(dataset__split=0.5)
     for i in range(10):
         place.write(f"places/more-{i}.png")
@@ -364,7 +364,7 @@ def test_more_files_move_none_between_training_and_validation(place: Place) -> N
     assert aside - set(before.names)
 
 
-def test_about_the_share_that_was_asked_for_is_set_aside() -> None:
+def test_about_the_requested_share_is_set_aside() -> None:
     frames = make_frames(2000, height=4, width=4)
     pairs = (Pair(frame.unit, np.zeros((1, 1), np.uint8), np.zeros((1, 1, 3), np.uint8)) for frame in frames)
 
@@ -391,19 +391,19 @@ def test_two_files_are_split_however_small_the_share(place: Place) -> None:
         assert (len(data.training), len(data.validation)) == (1, 1)
 
 
-def test_too_few_pictures_are_refused(place: Place) -> None:
+def test_too_few_images_are_refused(place: Place) -> None:
     for path in sorted(place.photos.rglob("*.png"))[1:]:
         path.unlink()
-    with pytest.raises(UsageError, match="from a single file are too few to train and to validate on; add some"):
+    with pytest.raises(UsageError, match="from a single file are not enough for training and validation; add more"):
         place.run()
 
     (only,) = place.photos.rglob("*.png")
     place.write(str(only.relative_to(place.photos)), grey=True)
-    with pytest.raises(UsageError, match="there is no picture to train on; read a folder of colour photographs"):
+    with pytest.raises(UsageError, match="there are no images to train on; read a folder of colour photographs"):
         place.run()
 
 
-def test_each_picture_is_shown_as_often_as_the_weight_of_its_folder_says(place: Place) -> None:
+def test_each_image_is_used_as_often_as_the_weight_of_its_folder_says(place: Place) -> None:
     data = place.dataset(dataset__weights={"people": 3, "people/old/": 0})
 
     shown = Counter(data.names[i] for i in data.order(seed=1, epoch=1))
@@ -413,7 +413,7 @@ def test_each_picture_is_shown_as_often_as_the_weight_of_its_folder_says(place: 
     assert {data.names[i].rpartition("/")[0] for i in place.dataset(dataset__split=0.9).validation} >= {"people/old"}
 
 
-def test_a_weight_may_be_that_of_all_names_like_a_pattern(place: Place) -> None:
+def test_a_weight_may_apply_to_all_names_that_match_a_pattern(place: Place) -> None:
     data = place.dataset(dataset__weights={"people": 3, "people/[12].*": 2, "places/*1*": 0})
 
     weights = dict(zip(data.names, data.weights.tolist(), strict=True))
@@ -429,21 +429,21 @@ def test_a_weight_may_be_that_of_all_names_like_a_pattern(place: Place) -> None:
 @pytest.mark.parametrize(
     ("weights", "complaint"),
     [
-        ({"people/x*": 3}, "no picture is in a folder or has a name like 'people/x*';"),
-        ({"peple": 3}, "no picture is in a folder or has a name like 'peple'; did you mean 'people'?"),
-        ({"old": 3}, "no picture is in a folder or has a name like 'old'; known: people, people/old, places"),
+        ({"people/x*": 3}, "no image matches the folder or pattern 'people/x*';"),
+        ({"peple": 3}, "no image matches the folder or pattern 'peple'; did you mean 'people'?"),
+        ({"old": 3}, "no image matches the folder or pattern 'old'; known: people, people/old, places"),
         ({"people": -1}, "expected a number of at least 0, not -1"),
-        ({"people": 0, "places": 0}, "no picture is left to train on, since all have weight 0"),
+        ({"people": 0, "places": 0}, "all training images have weight 0"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(place: Place, weights: dict[str, float], complaint: str) -> None:
+def test_invalid_weights_are_refused(place: Place, weights: dict[str, float], complaint: str) -> None:
     with pytest.raises(UsageError, match=r"weights") as refusal:
         place.run(dataset__weights=weights)
 
     assert complaint in str(refusal.value)
 
 
-def test_a_fraction_of_a_weight_is_a_chance() -> None:
+def test_the_fraction_of_a_weight_is_a_probability() -> None:
     data = in_memory(1003, weights=[2.25] * 1003)
 
     epochs = [Counter(data.order(7, epoch).tolist()) for epoch in range(4)]
@@ -454,7 +454,7 @@ def test_a_fraction_of_a_weight_is_a_chance() -> None:
     assert epochs[0] != epochs[1]
 
 
-def test_the_order_follows_from_seed_and_epoch() -> None:
+def test_the_order_is_determined_by_seed_and_epoch() -> None:
     data = in_memory(100)
 
     assert_array_equal(data.order(1, 2), data.order(1, 2))
@@ -463,7 +463,7 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
         assert data.order(seed, epoch).tolist() != data.order(1, 2).tolist()
 
 
-def test_equal_datasets_have_one_digest_and_others_another(place: Place, tmp_path: Path) -> None:
+def test_only_equal_datasets_have_the_same_digest(place: Place, tmp_path: Path) -> None:
     first = place.dataset()
     place.cache = tmp_path / "another"
     again = place.dataset(dataset__weights={"people": 2})
@@ -474,31 +474,31 @@ def test_equal_datasets_have_one_digest_and_others_another(place: Place, tmp_pat
     assert in_memory(9).digest == in_memory(9).digest != in_memory(10).digest
 
 
-def test_a_kept_dataset_goes_to_another_process_without_its_pictures(place: Place) -> None:
+def test_a_cached_dataset_is_pickled_without_its_images(place: Place) -> None:
     data = place.dataset(pairs__size=64, dataset__weights={"people": 2})
     packed = pickle.dumps(data)
     program = "import pickle, sys; data = pickle.load(sys.stdin.buffer); sys.stdout.buffer.write(data.colour.tobytes())"
 
-    made = subprocess.run([sys.executable, "-c", program], input=packed, check=True, capture_output=True, timeout=60).stdout
+    output = subprocess.run([sys.executable, "-c", program], input=packed, check=True, capture_output=True, timeout=60).stdout
 
     again = pickle.loads(packed)
     assert len(packed) < 5000 < data.colour.nbytes
-    assert made == data.colour.tobytes()
+    assert output == data.colour.tobytes()
     assert_array_equal(again.grey, data.grey)
     assert_array_equal(again.order(1, 1), data.order(1, 1))
     assert (again.digest, again.names, again.folder) == (data.digest, data.names, data.folder)
 
 
 def in_cache(file: Path, part: slice) -> bool:
-    """Whether the system holds all pages of some bytes of a file in memory; to ask brings none there."""
-    held = np.memmap(file, np.uint8, "r")
-    pages = np.zeros(-(-len(held) // mmap.PAGESIZE), np.uint8)
-    assert ctypes.CDLL(None).mincore(*map(ctypes.c_void_p, (held.ctypes.data, len(held), pages.ctypes.data))) == 0
+    """Whether all pages of a part of a file are in the page cache; asking does not load any."""
+    mapped = np.memmap(file, np.uint8, "r")
+    pages = np.zeros(-(-len(mapped) // mmap.PAGESIZE), np.uint8)
+    assert ctypes.CDLL(None).mincore(*map(ctypes.c_void_p, (mapped.ctypes.data, len(mapped), pages.ctypes.data))) == 0
     return bool((pages[part.start // mmap.PAGESIZE : -(-part.stop // mmap.PAGESIZE)] & 1).all())
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there a test can ask what is held of a file")
-def test_a_step_has_the_pictures_of_the_next_one_fetched_from_the_disk(tmp_path: Path) -> None:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux reports what is in the page cache")
+def test_a_step_prefetches_the_images_of_the_next_one(tmp_path: Path) -> None:
     colour = np.random.default_rng(0).integers(0, 256, (20_000, 16, 16, 3), dtype=np.uint8)
     whole = Dataset.of(colour[..., 1].copy(), colour, validation=[0])
     for name, array in (("grey.npy", whole.grey), ("colour.npy", whole.colour)):
@@ -507,16 +507,16 @@ def test_a_step_has_the_pictures_of_the_next_one_fetched_from_the_disk(tmp_path:
             file.flush()
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    data = pickle.loads(pickle.dumps(replace(whole, folder=tmp_path)))  # as it is mapped in another process
+    data = pickle.loads(pickle.dumps(replace(whole, folder=tmp_path)))  # memory-mapped, as in another process
     options = TrainingOptions.model_validate({"model": "test-chroma", "losses": {"chroma_l1": 1}, "batch": 4})
     stepper = TrainStep(options, data, Fabric(accelerator="cpu", devices=1))
     next_ones = [
         (tmp_path / name, slice(128 + place * row, 128 + (place + 1) * row))
-        for place in stepper.course.places(1).tolist()
+        for place in stepper.schedule.indices(1).tolist()
         for name, row in (("grey.npy", 16 * 16), ("colour.npy", 16 * 16 * 3))
     ]
     if any(in_cache(*each) for each in next_ones):
-        pytest.skip("these files are never let go of")
+        pytest.skip("these files are never evicted")
 
     stepper.step(0)
 
@@ -524,12 +524,12 @@ def test_a_step_has_the_pictures_of_the_next_one_fetched_from_the_disk(tmp_path:
         sleep(0.02)
 
 
-def test_a_dataset_whose_files_are_gone_is_trained_on_as_long_as_it_is_mapped(place: Place) -> None:
+def test_a_mapped_dataset_stays_usable_after_its_files_are_deleted(place: Place) -> None:
     data = place.dataset()
     before = data.batch(np.arange(4), torch.device("cpu"))
     shutil.rmtree(place.cache)
 
-    data.fetch(np.arange(4))
+    data.prefetch(np.arange(4))
 
     for one, other in zip(before, data.batch(np.arange(4), torch.device("cpu")), strict=True):
         assert torch.equal(one, other)
@@ -544,7 +544,7 @@ def test_a_dataset_in_memory_is_pickled_whole() -> None:
     assert_array_equal(again.validation, data.validation)
 
 
-def test_channels_last_is_how_batches_come() -> None:
+def test_batches_are_channels_last() -> None:
     data = in_memory(4)
 
     luma, rgb = data.batch(np.array([2, 0]), torch.device("cpu"))
@@ -555,7 +555,7 @@ def test_channels_last_is_how_batches_come() -> None:
     assert_allclose(255 * luma[1, 0], data.grey[0], atol=1e-4)
 
 
-def test_pairs_that_are_not_of_one_size_are_refused() -> None:
+def test_pairs_of_different_sizes_are_refused() -> None:
     units = [frame.unit for frame in make_frames(2)]
     pairs = [pair(unit, side) for unit, side in zip(units, (4, 5), strict=True)]
 
@@ -567,15 +567,15 @@ def pair(unit: Unit, side: int) -> Pair:
     return Pair(unit, np.zeros((side, side), np.uint8), np.zeros((side, side, 3), np.uint8))
 
 
-def test_a_name_that_is_no_utf8_is_kept_and_found_again(place: Place) -> None:
+def test_a_name_that_is_not_utf8_is_cached_and_found_again(place: Place) -> None:
     (place.photos / "people" / "0.png").rename(place.photos / os.fsdecode(b"\xff.png"))
     place.run()
 
     assert place.reads() == 0
-    assert os.fsdecode(b"\xff.png") in given[-1].names
+    assert os.fsdecode(b"\xff.png") in datasets_seen[-1].names
 
 
-def test_a_stage_alone_keeps_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_run_alone_caches_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place.photos.parent)
     told = RunContext()
 
@@ -586,11 +586,11 @@ def test_a_stage_alone_keeps_nothing(place: Place, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("rgb", "value"), [((90, 90, 90), 0.0), ((200, 100, 50), 0.3 * np.hypot(100, 100))])
-def test_colourfulness_of_one_colour_is_that_of_its_means(rgb: tuple[int, int, int], value: float) -> None:
+def test_colourfulness_of_a_flat_colour_has_only_the_mean_term(rgb: tuple[int, int, int], value: float) -> None:
     assert colourfulness(np.full((5, 7, 3), rgb, np.uint8)) == pytest.approx(value)
 
 
-def test_colourfulness_is_the_formula_of_the_paper() -> None:
+def test_colourfulness_follows_the_formula_of_the_paper() -> None:
     picture = np.random.default_rng(5).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     red, green, blue = picture.reshape(-1, 3).T.astype(float)
     differences = np.array([red - green, (red + green) / 2 - blue])

@@ -1,4 +1,4 @@
-"""Whether a photograph is known again."""
+"""Recognition of duplicate photographs."""
 
 from io import BytesIO
 
@@ -14,63 +14,63 @@ Pixels = NDArray[np.uint8]
 SIDE = 100
 
 
-def photo(seed: int, *, contrast: float = 1, light: float = 128) -> Pixels:
-    """A smooth picture (S, S, 3) with grain."""
+def photo(seed: int, *, contrast: float = 1, brightness: float = 128) -> Pixels:
+    """A smooth image (S, S, 3) with grain."""
     rng = np.random.default_rng(seed)
     coarse = cv2.resize(rng.random((5, 5, 3)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-    plane = light + contrast * (255 * coarse - 128 + rng.normal(0, 6, coarse.shape))
+    plane = brightness + contrast * (255 * coarse - 128 + rng.normal(0, 6, coarse.shape))
     return np.asarray(np.rint(plane).clip(0, 255), np.uint8)
 
 
 def encoded(rgb: Pixels, quality: int, side: int) -> Pixels:
-    """A picture as it is read and sized after it was brought to `side` and compressed."""
+    """An image that was resized to `side`, compressed, read and resized back."""
     file = BytesIO()
     Image.fromarray(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA)).save(file, "JPEG", quality=quality)
     return np.asarray(cv2.resize(np.asarray(Image.open(file)), (SIDE, SIDE)), np.uint8)
 
 
 @pytest.mark.parametrize(("quality", "side"), [(95, SIDE), (40, SIDE), (75, SIDE // 2)])
-def test_a_photograph_is_known_again(quality: int, side: int) -> None:
+def test_a_photograph_is_recognised_again(quality: int, side: int) -> None:
     seen = DuplicateIndex()
 
-    assert not any(seen.again(photo(seed)) for seed in range(60))
-    assert all(seen.again(encoded(photo(seed), quality, side)) for seed in range(60))
+    assert not any(seen.seen_before(photo(seed)) for seed in range(60))
+    assert all(seen.seen_before(encoded(photo(seed), quality, side)) for seed in range(60))
 
 
-@pytest.mark.parametrize(("contrast", "light"), [(0.03, 128), (0.05, 6), (0.05, 250), (0.01, 40)])
-def test_flat_and_dark_pictures_are_not_taken_for_each_other(contrast: float, light: float) -> None:
+@pytest.mark.parametrize(("contrast", "brightness"), [(0.03, 128), (0.05, 6), (0.05, 250), (0.01, 40)])
+def test_flat_and_dark_images_are_not_mistaken_for_each_other(contrast: float, brightness: float) -> None:
     seen = DuplicateIndex()
 
-    assert not any(seen.again(photo(seed, contrast=contrast, light=light)) for seed in range(60))
+    assert not any(seen.seen_before(photo(seed, contrast=contrast, brightness=brightness)) for seed in range(60))
 
 
-def test_one_flat_picture_is_known_again_only_if_it_is_the_same() -> None:
+def test_a_flat_image_is_recognised_only_if_it_is_identical() -> None:
     seen = DuplicateIndex()
     plain = np.full((SIDE, SIDE, 3), 90, np.uint8)
 
-    assert [seen.again(np.asarray(plain + step, np.uint8)) for step in (0, 0, 1, 0)] == [False, True, False, True]
+    assert [seen.seen_before(np.asarray(plain + step, np.uint8)) for step in (0, 0, 1, 0)] == [False, True, False, True]
 
 
-def test_a_photograph_in_other_colours_is_another() -> None:
+def test_a_photograph_in_other_colours_is_not_a_duplicate() -> None:
     seen = DuplicateIndex()
 
-    assert not seen.again(photo(0))
-    assert not seen.again(photo(0)[..., ::-1])
+    assert not seen.seen_before(photo(0))
+    assert not seen.seen_before(photo(0)[..., ::-1])
 
 
-@pytest.mark.parametrize("light", [93, 95, 97])
-def test_where_the_steps_of_the_file_lie_does_not_matter(light: int) -> None:
-    first = np.clip(photo(1, contrast=0.4, light=light), 1, 254)
+@pytest.mark.parametrize("brightness", [93, 95, 97])
+def test_bucket_boundaries_do_not_matter(brightness: int) -> None:
+    first = np.clip(photo(1, contrast=0.4, brightness=brightness), 1, 254)
     seen = DuplicateIndex()
 
-    assert not seen.again(first)
-    assert seen.again(first + 1)
-    assert seen.again(first - 1)
+    assert not seen.seen_before(first)
+    assert seen.seen_before(first + 1)
+    assert seen.seen_before(first - 1)
 
 
 @pytest.mark.parametrize("side", [1, 5, 12, 13])
-def test_small_pictures_are_known_too(side: int) -> None:
+def test_small_images_are_recognised_too(side: int) -> None:
     seen = DuplicateIndex()
     rgb = photo(3)[:side, :side]
 
-    assert [seen.again(rgb), seen.again(rgb)] == [False, True]
+    assert [seen.seen_before(rgb), seen.seen_before(rgb)] == [False, True]
