@@ -1,1 +1,1 @@
-"""Scores networks, images and videos against a reference."""
+"""Scores of networks, images and videos against a reference."""

@@ -1,4 +1,4 @@
-"""Everything that is measured of one picture."""
+"""Scores of single images, and their aggregation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from bwpipe.metrics.image_metrics import NAMES, chroma_of, figures, hues
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageScores:
-    """What a picture adds to the figures of its folder and of all.
+    """The scores of one image.
 
     Attributes:
-        name: The picture's.
-        guess: Its own figures.
-        grey: Those of the picture without colour.
-        chroma: Guessed and true, (2, H, W) each.
-        strength: Mean length of chroma, guessed and true.
-        hues: How much there is of each, guessed and true, (Q,) each.
-        features: Of guess, truth and grey, (3, 1280); None where nobody looks.
+        name: Name of the image.
+        prediction: Figures of the prediction.
+        grey: Figures of the image without colour.
+        chroma: Chroma of prediction and reference, (2, H, W) each.
+        strength: Mean length of chroma, of prediction and reference.
+        hues: Amount of each hue, of prediction and reference, (Q,) each.
+        features: Features of prediction, reference and grey, (3, 1280); None without an extractor.
     """
 
     name: str
-    guess: dict[str, float]
+    prediction: dict[str, float]
     grey: dict[str, float]
     chroma: tuple[NDArray[np.float32], NDArray[np.float32]]
     strength: tuple[float, float]
@@ -39,37 +39,37 @@ class ImageScores:
 
 
 def score_image(
-    truth: Reference, painted: ColourisedImage, eyes: Callable[[list[NDArray[np.uint8]]], Features] | None
+    reference: Reference, colourised: ColourisedImage, extractor: Callable[[list[NDArray[np.uint8]]], Features] | None
 ) -> ImageScores:
-    """Compare a guess and its grey with the truth. Raises MediaError where the picture is too small."""
-    guess, grey = (figures(rgb, truth.rgb) for rgb in (painted.rgb, truth.grey))
-    if painted.own_mse is not None:
-        guess["own_rgb_mse"] = painted.own_mse
-    guessed, true = chroma_of(painted.rgb), chroma_of(truth.rgb)
+    """Compare a prediction and the grey image with the reference. Raises MediaError if the image is too small."""
+    prediction, grey = (figures(rgb, reference.rgb) for rgb in (colourised.rgb, reference.grey))
+    if colourised.own_mse is not None:
+        prediction["own_rgb_mse"] = colourised.own_mse
+    predicted, target = chroma_of(colourised.rgb), chroma_of(reference.rgb)
     return ImageScores(
-        name=truth.name,
-        guess=guess,
+        name=reference.name,
+        prediction=prediction,
         grey=grey,
-        chroma=(guessed, true),
-        strength=(_length(guessed), _length(true)),
-        hues=(hues(guessed), hues(true)),
-        features=eyes([painted.rgb, truth.rgb, truth.grey]) if eyes else None,
+        chroma=(predicted, target),
+        strength=(_mean_length(predicted), _mean_length(target)),
+        hues=(hues(predicted), hues(target)),
+        features=extractor([colourised.rgb, reference.rgb, reference.grey]) if extractor else None,
     )
 
 
-def _length(chroma: NDArray[np.float32]) -> float:
+def _mean_length(chroma: NDArray[np.float32]) -> float:
     return float(np.hypot(*chroma).mean(dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)
 class AggregateScores:
-    """How some pictures did.
+    """The scores of a set of images.
 
     Attributes:
-        pictures: How many.
-        figures: Those of the guesses, by `FIGURES`.
-        grey: Those of the pictures without colour.
-        hues: The share of each hue of all colour, by the hue's name: {"guess": ..., "truth": ...}.
+        pictures: Number of images.
+        figures: Figures of the predictions, by the names of `FIGURES`.
+        grey: Figures of the images without colour.
+        hues: The share of each hue in all colour, by the hue's name: {"guess": ..., "truth": ...}.
     """
 
     pictures: int
@@ -78,15 +78,15 @@ class AggregateScores:
     hues: dict[str, dict[str, float]]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As JSON-serialisable values."""
         return {"pictures": self.pictures, "figures": self.figures, "grey": self.grey, "hues": self.hues}
 
 
 class Aggregator:
-    """The pictures of one folder, or all of them."""
+    """Aggregates the scores of a folder's images, or of all images."""
 
     def __init__(self) -> None:
-        self._guess: list[dict[str, float]] = []
+        self._prediction: list[dict[str, float]] = []
         self._grey: list[dict[str, float]] = []
         self._correlation = Correlation()
         self._strength = np.zeros(2)
@@ -95,36 +95,39 @@ class Aggregator:
 
     @property
     def pictures(self) -> int:
-        """How many were added."""
-        return len(self._guess)
+        """Number of images added."""
+        return len(self._prediction)
 
-    def add(self, marks: ImageScores) -> None:
-        """Add a picture."""
-        self._guess.append(marks.guess)
-        self._grey.append(marks.grey)
-        self._correlation.add(*marks.chroma)
-        self._strength += marks.strength
-        self._hues += marks.hues
-        if marks.features is not None:
-            self._features.append(marks.features)
+    def add(self, scores: ImageScores) -> None:
+        """Add an image."""
+        self._prediction.append(scores.prediction)
+        self._grey.append(scores.grey)
+        self._correlation.add(*scores.chroma)
+        self._strength += scores.strength
+        self._hues += scores.hues
+        if scores.features is not None:
+            self._features.append(scores.features)
 
     def standing(self) -> AggregateScores:
-        """What came of at least one picture."""
-        guess, grey = _means(self._guess), _means(self._grey)
-        guessed, true = self._strength
-        guess |= {"chroma_ratio": float(guessed / true) if true else 0.0, "chroma_correlation": self._correlation.value}
+        """The scores of all images added, at least one."""
+        prediction, grey = _means(self._prediction), _means(self._grey)
+        predicted, target = self._strength
+        prediction |= {
+            "chroma_ratio": float(predicted / target) if target else 0.0,
+            "chroma_correlation": self._correlation.value,
+        }
         grey |= {"chroma_ratio": 0.0, "chroma_correlation": 0.0}
         if len(self._features) >= LEAST:
-            of_guess, of_truth, of_grey = np.stack(self._features, axis=1)
-            guess["frechet"], grey["frechet"] = frechet(of_guess, of_truth), frechet(of_grey, of_truth)
+            of_prediction, of_reference, of_grey = np.stack(self._features, axis=1)
+            prediction["frechet"], grey["frechet"] = frechet(of_prediction, of_reference), frechet(of_grey, of_reference)
         shares = self._hues / np.maximum(self._hues.sum(axis=1, keepdims=True), np.finfo(float).tiny)
         return AggregateScores(
             pictures=self.pictures,
-            figures=_in_order(guess),
+            figures=_in_order(prediction),
             grey=_in_order(grey),
             hues={
-                name: {"guess": float(guess_share), "truth": float(true_share)}
-                for name, guess_share, true_share in zip(NAMES, *shares, strict=True)
+                name: {"guess": float(predicted_share), "truth": float(reference_share)}
+                for name, predicted_share, reference_share in zip(NAMES, *shares, strict=True)
             },
         )
 

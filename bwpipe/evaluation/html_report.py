@@ -1,4 +1,4 @@
-"""Scores as a page: the figures, and the best, the median and the worst guesses."""
+"""Scores as an HTML page: the figures, and the best, median and worst predictions."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
@@ -15,17 +15,17 @@ from bwpipe.evaluation.aggregate import AggregateScores
 from bwpipe.evaluation.predictions import Predictions
 from bwpipe.evaluation.references import References
 from bwpipe.evaluation.score import Scores
-from bwpipe.evaluation.text_report import FILM_ROW, HEADS, meanings, shown, video_rows
+from bwpipe.evaluation.text_report import FILM_ROW, HEADS, SIDES, meanings, shown, video_rows
 from bwpipe.pixels.resize import fit_short_side, resize_area
 
-EACH = 4
-"""How many of the best, the median and the worst are shown."""
-SIDE = 256
-"""Pixels of the shorter side of a picture on the page, at most."""
+PER_GROUP = 4
+"""Number of images shown in each group: best, median, worst."""
+SHORT_SIDE = 256
+"""Maximum short side of an image on the page, in pixels."""
 QUALITY = 92
-"""Of these, as JPEG."""
-_TOLD = ("ciede2000", "psnr", "ssim", "chroma_error", "colourfulness")
-"""What stands below each picture."""
+"""JPEG quality of these images."""
+_CAPTION = ("ciede2000", "psnr", "ssim", "chroma_error", "colourfulness")
+"""The figures in the caption of each image."""
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
@@ -41,9 +41,9 @@ figcaption { font-size: .9em; opacity: .8; overflow-wrap: anywhere; }
 """
 
 
-def page(scores: Scores, truths: References, guesses: Predictions, run: RunContext) -> str:
-    """A page of HTML that needs no other file; a picture that can't be read again fails in the run."""
-    films = _table(FILM_ROW, video_rows(scores)) if scores.films else ""
+def page(scores: Scores, references: References, predictions: Predictions, run: RunContext) -> str:
+    """A self-contained HTML page; an image that cannot be read again is reported as failed in the run."""
+    videos = _table(FILM_ROW, video_rows(scores)) if scores.films else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -52,52 +52,55 @@ def page(scores: Scores, truths: References, guesses: Predictions, run: RunConte
 <style>{_STYLE}</style>
 <h1>bwpipe score</h1>
 {_words(scores.protocol)}
-{films}
-{_pictures(scores, scores.whole, truths, guesses, run) if scores.whole else ""}
+{videos}
+{_images(scores, scores.whole, references, predictions, run) if scores.whole else ""}
 <h2>What the figures are</h2>
 {_words(meanings(scores))}
 </html>
 """
 
 
-def _pictures(scores: Scores, whole: AggregateScores, truths: References, guesses: Predictions, run: RunContext) -> str:
-    """The figures of pictures, and some of the pictures."""
+def _images(scores: Scores, whole: AggregateScores, references: References, predictions: Predictions, run: RunContext) -> str:
+    """The figures of the images, and a selection of the images."""
     groups = {
-        what: "\n".join(_figure(name, scores, truths, guesses, run) for name in names) for what, names in chosen(scores).items()
+        what: "\n".join(_figure(name, scores, references, predictions, run) for name in names)
+        for what, names in selected(scores).items()
     }
-    shows = "\n".join(f"<h2>{what}</h2>\n{figures}" for what, figures in groups.items())
+    sections = "\n".join(f"<h2>{what}</h2>\n{figures}" for what, figures in groups.items())
     return f"""<div class="wide">{_figures(scores, whole)}</div>
 {_hues(whole)}
-<p>The pictures below are chosen by CIEDE2000. Each is shown in grey, as it was guessed, and as it is.</p>
-{shows}"""
+<p>The images below are selected by CIEDE2000. Each is shown as grey, prediction and reference.</p>
+{sections}"""
 
 
-def chosen(scores: Scores) -> dict[str, list[str]]:
-    """The names of the best, median and worst pictures by the guess's CIEDE2000; of very few, some are the same."""
+def selected(scores: Scores) -> dict[str, list[str]]:
+    """The names of the best, median and worst images by the prediction's CIEDE2000; with very few images the groups overlap."""
     order = sorted(scores.pictures, key=lambda name: scores.pictures[name]["guess"]["ciede2000"])
-    count = min(EACH, max(1, len(order) // 3))
+    count = min(PER_GROUP, max(1, len(order) // 3))
     middle = (len(order) - count) // 2
     return {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
 
 
-def _figure(name: str, scores: Scores, truths: References, guesses: Predictions, run: RunContext) -> str:
-    """A picture in grey, as guessed and as it is, with its figures."""
+def _figure(name: str, scores: Scores, references: References, predictions: Predictions, run: RunContext) -> str:
+    """An image as grey, prediction and reference, with its figures."""
     run.raise_if_stopped()
     try:
-        truth = truths.read(name)
-        assert truth is not None, "it was scored, so it has colour"
-        pictures = {"grey": truth.grey, "guess": guesses(truth).rgb, "truth": truth.rgb}
+        reference = references.read(name)
+        assert reference is not None, "it was scored, so it has colour"
+        images = {"grey": reference.grey, "prediction": predictions(reference).rgb, "reference": reference.rgb}
     except MediaError as error:
-        run.fail(truths.unit(name), error)
+        run.fail(references.unit(name), error)
         return ""
-    marks = scores.pictures[name]
-    told = ", ".join(f"{HEADS[key][0]} {shown(key, marks['guess'])} (grey {shown(key, marks['grey'])})" for key in _TOLD)
-    images = "".join(f'<img src="data:image/jpeg;base64,{_jpeg(rgb)}" alt="{what}">' for what, rgb in pictures.items())
-    return f"<figure><div>{images}</div><figcaption>{escape(printable(name))}: {told}</figcaption></figure>"
+    figures = scores.pictures[name]
+    caption = ", ".join(
+        f"{HEADS[key][0]} {shown(key, figures['guess'])} (grey {shown(key, figures['grey'])})" for key in _CAPTION
+    )
+    tags = "".join(f'<img src="data:image/jpeg;base64,{_jpeg(rgb)}" alt="{what}">' for what, rgb in images.items())
+    return f"<figure><div>{tags}</div><figcaption>{escape(printable(name))}: {caption}</figcaption></figure>"
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> str:
-    small = resize_area(rgb, fit_short_side(rgb.shape[:2], SIDE))
+    small = resize_area(rgb, fit_short_side(rgb.shape[:2], SHORT_SIDE))
     _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return b64encode(data.tobytes()).decode()
 
@@ -111,14 +114,14 @@ def _figures(scores: Scores, whole: AggregateScores) -> str:
     rows = [
         [place, str(standing.pictures), what, *(shown(name, row) for name in names)]
         for place, standing in {**scores.folders, "all": whole}.items()
-        for what, row in (("guess", standing.figures), ("grey", standing.grey))
+        for what, row in (("prediction", standing.figures), ("grey", standing.grey))
     ]
-    return _table(["", "pictures", "", *(HEADS[name][0] for name in names)], rows)
+    return _table(["", "images", "", *(HEADS[name][0] for name in names)], rows)
 
 
 def _hues(whole: AggregateScores) -> str:
     hues = whole.hues
-    rows = [[whose, *(f"{share[whose]:.1%}" for share in hues.values())] for whose in ("guess", "truth")]
+    rows = [[label, *(f"{share[key]:.1%}" for share in hues.values())] for key, label in SIDES.items()]
     return _table(["share of", *hues], rows)
 
 

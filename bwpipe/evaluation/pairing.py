@@ -1,4 +1,4 @@
-"""Brings together what is to be compared: photographs and films, and the guesses of them."""
+"""Pairs references, images and videos, with their predictions."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,78 +18,82 @@ from bwpipe.nn.network import Quality
 
 
 class Comparison(NamedTuple):
-    """What is to be compared: photographs with guesses of them, films by name with guesses of them."""
+    """What is compared: reference images with predictions, reference videos, by name, with predictions."""
 
-    truths: Photographs
-    guesses: Predictions
+    references: Photographs
+    predictions: Predictions
     films: Mapping[str, Unit]
-    film_guesses: VideoPredictions
+    film_predictions: VideoPredictions
 
 
 def of_network(
     model: str, on: str, sizing: Sizing, run: RunContext, *, vividness: float | None, quality: Quality, device: torch.device
 ) -> Comparison:
-    """Photographs and films, and a network that colours them.
+    """Photographs and films, compared with a network's predictions.
 
     Args:
         model: The network's name, or the path of a checkpoint.
-        on: A file, a folder or a pattern.
-        sizing: What is done to the photographs first.
-        run: Is told what is left out.
+        on: The photographs and films: a file, a folder or a pattern.
+        sizing: Applied to the photographs first.
+        run: Receives what is left out.
         vividness: As in `Network.decode`.
         quality: As in `Network.input_size`.
-        device: Where the network computes.
+        device: The device of the network.
 
     Raises:
-        UsageError: There is no such checkpoint, or no picture or film.
+        UsageError: There is no such checkpoint, or no image or video.
     """
     path = locate(model)
     try:
         network, checkpoint = load(path)
     except UsageError as error:
         if isinstance(error.__cause__, UnknownNameError):
-            raise UsageError(f"{error}; if it is of a plug-in, name the folder with --plugins") from error
+            raise UsageError(f"{error}; if it comes from a plug-in, name the plug-in's folder with --plugins") from error
         raise
-    about = {"network": checkpoint.network, "checkpoint": path.name, "digest": digest(path)}
+    description = {"network": checkpoint.network, "checkpoint": path.name, "digest": digest(path)}
     network = network.to(device).to(memory_format=torch.channels_last)
-    files, guesses = Files(on, run, films=True), NetworkPredictions(network, vividness, about, quality)
-    return Comparison(Photographs(files, sizing, run), guesses, files.films, NetworkVideos(guesses))
+    files, predictions = Files(on, run, videos=True), NetworkPredictions(network, vividness, description, quality)
+    return Comparison(Photographs(files, sizing, run), predictions, files.videos, NetworkVideos(predictions))
 
 
 def of_files(guess: str, truth: str, sizing: Sizing, run: RunContext) -> Comparison:
-    """Photographs and films, and coloured ones with their names; those without a partner are warned of.
+    """Photographs and films, compared with coloured ones of the same names; those without a partner cause a warning.
 
     Args:
-        guess: The coloured pictures: a folder or a pattern.
-        truth: The photographs, likewise.
-        sizing: What is done to both first.
-        run: Is told what is left out.
+        guess: The coloured images and videos: a folder or a pattern.
+        truth: The references, likewise.
+        sizing: Applied to both first.
+        run: Receives what is left out.
 
     Raises:
-        UsageError: There are no two of the same name.
+        UsageError: No names match.
     """
-    truths, guesses = (Files(path, run, films=True) for path in (truth, guess))
-    refused = [*truths.refused, *guesses.refused]
-    found = partners(*([*files.names, *(str(broken.name) for broken in files.refused)] for files in (truths, guesses)))
-    films = partners(list(truths.films), list(guesses.films))
-    if not (found or films):
-        raise UsageError(f"no picture or film in {truth} has a guess of its name in {guess}; give folders with the same names")
-    alone = 0
+    references, predictions = (Files(path, run, videos=True) for path in (truth, guess))
+    refused = [*references.refused, *predictions.refused]
+    found = partners(
+        *([*files.names, *(str(unreadable.name) for unreadable in files.refused)] for files in (references, predictions))
+    )
+    videos = partners(list(references.videos), list(predictions.videos))
+    if not (found or videos):
+        raise UsageError(
+            f"no image or film in {truth} has a prediction of the same name in {guess}; use folders with matching names"
+        )
+    unpaired = 0
     for files, paired, what in (
-        (truths, {*found, *films}, f"guess in {guess}"),
-        (guesses, {*found.values(), *films.values()}, f"truth in {truth}"),
+        (references, {*found, *videos}, f"prediction in {guess}"),
+        (predictions, {*found.values(), *videos.values()}, f"reference in {truth}"),
     ):
-        units = {name: files.unit(name) for name in files.names} | files.films
+        units = {name: files.unit(name) for name in files.names} | files.videos
         for name, unit in units.items():
             if name not in paired:
-                run.warn(f"there is no {what} with its name, so it is not scored", unit.media, each=True)
-                alone += 1
-    readable = set(guesses.names)
-    names = [name for name in truths.names if found.get(name) in readable]
-    pairs = {truths.films[name]: guesses.films[other] for name, other in films.items()}
+                run.warn(f"not scored, since there is no {what} of the same name", unit.media, each=True)
+                unpaired += 1
+    readable = set(predictions.names)
+    names = [name for name in references.names if found.get(name) in readable]
+    pairs = {references.videos[name]: predictions.videos[other] for name, other in videos.items()}
     return Comparison(
-        Photographs(truths, sizing, run, names, refused),
-        FilePredictions(guesses, found, alone, sizing),
-        {name: truths.films[name] for name in truths.films if name in films},
+        Photographs(references, sizing, run, names, refused),
+        FilePredictions(predictions, found, unpaired, sizing),
+        {name: references.videos[name] for name in references.videos if name in videos},
         VideoFiles(pairs, run),
     )

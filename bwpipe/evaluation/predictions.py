@@ -1,4 +1,4 @@
-"""Guesses of what photographs look like in colour: a network's, or those in files."""
+"""Predicted colours of photographs: from a network, or from files."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from bwpipe.pixels.ycbcr import ycbcr_to_rgb
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ColourisedImage:
-    """A guess.
+    """A prediction.
 
     Attributes:
-        rgb: (H, W, 3) uint8, in the truth's size.
-        own_mse: The mean squared error, 0..1, of the RGB that the network itself made, where it makes one.
+        rgb: (H, W, 3) uint8, in the reference's size.
+        own_mse: Mean squared error, 0..1, of the network's own RGB output, if it has one.
     """
 
     rgb: NDArray[np.uint8]
@@ -32,93 +32,101 @@ class ColourisedImage:
 
 
 class Predictions(Protocol):
-    """Makes a guess for a truth. Called in several threads."""
+    """Predicts colours for a reference. Called from several threads."""
 
-    def __call__(self, truth: Reference) -> ColourisedImage:
-        """Guess from the luma alone. Raises MediaError."""
+    def __call__(self, reference: Reference) -> ColourisedImage:
+        """Predict from the luma alone. Raises MediaError."""
 
     def describe(self) -> dict[str, str | float]:
-        """Whose guesses they are, for people."""
+        """The origin of the predictions, for people."""
 
 
 class NetworkPredictions:
-    """The source's luma as it is, and a network's chroma, enlarged as `bwpipe run` does.
+    """The source's luma, unchanged, with a network's chroma, upsampled as `bwpipe run` does.
 
-    The network sees that luma; in a graph it may see the guide of `grayscale`, which is evened.
+    The network's input is that luma; in a graph it may be the guide of `grayscale`, whose levels are adjusted.
     """
 
     def __init__(self, network: Network, vividness: float | None, about: dict[str, str], quality: Quality = "normal") -> None:
-        """Of a network on any device; `about` says which one it is. Raises UsageError where it does not know the quality."""
+        """Wrap a network on any device; `about` identifies it. Raises UsageError if it does not support the quality."""
         check_quality(network, quality, "score")
         self._network = network.eval()
         self._vividness, self._quality, self._about = vividness, quality, about
 
-    def __call__(self, truth: Reference) -> ColourisedImage:
-        """Guess. Raises MemoryError, RunAborted."""
-        shape: tuple[int, int] = truth.luma.shape
-        made = self._guess(truth.luma)
-        chroma = upsample_chroma(frame_planes(made.chroma[0].numpy(), shape), truth.luma, (0, 255), "bt601", shape)
-        rgb = ycbcr_to_rgb(truth.luma, chroma).astype(np.uint8, copy=False)
-        return ColourisedImage(rgb, None if made.rgb is None else _mse(made.rgb[0].float().cpu().numpy(), truth.rgb))
+    def __call__(self, reference: Reference) -> ColourisedImage:
+        """Predict. Raises MemoryError, RunAborted."""
+        shape: tuple[int, int] = reference.luma.shape
+        output = self._predict(reference.luma)
+        chroma = upsample_chroma(frame_planes(output.chroma[0].numpy(), shape), reference.luma, (0, 255), "bt601", shape)
+        rgb = ycbcr_to_rgb(reference.luma, chroma).astype(np.uint8, copy=False)
+        return ColourisedImage(rgb, None if output.rgb is None else _mse(output.rgb[0].float().cpu().numpy(), reference.rgb))
 
     def chroma(self, luma: NDArray[np.uint8]) -> Chroma:
-        """The chroma (2, h, w) of luma (H, W), full range, on the network's own grid. Raises MemoryError, RunAborted."""
-        return frame_planes(self._guess(luma).chroma[0].numpy(), luma.shape)
+        """The chroma (2, h, w), on the network's own grid, for luma (H, W) in full range. Raises MemoryError, RunAborted."""
+        return frame_planes(self._predict(luma).chroma[0].numpy(), luma.shape)
 
-    def _guess(self, luma: NDArray[np.uint8]) -> Guess:
+    def _predict(self, luma: NDArray[np.uint8]) -> Guess:
         height, width = luma.shape
-        seen = squash(luma, *self._network.input_size(height, width, self._quality))[None].astype(np.float32) / np.float32(255)
-        return predict(self._network, seen, self._vividness)
+        planes = squash(luma, *self._network.input_size(height, width, self._quality))[None].astype(np.float32) / np.float32(
+            255
+        )
+        return predict(self._network, planes, self._vividness)
 
     def describe(self) -> dict[str, str | float]:
-        """Which network, and how its chroma gets onto the picture."""
+        """The network, and how its chroma is combined with the image."""
         return {
             **self._about,
             "vividness": "the network's own" if self._vividness is None else self._vividness,
             "quality": self._quality,
             "precision": str(next(self._network.parameters()).dtype).removeprefix("torch."),
-            "seen": "the source's luma as it is, without the evening of `grayscale`",
-            "guess": "that luma with the network's chroma, enlarged as `bwpipe run` does, in 8 bits",
+            "seen": "the source's luma, unchanged, without the level adjustment of `grayscale`",
+            "guess": "that luma with the network's chroma, upsampled as `bwpipe run` does, in 8 bits",
         }
 
 
-def _mse(own: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
+def _mse(output: NDArray[np.float32], reference: NDArray[np.uint8]) -> float:
     """The mean squared error of RGB (3, h, w) in 0..1 against RGB (H, W, 3)."""
-    seen = squash(truth, *own.shape[1:]).astype(np.float32) / 255
-    return float(np.mean((own.transpose(1, 2, 0) - seen) ** 2, dtype=np.float64))
+    resized = squash(reference, *output.shape[1:]).astype(np.float32) / 255
+    return float(np.mean((output.transpose(1, 2, 0) - resized) ** 2, dtype=np.float64))
 
 
 class FilePredictions:
-    """Pictures that someone or something coloured, with the names of the truths."""
+    """Coloured images of any origin, with the names of the references."""
 
-    def __init__(self, files: Files, partners: dict[str, str], alone: int, sizing: Sizing) -> None:
-        """`partners` says by a truth's name which file is its guess, `alone` how many on either side have no partner."""
-        self._files, self._partners, self._alone, self._sizing = files, partners, alone, sizing
+    def __init__(self, files: Files, partners: dict[str, str], unpaired: int, sizing: Sizing) -> None:
+        """`partners` maps references' names to predictions; `unpaired` counts the files without a partner on either side."""
+        self._files, self._partners, self._unpaired, self._sizing = files, partners, unpaired, sizing
 
-    def __call__(self, truth: Reference) -> ColourisedImage:
-        """Read the guess. Raises MediaError, which names the file."""
-        unit = self._files.unit(self._partners[truth.name])
+    def __call__(self, reference: Reference) -> ColourisedImage:
+        """Read the prediction. Raises MediaError, which names the file."""
+        unit = self._files.unit(self._partners[reference.name])
         try:
             rgb = self._sizing(rgb_of(self._files.frame(str(unit.name))))
         except MediaError as error:
-            raise MediaError(f"its guess {unit.path} {error}") from error
-        if rgb.shape != truth.rgb.shape:
-            sizes = " and ".join(f"{width} x {height}" for height, width, _ in (rgb.shape, truth.rgb.shape))
-            raise MediaError(f"its guess {unit.path} has another size ({sizes} pixels); give --size to compare them at one")
+            raise MediaError(f"its prediction {unit.path} {error}") from error
+        if rgb.shape != reference.rgb.shape:
+            sizes = " and ".join(f"{width} x {height}" for height, width, _ in (rgb.shape, reference.rgb.shape))
+            raise MediaError(
+                f"its prediction {unit.path} has a different size ({sizes} pixels); use --size to compare them at one size"
+            )
         return ColourisedImage(rgb)
 
     def describe(self) -> dict[str, str | float]:
-        """Which folder."""
-        return {"guess": f"the pictures in {self._files.path}", "without_partner": self._alone}
+        """The folder."""
+        return {"guess": f"the images in {self._files.path}", "without_partner": self._unpaired}
 
 
-def partners(truths: Sequence[str], guesses: Sequence[str]) -> dict[str, str]:
-    """The guess's name by the truth's: the same, or the only one that is the same but for its ending, on both sides."""
-    found = {name: name for name in set(truths) & set(guesses)}
-    of_truths, of_guesses = (_by_stem(name for name in names if name not in found) for names in (truths, guesses))
-    both = of_truths.keys() & of_guesses.keys()
+def partners(references: Sequence[str], predictions: Sequence[str]) -> dict[str, str]:
+    """Predictions' names by references' names: equal, or unique on both sides once extensions are ignored."""
+    found = {name: name for name in set(references) & set(predictions)}
+    of_references, of_predictions = (
+        _by_stem(name for name in names if name not in found) for names in (references, predictions)
+    )
+    both = of_references.keys() & of_predictions.keys()
     return found | {
-        of_truths[stem][0]: of_guesses[stem][0] for stem in both if len(of_truths[stem]) == len(of_guesses[stem]) == 1
+        of_references[stem][0]: of_predictions[stem][0]
+        for stem in both
+        if len(of_references[stem]) == len(of_predictions[stem]) == 1
     }
 
 

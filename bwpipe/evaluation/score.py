@@ -1,4 +1,4 @@
-"""Compares guesses with the truth, picture by picture."""
+"""Compares predictions with references, image by image."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,14 +21,14 @@ from bwpipe.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What came of a comparison.
+    """The result of a comparison.
 
     Attributes:
         protocol: What was compared, and how.
-        whole: The figures of all pictures; None where there are films only.
-        folders: Those of each folder at the top; empty where there is only one.
-        pictures: Of each picture, by its name, the guess's own figures and grey's.
-        films: Those of each film, by its name.
+        whole: Figures over all images; None if there are only videos.
+        folders: Figures of each top-level folder; empty if there is only one.
+        pictures: For each image, by name, the figures of the prediction and of the grey image.
+        films: Figures of each video, by name.
     """
 
     protocol: dict[str, str | int | float]
@@ -38,7 +38,7 @@ class Scores:
     films: dict[str, VideoScore] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As JSON-serialisable values."""
         return {
             "protocol": self.protocol,
             "all": self.whole.to_json() if self.whole else None,
@@ -50,8 +50,8 @@ class Scores:
 
 
 def score(
-    truths: References,
-    guesses: Predictions,
+    references: References,
+    predictions: Predictions,
     *,
     run: RunContext,
     device: torch.device,
@@ -59,96 +59,96 @@ def score(
     show: Callable[[int], None] = lambda done: None,
     films: Mapping[str, VideoScore | None] | None = None,
 ) -> Scores:
-    """Compare every guess with its truth.
+    """Compare every prediction with its reference.
 
     Args:
-        truths: The photographs.
-        guesses: Makes or finds the guess for each.
-        run: Is told what fails and what is left out; its stop ends the work.
-        device: Where the features for the Frechet distance are computed.
-        workers: How many pictures are worked on at a time.
-        show: Called with how many pictures are done.
-        films: What `score_films` found, if there are films.
+        references: The reference images.
+        predictions: Makes or reads the prediction for each.
+        run: Receives failures and exclusions; stopping it stops the work.
+        device: Device on which the features for the Fréchet distance are computed.
+        workers: Number of images scored at a time.
+        show: Called with the number of images done.
+        films: The result of `score_videos`, if there are videos.
 
     Raises:
-        UsageError: There is not one picture or film to score.
-        RunAborted: There is not enough memory, or a device failed.
+        UsageError: There is no image or video to score.
+        RunAborted: Out of memory, or a device failed.
     """
-    for broken in truths.refused:
+    for broken in references.refused:
         run.fail(broken, MediaError(broken.error))
-    eyes = FeatureExtractor(device) if len(truths.names) >= LEAST and has_weights() else None
-    whole, folders = Aggregator(), {_folder(name): Aggregator() for name in truths.names}
+    extractor = FeatureExtractor(device) if len(references.names) >= LEAST and has_weights() else None
+    whole, folders = Aggregator(), {_folder(name): Aggregator() for name in references.names}
     pictures: dict[str, dict[str, dict[str, float]]] = {}
     grey = 0
-    for done, (name, marks) in enumerate(_marked(truths, guesses, eyes, workers), start=1):
+    for done, (name, result) in enumerate(_image_scores(references, predictions, extractor, workers), start=1):
         run.raise_if_stopped()
-        if isinstance(marks, MediaError):
-            run.fail(truths.unit(name), marks)
-        elif marks is None:
+        if isinstance(result, MediaError):
+            run.fail(references.unit(name), result)
+        elif result is None:
             grey += 1
         else:
-            whole.add(marks)
-            folders[_folder(name)].add(marks)
-            pictures[name] = {"guess": marks.guess, "grey": marks.grey}
+            whole.add(result)
+            folders[_folder(name)].add(result)
+            pictures[name] = {"guess": result.prediction, "grey": result.grey}
         show(done)
-    about = truths.describe()
+    description = references.describe()
     scored = {name: film for name, film in (films or {}).items() if film}
-    failed = len(truths.refused) + len(truths.names) - len(pictures) - grey + len(films or ()) - len(scored)
+    failed = len(references.refused) + len(references.names) - len(pictures) - grey + len(films or ()) - len(scored)
     if not (pictures or scored or failed):
-        raise UsageError(
-            f"every picture in {about['set']} is in black and white ({grey} in all); give others that are in colour"
-        )
+        raise UsageError(f"every image in {description['set']} is in black and white ({grey} in total); use colour images")
     if not (pictures or scored):
-        raise UsageError(f"{about['set']}: none can be scored: {failed} failed, {grey} are in black and white")
+        raise UsageError(f"{description['set']}: nothing can be scored: {failed} failed, {grey} in black and white")
     protocol: dict[str, str | int | float] = {
-        **about,
+        **description,
         "pictures": len(pictures),
         "left_out_grey": grey,
         "failed": failed,
         **({"films": len(scored), "frames": sum(film.frames for film in scored.values())} if films else {}),
-        **guesses.describe(),
+        **predictions.describe(),
         "frechet": _frechet_note(len(pictures)),
         "version": f"bwpipe {__version__}",
     }
-    standings = {name: tally.standing() for name, tally in sorted(folders.items()) if len(folders) > 1 and tally.pictures}
-    return Scores(protocol, whole.standing() if pictures else None, standings, pictures, scored)
+    folder_scores = {
+        name: aggregator.standing() for name, aggregator in sorted(folders.items()) if len(folders) > 1 and aggregator.pictures
+    }
+    return Scores(protocol, whole.standing() if pictures else None, folder_scores, pictures, scored)
 
 
-def _marked(
-    truths: References, guesses: Predictions, eyes: FeatureExtractor | None, workers: int
+def _image_scores(
+    references: References, predictions: Predictions, extractor: FeatureExtractor | None, workers: int
 ) -> Iterator[tuple[str, ImageScores | MediaError | None]]:
-    """The marks of each picture by name; instead, what is wrong with it, or None for one in black and white."""
+    """The scores of each image by name; the error if it failed, None if it is in black and white."""
 
     def work(name: str) -> ImageScores | MediaError | None:
-        if torch.get_num_threads() > 1:  # it is a setting of this thread, and decides the order of sums
+        if torch.get_num_threads() > 1:  # a per-thread setting that determines the order of summation
             torch.set_num_threads(1)
         try:
-            truth = truths.read(name)
-            return None if truth is None else score_image(truth, guesses(truth), eyes)
+            reference = references.read(name)
+            return None if reference is None else score_image(reference, predictions(reference), extractor)
         except MediaError as error:
             return error
         except MemoryError as error:
-            raise RunAborted(f"{name}: out of memory; use fewer `workers`, or a `size`") from error
+            raise RunAborted(f"{name}: out of memory; use fewer `workers`, or set `size`") from error
 
     threads = torch.get_num_threads()
     try:
-        yield from zip(truths.names, ordered_map(work, truths.names, workers), strict=True)
+        yield from zip(references.names, ordered_map(work, references.names, workers), strict=True)
     finally:
-        torch.set_num_threads(threads)  # a single worker works in this thread
+        torch.set_num_threads(threads)  # a single worker runs in this thread
 
 
 def _folder(name: str) -> str:
-    """The folder at the top that a picture is in; "." for one that is in none."""
+    """The top-level folder of an image; "." if it is in none."""
     return next(iter(PurePosixPath(name).parts[:-1]), ".")
 
 
 def _frechet_note(pictures: int) -> str:
-    """What the protocol says of the Frechet distance."""
+    """The protocol's note on the Fréchet distance."""
     if pictures < LEAST:
-        return f"left out: {pictures} pictures are too few for it, it takes {LEAST}"
+        return f"left out: needs {LEAST} images, and there are {pictures}"
     if not has_weights():
         return f"left out: the package {PACKAGE} is not installed"
     return (
-        f"of pictures squashed to {SIDE} x {SIDE}; where there are fewer than {LEAST} it is left out, since the covariance of "
-        f"{LEAST - 1} features is not determined by them"
+        f"of images squashed to {SIDE} x {SIDE}; left out for fewer than {LEAST} images, which do not determine "
+        f"the covariance of {LEAST - 1} features"
     )

@@ -13,23 +13,25 @@ HEADS = {
     "ssim": ("SSIM", ".4f"),
     "ciede2000": ("CIEDE2000", ".2f"),
     "colourfulness": ("colourful", ".1f"),
-    "colourfulness_truth": ("truth's", ".1f"),
+    "colourfulness_truth": ("reference", ".1f"),
     "colourfulness_difference": ("diff.", "+.1f"),
     "chroma_error": ("chroma err.", ".2f"),
     "chroma_ratio": ("ratio", ".3f"),
     "chroma_correlation": ("corr.", ".3f"),
     "frechet": ("Frechet", ".2f"),
 }
-"""How each figure is headed and shown."""
+"""Heading and number format of each figure."""
 
 
 FILM_HEADS = {"flicker": ("flicker", ".3f"), "chroma_change": ("chroma change", ".3f"), "cdc": ("CDC", ".5f")}
-"""How each figure of a film is headed and shown."""
+"""Heading and number format of each figure of a video."""
 FILM_ROW = ["", "frames", "", *(head for head, _ in FILM_HEADS.values())]
+SIDES = {"guess": "prediction", "truth": "reference"}
+"""Row labels by the keys of the JSON."""
 
 
 def lines(scores: Scores) -> Iterator[str]:
-    """The protocol, the figures of each folder and of all, the hues of all, and the figures of each film."""
+    """The protocol, the figures of each folder and overall, the hues overall, and the figures of each film."""
     yield from pairs(scores.protocol)
     if scores.whole:
         yield ""
@@ -42,32 +44,33 @@ def lines(scores: Scores) -> Iterator[str]:
 
 
 def meanings(scores: Scores) -> dict[str, str]:
-    """What the figures are, by their heads."""
-    known = scores.whole.figures if scores.whole else {}
-    meant = {f"{head} ({name})": FIGURES[name] for name, (head, _) in HEADS.items() if name in known}
-    of_films = {f"{head} ({name})": FILM_FIGURES[name] for name, (head, _) in FILM_HEADS.items() if scores.films}
-    return meant | of_films
+    """The meanings of the figures, by heading."""
+    scored = scores.whole.figures if scores.whole else {}
+    of_images = {f"{head} ({name})": FIGURES[name] for name, (head, _) in HEADS.items() if name in scored}
+    of_videos = {f"{head} ({name})": FILM_FIGURES[name] for name, (head, _) in FILM_HEADS.items() if scores.films}
+    return of_images | of_videos
 
 
 def pairs(values: Mapping[str, object]) -> Iterator[str]:
-    """Names and what they stand for."""
+    """Names and values in two columns."""
     width = max(map(len, values))
     return (f"{name:{width}}  {value}" for name, value in values.items())
 
 
 def video_rows(scores: Scores) -> Iterator[list[str]]:
-    """Of each film, rows of cells: the guess's figures, and those of a source in colour, and the ratios to them."""
+    """Rows of cells for each video: the prediction's figures and, if the reference is in colour, its own and the ratios."""
     for name, film in scores.films.items():
-        rows: dict[str, tuple[Mapping[str, float], str | None]] = {"guess": (film.guess, None)}
+        rows: dict[str, tuple[Mapping[str, float], str | None]] = {SIDES["guess"]: (film.guess, None)}
         if film.truth is not None:
-            rows |= {"truth": (film.truth, None), "ratio": (film.ratio, ".2f")}
+            rows |= {SIDES["truth"]: (film.truth, None), "ratio": (film.ratio, ".2f")}
         for what, (row, form) in rows.items():
             cells = (f"{row[key]:{form or own}}" if key in row else "-" for key, (_, own) in FILM_HEADS.items())
-            yield [name if what == "guess" else "", str(film.frames) if what == "guess" else "", what, *cells]
+            first = what == SIDES["guess"]
+            yield [name if first else "", str(film.frames) if first else "", what, *cells]
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows of cells as lines, the first cells flush left, the others right."""
+    """Rows of cells as lines, the first column left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         cells = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
@@ -75,27 +78,27 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def figures(scores: Scores) -> Iterator[str]:
-    """The figures of each folder and of all, the guess's above grey's; there are pictures."""
+    """The figures of each folder and overall, the prediction's above those of grey; there must be images."""
     assert scores.whole
     standings = {**scores.folders, "all": scores.whole}
     names = [name for name in HEADS if name in scores.whole.figures]
     widths = {name: max(8, len(HEADS[name][0])) for name in names}
     first = max(map(len, standings))
-    yield "  ".join([" " * first, "pictures", "     ", *(f"{HEADS[name][0]:>{widths[name]}}" for name in names)])
+    yield "  ".join([" " * first, "  images", " " * 10, *(f"{HEADS[name][0]:>{widths[name]}}" for name in names)])
     for place, standing in standings.items():
         head = f"{place:{first}}  {standing.pictures:8}"
-        for what, row in (("guess", standing.figures), ("grey", standing.grey)):
+        for what, row in (("prediction", standing.figures), ("grey", standing.grey)):
             cells = (f"{shown(name, row):>{widths[name]}}" for name in names)
-            yield "  ".join([head, f"{what:5}", *cells])
+            yield "  ".join([head, f"{what:10}", *cells])
             head = " " * len(head)
 
 
 def shown(name: str, row: Mapping[str, float]) -> str:
-    """A figure of a row, as people read it."""
+    """A formatted figure of a row."""
     return f"{row[name]:{HEADS[name][1]}}" if name in row else "-"
 
 
 def _hues(standing: AggregateScores) -> Iterator[str]:
     yield "  ".join(["share of   ", *(f"{hue:>6}" for hue in standing.hues)])
-    for whose in ("guess", "truth"):
-        yield "  ".join([f"{whose:11}", *(f"{share[whose]:6.1%}" for share in standing.hues.values())])
+    for key, label in SIDES.items():
+        yield "  ".join([f"{label:11}", *(f"{share[key]:6.1%}" for share in standing.hues.values())])

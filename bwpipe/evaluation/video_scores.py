@@ -1,4 +1,4 @@
-"""Films: how steady their chroma is, beside that of the truth."""
+"""Temporal consistency of a video's chroma, beside that of the reference."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,31 +24,31 @@ from bwpipe.video.file import VideoFile
 from bwpipe.video.pixel_formats import layout, luma_plane, plane
 
 GREY = 0.5
-"""Code values: a film whose chroma is shorter than that on average counts as black and white."""
+"""A video whose mean chroma length is below this, in code values, counts as black and white."""
 
 
 class Pair(NamedTuple):
-    """A frame of the truth, as `shots` leaves it, and the chroma (2, h, w) that was guessed of it, both as they are shown."""
+    """A frame of the reference, as `shots` leaves it, and the chroma (2, h, w) predicted for it, both upright."""
 
     frame: Frame
-    guess: Chroma
+    prediction: Chroma
 
 
 class VideoPredictions(Protocol):
-    """Finds or makes the chroma of films."""
+    """Predicts or reads the chroma of videos."""
 
     def __call__(self, unit: Unit, frames: Iterator[Frame]) -> Iterator[Pair]:
-        """Pair the frames of a truth with their guesses. Raises MediaError."""
+        """Pair the frames of a reference with their predictions. Raises MediaError."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoScore:
-    """How a film did.
+    """The scores of a video.
 
     Attributes:
-        frames: How many frames were compared.
-        guess: Its figures, by `names.FILM_FIGURES`.
-        truth: The source's own; None where it is in black and white.
+        frames: Number of frames compared.
+        guess: The prediction's figures, by the names of `FILM_FIGURES`.
+        truth: The reference's own figures; None if it is in black and white.
     """
 
     frames: int
@@ -57,38 +57,41 @@ class VideoScore:
 
     @property
     def ratio(self) -> dict[str, float]:
-        """The guess's figures as shares of the truth's."""
+        """The prediction's figures relative to the reference's."""
         truth = self.truth or {}
         return {name: value / truth[name] for name, value in self.guess.items() if truth.get(name)}
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As JSON-serialisable values."""
         return {"frames": self.frames, "guess": self.guess, "truth": self.truth, "ratio": self.ratio}
 
 
 def score_videos(
-    truths: Mapping[str, Unit], guesses: VideoPredictions, run: RunContext, show: Callable[[int], None] = lambda frames: None
+    references: Mapping[str, Unit],
+    predictions: VideoPredictions,
+    run: RunContext,
+    show: Callable[[int], None] = lambda frames: None,
 ) -> dict[str, VideoScore | None]:
-    """Measure films one after another; one that can't be read fails in the run, and None stands for it.
+    """Score videos one after another; one that cannot be read is reported as failed in the run and scored as None.
 
     Args:
-        truths: The sources, by name: in colour, or what was coloured.
-        guesses: Gives the chroma of each.
-        run: Is told what fails; its stop ends the work.
-        show: Called with how many frames are done.
+        references: The sources, by name: in colour, or in the black and white that was coloured.
+        predictions: Gives the chroma of each.
+        run: Receives failures; stopping it stops the work.
+        show: Called with the number of frames done.
     """
-    made: dict[str, VideoScore | None] = {}
+    results: dict[str, VideoScore | None] = {}
     done = 0
-    for name, unit in truths.items():
+    for name, unit in references.items():
         try:
-            scores = _score(guesses(unit, _seen(unit)), run, partial(_show, show, done))
+            scores = _score(predictions(unit, _with_motion(unit)), run, partial(_show, show, done))
         except MediaError as error:
             run.fail(unit, error)
-            made[name] = None
+            results[name] = None
             continue
-        made[name] = scores
+        results[name] = scores
         done += scores.frames
-    return made
+    return results
 
 
 def _show(show: Callable[[int], None], before: int, frames: int) -> None:
@@ -96,22 +99,22 @@ def _show(show: Callable[[int], None], before: int, frames: int) -> None:
 
 
 def _score(pairs: Iterable[Pair], run: RunContext, show: Callable[[int], None]) -> VideoScore:
-    guess, truth = Steadiness(), Steadiness()
+    prediction, reference = Steadiness(), Steadiness()
     before: NDArray[np.uint8] | None = None
     frames = 0
     for frames, (frame, chroma) in enumerate(pairs, start=1):
         run.raise_if_stopped()
         motion = frame.motion
-        assert isinstance(motion, Motion), "`shots` was here"
+        assert isinstance(motion, Motion), "`shots` sets it"
         size = before.shape if before is not None else fit_short_side(frame.luma.shape, SHORT)
         small: Any = squash(frame.luma, *size)
         luma = full_range(small, frame.unit.media.levels)
-        moved = None if before is None or motion.cut else way(before, luma)
-        for tally, planes in ((guess, chroma), (truth, frame.chroma)):
-            tally.add(_on_grid(planes, luma.shape), moved, begins=motion.cut)
+        flow = None if before is None or motion.cut else way(before, luma)
+        for tally, planes in ((prediction, chroma), (reference, frame.chroma)):
+            tally.add(_on_grid(planes, luma.shape), flow, begins=motion.cut)
         before = luma
         show(frames)
-    return VideoScore(frames, guess.figures(), truth.figures() if truth.strength > GREY else None)
+    return VideoScore(frames, prediction.figures(), reference.figures() if reference.strength > GREY else None)
 
 
 def _on_grid(chroma: Chroma | None, size: tuple[int, ...]) -> NDArray[np.float32]:
@@ -121,82 +124,84 @@ def _on_grid(chroma: Chroma | None, size: tuple[int, ...]) -> NDArray[np.float32
     return 255 * squash(chroma.transpose(1, 2, 0).astype(np.float32), *size)
 
 
-def _seen(unit: Unit) -> Iterator[Frame]:
-    """The frames of a film in its own colours, with motion: where shots begin."""
+def _with_motion(unit: Unit) -> Iterator[Frame]:
+    """The frames of a video in its own colours, with motion and shot boundaries."""
     shots = stages["shots"]()
     assert isinstance(shots, UnitMap)
     yield from shots.apply(coloured(unit))
 
 
 def coloured(unit: Unit) -> Iterator[Frame]:
-    """The frames of a film with its own chroma, (2, h, w) on the film's grid or one with a short side of `SHORT`, upright.
+    """The frames of a video with its own chroma, upright, (2, h, w) on the video's grid or one with a short side of `SHORT`.
 
-    A film without chroma planes has none. Raises MediaError.
+    Without chroma planes there is no chroma. Raises MediaError.
     """
-    film = unit.media
-    assert isinstance(film, VideoFile)
-    for index, picture in frames_from(film, 0):
-        form = layout(picture.format.name)
-        luma: Any = upright(luma_plane(picture, film.matrix), film.orientation)
+    video = unit.media
+    assert isinstance(video, VideoFile)
+    for index, image in frames_from(video, 0):
+        form = layout(image.format.name)
+        luma: Any = upright(luma_plane(image, video.matrix), video.orientation)
         chroma = None
         if form.kind == "rgb":
-            rgb: Any = picture.to_ndarray(format="rgb24")
-            chroma = _small(rgb_to_ycbcr(resize_area(rgb, fit_short_side(rgb.shape[:2], SHORT)), film.matrix)[1])
+            rgb: Any = image.to_ndarray(format="rgb24")
+            chroma = _small(rgb_to_ycbcr(resize_area(rgb, fit_short_side(rgb.shape[:2], SHORT)), video.matrix)[1])
         elif form.kind == "yuv":
-            plain = picture if form.plain == picture.format.name else picture.reformat(format=form.plain, threads=1)
+            plain = image if form.plain == image.format.name else image.reformat(format=form.plain, threads=1)
             codes = [plane(plain, place, form.depth) for place in (1, 2)]
             stored: Any = np.stack(codes)
-            chroma = _small(from_codes(stored, film.matrix, form.depth, film.levels))
+            chroma = _small(from_codes(stored, video.matrix, form.depth, video.levels))
         if chroma is not None:
-            chroma = upright(chroma, film.orientation)
-        yield Frame(luma, unit, index=index, pts=int(film.times[index]), chroma=chroma)
+            chroma = upright(chroma, video.orientation)
+        yield Frame(luma, unit, index=index, pts=int(video.times[index]), chroma=chroma)
 
 
 def _small(chroma: Chroma) -> Chroma:
-    """Chroma on a grid no finer than it is compared on."""
+    """Chroma on a grid no finer than the one for comparison."""
     size = fit_short_side(chroma.shape[1:], SHORT)
-    made = np.stack([resize_area(each.astype(np.float32), size) for each in chroma])
-    return made.astype(np.float16)
+    resized = np.stack([resize_area(each.astype(np.float32), size) for each in chroma])
+    return resized.astype(np.float16)
 
 
 class NetworkVideos:
-    """What a network thinks of each frame by itself, as in a graph without `steady`."""
+    """A network's predictions for each frame by itself, as in a graph without `steady`."""
 
     def __init__(self, network: NetworkPredictions) -> None:
-        """The network, and how it is used."""
+        """Wrap a network's predictions."""
         self._network = network
 
     def __call__(self, unit: Unit, frames: Iterator[Frame]) -> Iterator[Pair]:
-        """Guess from the luma alone. Raises MemoryError, RunAborted."""
+        """Predict from the luma alone. Raises MemoryError, RunAborted."""
         return (Pair(frame, self._network.chroma(full_range(frame.luma, unit.media.levels))) for frame in frames)
 
 
 class VideoFiles:
-    """Films that someone or something coloured."""
+    """Coloured videos of any origin."""
 
-    def __init__(self, films: Mapping[Unit, Unit], run: RunContext) -> None:
-        """`films` says which film is the guess of a truth; the run is told where one of them is longer."""
-        self._films, self._run = films, run
+    def __init__(self, videos: Mapping[Unit, Unit], run: RunContext) -> None:
+        """`videos` maps references to their predictions; the run receives a warning if their lengths differ."""
+        self._videos, self._run = videos, run
 
     def __call__(self, unit: Unit, frames: Iterator[Frame]) -> Iterator[Pair]:
-        """Read the guess of a film beside it. Raises MediaError, which names the file."""
-        other = self._films[unit]
+        """Read a video and its prediction side by side. Raises MediaError, which names the file."""
+        other = self._videos[unit]
         common = min(unit.media.frames or 0, other.media.frames or 0)
         if unit.media.frames != other.media.frames:
-            text = f"its guess has {other.media.frames} frames and it has {unit.media.frames}: the first {common} are compared"
+            text = (
+                f"its prediction has {other.media.frames} frames, not {unit.media.frames}; only the first {common} are compared"
+            )
             self._run.warn(text, unit.media, each=True)
-        for frame, guess in zip_longest(frames, self._read(other)):
-            if max(-1 if each is None else each.index for each in (frame, guess)) >= common:
+        for frame, predicted in zip_longest(frames, self._read(other)):
+            if max(-1 if each is None else each.index for each in (frame, predicted)) >= common:
                 return
-            if frame is None or guess is None or frame.index != guess.index:
-                lost = min(common if each is None else each.index for each in (frame, guess)) - 1
-                raise MediaError(f"after frame {lost} one of it or of its guess {other.path} does not decode; repair that film")
-            if guess.chroma is None:
-                raise MediaError(f"its guess {other.path} has no chroma: give a film in colour")
-            yield Pair(frame, guess.chroma)
+            if frame is None or predicted is None or frame.index != predicted.index:
+                lost = min(common if each is None else each.index for each in (frame, predicted)) - 1
+                raise MediaError(f"after frame {lost}, it or its prediction {other.path} does not decode; repair that film")
+            if predicted.chroma is None:
+                raise MediaError(f"its prediction {other.path} has no chroma; use a film in colour")
+            yield Pair(frame, predicted.chroma)
 
     def _read(self, unit: Unit) -> Iterator[Frame]:
         try:
             yield from coloured(unit)
         except MediaError as error:
-            raise MediaError(f"its guess {unit.path}: {error}") from error
+            raise MediaError(f"its prediction {unit.path}: {error}") from error

@@ -1,4 +1,4 @@
-"""The command `bwpipe score`, on pictures in files."""
+"""The command `bwpipe score`, on image files."""
 
 import json
 import re
@@ -32,7 +32,7 @@ RGB = NDArray[np.uint8]
 
 
 def score(*arguments: str | Path, code: int = 0) -> str:
-    """What the command prints on standard output, or on standard error if it is to fail."""
+    """The command's standard output, or its standard error if it should fail."""
     result = CliRunner().invoke(app, ["score", *map(str, arguments), "--device", "cpu"])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -40,14 +40,14 @@ def score(*arguments: str | Path, code: int = 0) -> str:
     return result.stderr if code else result.stdout
 
 
-def told(*arguments: str | Path) -> dict[str, Any]:
+def scores(*arguments: str | Path) -> dict[str, Any]:
     """The JSON that it prints."""
-    made: dict[str, Any] = json.loads(score(*arguments, "--json", "-"))
-    return made
+    scores: dict[str, Any] = json.loads(score(*arguments, "--json", "-"))
+    return scores
 
 
 def picture(seed: int, height: int = 40, width: int = 48) -> RGB:
-    """A smooth picture with all hues."""
+    """A smooth image with all hues."""
     small = np.random.default_rng(seed).random((4, 5, 3))
     return np.rint(255 * cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)).astype(np.uint8)
 
@@ -64,7 +64,7 @@ def grey(rgb: RGB) -> RGB:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """Guesses and truths: two people and a scene."""
+    """Folders of predictions and references: two people and a scene."""
     for i, name in enumerate(("people/anna.png", "people/ben.png", "scenes/lake.png")):
         write(tmp_path / "truth" / name, picture(i))
         write(tmp_path / "guess" / name, (picture(i) // 2 + picture(i + 10) // 2).astype(np.uint8))
@@ -78,7 +78,7 @@ def read(path: Path) -> RGB:
 
 def test_it_agrees_with_scikit_image_and_torchmetrics_called_on_the_same_files(folders: tuple[Path, Path]) -> None:
     guesses, truths = ([read(path) for path in sorted(folder.rglob("*.png"))] for folder in folders)
-    found = told("--guess", folders[0], "--truth", folders[1])["all"]
+    found = scores("--guess", folders[0], "--truth", folders[1])["all"]
 
     for key, sides in (("figures", guesses), ("grey", list(map(grey, truths)))):
         expected = np.mean([direct(guess, truth) for guess, truth in zip(sides, truths, strict=True)], axis=0)
@@ -87,7 +87,7 @@ def test_it_agrees_with_scikit_image_and_torchmetrics_called_on_the_same_files(f
 
 
 def direct(guess: RGB, truth: RGB) -> list[float]:
-    """MSE; PSNR by torchmetrics and by scikit-image; SSIM by both; CIEDE2000."""
+    """MSE; PSNR by torchmetrics and scikit-image; SSIM by both; CIEDE2000."""
     x, y = tensor(guess), tensor(truth)
     wang: Any = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2, "data_range": 255}
     _, similar = torchmetrics.structural_similarity_index_measure(x, y, data_range=1.0, return_full_image=True)
@@ -95,7 +95,7 @@ def direct(guess: RGB, truth: RGB) -> list[float]:
         mean_squared_error(x, y).item(),
         torchmetrics.peak_signal_noise_ratio(x, y, data_range=1.0).item(),
         metrics.peak_signal_noise_ratio(truth, guess, data_range=255),  # type: ignore[no-untyped-call]
-        similar[..., 5:-5, 5:-5].mean().item(),  # its own mean counts what it mirrors at the borders, too
+        similar[..., 5:-5, 5:-5].mean().item(),  # its own mean includes the mirrored borders
         metrics.structural_similarity(guess, truth, **wang),  # type: ignore[no-untyped-call]
         color.deltaE_ciede2000(color.rgb2lab(guess), color.rgb2lab(truth)).mean(),  # type: ignore[no-untyped-call]
     ]
@@ -105,8 +105,8 @@ def tensor(rgb: RGB) -> torch.Tensor:
     return torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous()
 
 
-def test_a_guess_that_equals_the_truth_is_perfect_and_its_psnr_counts_as_100(folders: tuple[Path, Path]) -> None:
-    figures = told("--guess", folders[1], "--truth", folders[1])["all"]["figures"]
+def test_a_prediction_equal_to_the_reference_is_perfect_with_a_psnr_of_100(folders: tuple[Path, Path]) -> None:
+    figures = scores("--guess", folders[1], "--truth", folders[1])["all"]["figures"]
 
     assert figures.pop("colourfulness") == figures.pop("colourfulness_truth") > 0
     assert figures == pytest.approx(
@@ -123,19 +123,19 @@ def test_a_guess_that_equals_the_truth_is_perfect_and_its_psnr_counts_as_100(fol
     )
 
 
-def test_guesses_in_grey_get_the_figures_that_stand_beside_every_guess(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_grey_predictions_get_the_grey_figures(folders: tuple[Path, Path], tmp_path: Path) -> None:
     for path in folders[1].rglob("*.png"):
         write(tmp_path / "grey" / path.relative_to(folders[1]), grey(read(path)))
 
-    found = told("--guess", tmp_path / "grey", "--truth", folders[1])["all"]
+    found = scores("--guess", tmp_path / "grey", "--truth", folders[1])["all"]
 
     assert found["figures"] == pytest.approx(found["grey"])
     assert found["grey"]["colourfulness"] == 0
     assert found["grey"]["chroma_correlation"] == 0
 
 
-def test_each_folder_has_figures_of_its_own_and_the_protocol_stands_beside_them(folders: tuple[Path, Path]) -> None:
-    found = told("--guess", folders[0], "--truth", folders[1])
+def test_each_folder_has_figures_and_the_protocol_is_included(folders: tuple[Path, Path]) -> None:
+    found = scores("--guess", folders[0], "--truth", folders[1])
     printed = score("--guess", folders[0], "--truth", folders[1])
 
     people, scenes = found["by_folder"]["people"], found["by_folder"]["scenes"]
@@ -143,13 +143,13 @@ def test_each_folder_has_figures_of_its_own_and_the_protocol_stands_beside_them(
     for name in ("rgb_mse", "psnr", "ciede2000", "colourfulness"):
         mean = (2 * people["figures"][name] + scenes["figures"][name]) / 3
         assert found["all"]["figures"][name] == pytest.approx(mean)
-    assert found["protocol"]["size"] == "each picture's own"
+    assert found["protocol"]["size"] == "each image's own"
     for part in (*map(str, found["protocol"].values()), "people", "scenes", f"{scenes['figures']['ciede2000']:.2f}"):
         assert part in printed
 
 
-def test_the_json_has_a_lasting_shape(folders: tuple[Path, Path]) -> None:
-    found = told("--guess", folders[0], "--truth", folders[1])
+def test_the_json_has_a_stable_shape(folders: tuple[Path, Path]) -> None:
+    found = scores("--guess", folders[0], "--truth", folders[1])
 
     assert set(found) == {"protocol", "all", "by_folder", "pictures", "films", "meaning"}
     assert set(found["pictures"]) == {"people/anna.png", "people/ben.png", "scenes/lake.png"}
@@ -163,7 +163,7 @@ def test_the_json_has_a_lasting_shape(folders: tuple[Path, Path]) -> None:
     }
 
 
-def test_names_need_only_match_but_for_their_ending_and_those_without_a_partner_are_listed(
+def test_names_match_without_their_extension_and_files_without_a_partner_are_listed(
     folders: tuple[Path, Path],
 ) -> None:
     guess, truth = folders
@@ -177,8 +177,8 @@ def test_names_need_only_match_but_for_their_ending_and_those_without_a_partner_
     assert set(found["pictures"]) == {"people/anna.png", "scenes/lake.png"}
     assert found["protocol"]["without_partner"] == 2
     assert result.stderr.splitlines() == [
-        f"warning: people/ben.png: there is no guess in {guess} with its name, so it is not scored",
-        f"warning: people/ben.tif.png: there is no truth in {truth} with its name, so it is not scored",
+        f"warning: people/ben.png: not scored, since there is no prediction in {guess} of the same name",
+        f"warning: people/ben.tif.png: not scored, since there is no reference in {truth} of the same name",
     ]
 
 
@@ -196,31 +196,31 @@ def test_a_broken_file_fails_by_name_and_the_others_are_scored(folders: tuple[Pa
     assert found["protocol"]["failed"] == 2
     assert said.splitlines() == [
         f"error: {truth}/people/ben.png: can't be read: it is cut short",
-        f"error: {truth}/people/anna.png: its guess {guess}/people/anna.png can't be read: its chunk 'IDAT' is damaged",
+        f"error: {truth}/people/anna.png: its prediction {guess}/people/anna.png can't be read: its chunk 'IDAT' is damaged",
     ]
 
 
-def test_pictures_of_different_sizes_are_compared_at_one_only_where_that_is_wanted(folders: tuple[Path, Path]) -> None:
+def test_images_of_different_sizes_are_compared_only_with_a_size_option(folders: tuple[Path, Path]) -> None:
     guess, truth = folders
     write(guess / "people" / "anna.png", picture(0, 80, 96))
 
     said = score("--guess", guess, "--truth", truth, code=1)
-    found = told("--guess", guess, "--truth", truth, "--size", "20")
+    found = scores("--guess", guess, "--truth", truth, "--size", "20")
 
-    assert "anna.png has another size (96 x 80 and 48 x 40 pixels); give --size" in said
+    assert "anna.png has a different size (96 x 80 and 48 x 40 pixels); use --size" in said
     assert len(found["pictures"]) == 3
 
 
-def test_truths_in_black_and_white_are_left_out_and_counted(folders: tuple[Path, Path]) -> None:
+def test_black_and_white_references_are_left_out_and_counted(folders: tuple[Path, Path]) -> None:
     guess, truth = folders
     write(truth / "people" / "anna.png", grey(picture(0)))
 
-    found = told("--guess", guess, "--truth", truth)
+    found = scores("--guess", guess, "--truth", truth)
 
     assert (found["protocol"]["pictures"], found["protocol"]["left_out_grey"]) == (2, 1)
 
 
-def test_nothing_to_score_is_refused_and_why(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_nothing_to_score_is_refused_with_a_reason(folders: tuple[Path, Path], tmp_path: Path) -> None:
     empty, gone, dull, cut, other = (tmp_path / name for name in ("empty", "gone", "dull", "cut", "other"))
     empty.mkdir()
     write(dull / "a.png", grey(picture(0)))
@@ -230,17 +230,17 @@ def test_nothing_to_score_is_refused_and_why(folders: tuple[Path, Path], tmp_pat
 
     for folder, complaint in (
         (gone, f"there is no file or folder {gone}"),
-        (empty, f"there is no picture or film in {empty}"),
-        (dull, f"every picture in {dull} is in black and white (2 in all)"),
-        (cut, f"none of the pictures in {cut} can be read; a.png: "),
+        (empty, f"there is no image or film in {empty}"),
+        (dull, f"every image in {dull} is in black and white (2 in total)"),
+        (cut, f"none of the images in {cut} can be read; a.png: "),
     ):
         assert complaint in score("autoencoder", "--on", folder, code=2)
     said = score("--guess", other, "--truth", folders[1], code=2)
-    assert f"no picture or film in {folders[1]} has a guess of its name in {other}" in said
+    assert f"no image or film in {folders[1]} has a prediction of the same name in {other}" in said
     assert "warning" not in said
 
 
-def test_where_every_picture_fails_each_is_named_before_the_end(folders: tuple[Path, Path]) -> None:
+def test_if_every_image_fails_each_is_named(folders: tuple[Path, Path]) -> None:
     guess, truth = folders
     for path in guess.rglob("*.png"):
         write(path, picture(0, 80, 96))
@@ -249,7 +249,7 @@ def test_where_every_picture_fails_each_is_named_before_the_end(folders: tuple[P
     *failed, last = score("--guess", guess, "--truth", truth, code=2).splitlines()
 
     assert len(failed) == 2
-    assert last == f"error: {truth}: none can be scored: 2 failed, 1 are in black and white"
+    assert last == f"error: {truth}: nothing can be scored: 2 failed, 1 in black and white"
 
 
 @pytest.mark.parametrize(
@@ -267,11 +267,11 @@ def test_where_every_picture_fails_each_is_named_before_the_end(folders: tuple[P
         (["autoencoder", "--on", ".", "--plugins", "gone"], "there is no plugin folder gone"),
     ],
 )
-def test_what_can_not_be_scored_is_told(arguments: list[str], complaint: str) -> None:
+def test_invalid_arguments_are_refused(arguments: list[str], complaint: str) -> None:
     assert complaint in score(*arguments, code=2)
 
 
-def test_a_networks_figures_are_those_of_what_a_run_writes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_networks_figures_match_those_of_a_runs_output(folders: tuple[Path, Path], tmp_path: Path) -> None:
     outcome = run(
         {
             "stages": [
@@ -284,21 +284,21 @@ def test_a_networks_figures_are_those_of_what_a_run_writes(folders: tuple[Path, 
     )
     assert outcome.exit_code == 0
 
-    written = told("--guess", tmp_path / "made", "--truth", folders[1])["all"]["figures"]
-    network = told("autoencoder", "--on", folders[1])["all"]["figures"]
+    written = scores("--guess", tmp_path / "made", "--truth", folders[1])["all"]["figures"]
+    network = scores("autoencoder", "--on", folders[1])["all"]["figures"]
 
     assert network.pop("own_rgb_mse") > 0
     assert network == pytest.approx(written, rel=1e-3)
 
 
-def test_the_networks_own_picture_is_compared_in_the_size_it_sees(tmp_path: Path) -> None:
+def test_the_networks_own_output_is_compared_at_its_input_size(tmp_path: Path) -> None:
     rgb = picture(3, 150, 150)
     write(tmp_path / "a.png", rgb)
     net, _ = load(locate("autoencoder"))
 
     own = net(torch.from_numpy(grey(rgb)[None, None, ..., 0].astype(np.float32) / 255))
 
-    found = told("autoencoder", "--on", tmp_path / "a.png")["all"]
+    found = scores("autoencoder", "--on", tmp_path / "a.png")["all"]
     assert found["figures"]["own_rgb_mse"] == pytest.approx(mean_squared_error(own, tensor(rgb)).item(), rel=1e-3)
     assert "own_rgb_mse" not in found["grey"]
 
@@ -307,7 +307,7 @@ def test_the_protocol_of_a_network_names_its_weights_and_how_they_were_used(tmp_
     write(tmp_path / "a.png", picture(3))
 
     plain, lively = (
-        told("autoencoder", "--on", tmp_path, "--size", "24", "--crop", *more) for more in ([], ["--vividness", "1"])
+        scores("autoencoder", "--on", tmp_path, "--size", "24", "--crop", *more) for more in ([], ["--vividness", "1"])
     )
 
     protocol = lively["protocol"]
@@ -316,12 +316,12 @@ def test_the_protocol_of_a_network_names_its_weights_and_how_they_were_used(tmp_
     )
     assert re.fullmatch("[0-9a-f]{32}", protocol["digest"])
     assert (protocol["size"], protocol["crop"], protocol["vividness"]) == (
-        *("squashed to 24 x 24 pixels", "the square in the middle", 1.0),
+        *("squashed to 24 x 24 pixels", "the central square", 1.0),
     )
     assert lively["all"]["figures"]["chroma_ratio"] > 1.5 * plain["all"]["figures"]["chroma_ratio"]
 
 
-def test_a_network_of_a_plugin_is_scored_once_its_folder_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_plugin_network_is_scored_if_its_folder_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
     name = f"mine{time_ns()}"  # networks stay registered in this process
     plugin = tmp_path / "plugins" / "mine.py"
     plugin.parent.mkdir()
@@ -333,14 +333,14 @@ def test_a_network_of_a_plugin_is_scored_once_its_folder_is_named(folders: tuple
     save(tmp_path / "mine.safetensors", net, Checkpoint(network=name, version="0"))
     arguments = (tmp_path / "mine.safetensors", "--on", folders[1])
 
-    assert "name the folder with --plugins" in score(*arguments, code=2)
-    found = told(*arguments, "--plugins", plugin.parent)
+    assert "name the plug-in's folder with --plugins" in score(*arguments, code=2)
+    found = scores(*arguments, "--plugins", plugin.parent)
 
     assert found["protocol"]["network"] == name
-    assert found["all"] == told("autoencoder", "--on", folders[1])["all"]
+    assert found["all"] == scores("autoencoder", "--on", folders[1])["all"]
 
 
-def test_a_wrong_command_is_refused_before_what_takes_long_is_imported() -> None:
+def test_a_wrong_command_is_refused_before_slow_imports() -> None:
     code = "import sys; from typer.testing import CliRunner; from bwpipe.cli.main import app\n"
     code += "result = CliRunner().invoke(app, ['score', 'autoencoder'])\n"
     code += "sys.exit(result.exit_code if not {'torch', 'skimage'} & set(sys.modules) else 9)"
@@ -348,15 +348,15 @@ def test_a_wrong_command_is_refused_before_what_takes_long_is_imported() -> None
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 2
 
 
-def test_an_interrupted_score_says_that_it_starts_anew(folders: tuple[Path, Path]) -> None:
-    (folders[0] / "interrupt.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")  # as if while it is imported
+def test_an_interrupted_score_says_that_it_starts_over(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "interrupt.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")  # as if during the import
 
     with pytest.raises(InterruptedRun, match="interrupted by SIGINT; the same command starts over"):
         score("--guess", folders[0], "--truth", folders[1], "--plugins", folders[0])
 
 
-def test_quality_is_told_and_refused_where_the_network_has_but_one(folders: tuple[Path, Path]) -> None:
-    assert told("autoencoder", "--on", folders[1])["protocol"]["quality"] == "normal"
+def test_quality_is_reported_and_refused_if_the_network_has_only_one(folders: tuple[Path, Path]) -> None:
+    assert scores("autoencoder", "--on", folders[1])["protocol"]["quality"] == "normal"
     assert "autoencoder uses one input size for all pictures" in score(
         "autoencoder", "--on", folders[1], "--quality", "best", code=2
     )
@@ -365,28 +365,28 @@ def test_quality_is_told_and_refused_where_the_network_has_but_one(folders: tupl
     )
 
 
-def test_size_and_crop_come_before_everything(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_size_and_crop_are_applied_first(folders: tuple[Path, Path], tmp_path: Path) -> None:
     for folder in folders:
         for path in folder.rglob("*.png"):
             small = cv2.resize(read(path)[:, 4:44], (20, 20), interpolation=cv2.INTER_AREA)
             write(tmp_path / f"small-{folder.name}" / path.relative_to(folder), np.asarray(small, np.uint8))
 
-    sized = told("--guess", folders[0], "--truth", folders[1], "--size", "20", "--crop")["all"]
-    small = told("--guess", tmp_path / "small-guess", "--truth", tmp_path / "small-truth")["all"]
+    sized = scores("--guess", folders[0], "--truth", folders[1], "--size", "20", "--crop")["all"]
+    small = scores("--guess", tmp_path / "small-guess", "--truth", tmp_path / "small-truth")["all"]
 
     for key in ("figures", "grey"):
         assert sized[key] == pytest.approx(small[key], rel=2e-3)
 
 
-def test_a_pattern_chooses_pictures(folders: tuple[Path, Path]) -> None:
-    found = told("autoencoder", "--on", folders[1] / "people" / "a*")
+def test_a_pattern_selects_images(folders: tuple[Path, Path]) -> None:
+    found = scores("autoencoder", "--on", folders[1] / "people" / "a*")
 
     assert list(found["pictures"]) == ["anna.png"]
     assert found["by_folder"] == {}
 
 
 class _Page(HTMLParser):
-    """Counts what is on a page, and notes where it leads."""
+    """Collects the tags, links and text of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -402,13 +402,11 @@ class _Page(HTMLParser):
         self.words += data
 
 
-def test_the_page_shows_the_best_the_median_and_the_worst_and_needs_no_other_file(
-    folders: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_the_page_shows_best_median_and_worst_and_is_self_contained(folders: tuple[Path, Path], tmp_path: Path) -> None:
     made = tmp_path / "made.html"
     write(folders[1] / "scenes" / "<b>&.png", picture(20))
     write(folders[0] / "scenes" / "<b>&.png", picture(21))
-    found = told("--guess", folders[0], "--truth", folders[1], "--html", made)
+    found = scores("--guess", folders[0], "--truth", folders[1], "--html", made)
 
     page = _Page()
     page.feed(made.read_text(encoding="utf-8"))

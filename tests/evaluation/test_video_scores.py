@@ -28,7 +28,7 @@ Tint = Callable[[int], float]
 
 
 def make(path: Path, lumas: Planes, tint: Tint | None) -> Path:
-    """Write a lossless film whose chroma follows luma, with a tint by the frame's number; in grey without one."""
+    """Write a lossless film whose chroma follows luma, with a tint per frame; without a tint in grey."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as output:
         stream = output.add_stream("ffv1", rate=25)
@@ -53,7 +53,7 @@ def restless(number: int) -> float:
 
 
 def score(*arguments: str | Path, code: int = 0) -> tuple[dict[str, Any], list[str]]:
-    """The JSON that the command prints, and its lines on standard error."""
+    """The JSON output of the command, and its lines on standard error."""
     result = CliRunner().invoke(app, ["score", *map(str, arguments), "--json", "-", "--device", "cpu"])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -63,7 +63,7 @@ def score(*arguments: str | Path, code: int = 0) -> tuple[dict[str, Any], list[s
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A film in colour, two guesses of it, and it in grey."""
+    """A film in colour, a prediction of it, and the film in grey."""
     folder = tmp_path_factory.mktemp("films")
     lumas = scene(12, 1, speed=(0, 2), grain=1)
     for name, tint in (("truth", even), ("guess", restless), ("grey", None)):
@@ -80,7 +80,7 @@ def test_a_film_is_as_steady_as_itself(folder: Path) -> None:
     assert set(film["guess"]) == {"flicker", "chroma_change", "cdc"} <= set(found["meaning"])
     assert film["guess"] == film["truth"]
     assert set(film["ratio"].values()) == {1}
-    assert film["truth"]["flicker"] == pytest.approx(0.2 * 2**0.5, rel=0.1)  # as chroma was made of luma
+    assert film["truth"]["flicker"] == pytest.approx(0.2 * 2**0.5, rel=0.1)  # as chroma was derived from luma
 
 
 @pytest.mark.parametrize("kind", ["10 bits, full range", "RGB", "RGB, 10 bits", "packed", "turned", "odd size"])
@@ -109,14 +109,14 @@ def test_a_source_in_black_and_white_has_no_figures_of_its_own(folder: Path) -> 
     network, _ = score("autoencoder", "--on", folder / "grey")
 
     beside, _ = score("--guess", folder / "guess", "--truth", folder / "truth")
-    for name in ("chroma_change", "cdc"):  # grey is in full range, and luma's changes with it
+    for name in ("chroma_change", "cdc"):  # the grey film is in full range, which scales luma's changes
         assert found["films"]["a.mkv"]["guess"][name] == pytest.approx(beside["films"]["a.mkv"]["guess"][name], rel=0.01)
     assert (found["films"]["a.mkv"]["truth"], found["films"]["a.mkv"]["ratio"]) == (None, {})
     assert network["protocol"]["network"] == "autoencoder"
     assert network["films"]["a.mkv"]["guess"]["flicker"] > 0
 
 
-def test_nothing_is_compared_over_a_cut(tmp_path: Path) -> None:
+def test_nothing_is_compared_across_a_cut(tmp_path: Path) -> None:
     lumas = [plane * 0.5 + 60 for plane in scene(12, 1, speed=(0, 2), grain=0) + scene(12, 5, speed=(0, 1), grain=0)]
     make(tmp_path / "film.mkv", lumas, lambda number: 40 if number < 12 else -40)
 
@@ -137,7 +137,7 @@ def test_the_table_and_the_page_have_the_films(folder: Path, tmp_path: Path) -> 
         assert any(word in line for line in lines)
 
 
-def test_pictures_and_films_stand_side_by_side_and_what_has_no_partner_is_named(folder: Path, tmp_path: Path) -> None:
+def test_images_and_films_are_scored_together_and_files_without_a_partner_are_named(folder: Path, tmp_path: Path) -> None:
     for side in ("guess", "truth"):
         (tmp_path / side).mkdir()
         (tmp_path / side / "a.mkv").symlink_to(folder / side / "a.mkv")
@@ -156,19 +156,19 @@ def test_pictures_and_films_stand_side_by_side_and_what_has_no_partner_is_named(
     assert found["films"]["a.mkv"]["frames"] == 7
     assert (found["protocol"]["films"], found["protocol"]["frames"], found["protocol"]["without_partner"]) == (1, 7, 2)
     assert said == [
-        f"warning: c.mkv: there is no guess in {tmp_path}/guess with its name, so it is not scored",
-        f"warning: d.mkv: there is no truth in {tmp_path}/truth with its name, so it is not scored",
+        f"warning: c.mkv: not scored, since there is no prediction in {tmp_path}/guess of the same name",
+        f"warning: d.mkv: not scored, since there is no reference in {tmp_path}/truth of the same name",
         "warning: films are compared at a short side of 256 pixels; --size and --crop are for pictures",
-        "warning: a.mkv: its guess has 7 frames and it has 9: the first 7 are compared",
+        "warning: a.mkv: its prediction has 7 frames, not 9; only the first 7 are compared",
     ]
 
 
-def test_a_guess_in_black_and_white_fails_by_name(folder: Path) -> None:
+def test_a_black_and_white_prediction_fails_by_name(folder: Path) -> None:
     _, said = score("--guess", folder / "grey", "--truth", folder / "truth", code=2)
 
     assert said == [
-        f"error: {folder}/truth/a.mkv: its guess {folder}/grey/a.mkv has no chroma: give a film in colour",
-        f"error: {folder}/truth: none can be scored: 1 failed, 0 are in black and white",
+        f"error: {folder}/truth/a.mkv: its prediction {folder}/grey/a.mkv has no chroma; use a film in colour",
+        f"error: {folder}/truth: nothing can be scored: 1 failed, 0 in black and white",
     ]
 
 
@@ -193,7 +193,7 @@ def test_cdc_is_the_mean_of_the_divergences_of_scipy_one_two_and_four_frames_apa
     assert tally.figures() == {"cdc": pytest.approx(expected)}
 
 
-def test_luma_that_stands_still_has_no_flicker() -> None:
+def test_static_luma_has_no_flicker() -> None:
     luma = scene(1, 1)[0].clip(0, 255).astype(np.uint8)
     tally = Steadiness()
     still = way(luma, luma)
