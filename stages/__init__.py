@@ -1,1 +1,1 @@
-"""The built-in stages: one file, one stage, one name."""
+"""The built-in stages, one per file."""

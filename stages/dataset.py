@@ -23,99 +23,101 @@ from bwpipe.data.summary import summary
 
 @stage("dataset")
 class Gathered(Gather):
-    """Keeps all pairs as files, and sets some aside to validate on; a second run with the same pictures reads none of them."""
+    """Caches all pairs on disk and sets some aside for validation; a second run on the same photographs reads none of them."""
 
     split: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """About this share of the files is only validated on. Each file's name and the seed decide on it, so that more files move
-    none of those there are."""
+    """Approximate share of the files used for validation only. Each file's name and the seed alone decide on it, so that adding
+    files does not move existing ones."""
     seed: Annotated[int, Field(ge=0)] = 42
-    """Another seed sets other files aside."""
+    """Random seed of the split."""
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field({})
-    """How often the pictures of a folder below `read.path` are shown in an epoch, such as `people: 3` or `people/old: 0.5`, or
-    those whose names match a pattern, such as `people/faces-*: 2`; where several fit, the longest counts. All others are shown
-    once. Those of weight 0 are only validated on, with the share that is set aside."""
+    """How often photographs are used per epoch, by folder below `read.path`, such as `people: 3` or `people/old: 0.5`, or by
+    pattern, such as `people/faces-*: 2`; if several match, the longest applies. All others are used once. Photographs of
+    weight 0 are never trained on, only validated on if the split sets them aside."""
     cache: NoEffect[Path] = Path("build/dataset")
-    """The folder that keeps the pairs; from the current folder."""
+    """Folder for the cached pairs, relative to the current folder."""
 
     _run: RunContext = PrivateAttr()
-    _wish: CacheKey | None = PrivateAttr(None)
+    _key: CacheKey | None = PrivateAttr(None)
 
     def setup(self, run: RunContext) -> None:
-        """Remember whom to tell."""
+        """Keep the run, for messages."""
         self._run = run
 
     def ready(self, units: Mapping[Unit, Fingerprint | None], recipe: Sequence[Mapping[str, Any]]) -> Dataset | None:
-        """The dataset, if an earlier run kept its pairs. Raises UsageError."""
+        """The dataset, if an earlier run cached its pairs. Raises UsageError."""
         self._check_weights(units)
         *upstream, own = recipe
-        self._wish = CacheKey(
+        self._key = CacheKey(
             units, [*upstream, {key: own[key] for key in ("stage", "revision")}]
-        )  # no option here changes pairs
+        )  # no option here affects the pairs
         cache = Cache(self.cache)
-        if kept := cache.find(self._wish):
-            return self._dataset(kept, self._wish)
-        if cache.place(self._wish).exists():
-            self._run.warn(f"{cache.place(self._wish)} is damaged, so the dataset is made anew")
+        if cached := cache.find(self._key):
+            return self._dataset(cached, self._key)
+        if cache.path(self._key).exists():
+            self._run.warn(f"{cache.path(self._key)} is damaged; the dataset is rebuilt")
         return None
 
     def gather(self, pairs: Iterator[Pair]) -> Dataset:
-        """Keep the pairs in the order they come. Raises UsageError where there are too few to split; RunAborted."""
-        if self._wish is None:  # run alone: nobody says what the pairs are made of, so they could never be found again
+        """Cache the pairs in order of arrival. Raises UsageError if there are too few to split; RunAborted."""
+        if self._key is None:  # run alone: the source of the pairs is unknown, so they could never be found again
             with TemporaryDirectory() as folder:
-                nothing = CacheKey({}, [])
-                return self._dataset(Cache(Path(folder)).fill(nothing, pairs, self._run).loaded(), nothing)
+                no_key = CacheKey({}, [])
+                return self._dataset(Cache(Path(folder)).fill(no_key, pairs, self._run).in_memory(), no_key)
         cache = Cache(self.cache)
-        data = self._dataset(cache.fill(self._wish, pairs, self._run), self._wish)
-        if others := cache.others(self._wish):
-            self._run.note(f"dataset: {self.cache} holds {len(others)} more, of other pictures or options: remove what is old")
+        data = self._dataset(cache.fill(self._key, pairs, self._run), self._key)
+        if others := cache.others(self._key):
+            self._run.note(
+                f"dataset: {self.cache} also holds {len(others)} from other images or options; remove those you no longer need"
+            )
         return data
 
     def _check_weights(self, units: Iterable[Unit]) -> None:
         names = [unit.name for unit in units]
         folders = {str(folder) for name in names for folder in name.parents} - {"."}
         for given in self.weights:
-            if not any(map(_fitting(given), map(str, names))):
-                known = hint(given, sorted(folders)) if folders else "all pictures lie in the one that is read"
-                raise UsageError(f"dataset.weights: no picture is in a folder or has a name like {given!r}; {known}")
+            if not any(map(_matcher(given), map(str, names))):
+                suggestion = hint(given, sorted(folders)) if folders else "all images are directly in the folder being read"
+                raise UsageError(f"dataset.weights: no image matches the folder or pattern {given!r}; {suggestion}")
 
     def _weigh(self, names: Iterable[str]) -> NDArray[np.float32]:
-        """How often each picture is shown in an epoch."""
-        ranked = [(_fitting(given), self.weights[given]) for given in sorted(self.weights, key=len, reverse=True)]
-        return np.array([next((weight for fits, weight in ranked if fits(name)), 1) for name in names], np.float32)
+        """How often each image is used per epoch."""
+        ranked = [(_matcher(given), self.weights[given]) for given in sorted(self.weights, key=len, reverse=True)]
+        return np.array([next((weight for matches, weight in ranked if matches(name)), 1) for name in names], np.float32)
 
-    def _dataset(self, kept: CachedPairs, wish: CacheKey) -> Dataset:
-        """The pairs with what is to be done with them. What came of files that were not read this time is told again."""
-        story = kept.story
-        for unit in wish.units:
-            if why := story.left_out.get(str(unit.name)):
+    def _dataset(self, cached: CachedPairs, key: CacheKey) -> Dataset:
+        """The dataset of cached pairs. Reports exclusions and failures of files again that were not read this time."""
+        info = cached.info
+        for unit in key.units:
+            if why := info.left_out.get(str(unit.name)):
                 self._run.exclude(unit.media, why)
-            if error := story.failed.get(str(unit.name)):
+            if error := info.failed.get(str(unit.name)):
                 self._run.fail(unit, MediaError(error))
-        chosen = split_validation(story.names, self.split, self.seed)
-        aside = np.array([name in chosen for name in story.names])
-        whole = np.array([name not in story.failed for name in story.names])  # a film may have failed after some frames
+        validation = split_validation(info.names, self.split, self.seed)
+        held_out = np.array([name in validation for name in info.names])
+        complete = np.array([name not in info.failed for name in info.names])  # a video may have failed after some frames
         data = Dataset(
-            grey=kept.grey,
-            colour=kept.colour,
-            training=np.flatnonzero(whole & ~aside),
-            validation=np.flatnonzero(whole & aside),
-            names=story.names,
-            weights=self._weigh(story.names),
-            digest=blake2b(story.digest.encode() + aside.tobytes(), digest_size=16).hexdigest(),
-            folder=kept.folder,
-            left_out=dict(Counter(story.left_out.values())),
-            root=next((unit.path.parents[len(unit.name.parts) - 1] for unit in wish.units), None),
+            grey=cached.grey,
+            colour=cached.colour,
+            training=np.flatnonzero(complete & ~held_out),
+            validation=np.flatnonzero(complete & held_out),
+            names=info.names,
+            weights=self._weigh(info.names),
+            digest=blake2b(info.digest.encode() + held_out.tobytes(), digest_size=16).hexdigest(),
+            folder=cached.folder,
+            left_out=dict(Counter(info.left_out.values())),
+            root=next((unit.path.parents[len(unit.name.parts) - 1] for unit in key.units), None),
         )
         if not (len(data.training) and len(data.validation)):
-            raise UsageError("colour pictures from a single file are too few to train and to validate on; add some")
+            raise UsageError("colour images from a single file are not enough for training and validation; add more")
         if not data.weights[data.training].any():
-            raise UsageError("dataset.weights: no picture is left to train on, since all have weight 0")
-        for line in summary(data, story.colourfulness, len(story.failed)):
+            raise UsageError("dataset.weights: all training images have weight 0; set a weight above 0")
+        for line in summary(data, info.colourfulness, len(info.failed)):
             self._run.note(f"dataset: {line}")
         return data
 
 
-def _fitting(given: str) -> Callable[[str], bool]:
-    """Tells of a picture's name whether it is in a folder, or matches a pattern; quickly, for there are many."""
+def _matcher(given: str) -> Callable[[str], bool]:
+    """A fast predicate: whether an image's name is in a folder or matches a pattern."""
     folder, pattern = f"{PurePosixPath(given)}/", re.compile(translate(given))
     return lambda name: name.startswith(folder) or pattern.match(name) is not None

@@ -19,7 +19,7 @@ from bwpipe.video.interlacing import first_field
 A = TypeVar("A", bound=NDArray[Any])
 
 GUIDE = 512
-"""Pixels of the guide's short side."""
+"""Maximum short side of the guide, in pixels."""
 _WEIGHTS: dict[str, Weights] = {
     **WEIGHTS,
     "mean": Weights(1 / 3, 1 / 3, 1 / 3),
@@ -31,78 +31,78 @@ _WEIGHTS: dict[str, Weights] = {
 
 @stage("grayscale")
 class Grayscale(Map):
-    """Drops the tone or colour that pictures have, and makes the guide: a small, evened copy of the luma, for networks.
+    """Drops any tint or colour, and makes the guide: a small copy of the luma with adjusted levels, the input for networks.
 
-    The guide of an interlaced film is of one moment. The luma itself stays as it is in the file, unless `weights` or `restore`
-    say otherwise.
+    The guide of an interlaced film shows the first field only. The luma itself stays as stored, unless `weights` or `restore`
+    change it.
     """
 
     revision: ClassVar[int] = 2
 
     weights: Literal["source", "bt601", "bt709", "bt2020", "mean", "red", "green", "blue"] = "source"
-    """How luma is made of red, green and blue where tone or colour is dropped. `source` leaves it as it is; `red`, for
-    instance, shows a yellowed picture without most of its stains."""
+    """Weights of red, green and blue in the luma when tint or colour is dropped. `source` keeps the stored luma; `red`, for
+    instance, hides most stains of a yellowed picture."""
     colour: Literal["recolour", "keep"] = "recolour"
-    """What becomes of pictures that are in real colour already: their chroma is dropped and guessed anew, or they keep it."""
+    """What happens to pictures already in colour: `recolour` replaces their chroma, `keep` keeps it."""
     levels: Literal["auto", "off"] = "auto"
-    """Whether a faded guide is brought to full contrast: contrast is at most doubled, and the same all through a film."""
+    """Whether to stretch a faded picture's guide to full contrast: at most by a factor of 2, constant throughout a film."""
     denoise: Literal["light", "off"] = "light"
-    """Whether grain is lessened in the guide, as far as any is found."""
+    """Whether to reduce grain in the guide, according to the noise found."""
     restore: bool = False
-    """Do to the luma, which is seen, what `levels` and `denoise` do to the guide."""
+    """Apply `levels` and `denoise` to the output's luma too, not only to the guide."""
 
     _run: RunContext = PrivateAttr()
 
     def provenance(self) -> dict[str, Any]:
-        """The options, and why the luma is another, if it is."""
+        """The options, and why the luma was changed, if it was."""
         reasons = {"restore": self.restore, f"weights: {self.weights}": self.weights != "source"}
-        return {**super().provenance(), LUMA: ", ".join(reason for reason, holds in reasons.items() if holds) or None}
+        return {**super().provenance(), LUMA: ", ".join(reason for reason, applies in reasons.items() if applies) or None}
 
     def setup(self, run: RunContext) -> None:
-        """Remember whom to tell."""
+        """Keep the run, for messages."""
         self._run = run
 
     def apply(self, frame: Frame) -> Frame:
-        """Make the guide (h, w) of the luma (H, W), with a short side of at most 512; drop the chroma or keep it."""
-        frame = self._in_grey(frame)
+        """Make the guide (h, w), with a short side of at most 512, of the luma (H, W); drop or keep the chroma."""
+        frame = self._without_chroma(frame)
         media = frame.unit.media
         small = _small(frame.luma, media)
         points = auto_levels(media.tones or tonal_range(small), media.levels) if self.levels == "auto" else media.levels
         if not self.restore:
-            return replace(frame, guide=_frozen(self._denoised(full_range(small, points), (0, 255))))
+            return replace(frame, guide=_read_only(self._denoised(full_range(small, points), (0, 255))))
         luma = stretch(frame.luma, points, media.levels) if self.levels == "auto" else frame.luma
         luma = self._denoised(luma, media.levels)
-        return replace(frame, luma=_frozen(luma), guide=_frozen(full_range(_small(luma, media), media.levels)))
+        return replace(frame, luma=_read_only(luma), guide=_read_only(full_range(_small(luma, media), media.levels)))
 
-    def _in_grey(self, frame: Frame) -> Frame:
-        """The frame without its chroma, but for real colour that is kept."""
+    def _without_chroma(self, frame: Frame) -> Frame:
+        """The frame without its chroma, unless real colour is to be kept."""
         if frame.chroma is None:
             return frame
         media = frame.unit.media
         kind = colour_kind(frame.luma, frame.chroma)
         if kind == "toned":
-            self._run.warn("its tone is dropped", media)
+            self._run.warn("its tint is dropped", media)
         elif kind == "colour" and self.colour == "keep":
-            self._run.warn("it is in colour already, and keeps it", media)
+            self._run.warn("already in colour; its colours are kept", media)
             return frame
         elif kind == "colour":
-            self._run.warn("it is in colour already, and is coloured anew; `colour: keep` would leave it as it is", media)
+            self._run.warn("already in colour; its colours are replaced (`colour: keep` would keep them)", media)
         if self.weights == "source":
             return replace(frame, chroma=None)
         luma = convert_matrix(frame.luma, frame.chroma, media.levels, media.matrix, _WEIGHTS[self.weights])
-        return replace(frame, luma=_frozen(luma), chroma=None)
+        return replace(frame, luma=_read_only(luma), chroma=None)
 
     def _denoised(self, luma: A, levels: tuple[int, int]) -> A:
         return denoise(luma, levels) if self.denoise == "light" else luma
 
 
 def _small(luma: Luma, media: Media) -> Luma:
-    """Luma on the guide's grid; where its lines belong to two moments, of the first: networks know no combs."""
+    """Luma on the guide's grid; of interlaced video, the first field: networks do not know combing."""
     if isinstance(media, VideoFile) and media.fields:
         luma = first_field(luma, media.fields)
     return resize_area(luma, fit_short_side(luma.shape, GUIDE))
 
 
-def _frozen(plane: A) -> A:
+def _read_only(plane: A) -> A:
     plane.flags.writeable = False
     return plane

@@ -23,47 +23,47 @@ from bwpipe.video.probe import open_video
 
 @stage("read")
 class Read(Source):
-    """Reads pictures and films: a file, a folder with its subfolders, or a pattern. Content tells them apart, not names."""
+    """Reads pictures and films: a file, a folder with its subfolders, or a pattern. Recognises files by content, not name."""
 
     OTHERS: ClassVar[frozenset[str]] = frozenset(
         {".avif", ".arw", ".cr2", ".dng", ".heic", ".heif", ".jxl", ".mts", ".mxf", ".nef", ".vob"}
     )
-    """Endings of pictures and films that `mimetypes` does not know."""
+    """Extensions of images and videos that `mimetypes` does not know."""
 
     path: NoEffect[str]
-    """A file, a folder, or a pattern such as `scans/**/*.tif`; from the current folder."""
+    """A file, a folder, or a pattern such as `scans/**/*.tif`, relative to the current folder."""
     frames: Count | None = None
-    """Read this many frames of each film only, for a trial."""
+    """Read only this many frames of each film, for a trial."""
     picture: Count | None = None
-    """Which picture of a film with several is coloured, counted from 1; the others are copied. By default it is the first of
-    those that are marked as default, if any is. To colour another one too, run a graph with this option over the output."""
+    """Which video stream to colour in a film with several, counted from 1; the others are copied. By default the first stream
+    marked as default, or else the first. To colour another one too, run a graph with this option on the output."""
     deinterlace: Literal["off", "bwdif"] = "off"
-    """What becomes of films whose frames have lines of two moments: `off` keeps them so, and marked so; `bwdif` makes each
-    frame one of a single moment, by FFmpeg's filter, which changes its luma. Networks are shown one moment in any case."""
+    """Interlaced films: `off` keeps them interlaced and flagged as such; `bwdif` deinterlaces them with FFmpeg's filter of that
+    name, which changes the luma. The networks' input is a single field in either case."""
     max_pixels: NoEffect[Count] = 250_000_000
-    """Pictures and films with more pixels than this are refused by their header: a small file can hold a huge picture."""
+    """Pictures and films with more pixels than this are refused on reading their header: small files can hold huge images."""
     workers: NoEffect[Count] = 2
-    """How many pictures are read at a time."""
+    """Number of pictures read in parallel."""
 
     _run: RunContext = PrivateAttr()
     _scans: ScanCache | None = PrivateAttr(default=None)
-    _onward: SharedDecoder | None = PrivateAttr(default=None)
-    _told: set[VideoFile] = PrivateAttr(default_factory=set)
+    _shared_decoder: SharedDecoder | None = PrivateAttr(default=None)
+    _warned: set[VideoFile] = PrivateAttr(default_factory=set)
 
     def setup(self, run: RunContext) -> None:
-        """Remember whom to tell of losses."""
+        """Keep the run, for warnings."""
         self._run = run
 
     def remember(self, scans: ScanCache) -> None:
-        """Where the index of a film is kept."""
+        """Keep the cache of video indexes."""
         self._scans = scans
 
     def units(self) -> Iterator[Unit | Broken]:
-        """Every picture and film; what only has the name of one is broken, and other files are none of our business."""
-        alone = Path(self.path).is_file()
+        """Every picture and film; files that only have the name of one are reported as broken, other files are ignored."""
+        is_file = Path(self.path).is_file()
         for path, name in find_files(self.path):
-            if path.is_symlink() and not alone and (path.is_dir() or leads_outside(path, name)):
-                yield Broken(path, name, "it is a link out of the folder or to a folder; read what it leads to by itself")
+            if path.is_symlink() and not is_file and (path.is_dir() or leads_outside(path, name)):
+                yield Broken(path, name, "it is a link out of the folder or to a folder; read its target separately")
                 continue
             try:
                 with path.open("rb") as file:
@@ -73,19 +73,19 @@ class Read(Source):
                 elif video_file.sniff(path):
                     film = open_video(path, name, max_pixels=self.max_pixels, picture=self.picture, scans=self._scans)
                     yield Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
-                elif alone or self._looks_like_media(name):
-                    yield Broken(path, name, "it is no picture or film of a kind that can be read; convert it first")
+                elif is_file or self._looks_like_media(name):
+                    yield Broken(path, name, "it is not a picture or film in a supported format; convert it first")
             except MediaError as error:
                 yield Broken(path, name, str(error))
             except OSError as error:
-                if alone or path.is_dir() or self._looks_like_media(name):
-                    yield Broken(path, name, f"it can't be read ({error.strerror})")
+                if is_file or path.is_dir() or self._looks_like_media(name):
+                    yield Broken(path, name, f"cannot be read ({error.strerror})")
 
     def read(self, unit: Unit, context: int) -> Iterator[Frame]:
-        """The one frame of a picture, or the frames of a film in the order they are shown."""
+        """The single frame of a picture, or the frames of a film in presentation order."""
         if isinstance(unit.media, VideoFile):
-            if unit.media not in self._told:  # also where the first segment is done already
-                self._told.add(unit.media)
+            if unit.media not in self._warned:  # even if the first segment is already done
+                self._warned.add(unit.media)
                 for fault in unit.media.faults:
                     self._run.warn(fault, unit.media, each=True)
             warn = partial(self._run.warn, media=unit.media, each=True)
@@ -94,16 +94,16 @@ class Read(Source):
             yield read_image(unit)
 
     def close(self) -> None:
-        """Let go of a decoder."""
-        if self._onward:
-            self._onward.close()
+        """Close the decoder."""
+        if self._shared_decoder:
+            self._shared_decoder.close()
 
     def _decoder(self, film: VideoFile) -> SharedDecoder:
-        """What goes on decoding a film from segment to segment."""
-        if self._onward is None or self._onward.film is not film:
+        """The decoder shared by a film's consecutive segments."""
+        if self._shared_decoder is None or self._shared_decoder.film is not film:
             self.close()
-            self._onward = SharedDecoder(film)
-        return self._onward
+            self._shared_decoder = SharedDecoder(film)
+        return self._shared_decoder
 
     def _looks_like_media(self, name: PurePosixPath) -> bool:
         kind, _ = mimetypes.guess_type(name.name)

@@ -13,58 +13,58 @@ from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER, unwritable_reason, writ
 from bwpipe.core.console import printable
 from bwpipe.nn.checkpoint import Checkpoint, load, serialise_checkpoint
 from bwpipe.training.job import FittedNetwork, UpcomingTraining
-from bwpipe.training.model_card import card, untouched
+from bwpipe.training.model_card import card, is_unmodified
 from bwpipe.version import __version__
 
-_OLD = 600.0
-"""Seconds after which an unfinished checkpoint has been left; writing one takes a few."""
+_ABANDONED = 600.0
+"""Age in seconds at which an unfinished checkpoint counts as abandoned; writing one takes a few seconds."""
 
 
 @stage("save")
 class Save(Stage):
-    """Writes a fitted network to a checkpoint that says how it was made, and a model card beside it."""
+    """Writes a fitted network to a checkpoint with a record of its training, and a model card beside it."""
 
     path: Path
-    """The checkpoint, a name that ends in .safetensors; the model card has the same name with .md."""
+    """Path of the checkpoint, ending in .safetensors; the model card has the same name with .md."""
     half: bool = True
-    """Keep the weights as float16, in half the space."""
+    """Store the weights as float16, in half the space."""
     licence: str = "not stated"
-    """Terms of the weights."""
+    """Licence terms of the weights."""
     data: str = "not stated"
-    """What pictures it was fitted to, and their terms, for the model card."""
+    """Description of the training photographs and their licence terms, for the model card."""
     overwrite: NoEffect[bool] = False
-    """Write over the checkpoint of another training, and its card, that have these names."""
+    """Overwrite an existing checkpoint of another training, and its model card."""
 
     _run: RunContext = PrivateAttr()
 
     def setup(self, run: RunContext) -> None:
-        """Check the name, and what has it. Raises UsageError."""
+        """Check the path and any existing files. Raises UsageError."""
         self._run = run
-        target, described = self._target, self._target.with_suffix(".md")
+        target, card_path = self._target, self._target.with_suffix(".md")
         if target.suffix != ".safetensors":
-            raise UsageError(f"save.path: {self.path} does not end in .safetensors")
-        run.claim(str(target.resolve()), "give each `save` a `path` that no other stage has")
+            raise UsageError(f"save.path: {self.path} does not end in .safetensors; rename it")
+        run.claim(str(target.resolve()), "give each `save` a `path` of its own")
         if reason := unwritable_reason(target.parent):
             raise UsageError(f"save.path: {reason}; choose another one")
         if self.overwrite:
             return
-        ours = described.exists() and untouched(described.read_bytes())
-        if described.exists() and not target.exists():  # a `save` that was stopped leaves a checkpoint without a card instead
-            whose = "the model card of a checkpoint that is gone" if ours else "no model card of ours"
-            raise UsageError(f"save.path: {described} is there, and is {whose}; move it away, or choose another name")
+        is_ours = card_path.exists() and is_unmodified(card_path.read_bytes())
+        if card_path.exists() and not target.exists():  # an interrupted `save` leaves a checkpoint without a card, not this
+            what = "the model card of a missing checkpoint" if is_ours else "not a model card of bwpipe"
+            raise UsageError(f"save.path: {card_path} exists and is {what}; move it away, or choose another name")
         if target.exists():
-            if _trained(target) is None:
-                raise UsageError(f"save.path: {target} is there, and is no checkpoint of bwpipe; choose another name")
+            if _checkpoint_at(target) is None:
+                raise UsageError(f"save.path: {target} exists and is not a checkpoint of bwpipe; choose another name")
             if run.restart:
                 raise UsageError(
                     f"save.path: {target} is the checkpoint of another training; move it away, or set `save.overwrite: true`"
                 )
-            if described.exists() and not ours:
-                raise UsageError(f"save.path: {described} was changed by hand; move it away, or set `save.overwrite: true`")
+            if card_path.exists() and not is_ours:
+                raise UsageError(f"save.path: {card_path} was edited by hand; move it away, or set `save.overwrite: true`")
 
-    def expect(self, coming: UpcomingTraining) -> None:
-        """Refuse, before the first step, a name that the checkpoint of another training has. Raises UsageError."""
-        if self._others(coming.recipe):
+    def expect(self, upcoming: UpcomingTraining) -> None:
+        """Refuse, before the first step, the path of another training's checkpoint. Raises UsageError."""
+        if self._is_foreign(upcoming.recipe):
             raise UsageError(
                 f"save.path: {self._target} is the checkpoint of another training; move it away, or set `save.overwrite: true`"
             )
@@ -77,11 +77,11 @@ class Save(Stage):
     def _target(self) -> Path:
         return self.path.expanduser()
 
-    def _others(self, recipe: str) -> bool:
-        """Whether the name is taken by what did not come of a training with this recipe, and must be kept."""
+    def _is_foreign(self, recipe: str) -> bool:
+        """Whether the path holds a file that is not from a training with this recipe and must not be overwritten."""
         if self.overwrite or not self._target.exists():
             return False
-        found = _trained(self._target)
+        found = _checkpoint_at(self._target)
         return found is None or found.training.get("recipe") != recipe
 
     def _save(self, fitted: FittedNetwork) -> Path:
@@ -93,49 +93,51 @@ class Save(Stage):
             licence=self.licence,
             training={"data": self.data, **_printable(fitted.training), "weights": "float16" if self.half else "float32"},
         )
-        if self._others(fitted.training["recipe"]):  # it was put there while this one was fitted
+        if self._is_foreign(fitted.training["recipe"]):  # it appeared while this one was being fitted
             raise RunAborted(
                 f"{target} is the checkpoint of another training; move it away, or set `save.overwrite: true`, "
-                "and start again without --restart: what was fitted is kept"
+                "and start again without --restart (the fitted weights are kept)"
             )
-        described = target.with_suffix(".md")
+        card_path = target.with_suffix(".md")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _clear_old(target.parent / WORK_FOLDER)
-            as_read = Checkpoint.model_validate_json(checkpoint.model_dump_json())  # JSON has no infinity
+            restored = Checkpoint.model_validate_json(checkpoint.model_dump_json())  # JSON has no infinity
             weights = serialise_checkpoint(network, checkpoint, half=self.half)
-            # The checkpoint first: should this be stopped between the two, the next start knows it for its own.
-            for path, data in ((target, weights), (described, card(target.stem, as_read).encode())):
+            # The checkpoint first: if interrupted between the two, the next start recognises it as its own.
+            for path, data in ((target, weights), (card_path, card(target.stem, restored).encode())):
                 if not (path.exists() and path.read_bytes() == data):
                     write_atomically(path, data)
-            with suppress(OSError):  # others may have their drafts there
+            with suppress(OSError):  # others may have unfinished files there
                 (target.parent / WORK_FOLDER).rmdir()
         except OSError as error:
-            raise RunAborted(f"{target}: {error.strerror}; make room and start again: what was fitted is kept") from error
-        self._run.note(f"save: {target}, and its model card {described.name}")
+            raise RunAborted(
+                f"{target}: {error.strerror}; free some space and start again (the fitted weights are kept)"
+            ) from error
+        self._run.note(f"save: {target}, and its model card {card_path.name}")
         return target
 
 
-def _trained(path: Path) -> Checkpoint | None:
-    """What a checkpoint says of itself; None for a file that is none."""
+def _checkpoint_at(path: Path) -> Checkpoint | None:
+    """The metadata of a checkpoint; None for a file that is not one."""
     try:
         return load(path)[1]
     except UsageError:
         return None
 
 
-def _printable(told: Any) -> Any:
-    """What is told of a training, as text that can be written everywhere: names of files need not be such."""
-    if isinstance(told, Mapping):
-        return {printable(key): _printable(each) for key, each in told.items()}
-    if isinstance(told, list):
-        return [_printable(each) for each in told]
-    return printable(told) if isinstance(told, str) else told
+def _printable(value: Any) -> Any:
+    """A training record as text that can be encoded everywhere, which file names need not be."""
+    if isinstance(value, Mapping):
+        return {printable(key): _printable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _clear_old(work: Path) -> None:
-    """Remove what killed runs left of a checkpoint; whatever is younger may be another one's, which is at work."""
+    """Remove unfinished checkpoints of killed runs; younger ones may belong to a run in progress."""
     for suffix in (".safetensors", ".md"):
         for path in work.glob(f"*{SUFFIX}{suffix}"):
-            if time() - path.stat().st_mtime > _OLD:
+            if time() - path.stat().st_mtime > _ABANDONED:
                 path.unlink(missing_ok=True)

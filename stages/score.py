@@ -18,54 +18,52 @@ from bwpipe.training.job import FittedNetwork, UpcomingTraining
 
 @stage("score")
 class Score(Stage):
-    """Measures how good a fitted network's colours are on photographs that it has not seen, beside grey's own figures.
+    """Scores a fitted network's colours on photographs that it was not trained on, beside the figures of the grey input.
 
-    A graph may have several, one after another: the checkpoint and its model card have the figures of each.
+    A graph may have several in sequence: the checkpoint and its model card list the figures of each.
     """
 
     on: str | None = None
-    """Photographs: a file, a folder, or a pattern; by default those of the dataset that were not trained on. Figures are
-    given for each folder in it, too."""
+    """Photographs: a file, a folder, or a pattern; by default the dataset's validation photographs. Figures are also given for
+    each top-level folder."""
     size: Annotated[int, Field(ge=11)] | None = None
-    """Height and width in pixels to which the photographs are squashed first; by default they are scored as they are."""
+    """Height and width, in pixels, to which the photographs are squashed first; by default they keep their size."""
     crop: bool = False
-    """Cut out the square in the middle of each before that."""
+    """Cut out the central square of each before that."""
     vividness: Annotated[float, Field(ge=0, le=1)] | None = None
-    """From 0, the safe average colour, to 1, the lively likely one; the network's own default if not given."""
+    """From 0 (the average, safe colour) to 1 (the most likely, vivid colour); by default the network's own setting."""
     quality: Quality = "normal"
-    """How much the network sees of each photograph: `fast`, `normal` or `best`."""
+    """Resolution of the network's input: `fast`, `normal` or `best`."""
     html: NoEffect[Path | None] = None
-    """A file for a page with the figures and the best, the median and the worst pictures."""
+    """File for an HTML page with the figures and the best, median and worst photographs."""
     workers: NoEffect[Count] = Field(default_factory=cores)
-    """How many pictures are worked on at a time; by default as many as there are cores."""
+    """Number of photographs scored in parallel; by default the number of cores."""
 
     _run: RunContext = PrivateAttr()
     _files: Files | None = PrivateAttr(default=None)
     _html: Path | None = PrivateAttr(default=None)
 
     def setup(self, run: RunContext) -> None:
-        """Find the photographs, and see that they have colours to compare with. Raises UsageError."""
+        """Find the photographs and check that some are in colour. Raises UsageError."""
         check_installed()
         self._run = run
         self._html = check_writable(self.html) if self.html else None
         if self.on is not None:
             self._files = Files(self.on, run)
             if not self._files.in_colour(run):
-                raise UsageError(
-                    f"score.on: no picture in {self.on} that can be read is in colour; give others to compare with"
-                )
+                raise UsageError(f"score.on: no readable image in {self.on} is in colour; use colour images")
 
-    def expect(self, coming: UpcomingTraining) -> None:
-        """Refuse a quality that the network does not know, and warn of photographs that it has seen. Raises UsageError."""
-        check_quality(coming.network, self.quality, "score")
-        if self._files and (seen := len({*self._files.real()}.intersection(coming.data.seen()))):
+    def expect(self, upcoming: UpcomingTraining) -> None:
+        """Refuse a quality that the network does not support, and warn of training photographs. Raises UsageError."""
+        check_quality(upcoming.network, self.quality, "score")
+        if self._files and (overlap := len({*self._files.paths()}.intersection(upcoming.data.training_files()))):
             self._run.warn(
-                f"score.on: {seen:,} of {len(self._files.names):,} pictures in {self.on} are trained on, so their figures "
-                "tell little of others; give pictures from outside `read.path`, or leave `on` out"
+                f"score.on: {overlap:,} of {len(self._files.names):,} images in {self.on} are trained on, so their figures "
+                "say little about others; use images from outside `read.path`, or omit `on`"
             )
 
     def stream(self, items: Iterator[FittedNetwork]) -> Iterator[FittedNetwork]:
-        """Add the figures to how the network was made."""
+        """Add the figures to the training record."""
         return map(self._score, items)
 
     def _score(self, fitted: FittedNetwork) -> FittedNetwork:
@@ -75,16 +73,16 @@ class Score(Stage):
         from bwpipe.evaluation.score import score
 
         run, sizing = self._run, Sizing(self.size, self.crop)
-        truths: References = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
+        references: References = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
         weights = "as mixed by `soup`" if "soup" in fitted.training else "as fitted"
         about = {"network": fitted.network.registered, "weights": f"{weights}, before any rounding by `save`"}
-        guesses = NetworkPredictions(fitted.network, self.vividness, about, self.quality)
+        predictions = NetworkPredictions(fitted.network, self.vividness, about, self.quality)
         device = next(fitted.network.parameters()).device
-        scores = score(truths, guesses, run=run, device=device, workers=self.workers)
+        scores = score(references, predictions, run=run, device=device, workers=self.workers)
         for line in text_report.lines(scores):
             run.note(line)
         if self._html:
-            write_output(self._html, html_report.page(scores, truths, guesses, run))
-        told = scores.to_json()
-        added = {"protocol": told["protocol"], **told["all"], "by_folder": told["by_folder"]}
+            write_output(self._html, html_report.page(scores, references, predictions, run))
+        result = scores.to_json()
+        added = {"protocol": result["protocol"], **result["all"], "by_folder": result["by_folder"]}
         return replace(fitted, training={**fitted.training, "scores": [*fitted.training.get("scores", []), added]})

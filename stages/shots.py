@@ -15,9 +15,9 @@ from bwpipe.motion.shot_detection import REACH, FrameSignature, begins_shot, fra
 
 @stage("shots")
 class Shots(UnitMap):
-    """Finds where the shots of a film begin, and how what is seen moves within them. Pictures pass as they are.
+    """Detects the shots of a film and computes the optical flow within them. Pictures pass through unchanged.
 
-    A dissolve counts as a cut in its middle, a fade as one at the end of its dark.
+    A dissolve counts as a cut at its middle, a fade as a cut at the end of its black.
     """
 
     revision: ClassVar[int] = 2
@@ -25,74 +25,74 @@ class Shots(UnitMap):
 
     @property
     def context(self) -> int:
-        """The frames that decide where shots begin, and one more: whether the next frame begins one."""
+        """The frames needed to detect a cut, and one more, for a cut at the next frame."""
         return REACH + 1
 
     def apply(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Give each frame of a film its `Motion`."""
-        row = _Row()
+        """Set the `Motion` of each frame of a film."""
+        window = _Window()
         for frame in frames:
             if frame.unit.media.kind != "film":
                 yield frame
                 continue
-            row.add(frame)
-            if row.waiting > REACH + 1:
-                yield row.next()
-        while row.waiting:
-            yield row.next()
+            window.add(frame)
+            if window.waiting > REACH + 1:
+                yield window.next()
+        while window.waiting:
+            yield window.next()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """A frame with its small view, its look, and the motion to the frame before it and from there."""
+class _Analysed:
+    """A frame with its thumbnail, its signature, and the flow to and from the frame before it."""
 
     frame: Frame
     view: NDArray[np.uint8]
-    look: FrameSignature
+    signature: FrameSignature
     back: FlowField | None = None
-    to_here: FlowField | None = None
+    forward: FlowField | None = None
 
 
-def _see(frame: Frame, before: _Seen | None, flow: Flow) -> _Seen:
+def _analyse(frame: Frame, before: _Analysed | None, flow: Flow) -> _Analysed:
     view = motion_plane(frame)
     view.flags.writeable = False
     if before is None:
-        return _Seen(frame, view, frame_signature(view))
-    back, to_here = flow(view, before.view), flow(before.view, view)
-    back.flags.writeable = to_here.flags.writeable = False
-    return _Seen(frame, view, frame_signature(view, before.view, back, to_here), back, to_here)
+        return _Analysed(frame, view, frame_signature(view))
+    back, forward = flow(view, before.view), flow(before.view, view)
+    back.flags.writeable = forward.flags.writeable = False
+    return _Analysed(frame, view, frame_signature(view, before.view, back, forward), back, forward)
 
 
-class _Row:
-    """The frames of a film that wait until those after them have come, and some before these."""
+class _Window:
+    """The window of frames around the next one to output: those that wait for later frames, and some before them."""
 
     def __init__(self) -> None:
         self._flow = Flow()
-        self._seen: list[_Seen] = []
+        self._frames: list[_Analysed] = []
         self._at = 0
         self._cut = False
         self._since = -1
 
     @property
     def waiting(self) -> int:
-        """How many frames have not been given."""
-        return len(self._seen) - self._at
+        """Number of frames not yet output."""
+        return len(self._frames) - self._at
 
     def add(self, frame: Frame) -> None:
-        """Take a frame."""
-        if not self._seen:
+        """Add a frame."""
+        if not self._frames:
             self._cut = frame.index == 0
-        self._seen.append(_see(frame, self._seen[-1] if self._seen else None, self._flow))
+        self._frames.append(_analyse(frame, self._frames[-1] if self._frames else None, self._flow))
 
     def next(self) -> Frame:
-        """Give a frame with its motion."""
-        here = self._seen[self._at]
-        cut, self._cut = self._cut, self.waiting > 1 and begins_shot([each.look for each in self._seen], self._at + 1)
+        """Output the next frame with its motion."""
+        here = self._frames[self._at]
+        cut, self._cut = self._cut, self.waiting > 1 and begins_shot([each.signature for each in self._frames], self._at + 1)
         self._since = 0 if cut else self._since + 1
         back = None if cut else here.back
-        on = None if self._cut or self.waiting == 1 else self._seen[self._at + 1].to_here
+        on = None if self._cut or self.waiting == 1 else self._frames[self._at + 1].forward
         self._at += 1
         if self._at > REACH + 1:
-            del self._seen[0]
+            del self._frames[0]
             self._at -= 1
         return replace(here.frame, motion=Motion(here.view, cut, self._since, back, on))

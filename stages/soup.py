@@ -12,13 +12,13 @@ from bwpipe import RunContext, Stage, UsageError, stage
 from bwpipe.core.fingerprint import digest
 from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.network import Network
-from bwpipe.training.builders import check_alike
+from bwpipe.training.builders import check_compatible
 from bwpipe.training.job import FittedNetwork, UpcomingTraining
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """A checkpoint, read when the graph is set up, so that it can't change or go while the network is fitted."""
+    """A checkpoint, read during setup so that it cannot change or vanish while the network is fitted."""
 
     network: Network
     digest: str
@@ -26,55 +26,58 @@ class _Part:
 
 @stage("soup")
 class Soup(Stage):
-    """Takes the mean of a fitted network's weights and those of other checkpoints of the same network.
+    """Averages a fitted network's weights with those of other checkpoints of the same network.
 
-    Where trainings began with the same weights, their mean is often better than each of them (Wortsman et al., "Model soups",
-    ICML 2022). It costs nothing when it is used; `score` below it says whether it pays. The averages in batch norms are mixed
-    like weights, not measured anew.
+    If the trainings started from the same weights, their mean is often better than each of them (Wortsman et al., "Model
+    soups", ICML 2022). It costs nothing at inference; a `score` below shows whether it helps. Running statistics of batch
+    norms are averaged like weights, not re-estimated.
     """
 
     checkpoints: Annotated[dict[str, Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
-    """Checkpoints, each with its share in the mean, such as `models/weights/unet.safetensors: 0.3`; what is left of 1 is the
-    fitted network's."""
+    """Checkpoints with their weights in the mean, such as `models/weights/unet.safetensors: 0.3`; the remainder up to 1 is the
+    fitted network's weight."""
 
     _parts: dict[str, _Part] = PrivateAttr(default_factory=dict)
 
     def setup(self, run: RunContext) -> None:
-        """Read them, and see that they leave something for what is fitted. Raises UsageError."""
-        if self._left <= 0:
+        """Read the checkpoints and check that their shares leave some for the fitted network. Raises UsageError."""
+        if self._remainder <= 0:
             raise UsageError(
-                f"soup.checkpoints: the shares add up to {1 - self._left:g}; make it less than 1, the rest is what is fitted's"
+                f"soup.checkpoints: the shares add up to {1 - self._remainder:g}; make it less than 1, the rest "
+                "is the fitted network's share"
             )
         if any(isinstance(each, Soup) for each in run.downstream(self)):
-            raise UsageError("soup: there is another `soup` below; name all checkpoints in one")
+            raise UsageError("soup: there is another `soup` below; list all checkpoints in one")
         for checkpoint in self.checkpoints:
             path = locate(checkpoint)
-            run.claim(str(path.resolve()), "copy it first, and give `soup` the copy")  # nothing may write to it
+            run.claim(str(path.resolve()), "copy it and give `soup` the copy")  # no other stage may write to it
             network, _ = load(path)
             self._parts[checkpoint] = _Part(network, digest(path))
 
-    def expect(self, coming: UpcomingTraining) -> None:
+    def expect(self, upcoming: UpcomingTraining) -> None:
         """Refuse checkpoints of another network before the first step. Raises UsageError."""
         for checkpoint, part in self._parts.items():
-            check_alike(coming.network, part.network, f"soup.checkpoints: {checkpoint}")
+            check_compatible(upcoming.network, part.network, f"soup.checkpoints: {checkpoint}")
 
     def stream(self, items: Iterator[FittedNetwork]) -> Iterator[FittedNetwork]:
-        """Take the mean."""
+        """Average the weights."""
         return map(self._mix, items)
 
     @property
-    def _left(self) -> float:
+    def _remainder(self) -> float:
         return round(1 - fsum(self.checkpoints.values()), 9)
 
     def _mix(self, fitted: FittedNetwork) -> FittedNetwork:
-        network = deepcopy(fitted.network)  # other stages may have the fitted one
-        sums = {name: each for name, each in network.state_dict().items() if each.is_floating_point()}  # no counts of steps
+        network = deepcopy(fitted.network)  # other stages may hold the fitted one
+        sums = {name: each for name, each in network.state_dict().items() if each.is_floating_point()}  # not the step counters
         for each in sums.values():
-            each.mul_(self._left)
-        told = {}
+            each.mul_(self._remainder)
+        shares = {}
         for checkpoint, part in self._parts.items():
             share, weights = self.checkpoints[checkpoint], part.network.state_dict()
             for name, each in sums.items():
                 each.add_(weights[name].to(each.device), alpha=share)
-            told[f"{checkpoint} ({part.digest})"] = share
-        return replace(fitted, network=network, training={**fitted.training, "soup": {**told, "what was fitted": self._left}})
+            shares[f"{checkpoint} ({part.digest})"] = share
+        return replace(
+            fitted, network=network, training={**fitted.training, "soup": {**shares, "what was fitted": self._remainder}}
+        )

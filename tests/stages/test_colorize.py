@@ -24,7 +24,7 @@ plugins.load()
 
 @network("test-sure")
 class Sure(Network):
-    """Sees a picture at half its size, says how sure it is, and needs more memory than there is for many at a time."""
+    """Takes inputs at half size, outputs a confidence, and runs out of memory on batches above 2."""
 
     produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
 
@@ -45,7 +45,7 @@ class Sure(Network):
 
 
 def written(folder: Path, name: str = "autoencoder", seed: int = 0) -> str:
-    """A checkpoint of a network that has learnt nothing."""
+    """Write a checkpoint of an untrained network."""
     torch.manual_seed(seed)
     cls = networks[name]
     path = folder / f"{name}-{seed}.safetensors"
@@ -58,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return written(tmp_path_factory.mktemp("weights"))
 
 
-def guessed(frames: list[Frame], model: str, **options: Any) -> list[Frame]:
+def predicted(frames: list[Frame], model: str, **options: Any) -> list[Frame]:
     exact: dict[str, Any] = {"precision": "float32", "device": "cpu", "batch": 4, "workers": 1}
     return run_stage("colorize", frames, model=model, **(exact | options))
 
@@ -71,7 +71,7 @@ def chroma(frame: Frame) -> Any:
 def test_a_frame_gets_chroma_and_nothing_else_changes(model: str) -> None:
     frames = make_frames(5, height=200, width=160)
 
-    made = guessed(frames, model)
+    made = predicted(frames, model)
 
     for before, after in zip(frames, made, strict=True):
         assert chroma(after).shape == (2, 150, 150)
@@ -82,35 +82,35 @@ def test_a_frame_gets_chroma_and_nothing_else_changes(model: str) -> None:
         assert (after.unit, after.index, after.confidence) == (before.unit, before.index, None)
 
 
-def test_the_chroma_is_what_the_network_guesses(model: str) -> None:
+def test_the_chroma_is_the_networks_prediction(model: str) -> None:
     frame = make_frames(1, height=150, width=150)[0]
     torch.manual_seed(0)
     net = networks["autoencoder"](networks["autoencoder"].Options())
 
-    made = guessed([frame], model)[0]
+    made = predicted([frame], model)[0]
 
     luma = torch.from_numpy(frame.luma.astype(np.float32) / 255)[None, None]
     assert_allclose(chroma(made), net.guess(luma).chroma[0].detach(), atol=1e-3)
 
 
-def test_quality_is_how_much_the_network_sees(tmp_path: Path) -> None:
+def test_quality_determines_the_networks_input_size(tmp_path: Path) -> None:
     frame = make_frames(1, height=600, width=800)[0]
     model = written(tmp_path, "unet")
 
     for quality, size in (("fast", (48, 64)), ("normal", (64, 88)), ("best", (96, 128))):
-        assert chroma(guessed([frame], model, quality=quality)[0]).shape == (2, *size)
+        assert chroma(predicted([frame], model, quality=quality)[0]).shape == (2, *size)
 
 
 def test_a_quality_that_makes_no_difference_is_refused(model: str) -> None:
     with pytest.raises(UsageError, match="autoencoder uses one input size for all pictures; leave out `quality: best`"):
-        guessed(make_frames(1), model, quality="best")
+        predicted(make_frames(1), model, quality="best")
 
 
-def test_a_frame_whose_chroma_is_known_stays_as_it_is(model: str) -> None:
+def test_a_frame_with_chroma_is_unchanged(model: str) -> None:
     frames = make_frames(3)
     frames[1] = coloured(frames[1])
 
-    made = guessed(frames, model)
+    made = predicted(frames, model)
 
     assert made[1].chroma is frames[1].chroma
     assert chroma(made[0]).shape == (2, 48, 64)
@@ -119,29 +119,29 @@ def test_a_frame_whose_chroma_is_known_stays_as_it_is(model: str) -> None:
 def test_a_frames_bytes_do_not_depend_on_its_neighbours(model: str) -> None:
     frames = make_frames(7)
 
-    together = guessed(frames, model)
-    alone = [guessed([frame], model)[0] for frame in frames]
-    by_two = guessed(frames, model, workers=2)
+    together = predicted(frames, model)
+    alone = [predicted([frame], model)[0] for frame in frames]
+    by_two = predicted(frames, model, workers=2)
 
     for one, two, three in zip(together, alone, by_two, strict=True):
         assert_array_equal(chroma(one), chroma(two), strict=True)
         assert_array_equal(chroma(one), chroma(three), strict=True)
 
 
-def test_the_network_looks_at_the_guide_where_there_is_one(model: str) -> None:
+def test_the_guide_is_the_networks_input_if_there_is_one(model: str) -> None:
     frame, other = make_frames(2)
     guide: Any = np.ascontiguousarray(other.luma[::2, ::2])
 
-    made = guessed([replace(frame, guide=guide), replace(other, guide=guide)], model)
+    made = predicted([replace(frame, guide=guide), replace(other, guide=guide)], model)
 
     assert_array_equal(chroma(made[0]), chroma(made[1]))
-    assert abs(chroma(made[0]) - chroma(guessed([frame], model)[0])).max() > 0
+    assert abs(chroma(made[0]) - chroma(predicted([frame], model)[0])).max() > 0
 
 
 @pytest.mark.parametrize(("depth", "levels"), [(8, (16, 235)), (10, (64, 940)), (16, (0, 65535))])
 def test_levels_and_depth_do_not_change_what_the_network_sees(model: str, depth: int, levels: tuple[int, int]) -> None:
-    full = guessed(make_frames(1), model)[0]
-    other = guessed(make_frames(1, depth=depth, levels=levels), model)[0]
+    full = predicted(make_frames(1), model)[0]
+    other = predicted(make_frames(1, depth=depth, levels=levels), model)[0]
 
     assert_allclose(chroma(other), chroma(full), atol=2e-3)
 
@@ -154,15 +154,15 @@ def test_the_network_sees_pictures_upright(model: str, orientation: int) -> None
     )[0]
     luma: Any = stored(frame.luma, orientation)
 
-    made = guessed([replace(turned, luma=luma)], model)[0]
+    made = predicted([replace(turned, luma=luma)], model)[0]
 
-    assert_allclose(upright(chroma(made), orientation), chroma(guessed([frame], model)[0]), atol=1e-3)
+    assert_allclose(upright(chroma(made), orientation), chroma(predicted([frame], model)[0]), atol=1e-3)
 
 
 def test_chroma_is_never_finer_than_luma(model: str) -> None:
     frame = make_frames(1, height=40, width=300)[0]
 
-    assert chroma(guessed([frame], model)[0]).shape == (2, 40, 150)
+    assert chroma(predicted([frame], model)[0]).shape == (2, 40, 150)
 
 
 def test_pictures_of_all_sizes_come_out_in_order(tmp_path: Path) -> None:
@@ -172,16 +172,16 @@ def test_pictures_of_all_sizes_come_out_in_order(tmp_path: Path) -> None:
         for frame, (h, w) in zip(make_frames(5), sizes, strict=True)
     ]
 
-    made = guessed(frames, written(tmp_path, "test-sure"), batch=2)
+    made = predicted(frames, written(tmp_path, "test-sure"), batch=2)
 
     assert [after.luma is before.luma for before, after in zip(frames, made, strict=True)] == [True] * 5
     assert [chroma(frame).shape[1:] for frame in made] == [(h // 2, w // 2) for h, w in sizes]
 
 
-def test_confidence_is_kept_where_the_network_says_it(tmp_path: Path) -> None:
+def test_confidence_is_kept_if_the_network_provides_it(tmp_path: Path) -> None:
     frame = make_frames(1)[0]
 
-    made = guessed([frame], written(tmp_path, "test-sure"), batch=1)[0]
+    made = predicted([frame], written(tmp_path, "test-sure"), batch=1)[0]
 
     assert made.confidence is not None
     assert made.confidence.shape == (24, 32)
@@ -189,10 +189,10 @@ def test_confidence_is_kept_where_the_network_says_it(tmp_path: Path) -> None:
     assert_allclose(chroma(made), np.stack([0.5 * made.confidence, -0.25 * made.confidence]), atol=1e-3)
 
 
-def test_less_memory_than_a_batch_needs_halves_the_batch(tmp_path: Path) -> None:
+def test_running_out_of_memory_halves_the_batch(tmp_path: Path) -> None:
     run = RunContext()
 
-    made = guessed(make_frames(9), written(tmp_path, "test-sure"), batch=8, run=run)
+    made = predicted(make_frames(9), written(tmp_path, "test-sure"), batch=8, run=run)
 
     assert len(made) == 9
     assert sorted(run.remarks) == [
@@ -200,25 +200,25 @@ def test_less_memory_than_a_batch_needs_halves_the_batch(tmp_path: Path) -> None
     ]
 
 
-def test_every_fourth_frame_of_each_shot_is_guessed(model: str) -> None:
+def test_every_fourth_frame_of_each_shot_is_predicted(model: str) -> None:
     frames = run_stage("shots", film_of(scene(9, 1) + scene(7, 2)))
 
-    made = guessed(frames, model, every=4)
+    made = predicted(frames, model, every=4)
 
     assert [frame.index for frame in made] == list(range(16))
     assert [frame.index for frame in made if frame.chroma is not None] == [0, 4, 8, 9, 13]
-    everything = guessed(frames, model)
+    everything = predicted(frames, model)
     assert all(frame.chroma is None or (frame.chroma == everything[frame.index].chroma).all() for frame in made)
 
 
-def test_every_picture_is_guessed_whatever_is_passed_over_in_films(model: str) -> None:
-    assert all(frame.chroma is not None for frame in guessed(make_frames(3), model, every=4))
+def test_every_picture_is_predicted_even_if_film_frames_are_skipped(model: str) -> None:
+    assert all(frame.chroma is not None for frame in predicted(make_frames(3), model, every=4))
 
 
 def test_vividness_makes_colours_stronger(model: str) -> None:
     frames = make_frames(1)
 
-    safe, lively = (chroma(guessed(frames, model, vividness=vividness)[0]).astype(np.float32) for vividness in (0, 1))
+    safe, lively = (chroma(predicted(frames, model, vividness=vividness)[0]).astype(np.float32) for vividness in (0, 1))
 
     assert_allclose(lively, np.clip(2 * safe, -0.5, 0.5), atol=1e-3)
 
@@ -226,44 +226,44 @@ def test_vividness_makes_colours_stronger(model: str) -> None:
 def test_bfloat16_differs_little(model: str) -> None:
     frames = make_frames(2)
 
-    exact, short = (guessed(frames, model, precision=precision) for precision in ("float32", "bfloat16"))
+    exact, short = (predicted(frames, model, precision=precision) for precision in ("float32", "bfloat16"))
 
     for one, two in zip(exact, short, strict=True):
         assert_allclose(chroma(one), chroma(two), atol=0.01)
 
 
-def test_a_resumed_run_keeps_the_precision_that_was_found_to_be_fast(model: str) -> None:
+def test_a_resumed_run_keeps_the_precision_found_to_be_fast(model: str) -> None:
     frames = make_frames(1)
     first = RunContext()
-    guessed(frames, model, precision="auto", run=first)
+    predicted(frames, model, precision="auto", run=first)
     ((key, _),) = first.facts.items()
 
     for precision in ("float32", "bfloat16"):
-        resumed = guessed(frames, model, precision="auto", run=RunContext(facts={key: precision}))
-        assert_array_equal(chroma(resumed[0]), chroma(guessed(frames, model, precision=precision)[0]))
+        resumed = predicted(frames, model, precision="auto", run=RunContext(facts={key: precision}))
+        assert_array_equal(chroma(resumed[0]), chroma(predicted(frames, model, precision=precision)[0]))
 
 
-def test_colours_that_are_no_numbers_end_the_run(tmp_path: Path) -> None:
+def test_chroma_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     cls = networks["autoencoder"]
     net = cls(cls.Options())
     next(net.parameters()).data.fill_(torch.nan)
     save(tmp_path / "bad.safetensors", net, Checkpoint(network="autoencoder", version="0"))
 
     with pytest.raises(RunAborted, match="colours that are not finite numbers"):
-        guessed(make_frames(1), str(tmp_path / "bad.safetensors"))
+        predicted(make_frames(1), str(tmp_path / "bad.safetensors"))
 
 
-def test_a_device_that_is_not_there_is_told_with_those_that_are(model: str) -> None:
+def test_an_unknown_device_is_refused_with_a_list_of_devices(model: str) -> None:
     with pytest.raises(UsageError, match=r"there is no device 'cuda:99'; this machine has .*cpu"):
-        guessed([], model, device=["cpu", "cuda:99"])
+        predicted([], model, device=["cpu", "cuda:99"])
 
 
-def test_a_network_that_is_not_there_is_told() -> None:
+def test_an_unknown_network_is_refused() -> None:
     with pytest.raises(UsageError, match="did you mean 'autoencoder'"):
-        guessed([], "autoencodr")
+        predicted([], "autoencodr")
 
 
-def test_the_recipe_follows_the_weights_and_not_their_place(model: str, tmp_path: Path) -> None:
+def test_the_recipe_depends_on_the_weights_not_on_their_path(model: str, tmp_path: Path) -> None:
     cls: Any = stages["colorize"]
     (tmp_path / "copy.safetensors").write_bytes(Path(model).read_bytes())
     recipe = cls(model=model).recipe()

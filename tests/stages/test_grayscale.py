@@ -18,7 +18,7 @@ LIMITED = (16, 235)
 
 
 def made(frame: Frame, **options: Any) -> Frame:
-    """The frame that the stage makes of a frame."""
+    """Apply the stage to a frame."""
     result: Frame = run_stage("grayscale", [frame], **options)[0]
     return result
 
@@ -30,7 +30,7 @@ def with_luma(frame: Frame, luma: NDArray[np.floating]) -> Frame:
 
 
 def picture_of(rgb: NDArray[np.uint8], name: str = "made.png") -> Frame:
-    """A frame as `read` makes it of a colour picture."""
+    """A frame as `read` makes it from a colour picture."""
     luma, chroma = rgb_to_ycbcr(rgb)
     luma.flags.writeable = chroma.flags.writeable = False
     return replace(make_frames(1, height=len(rgb), width=len(rgb[0]), name=name)[0], luma=luma, chroma=chroma)
@@ -64,7 +64,7 @@ def test_the_luma_stays_the_same_array(depth: int, levels: tuple[int, int], film
         ((1, 1), (1, 1)),
     ],
 )
-def test_the_guide_has_a_short_side_of_512_at_most(size: tuple[int, int], guide: tuple[int, int]) -> None:
+def test_the_guide_has_a_short_side_of_at_most_512(size: tuple[int, int], guide: tuple[int, int]) -> None:
     frame = made(make_frames(1, height=size[0], width=size[1])[0])
 
     assert frame.guide is not None
@@ -91,7 +91,7 @@ def test_luma_beyond_the_levels_becomes_black_and_white() -> None:
     assert_array_equal(guide, [[0, 0], [255, 255]])
 
 
-def test_a_faded_picture_is_evened_for_the_network_only() -> None:
+def test_a_faded_picture_is_stretched_in_the_guide_only() -> None:
     frame = make_frames(1, height=96, width=128)[0]
     faded = with_luma(frame, 60 + 0.55 * frame.luma)
 
@@ -110,7 +110,7 @@ def test_levels_off_leaves_a_faded_picture_faded() -> None:
     assert_array_equal(made(faded, levels="off").guide, faded.luma)
 
 
-def test_all_frames_of_a_film_are_evened_alike() -> None:
+def test_all_frames_of_a_film_are_stretched_alike() -> None:
     frames = make_frames(3, film=True, levels=LIMITED)
     media = replace(frames[0].unit.media, tones=(60, 190))
     unit = replace(frames[0].unit, media=media)
@@ -126,7 +126,7 @@ def test_all_frames_of_a_film_are_evened_alike() -> None:
             assert seen[code] == shown
 
 
-def test_grain_is_lessened_in_the_guide_only() -> None:
+def test_grain_is_reduced_in_the_guide_only() -> None:
     frame = make_frames(1, height=256, width=256, levels=(40, 200))[0]
     grain = np.random.default_rng(0).normal(0, 8, frame.luma.shape)
     grainy = with_luma(frame, frame.luma + grain)
@@ -137,12 +137,12 @@ def test_grain_is_lessened_in_the_guide_only() -> None:
     assert off.guide is not None
     assert light.luma is off.luma is grainy.luma
     black, white = frame.unit.media.levels
-    truth = 255 * (frame.luma.astype(float) - black) / (white - black)
-    assert (light.guide - truth).std() < 0.6 * (off.guide - truth).std()
+    target = 255 * (frame.luma.astype(float) - black) / (white - black)
+    assert (light.guide - target).std() < 0.6 * (off.guide - target).std()
 
 
 @pytest.mark.parametrize(("depth", "levels"), [(8, LIMITED), (10, (64, 940)), (16, (0, 65535))])
-def test_restore_evens_and_denoises_what_is_seen_at_its_own_depth(depth: int, levels: tuple[int, int]) -> None:
+def test_restore_stretches_and_denoises_the_luma_at_its_own_depth(depth: int, levels: tuple[int, int]) -> None:
     span = levels[1] - levels[0]
     frame = make_frames(1, height=600, width=800, depth=depth, levels=levels)[0]
     plain = levels[0] + 0.25 * span + 0.55 * (frame.luma.astype(float) - levels[0])
@@ -167,18 +167,18 @@ def test_restore_with_both_off_changes_nothing() -> None:
     assert made(frame, restore=True, levels="off", denoise="off").luma is frame.luma
 
 
-def test_a_tone_is_dropped_and_said_once() -> None:
-    said: list[str] = []
-    run = RunContext(say=said.append)
+def test_a_tint_is_dropped_with_one_warning() -> None:
+    messages: list[str] = []
+    run = RunContext(say=messages.append)
 
     frames = run_stage("grayscale", [in_sepia(), in_sepia()], run=run, colour="keep")
 
     assert all(frame.chroma is None for frame in frames)
-    assert said == ["warning: made.png: its tone is dropped"]
+    assert messages == ["warning: made.png: its tint is dropped"]
     assert list(run.remarks.values()) == [2]
 
 
-def test_a_grey_picture_stored_in_colour_is_grey_and_nothing_is_said() -> None:
+def test_a_grey_picture_stored_in_colour_is_grey_without_a_warning() -> None:
     run = RunContext()
     frame = in_sepia()
     slight = replace(frame, chroma=(np.asarray(frame.chroma) / 50).astype(np.float16))
@@ -189,13 +189,13 @@ def test_a_grey_picture_stored_in_colour_is_grey_and_nothing_is_said() -> None:
     assert not run.remarks
 
 
-def test_a_picture_in_colour_is_coloured_anew_and_that_is_said() -> None:
+def test_a_picture_in_colour_is_recoloured_with_a_warning() -> None:
     run = RunContext()
 
     after = run_stage("grayscale", [in_colour(), in_colour("made-1.png")], run=run)
 
     assert all(frame.chroma is None for frame in after)
-    assert run.remarks == {"it is in colour already, and is coloured anew; `colour: keep` would leave it as it is": 2}
+    assert run.remarks == {"already in colour; its colours are replaced (`colour: keep` would keep them)": 2}
 
 
 def test_keep_leaves_a_picture_in_colour_as_it_is() -> None:
@@ -206,7 +206,7 @@ def test_keep_leaves_a_picture_in_colour_as_it_is() -> None:
 
     assert after.chroma is frame.chroma
     assert after.luma is frame.luma
-    assert run.remarks == {"it is in colour already, and keeps it": 1}
+    assert run.remarks == {"already in colour; its colours are kept": 1}
 
 
 @pytest.mark.parametrize(

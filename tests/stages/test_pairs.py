@@ -1,4 +1,4 @@
-"""The `pairs` stage: from colour pictures to pairs of grey and colour."""
+"""The `pairs` stage: pairs of grey and colour from colour photographs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,7 +35,7 @@ Pixels = NDArray[np.uint8]
 
 
 def photo(seed: int = 0, height: int = 60, width: int = 80) -> Pixels:
-    """A smooth picture (H, W, 3) of many colours."""
+    """A smooth image (H, W, 3) with many colours."""
     coarse = np.random.default_rng(seed).random((4, 5, 3))
     return np.rint(255 * np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)).astype(np.uint8)
 
@@ -45,7 +45,7 @@ def luma_of(rgb: Pixels) -> Pixels:
 
 
 def tinted(luma: Pixels, *stops: tuple[int, int, int]) -> Pixels:
-    """A picture whose black, middle and white have these colours."""
+    """An image whose black, mid grey and white have these colours."""
     return np.stack([np.interp(luma, (0, 128, 255), channel) for channel in zip(*stops, strict=True)], -1).astype(np.uint8)
 
 
@@ -63,9 +63,9 @@ def save(path: Path, pixels: Pixels, **options: Any) -> Path:
     return path
 
 
-def pairs(folder: Path, *, told: RunContext | None = None, size: int = 24, **options: Any) -> dict[str, Pair]:
-    """What becomes of the pictures in a folder, by name."""
-    made = run_stage("pairs", run_stage("read", path=str(folder)), run=told, size=size, **options)
+def pairs(folder: Path, *, run_context: RunContext | None = None, size: int = 24, **options: Any) -> dict[str, Pair]:
+    """The pairs of the pictures in a folder, by name."""
+    made = run_stage("pairs", run_stage("read", path=str(folder)), run=run_context, size=size, **options)
     return {str(pair.unit.name): pair for pair in made}
 
 
@@ -88,7 +88,7 @@ def test_a_picture_is_squashed_into_a_pair_of_one_luma(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (80, 60), (61, 90)])
-def test_the_middle_square_is_cut_out_if_that_is_wanted(tmp_path: Path, height: int, width: int) -> None:
+def test_the_central_square_is_cut_out_on_request(tmp_path: Path, height: int, width: int) -> None:
     rgb = photo(height=height, width=width)
     save(tmp_path / "a.png", rgb)
     side = min(height, width)
@@ -111,7 +111,7 @@ def test_a_pair_is_upright(tmp_path: Path, orientation: int, crop: bool) -> None
     stored = Image.fromarray(photo())
     tags = Image.Exif()
     tags[274] = orientation
-    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}[orientation]  # Pillow's names of what puts it upright
+    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}[orientation]  # Pillow's name of the transposition that makes it upright
     stored.save(tmp_path / "turned.png", exif=tags)
     stored.transpose(Image.Transpose(turned)).save(tmp_path / "upright.png")
 
@@ -133,7 +133,7 @@ def test_limited_levels_and_sixteen_bits_become_full_range(tmp_path: Path) -> No
     assert_allclose(limited.colour, deep.colour, atol=4)
 
 
-def test_frames_are_looked_at_and_not_changed() -> None:
+def test_frames_are_not_modified() -> None:
     frame = make_frames(1)[0]
     frame = replace(frame, chroma=np.random.default_rng(0).uniform(-0.2, 0.2, (2, *frame.luma.shape)).astype(np.float16))
     before = frame.luma.copy(), (frame.chroma.copy() if frame.chroma is not None else None)
@@ -151,7 +151,7 @@ def with_little_colour(seed: int) -> Pixels:
     return np.asarray(ycbcr_to_rgb(luma, planes), np.uint8)
 
 
-def test_what_colour_can_not_be_learnt_from_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_what_is_no_use_for_learning_colours_is_left_out_and_counted(tmp_path: Path) -> None:
     save(tmp_path / "colour.png", photo(0))
     save(tmp_path / "grey.png", luma_of(photo(1)))
     save(tmp_path / "grey.jpg", luma_of(photo(2)))
@@ -161,47 +161,47 @@ def test_what_colour_can_not_be_learnt_from_is_left_out_and_counted(tmp_path: Pa
     save(tmp_path / "sepia.png", tinted(luma_of(photo(6)), *SEPIA))
     save(tmp_path / "sepia.jpg", tinted(luma_of(photo(7, 150, 200)), *SEPIA), quality=75)
     save(tmp_path / "duotone.jpg", tinted(luma_of(photo(8, 150, 200)), *DUOTONE), quality=90)
-    told = RunContext()
+    run_context = RunContext()
 
-    made = pairs(tmp_path, told=told)
+    made = pairs(tmp_path, run_context=run_context)
 
     assert list(made) == ["colour.png"]
-    assert told.left_out == {"in black and white": 4, "next to no colour": 1, "of one hue": 3}
-    assert {media.name.name for media, why in told.dropped.items() if why == "of one hue"} == {
+    assert run_context.left_out == {"in black and white": 4, "next to no colour": 1, "of one hue": 3}
+    assert {media.name.name for media, why in run_context.dropped.items() if why == "of one hue"} == {
         "sepia.png",
         "sepia.jpg",
         "duotone.jpg",
     }
 
 
-def test_pictures_of_one_hue_are_kept_if_that_is_wanted(tmp_path: Path) -> None:
+def test_pictures_of_one_hue_are_kept_on_request(tmp_path: Path) -> None:
     save(tmp_path / "sepia.png", tinted(luma_of(photo()), *SEPIA))
 
     assert list(pairs(tmp_path, toned=True)) == ["sepia.png"]
 
 
-def test_the_least_colour_can_be_chosen(tmp_path: Path) -> None:
+def test_the_minimum_amount_of_colour_can_be_set(tmp_path: Path) -> None:
     save(tmp_path / "faint.png", with_little_colour(5))
 
     assert list(pairs(tmp_path, least=0.001)) == ["faint.png"]
     assert list(pairs(tmp_path, least=0.4)) == []
 
 
-def test_a_photograph_that_comes_again_is_left_out_whatever_its_size_and_encoding(tmp_path: Path) -> None:
+def test_a_duplicate_is_left_out_whatever_its_size_and_encoding(tmp_path: Path) -> None:
     rgb = photo(0, 150, 200)
     save(tmp_path / "a.png", rgb)
     save(tmp_path / "again/a.jpg", rgb, quality=60)
     save(tmp_path / "again/b.jpg", shrunk(rgb, 100, 75), quality=80)
     save(tmp_path / "again/c.png", rgb)
     save(tmp_path / "other.png", photo(1, 150, 200))
-    told = RunContext()
+    run_context = RunContext()
 
-    assert list(pairs(tmp_path, told=told)) == ["a.png", "other.png"]
-    assert told.left_out == {"seen before": 3}
+    assert list(pairs(tmp_path, run_context=run_context)) == ["a.png", "other.png"]
+    assert run_context.left_out == {"duplicates": 3}
     assert len(pairs(tmp_path, duplicates=True)) == 5
 
 
-def test_each_run_begins_with_nothing_seen(tmp_path: Path) -> None:
+def test_each_run_starts_with_an_empty_index(tmp_path: Path) -> None:
     save(tmp_path / "a.png", photo())
     frames = run_stage("read", path=str(tmp_path))
     made = stages["pairs"]()
@@ -213,15 +213,15 @@ def test_each_run_begins_with_nothing_seen(tmp_path: Path) -> None:
 
 
 def test_a_film_is_left_out_once(tmp_path: Path, samples: Path) -> None:
-    told = RunContext()
+    run_context = RunContext()
 
-    made = run_stage("pairs", run_stage("read", path=str(samples / "pan.mp4"), frames=5), run=told)
+    made = run_stage("pairs", run_stage("read", path=str(samples / "pan.mp4"), frames=5), run=run_context)
 
     assert made == []
-    assert told.left_out == {"films": 1}
+    assert run_context.left_out == {"films": 1}
 
 
-def test_films_are_read_only_where_another_branch_of_the_graph_may_want_them() -> None:
+def test_films_are_read_only_if_another_branch_of_the_graph_may_need_them() -> None:
     read, size, pairs, dataset, other = (
         stages[name].model_construct() for name in ("read", "grayscale", "pairs", "dataset", "grayscale")
     )
@@ -229,13 +229,13 @@ def test_films_are_read_only_where_another_branch_of_the_graph_may_want_them() -
 
     for rest, unwanted in ((chain, {"film": "films"}), (fork, {})):
         after = {id(read): rest, id(size): rest[1:], id(pairs): [dataset]}
-        told = RunContext(downstream=lambda stage, after=after: after.get(id(stage), []))  # type: ignore[misc]
-        pairs.setup(told)
-        assert told.skipped_kinds(read) == unwanted
+        run_context = RunContext(downstream=lambda stage, after=after: after.get(id(stage), []))  # type: ignore[misc]
+        pairs.setup(run_context)
+        assert run_context.skipped_kinds(read) == unwanted
 
 
 class Twins:
-    """The folders `color` and `gray`, of pictures that differ in more than colour."""
+    """The folders `color` and `gray`, with pictures that differ in more than colour."""
 
     def __init__(self, root: Path) -> None:
         self.color, self.gray = root / "color", root / "gray"
@@ -247,8 +247,8 @@ class Twins:
     def grey(self, name: str, seed: int = 0, **shape: int) -> Path:
         return save(self.gray / name, 255 - luma_of(photo(seed, **shape)))
 
-    def pairs(self, told: RunContext | None = None, **options: Any) -> dict[str, Pair]:
-        return pairs(self.color, told=told, gray=str(self.gray), **options)
+    def pairs(self, run_context: RunContext | None = None, **options: Any) -> dict[str, Pair]:
+        return pairs(self.color, run_context=run_context, gray=str(self.gray), **options)
 
     def run(self) -> RunResult:
         return run_graph(self.color, gray=str(self.gray))
@@ -271,7 +271,7 @@ def test_the_grey_of_a_pair_is_that_of_its_partner(twins: Twins, name: str) -> N
     assert_array_equal(pair.colour, own.colour)
 
 
-def test_a_partner_is_cut_and_turned_like_its_colour_picture(twins: Twins) -> None:
+def test_a_partner_is_cropped_and_rotated_like_its_colour_picture(twins: Twins) -> None:
     tags = Image.Exif()
     tags[274] = 6
     twins.colour("a.png")
@@ -283,7 +283,7 @@ def test_a_partner_is_cut_and_turned_like_its_colour_picture(twins: Twins) -> No
     assert_allclose(pair.grey, luma_of(pair.colour), atol=2)
 
 
-def test_a_partner_of_another_size_is_brought_to_that_of_the_pair(twins: Twins) -> None:
+def test_a_partner_of_another_size_is_resized_to_that_of_the_pair(twins: Twins) -> None:
     twins.colour("a.png", height=61, width=83)
     twins.grey("a.png", height=183, width=250)
 
@@ -292,7 +292,7 @@ def test_a_partner_of_another_size_is_brought_to_that_of_the_pair(twins: Twins) 
 
 def test_pictures_without_a_partner_are_named_in_one_line(twins: Twins) -> None:
     lines: list[str] = []
-    told = RunContext(say=lines.append)
+    run_context = RunContext(say=lines.append)
     for i in range(6):
         twins.colour(f"{i}.png", i)
     twins.grey("2.png", 2)
@@ -300,15 +300,15 @@ def test_pictures_without_a_partner_are_named_in_one_line(twins: Twins) -> None:
     twins.grey("old/8.png")
     (twins.gray / "licence.txt").write_text("CC0")
 
-    assert list(twins.pairs(told)) == ["2.png"]
-    assert told.left_out == {"without a grey partner": 5}
+    assert list(twins.pairs(run_context)) == ["2.png"]
+    assert run_context.left_out == {"without a grey partner": 5}
     assert lines == [
-        f"warning: 5 pictures without a grey partner in {twins.gray}: 0.png, 1.png, 3.png, 4.png, 5.png; "
-        f"2 pictures in {twins.gray} without a colour partner: 7.png, old/8.png"
+        f"warning: 5 images without a grey partner in {twins.gray}: 0.png, 1.png, 3.png, 4.png, 5.png; "
+        f"2 images in {twins.gray} without a colour partner: 7.png, old/8.png"
     ]
 
 
-def test_nothing_is_said_where_all_have_partners_even_those_that_are_left_out_or_fail(twins: Twins) -> None:
+def test_there_is_no_warning_if_all_have_partners_even_those_left_out_or_failed(twins: Twins) -> None:
     twins.colour("a.png")
     save(twins.color / "grey.png", luma_of(photo(1)))
     (twins.color / "empty.png").write_bytes(b"")
@@ -333,13 +333,11 @@ def cut(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "its grey partner {} is not a picture in a supported format"),
         (
             lambda path: save(path, luma_of(photo(height=60, width=60))),
-            "its grey partner {} has another shape: 60x60, not 80x60",
+            "its grey partner {} has a different shape: 60x60, not 80x60",
         ),
     ],
 )
-def test_a_partner_that_is_no_use_fails_the_picture_by_name(
-    twins: Twins, spoil: Callable[[Path], object], complaint: str
-) -> None:
+def test_an_unusable_partner_fails_the_picture_by_name(twins: Twins, spoil: Callable[[Path], object], complaint: str) -> None:
     twins.colour("good.png", 1)
     twins.grey("good.png", 1)
     path = twins.colour("bad.png")
@@ -360,7 +358,7 @@ def test_a_partner_larger_than_max_pixels_is_refused(twins: Twins) -> None:
         twins.pairs(max_pixels=4000)
 
 
-def test_of_two_partners_the_one_of_the_same_name_is_taken_or_else_none(twins: Twins) -> None:
+def test_of_two_partners_the_one_of_the_same_name_is_used_or_else_none(twins: Twins) -> None:
     twins.colour("a.png")
     twins.colour("b.png", 1)
     twins.grey("a.png")
@@ -376,7 +374,7 @@ def test_of_two_partners_the_one_of_the_same_name_is_taken_or_else_none(twins: T
     assert why == f"has several grey partners, {twins.gray / 'b.jpg'} and {twins.gray / 'b.tif'}; keep one of them"
 
 
-def test_a_note_beside_a_partner_is_no_partner(twins: Twins) -> None:
+def test_a_text_file_beside_a_partner_is_not_a_partner(twins: Twins) -> None:
     twins.colour("a.png")
     twins.grey("a.bmp")
     (twins.gray / "a.txt").write_text("A picture.")
@@ -397,8 +395,8 @@ def test_a_partner_that_is_a_link_out_of_its_folder_is_not_read(twins: Twins, tm
     ("make", "complaint"),
     [
         (lambda gray: gray.rmdir(), "there is no folder .*gray"),
-        (lambda gray: None, "gray holds no picture"),
-        (lambda gray: (gray / "a.txt").write_text("nothing"), "gray holds no picture"),
+        (lambda gray: None, "gray contains no images"),
+        (lambda gray: (gray / "a.txt").write_text("nothing"), "gray contains no images"),
     ],
 )
 def test_a_grey_folder_without_pictures_is_refused_before_anything_starts(
@@ -411,14 +409,14 @@ def test_a_grey_folder_without_pictures_is_refused_before_anything_starts(
         twins.run()
 
 
-def test_the_folder_that_is_read_is_no_grey_folder(twins: Twins) -> None:
+def test_the_folder_being_read_cannot_be_the_grey_folder(twins: Twins) -> None:
     twins.colour("a.png")
 
-    with pytest.raises(UsageError, match="is the folder that is read"):
+    with pytest.raises(UsageError, match="is the folder being read"):
         run_graph(twins.color, gray=str(twins.color))
 
 
-def test_the_recipe_knows_the_grey_pictures_and_not_where_they_are(twins: Twins) -> None:
+def test_the_recipe_depends_on_the_grey_pictures_not_on_their_path(twins: Twins) -> None:
     def recipe() -> dict[str, Any]:
         return stages["pairs"].model_validate({"gray": str(twins.gray)}).recipe()
 

@@ -22,7 +22,7 @@ def motion(frame: Frame) -> Motion:
 
 
 def cuts(planes: Planes) -> list[int]:
-    """Where shots begin, besides the first."""
+    """The first frames of all shots but the first."""
     return [frame.index for frame in run_stage("shots", film_of(planes)) if motion(frame).cut][1:]
 
 
@@ -30,18 +30,18 @@ def faded(planes: Planes, shares: Any) -> Planes:
     return [np.asarray(16 + share * (plane - 16), np.float32) for plane, share in zip(planes, shares, strict=True)]
 
 
-def test_fifty_joins_are_found_where_they_are_and_no_others() -> None:
+def test_fifty_cuts_are_found_and_no_others() -> None:
     rng = np.random.default_rng(5)
     shots = [scene(int(rng.integers(6, 16)), seed) for seed in range(51)]
-    joins = set(np.cumsum([len(shot) for shot in shots])[:-1].tolist())
+    true_cuts = set(np.cumsum([len(shot) for shot in shots])[:-1].tolist())
 
     found = set(cuts([plane for shot in shots for plane in shot]))
 
-    assert len(found & joins) >= 0.95 * len(joins)
-    assert len(found & joins) >= 0.95 * len(found)
+    assert len(found & true_cuts) >= 0.95 * len(true_cuts)
+    assert len(found & true_cuts) >= 0.95 * len(found)
 
 
-def test_a_dissolve_is_one_cut_in_its_middle() -> None:
+def test_a_dissolve_is_one_cut_at_its_middle() -> None:
     old, new = scene(36, 1, speed=(0, 1)), scene(36, 2, speed=(0, -1))
     shares = np.clip((np.arange(36) - 11) / 14, 0, 1)
 
@@ -50,7 +50,7 @@ def test_a_dissolve_is_one_cut_in_its_middle() -> None:
     assert abs(found - 18.5) <= 1.5
 
 
-def test_a_fade_is_one_cut_at_the_end_of_its_dark() -> None:
+def test_a_fade_is_one_cut_at_the_end_of_its_black() -> None:
     out, into = np.clip(np.linspace(1.6, 0, 20), 0, 1), np.clip(np.linspace(-0.4, 1.6, 20), 0, 1)
 
     (found,) = cuts(faded(scene(20, 3, grain=0.5), out) + faded(scene(20, 4, grain=0.5), into))
@@ -58,7 +58,7 @@ def test_a_fade_is_one_cut_at_the_end_of_its_dark() -> None:
     assert abs(found - 25) <= 1
 
 
-def test_a_flash_and_a_lamp_that_flickers_are_no_cuts() -> None:
+def test_a_flash_and_a_flickering_lamp_are_not_cuts() -> None:
     rng = np.random.default_rng(0)
     planes = [plane * rng.uniform(0.8, 1.1) for plane in scene(30, 6)]
     planes[14] = np.full_like(planes[14], 250) + rng.normal(0, 8, planes[14].shape).astype(np.float32)
@@ -66,7 +66,7 @@ def test_a_flash_and_a_lamp_that_flickers_are_no_cuts() -> None:
     assert cuts(planes) == []
 
 
-def test_what_is_seen_is_found_in_the_neighbours_where_it_is() -> None:
+def test_the_flow_leads_to_the_same_content_in_neighbouring_frames() -> None:
     frames = run_stage("shots", film_of(scene(6, 7, speed=(1, -2))))
     inside = (slice(16, -16), slice(16, -16))
 
@@ -83,7 +83,7 @@ def test_what_is_seen_is_found_in_the_neighbours_where_it_is() -> None:
         assert np.abs(shown - motion(after).seen)[inside].mean() < 6
 
 
-def test_no_motion_leads_over_a_cut_or_out_of_the_film() -> None:
+def test_no_flow_crosses_a_cut_or_leaves_the_film() -> None:
     frames = run_stage("shots", film_of(scene(12, 1) + scene(12, 2)))
 
     assert [frame.index for frame in frames if motion(frame).back is None] == [0, 12]
@@ -91,7 +91,7 @@ def test_no_motion_leads_over_a_cut_or_out_of_the_film() -> None:
     assert [motion(frame).since for frame in frames] == [*range(12), *range(12)]
 
 
-def test_a_unit_alone_is_told_the_same_as_within_the_film() -> None:
+def test_a_unit_alone_gets_the_same_motion_as_within_the_film() -> None:
     frames = film_of(scene(25, 1) + scene(25, 2) + scene(25, 3))
     whole = run_stage("shots", frames)
     unit = replace(frames[0].unit, start=30, stop=45)
@@ -112,7 +112,7 @@ def test_a_unit_alone_is_told_the_same_as_within_the_film() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_short_films_and_tiny_ones_come_through(count: int) -> None:
+def test_short_films_and_tiny_frames_work(count: int) -> None:
     for height, width in ((96, 128), (9, 13)):
         made = run_stage("shots", make_frames(count, height=height, width=width, film=True))
 
@@ -120,7 +120,7 @@ def test_short_films_and_tiny_ones_come_through(count: int) -> None:
         assert [motion(frame).cut for frame in made] == [True] + [False] * (count - 1)
 
 
-def test_pictures_pass_as_they_are() -> None:
+def test_pictures_pass_through_unchanged() -> None:
     frames = make_frames(3)
 
     assert all(made is frame for made, frame in zip(run_stage("shots", frames), frames, strict=True))

@@ -1,4 +1,4 @@
-"""The `soup` stage: the mean of what was fitted and of other checkpoints."""
+"""The `soup` stage: the mean of the fitted weights and other checkpoints."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def mix(
     more: Sequence[dict[str, Any]] = (),
     **save: Any,
 ) -> None:
-    """The train graph with means before it saves."""
+    """Run the train graph with `soup` stages before `save`."""
     below = [{"use": "soup", "id": f"soup{place}", "checkpoints": soup} for place, soup in enumerate(soups)]
     save = {"half": False, **save}
     train(
@@ -32,31 +32,31 @@ def mix(
 
 
 def made(folder: Path, photos: Path, seed: int, model: str = "test-rgb") -> str:
-    """A checkpoint of another training."""
+    """Train and return another checkpoint."""
     train(folder / str(seed), photos, seed=seed, epochs=1, model=model, losses=LOSSES[model])
     return str(folder / str(seed) / "made.safetensors")
 
 
-@pytest.mark.parametrize("model", ["test-rgb", "test-chroma"])  # the second has norms, which count their steps
-def test_the_mean_has_the_share_that_was_asked_for_of_each(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize("model", ["test-rgb", "test-chroma"])  # the second has norms with step counters
+def test_the_mean_has_the_requested_share_of_each(tmp_path: Path, model: str) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     one, other = (made(tmp_path, photos, seed, model) for seed in (1, 2))
 
     mix(tmp_path, photos, {one: 0.5, other: 0.2}, model=model)
 
-    net, told = load(tmp_path / "mixed.safetensors")
+    net, checkpoint = load(tmp_path / "mixed.safetensors")
     first, second, fitted = (load(Path(path))[0].state_dict() for path in (one, other, tmp_path / "runs" / "best.safetensors"))
     for name, weights in net.state_dict().items():
         mean = 0.5 * first[name] + 0.2 * second[name] + 0.3 * fitted[name]
         torch.testing.assert_close(weights, mean if weights.is_floating_point() else fitted[name])
         assert weights.numel() == 1 or not torch.allclose(weights, fitted[name])
-    assert list(told.training["soup"].values()) == [0.5, 0.2, 0.3]
+    assert list(checkpoint.training["soup"].values()) == [0.5, 0.2, 0.3]
     card = (tmp_path / "mixed.md").read_text()
     assert f"| soup | {one} (" in card
     assert "The weights are a mean (`soup`); what was fitted are those of epoch 2, the best by `loss`." in card
 
 
-def test_a_score_below_it_measures_the_mean_and_another_branch_has_what_was_fitted(tmp_path: Path) -> None:
+def test_a_score_below_measures_the_mean_and_another_branch_gets_the_fitted_weights(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     other = made(tmp_path, photos, 1)
     alone = {"use": "save", "id": "alone", "from": "fit", "path": str(tmp_path / "alone.safetensors"), "half": False}
@@ -72,7 +72,7 @@ def test_a_score_below_it_measures_the_mean_and_another_branch_has_what_was_fitt
     assert "soup" not in plain[1].training
 
 
-def test_other_shares_take_the_place_of_the_first_and_fit_nothing_again(tmp_path: Path) -> None:
+def test_other_shares_replace_the_first_without_another_fit(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     other = made(tmp_path, photos, 1)
     mix(tmp_path, photos, {other: 0.5})
@@ -89,18 +89,20 @@ def test_other_shares_take_the_place_of_the_first_and_fit_nothing_again(tmp_path
     [
         (
             [{"autoencoder": 0.5}],
-            "soup.checkpoints: autoencoder is a checkpoint of autoencoder, which is another network than test-rgb; give one of",
+            "soup.checkpoints: autoencoder is a checkpoint of autoencoder, not of test-rgb; use one of",
         ),
         ([{"nowhere.safetensors": 0.5}], "there is no checkpoint nowhere.safetensors"),
         (
             [{"autoencoder": 0.7, "unet": 0.2, "x": 0.1}],
             "soup.checkpoints: the shares add up to 1; make it less than 1, the rest",
         ),
-        ([{"autoencoder": 0.7}, {"unet": 0.2}], "soup: there is another `soup` below; name all checkpoints in one"),
+        ([{"autoencoder": 0.7}, {"unet": 0.2}], "soup: there is another `soup` below; list all checkpoints in one"),
         ([{}], "checkpoints: expected `key: value` pairs, each value a number above 0 and below 1, not {}"),
     ],
 )
-def test_what_has_no_mean_is_told_before_the_first_step(tmp_path: Path, soups: list[dict[str, Any]], complaint: str) -> None:
+def test_invalid_checkpoints_are_refused_before_the_first_step(
+    tmp_path: Path, soups: list[dict[str, Any]], complaint: str
+) -> None:
     photos = write_photos(tmp_path / "photos", 20)
 
     with pytest.raises(UsageError) as refusal:
@@ -111,7 +113,7 @@ def test_what_has_no_mean_is_told_before_the_first_step(tmp_path: Path, soups: l
 
 
 @pytest.mark.parametrize("written", ["runs/best.safetensors", "mixed.safetensors"])
-def test_what_the_graph_itself_writes_is_refused(tmp_path: Path, written: str) -> None:
+def test_checkpoints_that_the_graph_writes_are_refused(tmp_path: Path, written: str) -> None:
     photos = write_photos(tmp_path / "photos", 20)
     mix(tmp_path, photos)
     before = (tmp_path / written).read_bytes()

@@ -1,4 +1,4 @@
-"""The `steady` stage, and graphs in which frames are passed over."""
+"""The `steady` stage, and graphs in which frames are skipped."""
 
 import itertools
 import json
@@ -38,20 +38,20 @@ def chroma(frame: Frame) -> NDArray[np.float32]:
 
 
 def painted(frames: Sequence[Frame], paint: Paint, every: int = 1) -> list[Frame]:
-    """Frames as `shots` and a network would leave them."""
+    """Frames as output by `shots` and a network."""
     seen = run_stage("shots", frames)
     return [frame if motion(frame).since % every else replace(frame, chroma=paint(frame).astype(np.float16)) for frame in seen]
 
 
 def restless(frame: Frame) -> NDArray[np.float32]:
-    """Chroma that follows luma, with another tint in each frame."""
+    """Chroma that follows luma, with a different tint in each frame."""
     rng = np.random.default_rng(frame.index)
     light = cv2.resize(frame.luma.astype(np.float32), GRID[::-1], interpolation=cv2.INTER_AREA) / 255 - 0.5
     return np.stack([0.3 * light + rng.normal(0, 0.02), -0.2 * light + 0.1 + rng.normal(0, 0.02)])
 
 
 def restlessness(frames: Sequence[Frame], step: tuple[int, int]) -> float:
-    """The mean change of chroma of a scene that glides by `step` cells of chroma in a frame, in code values."""
+    """The mean change of chroma, in code values, of a scene that moves by `step` chroma cells per frame."""
     down, across = step
     height, width = GRID
     changes = []
@@ -84,7 +84,7 @@ def test_chroma_changes_less_than_half_as_much_and_is_as_vivid(every: int) -> No
         assert not after.chroma.flags.writeable
 
 
-def test_a_budget_that_is_met_already_takes_no_more_than_the_half() -> None:
+def test_a_budget_already_met_removes_no_more_than_the_target_share() -> None:
     frames = painted(film_of(scene(30, 1, speed=(0, 2), grain=8)), restless)
     change = restlessness(frames, (0, 1))
 
@@ -94,7 +94,7 @@ def test_a_budget_that_is_met_already_takes_no_more_than_the_half() -> None:
     assert shares[1] < 0.6 * shares[0]
 
 
-def test_vividness_that_comes_and_goes_is_not_passed_on() -> None:
+def test_pulsing_vividness_is_smoothed() -> None:
     def pulsing(frame: Frame) -> NDArray[np.float32]:
         rng = np.random.default_rng(frame.index)
         light = cv2.resize(frame.luma.astype(np.float32), GRID[::-1], interpolation=cv2.INTER_AREA) / 255 - 0.5
@@ -123,7 +123,7 @@ def test_no_chroma_crosses_a_cut(every: int) -> None:
 
 
 @pytest.mark.parametrize("every", [1, 4])
-def test_what_moves_does_not_bleed_over_what_it_hides_and_shows(every: int) -> None:
+def test_moving_objects_do_not_bleed_into_what_they_cover_and_uncover(every: int) -> None:
     planes = scene(24, 3, speed=(0, 0), grain=1)
     inside = np.zeros((24, HEIGHT, WIDTH), bool)
     for i, plane in enumerate(planes):
@@ -157,18 +157,18 @@ def test_a_part_alone_is_the_same_as_within_the_film() -> None:
         assert_array_equal(frame.chroma, whole[frame.index].chroma)
 
 
-def test_pictures_pass_as_they_are() -> None:
+def test_pictures_pass_through_unchanged() -> None:
     frames = [coloured(frame) for frame in make_frames(3)]
 
     assert all(made is frame for made, frame in zip(run_stage("steady", frames), frames, strict=True))
 
 
-def test_a_film_without_motion_or_chroma_is_told() -> None:
+def test_a_film_without_motion_or_chroma_is_refused() -> None:
     frames = make_frames(3, film=True)
 
-    with pytest.raises(MediaError, match="put the stage `shots` above"):
+    with pytest.raises(MediaError, match="add the stage `shots` above"):
         run_stage("steady", [coloured(frame) for frame in frames])
-    with pytest.raises(MediaError, match="put the stage `colorize` between"):
+    with pytest.raises(MediaError, match="add the stage `colorize` between"):
         run_stage("steady", run_stage("shots", frames))
 
 
@@ -176,7 +176,7 @@ def graph(*names: str, **options: Any) -> dict[str, Any]:
     return {"stages": [{"use": name, **options.get(name, {})} for name in names]}
 
 
-def test_a_graph_is_refused_where_frames_are_passed_over_and_not_filled_in() -> None:
+def test_a_graph_that_skips_frames_without_filling_them_in_is_refused() -> None:
     options = {"read": {"path": "."}, "write": {"path": "out"}, "colorize": {"every": 4}}
 
     read_graph(graph("read", "shots", "colorize", "steady", "write", **options))
@@ -189,20 +189,20 @@ def test_a_graph_is_refused_where_frames_are_passed_over_and_not_filled_in() -> 
 
 
 TRIP = '''
-"""A stage over which a run stumbles."""
+"""A stage that aborts a run."""
 
 from bwpipe import Frame, Map, NoEffect, RunAborted, stage
 
 
 @stage("stumble")
 class Stumble(Map):
-    """Ends the run at a frame."""
+    """Aborts the run at a frame."""
 
     at: NoEffect[int] = -1
 
     def apply(self, frame: Frame) -> Frame:
         if frame.index == self.at and not frame.context:
-            raise RunAborted("the plug was pulled")
+            raise RunAborted("simulated power failure")
         return frame
 '''
 
@@ -215,7 +215,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("every", [1, 4])
-def test_segments_that_are_done_in_two_runs_are_those_of_one_run(tmp_path: Path, plugin: str, every: int) -> None:
+def test_segments_done_in_two_runs_are_those_of_one_run(tmp_path: Path, plugin: str, every: int) -> None:
     film = make_film(tmp_path / "film.mkv", Kind(suffix=".mkv", times=range(0, 1600, 40), time_base=Kind().time_base))
 
     def colour(folder: str, at: int, segment: int = 16) -> Any:
@@ -232,8 +232,8 @@ def test_segments_that_are_done_in_two_runs_are_those_of_one_run(tmp_path: Path,
 
     def shots(folder: str) -> list[dict[str, float]]:
         lines = (tmp_path / folder / ".bwpipe" / "report.jsonl").read_text().splitlines()
-        told = [event for event in map(json.loads, lines) if event["event"] == "shot"]
-        return [{key: value for key, value in shot.items() if isinstance(value, int | float)} for shot in told]
+        events = [event for event in map(json.loads, lines) if event["event"] == "shot"]
+        return [{key: value for key, value in shot.items() if isinstance(value, int | float)} for shot in events]
 
     outcome = colour("one", -1)
     assert outcome.exit_code == 0
@@ -242,7 +242,7 @@ def test_segments_that_are_done_in_two_runs_are_those_of_one_run(tmp_path: Path,
     assert colour("two", -1).exit_code == 0
 
     assert (tmp_path / "one" / "film.mkv").read_bytes() == (tmp_path / "two" / "film.mkv").read_bytes()
-    assert shots("two") == shots("one")  # the first of its segments were done by a run that was stopped
+    assert shots("two") == shots("one")  # its first segments were done by the aborted run
     assert sum(shot["frames"] for shot in shots("one")) == 40
     assert outcome.lines[0].startswith(f"film.mkv: {len(shots('one'))} shot")
     if every == 1:
