@@ -1,4 +1,4 @@
-"""The pages in docs/ say what is true."""
+"""The pages in docs/ are correct."""
 
 import re
 from pathlib import Path
@@ -19,13 +19,13 @@ DOCS = ROOT / "docs"
 
 
 def block(page: str, start: str) -> str:
-    """The code block of a page that begins so."""
+    """The code block of a page that starts with `start`."""
     (found,) = re.findall(rf"```\w+\n({re.escape(start)}.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
     return str(found)
 
 
 @pytest.mark.usefixtures("own_registries")
-def test_the_network_and_the_loss_that_are_shown_can_be_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_network_and_loss_can_be_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine").mkdir()
     Path("mine/tint.py").write_text(block("how-to/write-a-network.md", "# mine/tint.py"), encoding="utf-8")
@@ -38,8 +38,8 @@ def test_the_network_and_the_loss_that_are_shown_can_be_trained(tmp_path: Path, 
     changes = {**{f"fit.{name}": value for name, value in options.items()}, "pairs.toned": True}
     assert run("tint.yaml", set=changes).exit_code == 0
 
-    _, told = load(Path("tint.safetensors"))
-    (figures,) = told.training["history"]
+    _, checkpoint = load(Path("tint.safetensors"))
+    (figures,) = checkpoint.training["history"]
     assert figures["loss"] == pytest.approx(figures["chroma_l1"] + 0.5 * figures["saturation"], rel=1e-5)
     assert 0 < figures["saturation"] < 1
 
@@ -86,7 +86,7 @@ def test_every_loss_is_in_the_table() -> None:
     assert rows == {name: needs[losses[name].needs] for name in losses if losses[name].__module__.startswith("bwpipe.")}
 
 
-def test_every_option_of_a_training_that_is_named_exists() -> None:
+def test_every_training_option_that_is_named_exists() -> None:
     page = (DOCS / "reference" / "training.md").read_text(encoding="utf-8")
 
     table = re.search(r"\| option of `fit` .*?\n\n", page, re.DOTALL)

@@ -1,4 +1,4 @@
-"""What may import what: code depends down; the engine's rooms and the domain's meet in `core` only."""
+"""The import rules: dependencies point downwards; the rooms of the engine and of the domain meet only in `core`."""
 
 import ast
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ DOMAIN = (
 )
 ENGINE = ("cli", "review", "tools", "cluster", "engine", "graph", "core", "errors version")
 EXEMPT = {"bwpipe", "bwpipe.__main__", "bwpipe.testing"}
-"""The public faces of the package, which show what several rooms hold."""
+"""The package's public modules, which re-export from several rooms."""
 
 
 def modules() -> dict[str, Path]:
-    """Every module by its name, stages and networks as `stages.read` and `models.unet`."""
+    """All modules by name; stages and networks as `stages.read` and `models.unet`."""
     found = {}
     for folder in ("bwpipe", "stages", "models"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -40,7 +40,7 @@ MODULES = modules()
 
 
 def imported(name: str) -> Iterator[str]:
-    """The modules of bwpipe that one imports, wherever the import stands, for type checkers only or not."""
+    """The modules of bwpipe that a module imports anywhere, including for type checkers only."""
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
@@ -53,12 +53,12 @@ def imported(name: str) -> Iterator[str]:
 
 
 def room(name: str) -> str:
-    """`bwpipe.image.formats.png` is in the room image."""
+    """The room of a module: `image` for `bwpipe.image.formats.png`."""
     return name.split(".")[1] if "." in name else ""
 
 
 def below(rooms: tuple[str, ...], upper: str) -> set[str] | None:
-    """The rooms that modules of a room may import, its own among them; None if it is in the other wing."""
+    """The rooms that a room may import from, including itself; None if it is in the other wing."""
     for i, floor in enumerate(rooms):
         if upper in floor.split():
             return {upper, *(each for lower in rooms[i + 1 :] for each in lower.split())}
@@ -69,7 +69,7 @@ INSIDE = [name for name in MODULES if name.startswith("bwpipe.") and name not in
 
 
 @pytest.mark.parametrize("name", INSIDE)
-def test_a_module_imports_from_the_rooms_below_its_own_only(name: str) -> None:
+def test_a_module_imports_only_from_the_rooms_below_its_own(name: str) -> None:
     allowed = [found for rooms in (DOMAIN, ENGINE) if (found := below(rooms, room(name))) is not None]
 
     assert allowed, f"{name} is in no room of the plan"
@@ -84,15 +84,15 @@ def test_stages_and_networks_see_the_domain_and_core(name: str) -> None:
     assert [target for target in imported(name) if room(target) in hidden] == []
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     done: set[str] = set()
 
-    def follow(name: str, way: tuple[str, ...]) -> None:
-        if name in way:
-            pytest.fail(" -> ".join([*way[way.index(name) :], name]))
+    def follow(name: str, chain: tuple[str, ...]) -> None:
+        if name in chain:
+            pytest.fail(" -> ".join([*chain[chain.index(name) :], name]))
         if name not in done:
             for target in imported(name):
-                follow(target, (*way, name))
+                follow(target, (*chain, name))
             done.add(name)
 
     for name in MODULES:

@@ -1,4 +1,4 @@
-"""The shape of the repository: what may import what, how long a module may be, what is shipped, what the README says."""
+"""The layout of the repository: imports, module lengths, packaged files, the README."""
 
 import ast
 import re
@@ -46,12 +46,12 @@ def test_importing_the_engine_imports_no_stage_and_no_torch() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_graph_files_that_are_shipped_are_those_at_the_top(name: str) -> None:
+def test_the_shipped_graph_files_equal_those_at_the_top(name: str) -> None:
     assert (ROOT / "bwpipe" / "graph" / "templates" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"  # a copy: setuptools leaves a folder behind whose contents would be shipped the next time
+    tree = tmp_path / "tree"  # a copy: setuptools leaves a build folder behind whose contents would be packaged the next time
     for name in ("bwpipe", "stages", "models"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
