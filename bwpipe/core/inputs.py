@@ -1,7 +1,8 @@
 """Find the input files of a path, a folder or a pattern."""
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from glob import has_magic
 from pathlib import Path, PurePosixPath
 
@@ -47,6 +48,20 @@ def leads_outside(path: Path, name: PurePosixPath) -> bool:
     """Whether a file is a link that leads outside the folder that is read; `path` and `name` are as yielded by `find_files`."""
     root = path.parents[len(name.parts) - 1]
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+class StemIndex:
+    """Names of files, to find the one that belongs to another file of the same name, whatever their extensions are."""
+
+    def __init__(self, names: Iterable[PurePosixPath]) -> None:
+        self._names: defaultdict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
+        for name in names:
+            self._names[name.with_suffix("")].append(name)
+
+    def find(self, name: PurePosixPath) -> list[PurePosixPath]:
+        """The name itself if it is there, else all that differ from it in their extensions only."""
+        alike = self._names.get(name.with_suffix(""), [])
+        return [name] if name in alike else list(alike)
 
 
 def _literal_parts(pattern: Path) -> Iterator[str]:

@@ -1,13 +1,12 @@
 """Separate grey partners of colour images: a second folder with the same names."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from bwpipe.core.frame import Frame, Media, Unit
-from bwpipe.core.inputs import find_files, leads_outside
+from bwpipe.core.inputs import StemIndex, find_files, leads_outside
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_image
@@ -44,17 +43,15 @@ class GrayscalePartners:
         self.folder = folder
         self._max_pixels = max_pixels
         self._requested: set[PurePosixPath] = set()
-        self._files: defaultdict[PurePosixPath, list[_File]] = defaultdict(list)
-        for file in _files(folder):
-            self._files[file.stem].append(file)
-        if not any(map(_is_image, self._all())):
+        self._files = {file.name: file for file in _files(folder)}
+        self._index = StemIndex(self._files)
+        if not any(map(_is_image, self._files.values())):
             raise UsageError(f"{folder} contains no images; set `gray` to the folder of the grey images")
 
     def has(self, name: PurePosixPath) -> bool:
         """Whether a colour image has a partner; records that the partner was requested."""
-        stem = name.with_suffix("")
-        self._requested.add(stem)
-        return stem in self._files
+        self._requested.add(name.with_suffix(""))
+        return bool(self._index.find(name))
 
     def read(self, media: Media) -> Frame:
         """The partner of a colour image that has one.
@@ -78,16 +75,11 @@ class GrayscalePartners:
     def others(self, known: Iterable[PurePosixPath]) -> list[PurePosixPath]:
         """The images that were not requested and match none of these names, ignoring extensions."""
         requested = self._requested | {name.with_suffix("") for name in known}
-        return [file.name for file in self._all() if file.stem not in requested and _is_image(file)]
-
-    def _all(self) -> Iterator[_File]:
-        return (file for same in self._files.values() for file in same)
+        return [file.name for file in self._files.values() if file.stem not in requested and _is_image(file)]
 
     def _partner(self, name: PurePosixPath) -> _File:
         """The file of the same name, or else the only one that differs just in its extension. Raises MediaError."""
-        found = self._files[name.with_suffix("")]
-        if same := [file for file in found if file.name == name]:
-            return same[0]
+        found = [self._files[each] for each in self._index.find(name)]
         if len(found) > 1:
             found = list(filter(_is_image, found)) or found
         if len(found) > 1:

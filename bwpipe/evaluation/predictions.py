@@ -1,6 +1,6 @@
 """Predicted colours of photographs: from a network, or from files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Chroma
+from bwpipe.core.inputs import StemIndex
 from bwpipe.errors import MediaError
 from bwpipe.evaluation.references import Files, Reference, Sizing, rgb_of
 from bwpipe.nn.inference import frame_planes, predict
@@ -119,19 +120,10 @@ class FilePredictions:
 def partners(references: Sequence[str], predictions: Sequence[str]) -> dict[str, str]:
     """Predictions' names by references' names: equal, or unique on both sides once extensions are ignored."""
     found = {name: name for name in set(references) & set(predictions)}
-    of_references, of_predictions = (
-        _by_stem(name for name in names if name not in found) for names in (references, predictions)
-    )
-    both = of_references.keys() & of_predictions.keys()
-    return found | {
-        of_references[stem][0]: of_predictions[stem][0]
-        for stem in both
-        if len(of_references[stem]) == len(of_predictions[stem]) == 1
-    }
-
-
-def _by_stem(names: Iterable[str]) -> dict[PurePosixPath, list[str]]:
-    stems: dict[PurePosixPath, list[str]] = {}
-    for name in names:
-        stems.setdefault(PurePosixPath(name).with_suffix(""), []).append(name)
-    return stems
+    rest, others = ([PurePosixPath(name) for name in names if name not in found] for names in (references, predictions))
+    of_rest, of_others = StemIndex(rest), StemIndex(others)
+    for name in rest:
+        match of_others.find(name):
+            case [other] if len(of_rest.find(other)) == 1:
+                found[str(name)] = str(other)
+    return found

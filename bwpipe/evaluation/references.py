@@ -17,7 +17,7 @@ from bwpipe.data.dataset import Dataset
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.pixels.orientation import upright
 from bwpipe.pixels.resize import squash
-from bwpipe.pixels.ycbcr import BLUE_SCALE, RED_SCALE, WEIGHTS
+from bwpipe.pixels.ycbcr import WEIGHTS, offsets
 
 P = TypeVar("P", bound=NDArray[Any])
 
@@ -129,11 +129,8 @@ def rgb_of(frame: Frame) -> NDArray[np.uint8]:
     luma = upright(frame.luma, media.orientation).astype(np.float32) / media.levels[1]
     if frame.chroma is None:
         return np.repeat(luma_of(frame)[..., None], 3, axis=2)
-    cb, cr = upright(frame.chroma, media.orientation).astype(np.float32)
-    weights = WEIGHTS[media.matrix]
-    red, blue = RED_SCALE * cr, BLUE_SCALE * cb
-    green = (weights.red * red + weights.blue * blue) / -weights.green
-    return _to_uint8(np.stack([luma + red, luma + green, luma + blue], axis=2))
+    chroma = upright(frame.chroma, media.orientation).astype(np.float32)
+    return _to_uint8(np.stack([luma + offset for offset in offsets(chroma, WEIGHTS[media.matrix])], axis=2))
 
 
 def _to_uint8(plane: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -25,8 +25,13 @@ _CLEAN = 2.0
 
 def tonal_range(luma: Luma) -> Tones:
     """The codes between which 99 % of the samples of luma (H, W) lie."""
-    counts = np.cumsum(np.bincount(luma.ravel()))
-    low, high = np.searchsorted(counts, np.array(_TAILS) * counts[-1])
+    return range_of_counts(np.bincount(luma.ravel()))
+
+
+def range_of_counts(counts: NDArray[np.int64]) -> tuple[int, int]:
+    """The codes between which 99 % of the samples of a histogram (codes,) lie."""
+    below = np.cumsum(counts)
+    low, high = np.searchsorted(below, np.array(_TAILS) * below[-1])
     return int(low), int(high)
 
 

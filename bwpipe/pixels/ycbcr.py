@@ -113,12 +113,19 @@ def _gamut_scale(
 ) -> NDArray[np.float32]:
     """Factor that brings chroma (2, h, w) into gamut: (h, w) in 0..1."""
     y = np.clip((luma.astype(np.float32) - levels[0]) * (1 / (levels[1] - levels[0])), 0, 1)
-    blue, red = BLUE_SCALE * chroma[0], RED_SCALE * chroma[1]
-    green = blue * (-weights.blue / weights.green) - red * (weights.red / weights.green)
+    red, green, blue = offsets(chroma, weights)
     above = np.maximum(np.maximum(red, green), blue)
     below = np.minimum(np.minimum(red, green), blue)
     scale: NDArray[np.float32] = np.minimum((1 - y) / np.maximum(above, _TINY), y / np.maximum(-below, _TINY))
     return np.minimum(scale, 1)
+
+
+def offsets(
+    chroma: NDArray[np.float32], weights: Weights
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Offsets of red, green and blue (h, w) from luma in 0..1, in gamut or not, of chroma (2, h, w)."""
+    blue, red = BLUE_SCALE * chroma[0], RED_SCALE * chroma[1]
+    return red, blue * (-weights.blue / weights.green) - red * (weights.red / weights.green), blue
 
 
 def convert_matrix(luma: Luma, chroma: AnyChroma, levels: tuple[int, int], matrix: Matrix, weights: Weights) -> Luma:

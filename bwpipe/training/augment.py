@@ -10,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from bwpipe.core.stage import Count
-from bwpipe.nn.ycbcr import rgb_to_ycbcr
+from bwpipe.nn.ycbcr import add_offsets, rgb_to_ycbcr
 from bwpipe.training.degradation.base import ASCENDING, FactorSpan
 
 _NONE = (1.0, 1.0)
-_EPSILON = 1e-6
 _Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -128,10 +127,7 @@ def _adjust_colour(rgb: Tensor, saturation: Tensor, exposure: Tensor) -> Tensor:
     """RGB with luma times exposure, clipped at white, and chroma times both, scaled into the gamut as by `ycbcr_to_rgb`."""
     luma, _ = rgb_to_ycbcr(rgb)
     offset = (rgb - luma).mul_(exposure * saturation)
-    luma = luma.mul_(exposure).clamp_(max=1)
-    above, below = offset.amax(1, keepdim=True), -offset.amin(1, keepdim=True)
-    room = torch.minimum((1 - luma) / above.clamp_(min=_EPSILON), luma / below.clamp_(min=_EPSILON))
-    return offset.mul_(room.clamp_(max=1)).add_(luma).clamp_(0, 1)
+    return add_offsets(luma.mul_(exposure).clamp_(max=1), offset)
 
 
 def _crops(images: Tensor, drawn: AugmentParameters) -> Tensor:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bwpipe.core.frame import Matrix
 from bwpipe.core.stage import ScanCache
 from bwpipe.errors import MediaError
+from bwpipe.pixels.levels import range_of_counts
 from bwpipe.video.decoder import decode_packets, packets
 from bwpipe.video.file import FULL, ColourTags, Track, VideoFile, colour_tags, luma_weights, open_container, video_stream
 from bwpipe.video.hdr_metadata import read_hdr_metadata
@@ -28,8 +29,6 @@ from bwpipe.video.stream_copy import MUXERS, can_hold
 
 _SAMPLES, _RUN = 32, 128
 """Number of frames to sample, and number of frames to decode for that if there are few keyframes."""
-_TAILS = (0.005, 0.995)
-"""Quantiles of all luma samples between which a video's tones lie."""
 _ORIENTATIONS = {
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
@@ -146,8 +145,7 @@ def _tones(frames: Iterable[VideoFrame], matrix: Matrix, depth: int) -> tuple[in
         if layout(frame.format.name).depth != depth:  # it changes midway, which `read_video` reports
             continue
         counts += np.bincount(luma_plane(frame, matrix)[::2, ::2].ravel(), minlength=len(counts))
-    low, high = np.searchsorted(np.cumsum(counts), np.array(_TAILS) * counts.sum())
-    return int(low), int(high)
+    return range_of_counts(counts)
 
 
 def _display(frame: VideoFrame) -> tuple[int, ...] | None:

@@ -100,7 +100,6 @@ class Lightest(UnitMap):
 class SegmentedMedia(Media):
     kind = "film"
     has_segments = True
-    has_segments = True
 
 
 @pytest.fixture(scope="module", autouse=True)
