@@ -122,12 +122,12 @@ def loss(name: str) -> Callable[[L], L]:
     return add
 
 
-def shift_target(images: Tensor, shift: tuple[int, int]) -> Tensor:
+def shift_target(pictures: Tensor, shift: tuple[int, int]) -> Tensor:
     """Shift images (B, C, H, W) by (rows, columns) down and right, replicating the edges."""
     if shift == (0, 0):
-        return images
-    (down, right), (height, width) = shift, images.shape[2:]
-    padded = pad(images, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)), mode="replicate")
+        return pictures
+    (down, right), (height, width) = shift, pictures.shape[2:]
+    padded = pad(pictures, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)), mode="replicate")
     return padded[..., max(-down, 0) : max(-down, 0) + height, max(-right, 0) : max(-right, 0) + width]
 
 
