@@ -577,9 +577,9 @@ def test_a_name_that_is_not_utf8_is_cached_and_found_again(place: Place) -> None
 
 def test_a_stage_run_alone_caches_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place.photos.parent)
-    told = RunContext()
+    context = RunContext()
 
-    (data,) = run_stage("dataset", run_stage("pairs", run_stage("read", path="photos"), size=SIZE), run=told)
+    (data,) = run_stage("dataset", run_stage("pairs", run_stage("read", path="photos"), size=SIZE), run=context)
 
     assert (data.folder, len(data.names)) == (None, 20)
     assert sorted(path.name for path in place.photos.parent.iterdir()) == ["photos"]

@@ -3,8 +3,8 @@ import pytest
 
 @pytest.fixture
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside a test only what comes with bwpipe is registered, and what the test registers is forgotten afterwards."""
-    from bwpipe.core import plugins  # here, since losses and networks import torch, which most tests of the layout do without
+    """Limit the registries to bwpipe's own classes during a test, and discard what the test registers."""
+    from bwpipe.core import plugins  # here, since losses and networks import torch, which most tests do not need
     from bwpipe.core.stage import stages
     from bwpipe.losses import losses
     from bwpipe.nn.network import networks

@@ -1,7 +1,7 @@
-"""Each code block in the README and the docs is run or checked, or says why not: `<!-- not run: reason -->` above it.
+"""Every code block in the README and the docs is run or checked, or preceded by a reason: `<!-- not run: reason -->`.
 
-Python is executed, graphs are read and checked, commands of bwpipe are parsed by the real command line, with their `--set`.
-The blocks of a page belong together: they share names, and a block that begins with a file's name is written to that file.
+Python is executed, graphs are read and checked, and bwpipe commands, with their `--set`, are parsed by the real command line.
+The blocks of a page share names, and a block that starts with a file name is written to that file.
 """
 
 import re
@@ -34,7 +34,7 @@ COMMANDS: Any = typer.main.get_command(app)
 
 
 class Block(NamedTuple):
-    """A code block: its language, its text, and where it begins."""
+    """A code block: its language, its text, and its position."""
 
     kind: str
     text: str
@@ -42,7 +42,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """Those of a page that are not marked as not run."""
+    """The blocks of a page without a `not run` mark."""
     text = page.read_text(encoding="utf-8")
     for found in BLOCK.finditer(text):
         above = text[: found.start()].removesuffix("\n").rpartition("\n")[2]
@@ -52,7 +52,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_registries: None) -> Path:
-    """The current folder of a page: two photographs, and the graph files of the repository."""
+    """The working folder of a page: two photographs, and the graph files of the repository."""
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "photos", 2)
     for path in ROOT.glob("*.yaml"):
@@ -71,14 +71,14 @@ def test_the_code_blocks_of_a_page_work(page: Path, place: Path) -> None:
         check[block.kind](block, place, names)
 
 
-def test_every_mark_stands_above_a_block() -> None:
+def test_every_mark_precedes_a_block() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         assert all(text[mark.end() :].startswith("\n```") for mark in MARK.finditer(text)), page
 
 
 def run_python(block: Block, place: Path, names: dict[str, Any]) -> None:
-    """Execute it and its tests; a plug-in is loaded from the file that its first line names, as a graph loads it."""
+    """Execute a block and its tests; a plug-in is loaded from the file named in its first line, as by a graph."""
     before = set(names)
     named = re.match(r"# (\w+/\w+\.py)\n", block.text)
     if named and "/test_" not in named[1]:
@@ -95,7 +95,7 @@ def run_python(block: Block, place: Path, names: dict[str, Any]) -> None:
 
 
 def check_yaml(block: Block, place: Path, names: dict[str, Any]) -> None:
-    """Read a graph, with the page's own plug-ins; of a few entries, check the options."""
+    """Read a graph with the page's own plug-ins; check the options of partial graphs."""
     text = textwrap.dedent(block.text)
     named = re.match(r"# (\S+\.yaml)", text)
     if "stages:" in text:
@@ -104,12 +104,12 @@ def check_yaml(block: Block, place: Path, names: dict[str, Any]) -> None:
         read_graph(path)
         return
     for entry in yaml.safe_load(text):
-        made = build(stages[entry.pop("use")], entry, of=block.place)
-        assert not isinstance(made, list), [complaint.text for complaint in made]
+        options = build(stages[entry.pop("use")], entry, of=block.place)
+        assert not isinstance(options, list), [complaint.text for complaint in options]
 
 
 def check_commands(block: Block, place: Path, names: dict[str, Any]) -> None:
-    """Parse each command line; those of a graph file are read with their changes."""
+    """Parse each command line; graph files are read with their `--set` options."""
     for line in block.text.splitlines():
         words = shlex.split(line, comments=True)
         match words:
@@ -120,7 +120,7 @@ def check_commands(block: Block, place: Path, names: dict[str, Any]) -> None:
             case ["make", target]:
                 assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8"), f"{block.place}: {line}"
             case _:
-                pytest.fail(f"{block.place}: can't check {line!r}; mark the block with `<!-- not run: reason -->`")
+                pytest.fail(f"{block.place}: cannot check {line!r}; mark the block with `<!-- not run: reason -->`")
 
 
 def parse(name: str, arguments: list[str], place: Path, where: str) -> None:
@@ -131,10 +131,10 @@ def parse(name: str, arguments: list[str], place: Path, where: str) -> None:
     if name == "colorize":
         read_graph(template("pipeline.yaml"), values["options"] or [])
     elif name in ("run", "train", "check"):
-        assert (place / values["graph"]).exists(), f"{where}: {values['graph']} is no file of the page or the repository"
+        assert (place / values["graph"]).exists(), f"{where}: {values['graph']} is not a file of the page or the repository"
         read_graph(place / values["graph"], values["options"] or [])
 
 
 def check_drawing(block: Block, place: Path, names: dict[str, Any]) -> None:
-    """A drawing is of a kind that GitHub shows."""
+    """Check that GitHub can render a drawing."""
     assert block.text.split()[0] in DRAWINGS, block.place

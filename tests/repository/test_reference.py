@@ -1,4 +1,4 @@
-"""The generated reference is that of the code as it is, and every key of the JSON that commands write is described in it."""
+"""The generated reference matches the code and describes every key of the JSON that commands write."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ from tests.support.made_films import EVEN, KINDS, make_film
 from tests.support.made_photos import write_photos
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
-Way = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 
 def test_the_generated_pages_are_current() -> None:
@@ -38,7 +38,7 @@ def test_the_generated_pages_are_current() -> None:
 
 @stage("test-drop")
 class Drop(UnitMap):
-    """Leaves out one file, as `pairs` does with photographs that teach nothing."""
+    """Excludes one file, as `pairs` does with unusable photographs."""
 
     _run: RunContext = PrivateAttr()
 
@@ -54,7 +54,7 @@ class Drop(UnitMap):
 
 
 class Outputs(NamedTuple):
-    """What commands wrote: the lines of reports, scores, verdicts."""
+    """Output of commands: the lines of reports, scores, verdicts."""
 
     events: list[dict[str, Any]]
     scores: list[dict[str, Any]]
@@ -69,7 +69,7 @@ def printed(*arguments: str | Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
-    """A run over photographs, a film and a broken file, the same run stopped by an error, and what is measured of it."""
+    """A run over photographs, a film and a broken file, the same run stopped by an error, and its scores and verdict."""
     folder = tmp_path_factory.mktemp("json")
     photos, made = folder / "photos", folder / "coloured"
     write_photos(photos / "a", 3)
@@ -105,39 +105,41 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
     return Outputs(events, scores, printed("verify", photos, made))
 
 
-def ways(value: Any, before: Way = ()) -> Iterator[Way]:
-    """The path to every key in JSON; a list's items are `[]`."""
+def key_paths(value: Any, before: KeyPath = ()) -> Iterator[KeyPath]:
+    """The paths of all keys in JSON; list items are `[]`."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield (*before, key)
-            yield from ways(inner, (*before, key))
+            yield from key_paths(inner, (*before, key))
     elif isinstance(value, list):
         for inner in value:
-            yield from ways(inner, (*before, "[]"))
+            yield from key_paths(inner, (*before, "[]"))
 
 
-def described(way: Way, patterns: Iterable[str]) -> set[str]:
-    """The patterns that a path fits; where any names it without `*`, only these."""
-    fitting = {
+def described(key_path: KeyPath, patterns: Iterable[str]) -> set[str]:
+    """The patterns that match a path; if any matches without `*`, only these."""
+    matching = {
         pattern
         for pattern in patterns
-        if len(steps := pattern.replace("[]", ".[]").split(".")) == len(way)
-        and all(step in ("*", key) for step, key in zip(steps, way, strict=True))
+        if len(steps := pattern.replace("[]", ".[]").split(".")) == len(key_path)
+        and all(step in ("*", key) for step, key in zip(steps, key_path, strict=True))
     }
-    return {pattern for pattern in fitting if not pattern.endswith("*")} or fitting
+    return {pattern for pattern in matching if not pattern.endswith("*")} or matching
 
 
 def check(values: Iterable[Any], table: Mapping[str, str]) -> None:
-    found = {way for value in values for way in ways(value) if way[:1] != ("by_folder",) or len(way) < 3}  # as in `all`
-    used = {way: described(way, table) for way in found}
+    found = {
+        key_path for value in values for key_path in key_paths(value) if key_path[:1] != ("by_folder",) or len(key_path) < 3
+    }  # same keys as in `all`
+    used = {key_path: described(key_path, table) for key_path in found}
 
-    assert sorted(way for way, patterns in used.items() if not patterns) == [], "keys that are not described"
-    assert sorted(table.keys() - set().union(*used.values())) == [], "descriptions of keys that are not there"
+    assert sorted(key_path for key_path, patterns in used.items() if not patterns) == [], "undescribed keys"
+    assert sorted(table.keys() - set().union(*used.values())) == [], "descriptions of missing keys"
 
 
-def test_every_event_of_a_run_and_each_of_its_keys_is_described(outputs: Outputs) -> None:
+def test_every_event_of_a_run_and_all_its_keys_are_described(outputs: Outputs) -> None:
     events = {name: [each for each in outputs.events if each["event"] == name] for name in REPORT}
-    events["stopped"] += [{**each, "event": "stopped"} for each in events["ended"]]  # which have the same keys, and counts
+    events["stopped"] += [{**each, "event": "stopped"} for each in events["ended"]]  # they have the same keys, plus counts
 
     assert {event["event"] for event in outputs.events} == REPORT.keys()
     for name, (_, fields) in REPORT.items():

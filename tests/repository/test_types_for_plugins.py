@@ -1,4 +1,4 @@
-"""Type checkers see bwpipe from a plug-in that stands outside the checkout, with the README's install."""
+"""Type checkers find bwpipe from a plug-in outside the checkout, with the README's installation."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PLUGIN = '''
-"""A stage and a loss of one's own."""
+"""A custom stage and a custom loss."""
 
 from dataclasses import replace
 

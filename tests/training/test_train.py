@@ -102,7 +102,7 @@ def test_the_model_card_is_written_from_the_checkpoint(tmp_path: Path) -> None:
     card = (tmp_path / "made.md").read_text()
     assert "# made\n" in card
     assert "Gradients." in card
-    assert "Paints in 16 x 16 pixels." in card
+    assert "Predicts RGB in 16 x 16 pixels." in card
     for figures in history(tmp_path):
         assert f"{figures['own_rgb_mse']:.4g}" in card
 
