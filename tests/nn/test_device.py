@@ -56,6 +56,6 @@ def test_training_in_an_emulated_precision_warns_at_the_start(tmp_path: Path) ->
     exact = train(tmp_path / "exact", photos, model="test-emulated", epochs=1).remarks
 
     (remark,) = (text for text in slow if "precision" in text)
-    assert remark.startswith("fit.precision: bfloat16 takes this CPU about ")
-    assert remark.endswith(" times as long as float32; set `precision: float32`, whose weights are as good")
+    assert remark.startswith("fit.precision: bfloat16 takes about ")
+    assert remark.endswith(" times as long as float32 on this CPU; set `precision: float32`, which gives equally good weights")
     assert not any("precision" in text for text in [*exact, *again])
