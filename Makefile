@@ -11,16 +11,16 @@ run: $(VENV)/samples.installed
 	@echo "Look into the folder coloured/: each file beside its grey original in samples/."
 
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-all: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "slow or not slow"
 
 check: $(VENV)/dev.installed
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 docs: $(VENV)/dev.installed
 	$(BIN)/python -m bwpipe.cli.reference docs/reference

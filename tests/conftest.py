@@ -1,8 +1,12 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from bwpipe.tools.samples import write_samples
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the workers share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
