@@ -43,8 +43,8 @@ def test_it_contains_names_options_and_descriptions_for_editors() -> None:
     colorize = found["$defs"][rule["then"]["$ref"].rpartition("/")[2]]
 
     assert entry["properties"]["use"]["examples"] == list(stages)
-    assert colorize["description"].startswith("Guesses the chroma")
-    assert colorize["properties"]["batch"]["description"].startswith("How many frames are shown to the network together")
+    assert colorize["description"].startswith("Predicts the chroma")
+    assert colorize["properties"]["batch"]["description"].startswith("Frames per batch")
     assert colorize["properties"]["batch"]["minimum"] == 1
     assert all(value.get("description") for value in found["properties"].values())
 
