@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event as ThreadEvent
 from threading import Thread
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -95,16 +95,28 @@ def launch(work: Callable[[Fabric], T], kind: str, count: int) -> T:
     Raises:
         ProcessRaisedException, ProcessExitedException: A process failed; the others were terminated.
     """
-    result: T = Fabric(accelerator=kind, devices=count, strategy="ddp_spawn").launch(partial(_run_and_leave_group, work=work))
+    result: T = Fabric(accelerator=kind, devices=count, strategy="ddp_spawn").launch(_Work(work))
     return result
 
 
-def _run_and_leave_group(fabric: Fabric, work: Callable[[Fabric], T]) -> T:
-    """Run the function, then leave the process group: a process that merely exits takes the others down."""
-    result = work(fabric)
-    fabric.barrier()
-    torch.distributed.destroy_process_group()
-    return result
+class _Work(Generic[T]):
+    """A function for a process of its own. Unpickled there before Lightning sets up the process group, it silences loggers."""
+
+    def __init__(self, work: Callable[[Fabric], T]) -> None:
+        self._work = work
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle it in the new process, which is ours alone."""
+        self.__dict__.update(state)
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def __call__(self, fabric: Fabric) -> T:
+        """Run the function, then leave the process group: a process that merely exits takes the others down."""
+        result = self._work(fabric)
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
+        return result
 
 
 def _worker(
@@ -126,8 +138,6 @@ def _worker(
         if not task.quiet:
             say(text)
 
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)  # this process is ours alone
     try:
         plugins.load(folders)
         tick()

@@ -505,7 +505,7 @@ def fit(net: Network, losses: Combined, data: Dataset, steps: int, rate: float) 
         ("chroma_l1", 1, "chroma", 200, 0.01),
         ("chroma_bins", 1, "bins", 150, 0.02),
         ("colourfulness", 1, "chroma", 100, 0.01),
-        ("features", {"stages": [0, 1]}, "chroma", 200, 0.03),
+        pytest.param("features", {"stages": [0, 1]}, "chroma", 200, 0.03, marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
         ("flicker", 1, "chroma", 100, 0.01),
         ("speckle", 1, "chroma", 100, 0.01),
     ],

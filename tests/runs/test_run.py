@@ -128,6 +128,7 @@ def picture(path: Path) -> Frame:
     return read_image(Unit(open_image(path, PurePosixPath(path.name), max_pixels=10**6)))
 
 
+@pytest.mark.timeout(300)
 def test_a_folder_of_300_mixed_pictures_keeps_everything_but_colour(tmp_path: Path) -> None:
     album = make_pictures(tmp_path / "in", 300)
 
