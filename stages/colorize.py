@@ -1,8 +1,9 @@
 """The `colorize` stage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import cycle
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import BatchMap, Count, Frame, NoEffect, RunContext, stage
-from bwpipe.core.fingerprint import digest
+from bwpipe import BatchMap, Count, Frame, NoEffect, RunContext, Unit, stage
+from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.provenance import KEPT, NETWORK
-from bwpipe.core.stage import Needs
+from bwpipe.core.stage import FilmsOnly, Needs
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.nn.checkpoint import describe, load, locate
 from bwpipe.nn.device import cores, find_device, fitting_precision, prepare
@@ -41,7 +42,7 @@ class Colorize(BatchMap):
     """Resolution of the network's input (`fast`, `normal`, `best`), if the network supports several: higher is slower."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the network; `auto` is 16 bits on a GPU, and on a CPU where bfloat16 is measured to be clearly faster."""
-    every: Annotated[int, Field(ge=1, le=LONGEST_GAP)] = 1
+    every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)]] = 1
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
     optical flow."""
     device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
@@ -71,20 +72,26 @@ class Colorize(BatchMap):
         kind = devices[0].type
         precision: str = self.precision
         if precision == "auto":
-            precision = run.remember(f"precision of {digest(path)} on {kind}", lambda: fitting_precision(net, kind))
+            precision = run.remember(f"precision of {cached_digest(path)} on {kind}", lambda: fitting_precision(net, kind))
         for device in devices:
             self._networks.append(prepare(net, device, getattr(torch, precision)))
         self._next_network = cycle(self._networks)
         self._threads = torch.get_num_threads()
-        self._resolved = {"precision": precision, "device": ", ".join(dict.fromkeys(map(str, devices)))}
+        used = ", ".join(dict.fromkeys(map(str, devices)))
+        self._resolved = {"precision": precision, "device": used, NETWORK: describe(path).network}
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options and a hash of the weights."""
-        return {**super().recipe(), "weights": digest(locate(self.model))}
+        return {**super().recipe(unit), "weights": cached_digest(locate(self.model))}
 
-    def provenance(self) -> dict[str, Any]:
+    def shipped(self) -> Mapping[str, str]:
+        """The weights, if they ship with the network of that name."""
+        return {} if Path(self.model).suffix else {"weights": self.model}
+
+    def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
         """The recipe, the name of the network, and its precision and device as resolved by `setup`."""
-        return {**super().provenance(), **self._resolved, NETWORK: describe(locate(self.model)).network}
+        resolved = self._resolved or {NETWORK: describe(locate(self.model)).network}
+        return {**super().provenance(unit), **resolved}
 
     def key(self, frame: Frame) -> tuple[int, int] | None:
         """The size of the network's input for a frame; None if the frame needs no prediction."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
-from bwpipe import Frame, Map, RunContext, stage
+from bwpipe import Frame, Map, RunContext, Unit, stage
 from bwpipe.core.frame import Luma, Media
 from bwpipe.core.provenance import LUMA
 from bwpipe.pixels.levels import auto_levels, denoise, full_range, stretch, tonal_range
@@ -53,10 +53,10 @@ class Grayscale(Map):
 
     _run: RunContext = PrivateAttr()
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options, and why the luma was changed, if it was."""
         reasons = {"restore": self.restore, f"weights: {self.weights}": self.weights != "source"}
-        return {**super().provenance(), LUMA: ", ".join(reason for reason, applies in reasons.items() if applies) or None}
+        return {**super().provenance(unit), LUMA: ", ".join(reason for reason, applies in reasons.items() if applies) or None}
 
     def setup(self, run: RunContext) -> None:
         """Keep the run, for messages."""

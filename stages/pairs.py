@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Count, Frame, Media, NoEffect, RunContext, UnitMap, stage
+from bwpipe import Count, Frame, Media, NoEffect, RunContext, Unit, UnitMap, stage
 from bwpipe.core.frame import Luma
 from bwpipe.data.dataset import Pair
 from bwpipe.data.grayscale_partners import GrayscalePartners, folder_fingerprint
@@ -65,9 +65,9 @@ class Pairs(UnitMap):
         self._unpaired = []
         self._partners = GrayscalePartners(self.gray, max_pixels=self.max_pixels) if self.gray else None
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options and a fingerprint of the grey partners, not of their path. Raises UsageError without a folder."""
-        return {**super().recipe(), "gray": folder_fingerprint(self.gray) if self.gray else None}
+        return {**super().recipe(unit), "gray": folder_fingerprint(self.gray) if self.gray else None}
 
     def apply(self, frames: Iterator[Frame]) -> Iterator[Pair]:
         """Yield the pairs of usable photographs. Raises MediaError if a grey partner cannot be read."""

@@ -10,7 +10,7 @@ from pydantic import PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Source, Unit, stage
 from bwpipe.core.inputs import find_files, leads_outside
-from bwpipe.core.stage import ScanCache
+from bwpipe.core.stage import FilmsOnly, ScanCache
 from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_image
 from bwpipe.image.read import read_image
@@ -32,12 +32,12 @@ class Read(Source):
 
     path: NoEffect[str]
     """A file, a folder, or a pattern such as `scans/**/*.tif`, relative to the current folder."""
-    frames: Count | None = None
+    frames: FilmsOnly[Count | None] = None
     """Read only this many frames of each film, for a trial."""
-    picture: Count | None = None
+    picture: FilmsOnly[Count | None] = None
     """Which video stream to colour in a film with several, counted from 1; the others are copied. By default the first stream
     marked as default, or else the first. To colour another one too, run a graph with this option on the output."""
-    deinterlace: Literal["off", "bwdif"] = "off"
+    deinterlace: FilmsOnly[Literal["off", "bwdif"]] = "off"
     """Interlaced films: `off` keeps them interlaced and flagged as such; `bwdif` deinterlaces them with FFmpeg's filter of that
     name, which changes the luma. The networks' input is a single field in either case."""
     max_pixels: NoEffect[Count] = 250_000_000

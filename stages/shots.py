@@ -22,6 +22,7 @@ class Shots(UnitMap):
 
     revision: ClassVar[int] = 2
     provides: ClassVar[frozenset[str]] = frozenset({"motion"})
+    changes_only: ClassVar[str | None] = "film"
 
     @property
     def context(self) -> int:

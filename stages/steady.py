@@ -33,6 +33,7 @@ class Steady(UnitMap):
 
     revision: ClassVar[int] = 4
     provides: ClassVar[frozenset[str]] = frozenset({"chroma of every frame"})
+    changes_only: ClassVar[str | None] = "film"
 
     max_flicker: Annotated[float, Field(ge=0)] = 0.5
     """Maximum change of chroma from frame to frame along the motion, as a fraction of luma's change there, both in 8-bit code

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 from bwpipe import Count, Frame, MediaError, NoEffect, RunContext, Sink, Unit, stage
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.provenance import KEPT, Provenance
-from bwpipe.core.stage import Summary
+from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
 from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_image
 from bwpipe.motion.shot_report import ShotList
@@ -43,23 +43,23 @@ class Write(Sink):
     """Output folder; created if missing."""
     name: NoEffect[Annotated[str, AfterValidator(_check_name)]] = "{stem}"
     """File name without extension, such as "{stem}-coloured", in quotes; {stem} is the input's name."""
-    format: TargetFormat | None = None
+    format: PicturesOnly[TargetFormat | None] = None
     """Format of pictures; each picture's own by default."""
-    quality: Annotated[int, Field(ge=1, le=100)] = 95
+    quality: PicturesOnly[Annotated[int, Field(ge=1, le=100)]] = 95
     """JPEG quality of pictures from other formats. JPEG inputs keep their own quality, or better."""
-    codec: str = "h264"
+    codec: FilmsOnly[str] = "h264"
     """Video encoder of films: `h264`, `h265`, `av1`, `prores`, `ffv1` (lossless), `h264_nvenc`, `hevc_nvenc` and `av1_nvenc` on
     NVIDIA GPUs, or another FFmpeg encoder."""
-    crf: Annotated[float, Field(ge=0)] | None = None
+    crf: FilmsOnly[Annotated[float, Field(ge=0)] | None] = None
     """Constant rate factor of films, or the encoder's equivalent (`cq` of NVENC); lower means better quality and larger files;
     visually lossless by default."""
-    preset: str | None = None
+    preset: FilmsOnly[str | None] = None
     """The encoder's speed preset; `medium` by default."""
-    pix_fmt: str | None = None
+    pix_fmt: FilmsOnly[str | None] = None
     """Pixel format of films, by FFmpeg's name; by default the source's chroma subsampling and bit depth."""
-    threads: Count = 4
+    threads: FilmsOnly[Count] = 4
     """Encoder threads of a film. They affect the output's bytes, so the default does not depend on the number of cores."""
-    options: dict[str, str] = Field(default_factory=dict)
+    options: FilmsOnly[dict[str, str]] = Field(default_factory=dict)
     """Further encoder options, by FFmpeg's names."""
     verify: NoEffect[bool] = False
     """Compare each finished file with its input, as `bwpipe verify` does; the file fails if anything but colour differs."""
@@ -68,7 +68,6 @@ class Write(Sink):
 
     _run: RunContext = PrivateAttr()
     _warned: set[VideoFile] = PrivateAttr(default_factory=set)
-    _provenance: Provenance | None = PrivateAttr(default=None)
     _open: dict[Unit, tuple[AtomicFile, "_ImageTarget | _VideoTarget", ShotList]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -94,11 +93,19 @@ class Write(Sink):
             suffix = media.name.suffix
         return self.folder / media.name.parent / f"{self.name.format(stem=media.name.stem)}{suffix}"
 
+    def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
+        """The options for its kind; of a picture the format that it is written in, and `quality` only for JPEG."""
+        recipe = super().recipe(unit)
+        if unit and isinstance(unit.media, ImageFile):
+            recipe["format"] = target_format(unit.media, self.format)
+            if recipe["format"] != "jpeg":
+                recipe.pop("quality", None)
+        return recipe
+
     def setup(self, run: RunContext) -> None:
         """Check the encoding. Raises UsageError."""
         check_encoding(self.encoding)
         self._run = run
-        self._provenance = run.provenance(self)
 
     def open(self, unit: Unit) -> None:
         """Open a file, or a fragment of a film."""
@@ -155,7 +162,7 @@ class Write(Sink):
                 film,
                 self.encoding,
                 stop=unit.stop,
-                line=self._provenance.line() if self._provenance else "",
+                line=provenance.line() if (provenance := self._run.provenance(self, unit)) else "",
                 warn=self._warner(film),
                 tick=self._run.raise_if_stopped,
             )
@@ -188,7 +195,8 @@ class Write(Sink):
             return _VideoTarget(SegmentWriter(path, media, self.encoding), media, self.encoding)
         if isinstance(media, ImageFile):
             target = target_format(media, self.format)
-            return _ImageTarget(path, target, self.quality, self._provenance, lambda text: self._run.warn(text, media))
+            provenance = self._run.provenance(self, unit)
+            return _ImageTarget(path, target, self.quality, provenance, lambda text: self._run.warn(text, media))
         raise TypeError(f"{media.name} is neither a picture nor a film")
 
 

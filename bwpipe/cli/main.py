@@ -35,6 +35,9 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Override an option of the graph; may be repeated."),
 ]
+Update = Annotated[
+    bool, typer.Option("--update", help="Also redo finished files that this version of bwpipe would write differently.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
 
 
@@ -99,7 +102,9 @@ def _options(
     """Options of every command."""
 
 
-def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool, restart: bool = False) -> None:
+def _execute(
+    graph: "Graph | Path", options: list[str] | None, *, quiet: bool, restart: bool = False, update: bool = False
+) -> None:
     """Run a graph, show the result and exit with its code."""
     from bwpipe.engine.run import run_graph
     from bwpipe.graph.graph import read_graph
@@ -107,7 +112,7 @@ def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool, r
     effect_of_rerun = "would start over; without --restart it resumes from here" if restart else "resumes from here"
     with _errors_as_messages(), interruptible(effect_of_rerun):
         read = read_graph(graph, options or []) if isinstance(graph, Path) else graph
-        result = run_graph(read, quiet=quiet, restart=restart)
+        result = run_graph(read, quiet=quiet, restart=restart, update=update)
     if not quiet:
         try:
             print(result, flush=True)
@@ -120,12 +125,14 @@ def _execute(graph: "Graph | Path", options: list[str] | None, *, quiet: bool, r
 def run(
     graph: GraphFile,
     options: Set = None,
+    *,
     restart: Annotated[bool, typer.Option("--restart", help="Redo everything, including finished files.")] = False,
+    update: Update = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Run a graph: colour pictures and films. Run it again to process only what is not done yet."""
-    _execute(graph, options, quiet=quiet, restart=restart)
+    _execute(graph, options, quiet=quiet, restart=restart, update=update)
 
 
 @app.command()
@@ -145,6 +152,8 @@ def colorize(
     source: Annotated[str, typer.Argument(metavar="IN", help="A picture, a film, a folder of them, or a pattern.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The output folder.")],
     options: Set = None,
+    *,
+    update: Update = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -155,7 +164,7 @@ def colorize(
     with _errors_as_messages():
         paths = [f"read.path={json.dumps(source)}", f"write.path={json.dumps(str(output))}"]  # JSON strings are valid YAML
         graph = read_graph(template("pipeline.yaml"), [*paths, *(options or [])])
-    _execute(graph, None, quiet=quiet)
+    _execute(graph, None, quiet=quiet, update=update)
 
 
 @app.command()

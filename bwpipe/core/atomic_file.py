@@ -66,9 +66,21 @@ class AtomicFile:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that a killed run left in an output folder. The caller holds the folder's lock."""
+    """Remove temporary files that a killed run left in an output folder. The caller holds the folder's lock.
+
+    Raises UsageError if something else has such a name.
+    """
     for path in (folder / WORK_FOLDER).glob(f"*{SUFFIX}*"):
+        remove_file(path)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file of bwpipe's own, if it is there. Raises UsageError if it is a folder, or can't be removed."""
+    try:
         path.unlink(missing_ok=True)
+    except OSError as error:
+        why = "is a folder where bwpipe keeps files of its own" if path.is_dir() else f"can't be removed ({error.strerror})"
+        raise UsageError(f"{path} {why}; remove it, or choose another folder") from error
 
 
 def write_atomically(path: Path, data: bytes | memoryview, *, folder: Path | None = None) -> None:

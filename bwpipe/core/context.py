@@ -28,7 +28,7 @@ class RunContext:
         say: Callable[[str], None] = lambda text: None,
         record: Callable[[str, Path | None, str], None] = lambda event, path, text: None,
         facts: dict[str, str | int | float | bool] | None = None,
-        provenance: Callable[[object], Provenance | None] = lambda stage: None,
+        provenance: Callable[..., Provenance | None] = lambda stage, unit=None: None,
         downstream: Callable[[object], Sequence[Any]] = lambda stage: (),
     ) -> None:
         """Create the context of a run.
@@ -43,7 +43,7 @@ class RunContext:
             say: Shows the user a line.
             record: Logs an event ("warning", "left out", "failed") and the file it concerns, including repeats not shown.
             facts: What earlier runs remembered; updated in place.
-            provenance: Returns what the metadata of outputs say about a stage's results.
+            provenance: Returns what the metadata of outputs say about a stage's result for a unit, or, without a unit, for any.
             downstream: Returns the stages downstream of a stage, in order.
         """
         self.facts = {} if facts is None else facts

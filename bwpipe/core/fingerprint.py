@@ -13,6 +13,35 @@ class Fingerprint(NamedTuple):
     mtime_ns: int
 
 
+class FileStamp(NamedTuple):
+    """All that a file system tells of a file's content without reading it: a `Fingerprint`, and what a program can't set.
+
+    A tool that restores a file's modification time leaves the fingerprint as it was, but not the time of the last change of
+    its inode. Both fields also differ after harmless events (a copy, a new hard link or owner), so a difference in them alone
+    means that the digests have to be compared.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int | None
+    inode: int | None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Size and modification time."""
+        return Fingerprint(self.size, self.mtime_ns)
+
+
+def file_stamp(path: Path) -> FileStamp | None:
+    """The stamp of a file; None if the file does not exist."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    inode = status.st_ino & (2**63 - 1)  # some file systems use all 64 bits, SQLite's integers have 63 and a sign
+    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode)
+
+
 def fingerprint(path: Path) -> Fingerprint | None:
     """The fingerprint of a file; None if the file does not exist."""
     try:
@@ -33,3 +62,17 @@ def digest(path: Path, tick: Callable[[], None] = lambda: None) -> str:
             tick()
             hasher.update(block)
         return hasher.hexdigest()
+
+
+def cached_digest(path: Path) -> str:
+    """The digest of a file that is asked for again and again, such as weights: hashed again only if its stamp differs."""
+    stamp = file_stamp(path)
+    if (known := _digests.get(path)) and stamp == known[0]:
+        return known[1]
+    found = digest(path)
+    if stamp:
+        _digests[path] = stamp, found
+    return found
+
+
+_digests: dict[Path, tuple[FileStamp, str]] = {}

@@ -3,6 +3,8 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
@@ -47,7 +49,24 @@ S = TypeVar("S", bound="Stage")
 _NO_EFFECT = "does not affect the result"
 NoEffect = Annotated[T, _NO_EFFECT]
 """Marks an option that does not affect the result, such as `batch: NoEffect[int]`: changing it causes no reprocessing."""
+FILMS_ONLY, PICTURES_ONLY = "affects films only", "affects pictures only"
+FilmsOnly = Annotated[T, FILMS_ONLY]
+"""Marks an option that affects films only, such as `crf: FilmsOnly[int]`: changing it does not redo pictures."""
+PicturesOnly = Annotated[T, PICTURES_ONLY]
+"""Marks an option that affects pictures only: changing it does not redo films."""
 Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class AddedLater:
+    """Marks an option that a stage did not have in a version that others use: `Annotated[bool, AddedLater(without=False)]`.
+
+    Attributes:
+        without: The value with which results are as they were without the option. With this value it stays out of the recipe,
+            so that what earlier versions finished stays finished.
+    """
+
+    without: Any
 
 
 class ScanCache(Protocol):
@@ -97,6 +116,8 @@ class Stage(BaseModel):
     """Its registered name, set by `stage`."""
     revision: ClassVar[int] = 1
     """Increase it when the same input and options give a different output than before: existing results are then redone."""
+    changes_only: ClassVar[str | None] = None
+    """The kind of media that it changes, "film" or "picture", if it passes the other on as it is; None for both kinds."""
     works_in: ClassVar[str] = "stream"
     """The method whose type hints are the ports."""
     provides: ClassVar[frozenset[str]] = frozenset()
@@ -120,14 +141,49 @@ class Stage(BaseModel):
     def close(self) -> None:
         """Always called, last."""
 
-    def recipe(self) -> dict[str, Any]:
-        """What its results depend on, JSON-serialisable: name, revision, and every option not marked `NoEffect`."""
-        excluded = {name for name, field in type(self).model_fields.items() if _NO_EFFECT in field.metadata}
-        return {"stage": self.registered, "revision": self.revision, **self.model_dump(mode="json", exclude=excluded)}
+    def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
+        """What its result for a unit depends on, JSON-serialisable: name, revision, and the options that can affect this unit.
 
-    def provenance(self) -> dict[str, Any]:
-        """Its entry in outputs' metadata: its recipe; stages that add colour or change luma add keys of `core.provenance`."""
-        return self.recipe()
+        Args:
+            unit: The unit; None for what its results for units of any kind depend on, together.
+
+        Returns:
+            It leaves out options that are marked `NoEffect`, or `AddedLater` with the value that changes nothing, or for the
+            other kind of media. Empty if the stage passes the unit on as it is.
+        """
+        kind = unit.media.kind if unit else None
+        other = {"film": PICTURES_ONLY, "picture": FILMS_ONLY}.get(kind or "")
+        if self.changes_only and other and self.changes_only != kind:
+            return {}
+        marks = {name: field.metadata for name, field in type(self).model_fields.items()}
+        excluded = {name for name, found in marks.items() if _NO_EFFECT in found or (other and other in found)}
+        for name, found in marks.items():
+            if any(isinstance(mark, AddedLater) and mark.without == getattr(self, name) for mark in found):
+                excluded.add(name)
+        options = self.model_dump(mode="json", exclude=excluded)
+        return {"stage": self.registered, "revision": self.revision_for(unit), **options}
+
+    def revision_for(self, unit: Unit | None) -> int:
+        """The revision that its result for a unit depends on.
+
+        Override it if a new revision changes the results of some units only, such as JPEG pictures, and give the earlier number
+        for the others: then only those it concerns are announced as written differently. None asks for the latest.
+        """
+        return self.revision
+
+    def shipped(self) -> Mapping[str, str]:
+        """The keys of `recipe` for files that come with a package, such as the weights of a network, and the files' names.
+
+        If such a value differs and its name does not, the package has changed, not the user's graph.
+        """
+        return {}
+
+    def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
+        """Its entry in the metadata of a unit's output: its recipe.
+
+        Stages that add colour or change luma add keys of `core.provenance`.
+        """
+        return self.recipe(unit)
 
     @classmethod
     def ports(cls) -> Ports:
@@ -298,6 +354,16 @@ class Sink(Stage):
     def fragment(self, unit: Unit) -> Path:
         """The path of a segment's fragment until its video is joined."""
         return fragment_path(self.folder, self.target(unit), unit.part)
+
+
+def ask(method: Callable[..., dict[str, Any]], unit: Unit | None) -> dict[str, Any]:
+    """The result of a stage's `recipe` or `provenance` for a unit; plug-ins for bwpipe 0.1 override them without `unit`."""
+    return method(unit) if _takes_unit(getattr(method, "__func__", method)) else method()
+
+
+@cache
+def _takes_unit(function: Callable[..., Any]) -> bool:
+    return len(signature(function).parameters) > 1
 
 
 stages: Registry[Stage] = Registry("stage")

@@ -2,43 +2,49 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from urllib.parse import quote
+from typing import Literal
 
-from filelock import FileLock, Timeout
-
-from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, remove_leftovers
-from bwpipe.core.fingerprint import Fingerprint, digest, fingerprint
+from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, remove_file, remove_leftovers
+from bwpipe.core.fingerprint import FileStamp, Fingerprint, digest, file_stamp, fingerprint
 from bwpipe.core.frame import Unit
 from bwpipe.core.segments import FRAGMENTS
-from bwpipe.errors import MediaError, RunAborted, UsageError
-
-_VERSION = 1
-_TABLES = f"""
-CREATE TABLE IF NOT EXISTS units (
-    target BLOB, part INTEGER, recipe TEXT, size INTEGER, mtime_ns INTEGER, digest TEXT,
-    made_size INTEGER, made_mtime_ns INTEGER, PRIMARY KEY (target, part)
-);
-CREATE TABLE IF NOT EXISTS failures (path BLOB PRIMARY KEY, error TEXT);
-CREATE TABLE IF NOT EXISTS notes (target BLOB, part INTEGER, text TEXT, PRIMARY KEY (target, part));
-CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value);
-PRAGMA user_version = {_VERSION};
-"""
-_UNITS = "SELECT target, part, recipe, size, mtime_ns, digest, made_size, made_mtime_ns FROM units"
+from bwpipe.engine.folder_lock import FolderLock
+from bwpipe.engine.ledger_file import (
+    VERSION,
+    Entry,
+    connect,
+    connect_to_read,
+    prepare,
+    read_entries,
+    recover,
+    require_regular_file,
+    store_entry,
+    translate_errors,
+    version_of,
+)
+from bwpipe.engine.recipes import Difference, Recipe, compare
+from bwpipe.errors import MediaError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """A finished unit: its recipe, fingerprint and digest of its input, and fingerprint of its output."""
+class State:
+    """What the ledger knows of a unit.
 
-    recipe: str
-    source: Fingerprint
-    digest: str
-    output: Fingerprint
+    Attributes:
+        kind: "done"; "outdated" if the user changed nothing, but this version of bwpipe would write it differently; "changed"
+            if the user changed the graph or the input; "missing" if it was not done, or the output is gone or is not ours now.
+        reasons: What differs in the recipe.
+        seconds: What it took, if it was measured.
+    """
+
+    kind: Literal["done", "outdated", "changed", "missing"]
+    reasons: tuple[str, ...] = ()
+    seconds: float | None = None
 
 
 class Ledger:
@@ -50,22 +56,30 @@ class Ledger:
         folder: The output folder.
         path: The ledger's file.
         facts: What runs into this folder remembered, see `RunContext.remember`.
+        remarks: What the user should know about the state it was found in, one sentence each.
     """
 
     def __init__(self, folder: Path) -> None:
         """Read what an earlier run recorded, if there was one. Raises UsageError."""
         self.folder = folder
         self.facts: dict[str, str | int | float | bool] = {}
-        self._entries: dict[tuple[bytes, int], _Entry] = {}
-        self._names: set[bytes] = set()
-        self._digests: dict[tuple[Path, Fingerprint], str] = {}
+        self.remarks: list[str] = []
+        self._entries: dict[bytes, dict[int, Entry]] = {}
+        self._recipes: dict[str, str] = {}
+        self._stored: set[str] = set()
+        self._updates: dict[tuple[bytes, int], Entry] = {}
+        self._compared: dict[tuple[str, str | None, str, str], Difference] = {}
+        self._digests: dict[Path, tuple[FileStamp, str]] = {}
         self._lock = Lock()
         self.path = folder / WORK_FOLDER / "ledger.sqlite"
         self._connection: sqlite3.Connection | None = None
-        self._folder_lock = FileLock(self.path.with_name("lock"))
+        self._folder_lock = FolderLock(self.path.with_name("lock"))
+        require_regular_file(self.path)
         if self.path.exists():
-            with translate_errors(self.path), closing(read_only(self.path)) as connection:
-                self._read(connection)
+            with translate_errors(self.path):
+                recover(self.path, self._folder_lock)
+                with self.reading() as connection:
+                    self._read(connection)
 
     @property
     def exists(self) -> bool:
@@ -79,64 +93,144 @@ class Ledger:
         for path in (self.path.parent, self.path, self.path.with_name(FRAGMENTS)):
             if path.is_symlink():
                 raise UsageError(f"{path} is a link or is reached through one; remove the link, or choose another folder")
+        require_regular_file(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder_lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"{self.folder}: another run is writing into it; wait for its end, or choose another folder"
-            ) from None
+            self._folder_lock.acquire()
         except OSError as error:
             raise UsageError(f"{self.folder}: can't write into it ({error.strerror}); choose another folder") from error
+        if self._folder_lock.soft:
+            self.remarks.append(
+                f"{self.folder}: its file system has no locks, so a file stands for the lock; don't start a second run into it"
+            )
         try:
             with translate_errors(self.path):
                 remove_leftovers(self.folder)
-                self._connection = sqlite3.connect(self.path, check_same_thread=False)
-                self._connection.executescript(_TABLES)
+                existed = self.path.exists()
+                self._connection = connect(self.path, write=True, locks=not self._folder_lock.soft)
+                if existed and version_of(self._connection, self.path) == 0:
+                    self.remarks.append(f"{self.path} was never finished, so it starts over")
+                prepare(self._connection, self.path)
                 self._read(self._connection)
                 self._clear_fragments()
         except BaseException:
             self.close()
             raise
 
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The database for reading. Raises sqlite3.Error."""
+        if self._connection:
+            with self._lock:
+                yield self._connection
+        else:
+            with closing(connect_to_read(self.path, self._folder_lock)) as connection:
+                yield connection
+
     def _read(self, connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version != _VERSION:
-            raise UsageError(f"{self.path} was written by another version of bwpipe; remove it to start over")
-        for target, part, recipe, size, mtime_ns, digest_, made_size, made_mtime_ns in connection.execute(_UNITS):
-            self._entries[target, part] = _Entry(
-                recipe, Fingerprint(size, mtime_ns), digest_, Fingerprint(made_size, made_mtime_ns)
-            )
+        self._entries.clear()
+        version = version_of(connection, self.path)
+        if version == 0:
+            return
+        for target, part, entry in read_entries(connection, version):
+            self._entries.setdefault(target, {})[part] = entry
+        if version == VERSION:
+            self._recipes = dict(connection.execute("SELECT digest, text FROM recipes"))
+            self._stored = set(self._recipes)
         self.facts |= dict(connection.execute("SELECT key, value FROM facts"))
-        self._names = {target for target, _ in self._entries}
 
     def owns(self, unit: Unit, target: Path) -> bool:
         """Whether a file is the output that was written for this unit, unchanged since."""
-        entry = self._entries.get(self._key(unit, target))
+        entry = self._entry(unit, target)
         return entry is not None and fingerprint(target) == entry.output
 
     def knows(self, path: Path) -> bool:
         """Whether a run wrote a file of this name in the folder."""
-        return os.fsencode(path.relative_to(self.folder)) in self._names
+        return self._name(path) in self._entries
 
     def wrote(self, path: Path) -> bool:
         """Whether a file (absolute path, links resolved) is in the folder and was written by a run."""
         return path.is_relative_to(self.folder) and self.knows(path)
 
-    def is_done(self, unit: Unit, target: Path, recipe: str) -> bool:
-        """Whether a file is the current output of this recipe for this unit's input, so that no work is needed."""
-        entry = self._entries.get(self._key(unit, target))
-        if entry is None or entry.recipe != recipe or not self.owns(unit, target):
+    def state(self, unit: Unit, target: Path, recipe: Recipe, earlier: Callable[[], Mapping[str, Recipe]] = dict) -> State:
+        """Whether a file is the current output of this recipe for this unit's input.
+
+        If its input was touched or moved and holds the same bytes, or the entry was written by bwpipe 0.1.0, the entry is
+        brought up to date by the next `store_updates`.
+
+        Args:
+            unit: The unit.
+            target: Its output.
+            recipe: The recipe by which it would be made now.
+            earlier: The recipes by which earlier versions would have made it, by the hashes they recorded.
+        """
+        entry = self._entry(unit, target)
+        if entry is None or not self.owns(unit, target):
+            return State("missing")
+        known = entry
+        if entry.frames is None:
+            old = earlier().get(entry.recipe)
+            if old is None:
+                return State("changed", ("its recipe",), entry.seconds)
+            self._recipes.setdefault(old.digest, old.text)
+            entry = replace(entry, recipe=old.digest, frames=old.frames)
+        difference = self._compare(entry, recipe)
+        if difference.users:
+            return State("changed", difference.users + difference.ours, entry.seconds)
+        now = file_stamp(unit.path)
+        if not self._same_input(unit.path, now, entry):
+            return State("changed", ("its input",), entry.seconds)
+        assert now
+        entry = replace(entry, source=now, path=os.fsencode(unit.path))
+        if entry != known:
+            self._updates[self._key(unit, target)] = entry
+        return State("outdated" if difference.ours else "done", difference.ours, entry.seconds)
+
+    def _compare(self, entry: Entry, recipe: Recipe) -> Difference:
+        """How the recipe of an entry differs from one."""
+        if (entry.recipe, entry.frames) == (recipe.digest, recipe.frames):
+            return Difference()
+        key = (entry.recipe, entry.frames, recipe.digest, recipe.frames)
+        if key not in self._compared:
+            try:
+                old = Recipe.read(self._recipes[entry.recipe], entry.frames or "")
+                self._compared[key] = compare(old, recipe)
+            except (ValueError, KeyError, TypeError):
+                self._compared[key] = Difference(users=("its recipe",))
+        return self._compared[key]
+
+    def _same_input(self, path: Path, now: FileStamp | None, entry: Entry) -> bool:
+        """Whether an input holds the bytes that an entry was made of: by its stamp or else by its digest."""
+        if now is None:
             return False
-        now = fingerprint(unit.path)
-        if now == entry.source:
+        if now == entry.source or (entry.source.ctime_ns is None and now.fingerprint == entry.source.fingerprint):
             return True
         with suppress(OSError):
-            return now is not None and self._digest(unit.path, now) == entry.digest
+            return now.size == entry.source.size and self._digest(path, now) == entry.digest
         return False
 
+    def store_updates(self) -> None:
+        """Store what `state` found to be as before under another stamp, and drop recipes of no entry. Raises RunAborted."""
+        used = {entry.recipe for parts in self._entries.values() for entry in parts.values()}
+        with self.writing() as connection:
+            if unused := self._stored - used:
+                connection.executemany("DELETE FROM recipes WHERE digest = ?", [(recipe,) for recipe in unused])
+                self._stored -= unused
+            updates = {key: entry for key, entry in self._updates.items() if self._entries.get(key[0], {}).get(key[1])}
+            for (target, part), entry in updates.items():
+                self._entries[target][part] = entry
+                self._store(connection, (target, part), entry)
+            self._updates.clear()
+
     def keep(
-        self, unit: Unit, file: AtomicFile, recipe: str, source: Fingerprint | None, tick: Callable[[], None] = lambda: None
+        self,
+        unit: Unit,
+        file: AtomicFile,
+        recipe: Recipe,
+        source: FileStamp | None,
+        tick: Callable[[], None] = lambda: None,
+        *,
+        seconds: float | None = None,
     ) -> None:
         """Rename a finished file to its final name, and record it.
 
@@ -147,71 +241,112 @@ class Ledger:
             unit: The unit it was produced from.
             file: The finished file, with the notes to store.
             recipe: The recipe it was produced by.
-            source: The input's fingerprint before it was read.
+            source: The input's stamp before it was read.
             tick: Called while the input is read again for its digest; an exception it raises ends the work.
+            seconds: What it took.
 
         Raises:
             MediaError: The input has changed since then.
             RunAborted: The ledger can't be written.
             OSError: The file can't be written.
         """
-        if source is None or fingerprint(unit.path) != source:
+        now = file_stamp(unit.path)
+        if source is None or now is None or now.fingerprint != source.fingerprint:
+            raise MediaError("it changed while it was being read; run again")
+        before = self._digests.get(unit.path)
+        found = self._digest(unit.path, now, tick)
+        if before and before[0].fingerprint == now.fingerprint and before[1] != found:
             raise MediaError("it changed while it was being read; run again")
         status = file.flush()
-        entry = _Entry(recipe, source, self._digest(unit.path, source, tick), Fingerprint(status.st_size, status.st_mtime_ns))
-        key = self._key(unit, file.target)
-        with self._opened() as connection:
-            self._entries[key] = entry
-            values = (*key, recipe, *source, entry.digest, *entry.output)
-            connection.execute("REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-            connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (*key, file.notes))
+        made = Fingerprint(status.st_size, status.st_mtime_ns)
+        entry = Entry(recipe.digest, recipe.frames, now, found, made, os.fsencode(unit.path), seconds)
+        target, part = self._key(unit, file.target)
+        with self.writing() as connection:
+            self._recipes.setdefault(recipe.digest, recipe.text)
+            self._entries.setdefault(target, {})[part] = entry
+            self._store(connection, (target, part), entry)
+            connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (target, part, file.notes))
             if file.target.parent != self.path.with_name(FRAGMENTS):
                 connection.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
         file.publish()
 
+    def _store(self, connection: sqlite3.Connection, key: tuple[bytes, int], entry: Entry) -> None:
+        """Write an entry and its recipe, within a transaction."""
+        if entry.recipe not in self._stored and entry.recipe in self._recipes:
+            connection.execute("REPLACE INTO recipes VALUES (?, ?)", (entry.recipe, self._recipes[entry.recipe]))
+            self._stored.add(entry.recipe)
+        store_entry(connection, key, entry)
+
     def forget(self, paths: Iterable[Path]) -> None:
         """Remove recorded files that are no longer needed, such as the fragments of a finished video. Raises RunAborted."""
-        removed = [(os.fsencode(path.relative_to(self.folder)), path) for path in paths]
-        with self._opened() as connection:
+        removed = {self._name(path): path for path in paths}
+        if not removed:
+            return
+        with self.writing() as connection:
             for table in ("units", "notes"):
-                connection.executemany(f"DELETE FROM {table} WHERE target = ?", [(key,) for key, _ in removed])
-        keys = {key for key, _ in removed}
-        self._entries = {key: entry for key, entry in self._entries.items() if key[0] not in keys}
-        for _, path in removed:
-            path.unlink(missing_ok=True)
+                connection.executemany(f"DELETE FROM {table} WHERE target = ?", [(name,) for name in removed])
+            for name in removed:
+                self._entries.pop(name, None)
+        for path in removed.values():
+            with suppress(OSError):  # it is not recorded any more, so the next run removes it
+                path.unlink()
+
+    def fragments_of_missing(self, roots: Collection[Path], waiting: Collection[Path]) -> list[Path]:
+        """The recorded fragments of films that are gone.
+
+        Args:
+            roots: Folders that were read just now, and had something to read in them: films that were below them and are not
+                there any more are gone, not on a disk that is not mounted.
+            waiting: Fragments to leave alone: the films of which are read now, from another place.
+        """
+        found = []
+        for name, parts in self._entries.items():
+            path = self.folder / os.fsdecode(name)
+            if path.parent != self.path.with_name(FRAGMENTS) or path in waiting:
+                continue
+            sources = {Path(os.fsdecode(entry.path)) for entry in parts.values() if entry.path is not None}
+            if sources and all(any(source.is_relative_to(root) for root in roots) for source in sources):
+                found.extend([path] if not any(map(os.path.lexists, sources)) else [])
+        return found
 
     def notes(self, unit: Unit, target: Path) -> str:
         """The notes stored with a file when it was written for this unit; empty if there are none."""
-        with self._opened() as connection:
+        with self.writing() as connection:
             row = connection.execute("SELECT text FROM notes WHERE target = ? AND part = ?", self._key(unit, target)).fetchone()
         return row[0] if row else ""
+
+    def seconds(self, unit: Unit, target: Path) -> float | None:
+        """What a recorded file took to make; None if not measured."""
+        entry = self._entry(unit, target)
+        return entry.seconds if entry else None
 
     def _clear_fragments(self) -> None:
         """Remove unrecorded fragments: a run was killed between removing them from the ledger and from disk."""
         for path in self.path.with_name(FRAGMENTS).glob("*"):
-            if os.fsencode(path.relative_to(self.folder)) not in self._names:
-                path.unlink()
+            if self._name(path) not in self._entries or path.is_dir():
+                remove_file(path)
 
-    def _digest(self, path: Path, now: Fingerprint, tick: Callable[[], None] = lambda: None) -> str:
-        """The digest of an input with a known fingerprint, computed once however many segments it has. Raises OSError."""
-        if (path, now) not in self._digests:
-            self._digests[path, now] = digest(path, tick)
-        return self._digests[path, now]
+    def _digest(self, path: Path, now: FileStamp, tick: Callable[[], None] = lambda: None) -> str:
+        """The digest of an input with a known stamp, computed once however many segments it has. Raises OSError."""
+        known = self._digests.get(path)
+        if known is None or known[0] != now:
+            known = self._digests[path] = now, digest(path, tick)
+        return known[1]
 
     def keep_failure(self, path: Path, error: str) -> None:
         """Record that an input failed, and why. Raises RunAborted."""
-        with self._opened() as connection:
+        with self.writing() as connection:
             connection.execute("REPLACE INTO failures VALUES (?, ?)", (os.fsencode(path), error))
 
     def failures(self) -> dict[Path, str]:
         """The inputs that failed in their last attempt, and why."""
-        with self._opened() as connection:
+        with self.writing() as connection:
             return {Path(os.fsdecode(path)): error for path, error in connection.execute("SELECT path, error FROM failures")}
 
     def keep_facts(self, facts: dict[str, str | int | float | bool]) -> None:
         """Record facts before any output depends on them. Raises RunAborted."""
         self.facts |= facts
-        with self._opened() as connection:
+        with self.writing() as connection:
             connection.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
 
     def close(self) -> None:
@@ -223,16 +358,22 @@ class Ledger:
         self._folder_lock.release()
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """The open database, for one thread at a time; changes are committed at the end."""
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The open database, for one thread at a time; changes are committed at the end. Raises RunAborted."""
         with self._lock, translate_errors(self.path):
             if self._connection is None:
                 raise RuntimeError("the ledger is not open")
             with self._connection:
                 yield self._connection
 
+    def _entry(self, unit: Unit, target: Path) -> Entry | None:
+        return self._entries.get(self._name(target), {}).get(unit.part)
+
     def _key(self, unit: Unit, target: Path) -> tuple[bytes, int]:
-        return os.fsencode(target.relative_to(self.folder)), unit.part
+        return self._name(target), unit.part
+
+    def _name(self, path: Path) -> bytes:
+        return os.fsencode(path.relative_to(self.folder))
 
 
 @contextmanager
@@ -251,19 +392,3 @@ def open_ledgers(folders: Iterable[Path], *, lock: bool) -> Iterator[dict[Path, 
             if lock and ledgers[folder].exists:
                 ledgers[folder].open()
         yield ledgers
-
-
-def read_only(path: Path) -> sqlite3.Connection:
-    """Open an existing database read-only. Raises sqlite3.Error."""
-    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
-
-
-@contextmanager
-def translate_errors(path: Path) -> Iterator[None]:
-    """Translate database errors raised inside into UsageError and RunAborted."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-            raise UsageError(f"{path}: {error}; remove it to start over") from error
-        raise RunAborted(f"{path}: {error}; free some space or choose another folder, and run again") from error

@@ -1,22 +1,41 @@
 """The plan of a run: the units of its source that its sinks have not written yet."""
 
-import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from bwpipe.core.fingerprint import Fingerprint, fingerprint
+from bwpipe.core.fingerprint import FileStamp, file_stamp
 from bwpipe.core.frame import Broken, Unit
 from bwpipe.core.segments import Assembly, frame_range, split_into_segments
 from bwpipe.core.stage import Sink, Source, UnitMap
-from bwpipe.engine.ledger import Ledger
+from bwpipe.engine.ledger import Ledger, State
+from bwpipe.engine.recipes import PathRecipes, Recipe, path_to
+from bwpipe.engine.recipes_0_1 import PathRecipes01
 from bwpipe.engine.scan_cache import SqliteScanCache
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished file that another version of bwpipe, or the user with another graph, would write differently.
+
+    Attributes:
+        unit: The file.
+        sink: The id of its sink.
+        target: Its output.
+        reasons: What differs, in a few words each.
+        seconds: What it took, if that was measured.
+    """
+
+    unit: Unit
+    sink: str
+    target: Path
+    reasons: tuple[str, ...]
+    seconds: float | None
 
 
 @dataclass(slots=True)
@@ -31,22 +50,28 @@ class Plan:
         whole: By sink id: the videos that are already joined.
         broken: Files that can't be read.
         done: Number of files that are already done.
+        outdated: Those of them that this version of bwpipe would write differently.
+        changed: Finished files that are done again, because the graph or the input changed.
         kept: Files in the place of an output that bwpipe did not write: they are left unchanged.
         own: Number of files skipped as inputs because they are outputs.
-        fingerprints: Fingerprints of the inputs when their headers were read.
+        roots: The folders that were read.
+        stamps: Stamps of the inputs when their headers were read.
         scans: Results of scanning them, to be stored for the next run.
     """
 
     todo: list[Unit] = field(default_factory=list)
     context: int = 0
-    recipes: dict[str, dict[Unit, str]] = field(default_factory=dict)
+    recipes: dict[str, dict[Unit, Recipe]] = field(default_factory=dict)
     assemblies: dict[str, list[Assembly]] = field(default_factory=dict)
     whole: dict[str, list[Path]] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
     done: int = 0
+    outdated: list[Finished] = field(default_factory=list)
+    changed: list[Finished] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     own: int = 0
-    fingerprints: dict[Unit, Fingerprint | None] = field(default_factory=dict)
+    roots: set[Path] = field(default_factory=set)
+    stamps: dict[Unit, FileStamp | None] = field(default_factory=dict)
     scans: SqliteScanCache = field(default_factory=SqliteScanCache)
 
     @property
@@ -55,13 +80,14 @@ class Plan:
         return not (self.todo or any(self.assemblies.values()))
 
 
-def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = False) -> Plan:
+def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = False, update: bool = False) -> Plan:
     """Determine what has to be done, from the headers of the inputs and the ledgers of the output folders.
 
     Args:
         graph: The graph.
         ledgers: The ledgers of its output folders.
         restart: Redo what earlier runs did.
+        update: Redo what this version of bwpipe would write differently.
 
     Raises:
         UsageError: There is nothing to read, two inputs have the same output, or an output would overwrite an input.
@@ -81,6 +107,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
     units: list[Unit] = []
     with graph.nodes[0].error_context():
         for found in source.units():
+            plan.roots.add(_root(found))
             if any(_is_output(found, sink.folder, ledgers[sink.folder]) for sink in sinks.values()):
                 plan.own += 1
             elif isinstance(found, Broken):
@@ -89,17 +116,22 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
                 plan.broken.append(unwritable)
             else:
                 units.append(found)
-                plan.fingerprints[found] = fingerprint(found.path)  # right away, so that any later change is detected
+                plan.stamps[found] = file_stamp(found.path)  # right away, so that any later change is detected
     if not (units or plan.broken):
         raise UsageError(f"{graph.nodes[0].where}: there is nothing to read; give the stage another `path`")
-    names = _OutputNames(units)
-    size = graph.segment if sinks and all(sink.assembles for sink in sinks.values()) else None
+    names = _OutputNames([*units, *plan.broken])
+    in_segments = bool(sinks) and all(sink.assembles for sink in sinks.values())
+    size = graph.segment if in_segments else None
     segments = {unit: split_into_segments(unit, size) for unit in units}
-    plan.fingerprints |= {segment: plan.fingerprints[unit] for unit in units for segment in segments[unit]}
+    plan.stamps |= {segment: plan.stamps[unit] for unit in units for segment in segments[unit]}
     for node in graph.nodes:
         if isinstance(node.stage, Sink):
             ledger = ledgers[node.stage.folder]
-            planner = _SinkPlanner(plan, node.id, node.stage, ledger, recipes(graph, node.id), restart=restart)
+            recipes = PathRecipes(graph, node.id)
+            earlier = PathRecipes01(recipes, in_segments=in_segments)
+            planner = _SinkPlanner(
+                plan, node.id, node.stage, ledger, recipes=recipes, earlier=earlier, restart=restart, update=update
+            )
             for unit in units:
                 names.claim(node.stage.target(unit), unit, node.id, node.stage.folder)
                 planner.add(unit, segments[unit])
@@ -112,41 +144,57 @@ class _SinkPlanner:
     """Plans what one sink has to write."""
 
     def __init__(
-        self, plan: Plan, name: str, sink: Sink, ledger: Ledger, recipe: Sequence[Mapping[str, Any]], *, restart: bool
+        self,
+        plan: Plan,
+        name: str,
+        sink: Sink,
+        ledger: Ledger,
+        *,
+        recipes: PathRecipes,
+        earlier: PathRecipes01,
+        restart: bool,
+        update: bool,
     ) -> None:
-        self._plan, self._name, self._sink, self._recipe = plan, name, sink, recipe
-        self._ledger, self._restart = ledger, restart
+        self._plan, self._name, self._sink, self._recipes, self._earlier = plan, name, sink, recipes, earlier
+        self._ledger, self._restart, self._update = ledger, restart, update
 
     def add(self, unit: Unit, segments: Sequence[Unit]) -> None:
         """Plan the work on a file, which is split into these segments."""
         plan, sink, target = self._plan, self._sink, self._sink.target(unit)
         joined = sink.assembles and unit.media.has_segments
-        recipe = _digest(
-            [*self._recipe, {"segments": [frame_range(segment) for segment in segments]}] if joined else self._recipe
-        )
-        if self._is_done(unit, target, recipe):
+        recipe = self._recipes.of(unit, segments if joined else ())
+        state = self._state(unit, target, recipe, segment=False)
+        if state.kind == "done" or (state.kind == "outdated" and not self._update):
             plan.done += 1
             plan.whole[self._name].extend([target] if joined else [])
+            plan.outdated.extend([self._finished(unit, target, state)] if state.kind == "outdated" else [])
         elif os.path.lexists(target) and not (sink.overwrite or self._ledger.owns(unit, target)):
             plan.kept.append(target)
-        elif joined:
-            self._join(unit, segments, recipe)
         else:
-            plan.recipes[self._name][unit] = recipe
+            plan.changed.extend([self._finished(unit, target, state)] if state.kind in ("changed", "outdated") else [])
+            if joined:
+                self._join(unit, segments, recipe)
+            else:
+                plan.recipes[self._name][unit] = recipe
 
-    def _join(self, unit: Unit, segments: Sequence[Unit], recipe: str) -> None:
-        """Plan to join a video, and to write the segments that have no fragment yet."""
+    def _join(self, unit: Unit, segments: Sequence[Unit], recipe: Recipe) -> None:
+        """Plan to join a video, and to write the segments that have no fragment yet; all are made by one version of bwpipe."""
         whole = replace(unit)  # distinct from the video's only segment
         self._plan.assemblies[self._name].append(Assembly(whole, tuple(segments)))
         chosen = self._plan.recipes[self._name]
-        chosen[whole], self._plan.fingerprints[whole] = recipe, self._plan.fingerprints[unit]
+        chosen[whole], self._plan.stamps[whole] = recipe, self._plan.stamps[unit]
         for segment in segments:
-            own = _digest([*self._recipe, {"segment": frame_range(segment)}])
-            if not self._is_done(segment, self._sink.fragment(segment), own):
+            own = self._recipes.of(segment)
+            if self._state(segment, self._sink.fragment(segment), own, segment=True).kind != "done":
                 chosen[segment] = own
 
-    def _is_done(self, unit: Unit, path: Path, recipe: str) -> bool:
-        return not self._restart and self._ledger.is_done(unit, path, recipe)
+    def _state(self, unit: Unit, path: Path, recipe: Recipe, *, segment: bool) -> State:
+        if self._restart:
+            return State("missing")
+        return self._ledger.state(unit, path, recipe, partial(self._earlier.of, unit, segment=segment))
+
+    def _finished(self, unit: Unit, target: Path, state: State) -> Finished:
+        return Finished(unit, self._name, target, state.reasons, state.seconds)
 
 
 def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:
@@ -159,48 +207,29 @@ def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:
     return None
 
 
-def recipes(graph: Graph, name: str) -> list[dict[str, Any]]:
-    """The recipes of the stages from the source to the one with this id. Raises UsageError."""
-    recipe = []
-    for node in _path(graph, name):
-        with node.error_context():
-            recipe.append(node.stage.recipe())
-    return recipe
-
-
-def _path(graph: Graph, name: str) -> list[Node]:
-    """The nodes from the source to the one with this id."""
-    nodes = {node.id: node for node in graph.nodes}
-    path = [nodes[name]]
-    while upstream := path[0].upstream:
-        path.insert(0, nodes[upstream])
-    return path
-
-
 def _context(graph: Graph, node: Node) -> int:
-    return sum(each.stage.context for each in _path(graph, node.id) if isinstance(each.stage, UnitMap))
-
-
-def _digest(recipe: Sequence[Mapping[str, Any]]) -> str:
-    """A hash of recipes."""
-    text = json.dumps(recipe, sort_keys=True)
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return sum(each.stage.context for each in path_to(graph, node.id) if isinstance(each.stage, UnitMap))
 
 
 def _is_output(found: Unit | Broken, folder: Path, ledger: Ledger) -> bool:
     """Whether an input is an output of a run: in an output folder inside the folder that is read, or known to the ledger."""
-    path, folder = found.path.resolve(), folder.resolve()
-    root = found.path.parents[len(found.name.parts) - 1].resolve()
+    path, folder, root = found.path.resolve(), folder.resolve(), _root(found).resolve()
     if folder not in path.parents:
         return False
     return folder not in (root, *root.parents) or ledger.knows(ledger.folder / path.relative_to(folder))
 
 
+def _root(found: Unit | Broken) -> Path:
+    """The folder that was read, in which a file was found."""
+    return found.path.parents[len(found.name.parts) - 1]
+
+
 class _OutputNames:
     """Checks the names of all outputs: they are unique, overwrite no input and stay in their folder."""
 
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self._inputs = {unit.path.resolve(): unit for unit in units}
+    def __init__(self, inputs: Sequence[Unit | Broken]) -> None:
+        self._inputs = [(path, each) for each in inputs for path in (each.path.resolve(), _real_name(each.path))]
+        self._by_name: dict[bool, dict[str, Unit | Broken]] = {}
         self._claimed: dict[str, tuple[Unit, str]] = {}
         self._case_insensitive: dict[Path, bool] = {}
 
@@ -208,7 +237,8 @@ class _OutputNames:
         """Claim a name for the output of a unit. Raises UsageError."""
         if folder not in self._case_insensitive:
             self._case_insensitive[folder] = _is_case_insensitive(folder)
-        key = unicodedata.normalize("NFC", str(target)).casefold() if self._case_insensitive[folder] else str(target)
+        folded = self._case_insensitive[folder]
+        key = _key(target, folded=folded)
         other, other_sink = self._claimed.setdefault(key, (unit, sink))
         if other is not unit:
             raise UsageError(f"{unit.path} and {other.path} would both become {target}; rename one, or write to another `name`")
@@ -216,8 +246,20 @@ class _OutputNames:
             raise UsageError(f"{other_sink} and {sink} would both write {target}; give one of them another `path` or `name`")
         if not target.parent.resolve().is_relative_to(folder.resolve()):
             raise UsageError(f"{target.parent} is a link that leads outside {folder}; remove it, or choose another `path`")
-        if overwritten := self._inputs.get(target.parent.resolve() / target.name):
+        if folded not in self._by_name:
+            self._by_name[folded] = {_key(path, folded=folded): each for path, each in self._inputs}
+        if overwritten := self._by_name[folded].get(_key(_real_name(target), folded=folded)):
             raise UsageError(f"{target} would overwrite the input {overwritten.path}; write to another `path`")
+
+
+def _real_name(path: Path) -> Path:
+    """The name in its folder, with the folder's links resolved: what is replaced when a file gets this name."""
+    return path.parent.resolve() / path.name
+
+
+def _key(path: Path, *, folded: bool) -> str:
+    """What two names have in common if they name one file."""
+    return unicodedata.normalize("NFC", str(path)).casefold() if folded else str(path)
 
 
 def _is_case_insensitive(folder: Path) -> bool:

@@ -24,6 +24,7 @@ class RunResult:
         meters: Work of each stage, by its id in the graph.
         remarks: Warnings, with the number of times each occurred.
         lines: What sinks reported about the finished files, such as a film's flicker before and after.
+        outdated: Those of the files done before that this version of bwpipe would write differently.
     """
 
     done: int = 0
@@ -35,6 +36,7 @@ class RunResult:
     meters: dict[str, Meter] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    outdated: list[Path] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:

@@ -13,10 +13,12 @@ from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Unit
 from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting_fragments
-from bwpipe.core.stage import Gather, Sink, Summary
-from bwpipe.engine.event_log import EventLog
+from bwpipe.core.stage import Gather, Sink, Summary, ask
+from bwpipe.engine.event_log import REPORT, EventLog
 from bwpipe.engine.ledger import Ledger, open_ledgers
-from bwpipe.engine.planner import Plan, make_plan, recipes, total_frames
+from bwpipe.engine.outdated import announcement
+from bwpipe.engine.planner import Plan, make_plan, total_frames
+from bwpipe.engine.recipes import recipes
 from bwpipe.engine.result import RunResult
 from bwpipe.engine.scheduler import idle_nodes, run_stages
 from bwpipe.engine.timing import Meter
@@ -33,6 +35,7 @@ def run(
     set: Mapping[str, Any] | None = None,  # noqa: A002 (named like the command-line option)
     quiet: bool = True,
     restart: bool = False,
+    update: bool = False,
 ) -> RunResult:
     """Run a graph to completion.
 
@@ -41,6 +44,7 @@ def run(
         set: Options to override, e.g. {"colorize.batch": 4}.
         quiet: Show warnings and errors only, no progress.
         restart: Start an interrupted training over instead of resuming it, and redo files that are done.
+        update: Redo finished files that this version of bwpipe would write differently, instead of only saying how many.
 
     Returns:
         The result; a file that failed is listed there and does not raise.
@@ -50,14 +54,16 @@ def run(
         RunAborted: The run can't continue; finished outputs are kept, and the same call resumes from there.
         TooManyErrors: A file failed under `on_error: stop`, or more than `max_errors`.
     """
-    return run_graph(graph if isinstance(graph, Graph) else read_graph(graph, set or {}), quiet=quiet, restart=restart)
+    read = graph if isinstance(graph, Graph) else read_graph(graph, set or {})
+    return run_graph(read, quiet=quiet, restart=restart, update=update)
 
 
-def run_graph(graph: Graph, *, quiet: bool, restart: bool = False) -> RunResult:
+def run_graph(graph: Graph, *, quiet: bool, restart: bool = False, update: bool = False) -> RunResult:
     """Run a graph that has been read; see `run`."""
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     with open_ledgers(folders, lock=True) as ledgers, ExitStack() as stack:
-        return _Session(graph, make_plan(graph, ledgers, restart=restart), ledgers, stack, quiet=quiet, restart=restart).run()
+        plan = make_plan(graph, ledgers, restart=restart, update=update)
+        return _Session(graph, plan, ledgers, stack, quiet=quiet, restart=restart).run()
 
 
 class _Session:
@@ -70,10 +76,16 @@ class _Session:
         self._plan = plan
         self._ledgers = ledgers
         self._stack = stack
-        self._result = RunResult(already=plan.done, kept=plan.kept, meters={node.id: Meter() for node in graph.nodes})
+        self._result = RunResult(
+            already=plan.done,
+            kept=plan.kept,
+            meters={node.id: Meter() for node in graph.nodes},
+            outdated=[each.target for each in plan.outdated],
+        )
         self._progress = Progress(total_frames(plan.todo), quiet=quiet)
         self._event_logs: list[EventLog] = []
         self._lock = Lock()
+        self._published = perf_counter()
         self._last = next((node.id for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), graph.nodes[0].id)
         self._run = RunContext(
             quiet=quiet,
@@ -84,7 +96,7 @@ class _Session:
             max_errors=0 if graph.on_error == "stop" else graph.max_errors,
             say=self._progress.say,
             record=self._record,
-            provenance=lambda stage: made_by(graph, stage),
+            provenance=lambda stage, unit=None: made_by(graph, stage, unit),
             downstream=graph.downstream,
             facts={key: value for ledger in ledgers.values() for key, value in ledger.facts.items()},
         )
@@ -101,6 +113,7 @@ class _Session:
             unread = self._graph.nodes[0].id in idle_nodes(self._graph, ready)
             if unread:
                 self._progress.close()
+            self._published = perf_counter()
             if not self._plan.idle:
                 run_stages(self._graph, self._plan, self._run, result.meters, ready=ready, keep=self._publish, tick=self._show)
             if not self._ledgers:  # without sinks, files count as done once they are read
@@ -127,16 +140,37 @@ class _Session:
         for folder, ledger in self._ledgers.items():
             ledger.open()
             ledger.keep_facts(self._run.facts)
-            self._event_logs.append(EventLog(folder / WORK_FOLDER / "report.jsonl"))
+            ledger.store_updates()
+            self._event_logs.append(EventLog(folder / WORK_FOLDER / REPORT, idle=self._plan.idle))
             self._stack.callback(self._event_logs[-1].close)
         self._plan.scans.store()
         for node in self._graph.nodes:
             if isinstance(node.stage, Sink):
                 folder = node.stage.folder
                 self._ledgers[folder].forget(waiting_fragments(folder, self._plan.whole[node.id]))
+        for folder, ledger in self._ledgers.items():
+            ledger.forget(ledger.fragments_of_missing(self._plan.roots, self._waiting(folder)))
+
+    def _waiting(self, folder: Path) -> list[Path]:
+        """The fragments in an output folder of the films that this run joins."""
+        sinks = {node.id: node.stage for node in self._graph.nodes if isinstance(node.stage, Sink)}
+        targets = [
+            sinks[name].target(assembly.whole)
+            for name, assemblies in self._plan.assemblies.items()
+            for assembly in assemblies
+            if sinks[name].folder == folder
+        ]
+        return waiting_fragments(folder, targets)
 
     def _report_plan(self) -> None:
-        """Report files that will not be read or written, and why."""
+        """Report the state of the ledgers, files that will not be read or written, and why."""
+        for ledger in self._ledgers.values():
+            for remark in ledger.remarks:
+                self._run.warn(remark)
+        for each in self._plan.outdated:
+            self._log("outdated", path=str(each.unit.path), output=str(each.target), text="; ".join(each.reasons))
+        if self._plan.outdated:
+            self._run.warn(announcement(self._plan.outdated, self._ledgers.values()))
         for broken in self._plan.broken:
             self._run.fail(broken, MediaError(broken.error))
         if kept := self._plan.kept:
@@ -149,7 +183,8 @@ class _Session:
 
     def _cached_results(self) -> dict[str, Any]:
         """The cached results of gathering stages, by their ids."""
-        units = {unit: self._plan.fingerprints[unit] for unit in self._plan.todo}
+        stamps = {unit: self._plan.stamps[unit] for unit in self._plan.todo}
+        units = {unit: stamp.fingerprint if stamp else None for unit, stamp in stamps.items()}
         ready = {}
         for node in self._graph.nodes if units else ():
             if isinstance(node.stage, Gather):
@@ -161,19 +196,30 @@ class _Session:
     def _publish(self, node: Node, unit: Unit, file: AtomicFile) -> None:
         assert isinstance(node.stage, Sink)
         ledger, recipe = self._ledgers[node.stage.folder], self._plan.recipes[node.id][unit]
-        ledger.keep(unit, file, recipe, self._plan.fingerprints[unit], self._run.raise_if_stopped)
+        assembly = next((assembly for assembly in self._plan.assemblies[node.id] if assembly.whole is unit), None)
+        seconds: list[float | None] = [self._seconds_since_last()]
+        if assembly:
+            seconds.extend(ledger.seconds(part, node.stage.fragment(part)) for part in assembly.segments)
+        took = None if None in seconds else sum(each or 0.0 for each in seconds)
+        ledger.keep(unit, file, recipe, self._plan.stamps[unit], self._run.raise_if_stopped, seconds=took)
         target = node.stage.target(unit)
         if file.target != target:
             self._log("segment", path=str(unit.path), part=unit.part, output=str(target))
             return
-        assembly = next((assembly for assembly in self._plan.assemblies[node.id] if assembly.whole is unit), None)
         notes = [ledger.notes(part, node.stage.fragment(part)) for part in assembly.segments] if assembly else [file.notes]
         self._report_summary(unit, target, node.stage.summary(unit, notes))
-        if node.stage.assembles:
+        if assembly:
             ledger.forget(waiting_fragments(ledger.folder, [target]))
         with self._lock:
             self._result.done += 1
         self._log("done", path=str(unit.path), part=unit.part, output=str(target))
+
+    def _seconds_since_last(self) -> float:
+        """The time since the last file was finished: what this one took of the run, where many are in work at a time."""
+        with self._lock:
+            now = perf_counter()
+            before, self._published = self._published, now
+            return now - before
 
     def _report_summary(self, unit: Unit, target: Path, summary: Summary) -> None:
         """Pass on what a sink reports about a finished file."""
@@ -217,13 +263,13 @@ class _Session:
         )
 
 
-def made_by(graph: Graph, stage: object) -> Provenance | None:
-    """The provenance of the output of a stage; None if the stage is not in the graph. Raises UsageError."""
+def made_by(graph: Graph, stage: object, unit: Unit | None = None) -> Provenance | None:
+    """The provenance of the output of a stage, for a unit or for any; None if it is not in the graph. Raises UsageError."""
     nodes = {node.id: node for node in graph.nodes}
     node = next((node for node in graph.nodes if node.stage is stage), None)
     stages: list[Mapping[str, Any]] = []
     while node:
         with node.error_context():
-            stages.insert(0, node.stage.provenance())
+            stages.insert(0, ask(node.stage.provenance, unit))
         node = nodes.get(node.upstream or "")
-    return Provenance(__version__, tuple(stages)) if stages else None
+    return Provenance(__version__, tuple(stage for stage in stages if stage)) if stages else None

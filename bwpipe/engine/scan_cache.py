@@ -1,21 +1,16 @@
 """A cache in the ledgers for the results of scanning whole inputs, so that the next run need not scan them again."""
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from pathlib import Path
 
-from bwpipe.core.fingerprint import Fingerprint, fingerprint
-from bwpipe.engine.ledger import Ledger, read_only, translate_errors
-
-_TABLE = """
-CREATE TABLE IF NOT EXISTS scans (path BLOB, what TEXT, size INTEGER, mtime_ns INTEGER, found BLOB, PRIMARY KEY (path, what))
-"""
+from bwpipe.core.fingerprint import FileStamp, file_stamp
+from bwpipe.engine.ledger import Ledger
+from bwpipe.engine.ledger_file import translate_errors
 
 
 class SqliteScanCache:
-    """A `ScanCache` whose entries are valid while the input's fingerprint is unchanged.
+    """A `ScanCache` whose entries are valid while the input's stamp is unchanged.
 
     New entries stay in memory until `store`: nothing is written before a run has started.
     """
@@ -23,11 +18,11 @@ class SqliteScanCache:
     def __init__(self, ledgers: Iterable[Ledger] = ()) -> None:
         """Create the cache; nothing is read yet."""
         self._ledgers = tuple(ledgers)
-        self._new: dict[tuple[Path, str], tuple[Fingerprint, bytes]] = {}
+        self._new: dict[tuple[Path, str], tuple[FileStamp, bytes]] = {}
 
     def find(self, path: Path, what: str, look: Callable[[], bytes]) -> bytes:
         """See `ScanCache.find`."""
-        now = fingerprint(path)  # taken first, so that a change during the scan causes a new scan
+        now = file_stamp(path)  # taken first, so that a change during the scan causes a new scan
         known = self._lookup(path, what, now) if now else None
         if known is not None:
             return known
@@ -39,20 +34,25 @@ class SqliteScanCache:
     def store(self) -> None:
         """Store the new entries in the ledgers, which are open. Raises RunAborted."""
         rows = [(os.fsencode(path), what, *now, found) for (path, what), (now, found) in self._new.items()]
+        query = "REPLACE INTO scans (path, what, size, mtime_ns, ctime_ns, inode, found) VALUES (?, ?, ?, ?, ?, ?, ?)"
         for ledger in self._ledgers if rows else ():
-            with translate_errors(ledger.path), closing(sqlite3.connect(ledger.path)) as connection, connection:
-                connection.execute(_TABLE)
-                connection.executemany("REPLACE INTO scans VALUES (?, ?, ?, ?, ?)", rows)
+            with ledger.writing() as connection:
+                connection.executemany(query, rows)
         self._new.clear()
 
-    def _lookup(self, path: Path, what: str, now: Fingerprint) -> bytes | None:
+    def _lookup(self, path: Path, what: str, now: FileStamp) -> bytes | None:
         for ledger in self._ledgers:
             if not ledger.path.exists():
                 continue
-            with translate_errors(ledger.path), closing(read_only(ledger.path)) as connection:
-                if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'scans'").fetchone():
+            with translate_errors(ledger.path), ledger.reading() as connection:
+                columns = {row[1] for row in connection.execute("PRAGMA table_info(scans)")}
+                if not columns:
                     continue
                 query = "SELECT found FROM scans WHERE path = ? AND what = ? AND size = ? AND mtime_ns = ?"
-                if row := connection.execute(query, (os.fsencode(path), what, *now)).fetchone():
+                values: tuple[bytes | str | int | None, ...] = (os.fsencode(path), what, *now.fingerprint)
+                if "inode" in columns:  # bwpipe 0.1.0 did not record it
+                    query += " AND (inode IS NULL OR (ctime_ns = ? AND inode = ?))"
+                    values = (*values, now.ctime_ns, now.inode)
+                if row := connection.execute(query, values).fetchone():
                     return bytes(row[0])
         return None

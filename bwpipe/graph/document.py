@@ -69,6 +69,11 @@ class Document:
                 del positions[old]
         self._origins[loc] = origin
 
+    def overridden(self, *loc: str | int) -> frozenset[str]:
+        """The keys of a mapping that `set` changed, or something within them."""
+        depth = len(loc)
+        return frozenset(str(origin[depth]) for origin in self._origins if origin[:depth] == loc and len(origin) > depth)
+
     def where(self, *loc: str | int, key: bool = False) -> str:
         """The position of a value, of its key, or of the closest enclosing value that has one.
 

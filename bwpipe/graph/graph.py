@@ -16,6 +16,7 @@ from bwpipe.core.stage import Count, Stage, stages
 from bwpipe.errors import UsageError
 from bwpipe.graph.document import Document
 from bwpipe.graph.overrides import apply_changes
+from bwpipe.graph.templates import template
 from bwpipe.graph.topology import ParsedEntry, check_topology, upstream
 
 M = TypeVar("M", bound=BaseModel)
@@ -65,12 +66,14 @@ class Node:
         stage: The stage, with its options.
         upstream: The id of the node whose items it takes; None for the source.
         where: Where it is defined: `pipeline.yaml:4:5`, or `stages[1]` in a dict.
+        given: The options that the user gave; those of a graph that comes with bwpipe are not the user's.
     """
 
     id: str
     stage: Stage
     upstream: str | None
     where: str
+    given: frozenset[str] = frozenset()
 
     @contextmanager
     def error_context(self) -> Iterator[None]:
@@ -93,6 +96,8 @@ class Graph:
         segment: Number of frames per segment of a video; None for all.
         path: The file it was read from; None for a dict.
         plugins: Its plug-in folders, absolute.
+        given: The settings beside the stages that the user gave, such as `segment`.
+        shipped: Whether it is a graph that comes with bwpipe, so that another version may have other stages in it.
     """
 
     nodes: list[Node]
@@ -102,6 +107,8 @@ class Graph:
     segment: int | None = 1000
     path: Path | None = None
     plugins: tuple[Path, ...] = ()
+    given: frozenset[str] = frozenset()
+    shipped: bool = False
 
     def __str__(self) -> str:
         """Its stages as YAML, with the options that were set."""
@@ -140,10 +147,12 @@ def read_graph(
     apply_changes(document, set)
     settings = _settings(document)
     folders = _load_plugins(document, settings)
-    nodes = _nodes(document, settings.stages)
+    shipped = document.path is not None and document.path.parent == template(document.path.name).parent
+    nodes = _nodes(document, settings.stages, shipped=shipped)
     document.raise_errors()
     segment = None if settings.segment == "off" else settings.segment
-    return Graph(nodes, settings.on_error, settings.max_errors, settings.queue, segment, document.path, folders)
+    given = document.overridden() if shipped else frozenset(settings.model_fields_set)
+    return Graph(nodes, settings.on_error, settings.max_errors, settings.queue, segment, document.path, folders, given, shipped)
 
 
 def _settings(document: Document) -> Settings:
@@ -176,7 +185,7 @@ def _load_plugins(document: Document, settings: Settings) -> tuple[Path, ...]:
     return tuple(folder.absolute() for folder in folders)
 
 
-def _nodes(document: Document, entries: list[Any]) -> list[Node]:
+def _nodes(document: Document, entries: list[Any], *, shipped: bool) -> list[Node]:
     """The nodes that can be built; errors are recorded."""
     nodes: list[Node] = []
     parsed_entries: list[ParsedEntry] = []
@@ -185,7 +194,8 @@ def _nodes(document: Document, entries: list[Any]) -> list[Node]:
         parsed, stage = _stage(document, at, data)
         previous = upstream(parsed, parsed_entries)
         if stage:
-            nodes.append(Node(parsed.id, stage, previous.id if previous else None, document.where(*at)))
+            given = document.overridden(*at) if shipped else frozenset(stage.model_fields_set)
+            nodes.append(Node(parsed.id, stage, previous.id if previous else None, document.where(*at), given))
         parsed_entries.append(parsed)
     check_topology(document, parsed_entries)
     return nodes

@@ -1,7 +1,7 @@
 """Human-readable descriptions of stages, networks, losses and graphs."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from pydantic import BaseModel
@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from bwpipe.core.options import format_value, options_of, ordered_fields
 from bwpipe.core.stage import Sink, Stage
 from bwpipe.engine.ledger import open_ledgers
-from bwpipe.engine.planner import Plan, make_plan
+from bwpipe.engine.outdated import announcement
+from bwpipe.engine.planner import Finished, Plan, make_plan
 from bwpipe.graph.graph import Graph
 from bwpipe.losses.base import Loss
 from bwpipe.nn.network import Network
@@ -57,7 +58,11 @@ def describe_graph(graph: Graph) -> Iterator[str]:
         yield from (f"  {key}: {format_value(values[key], _MAX_VALUE_LENGTH)}" for key in ordered_fields(type(node.stage)))
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     with open_ledgers(folders, lock=False) as ledgers:
-        yield from _tasks(make_plan(graph, ledgers))
+        plan = make_plan(graph, ledgers)
+        yield from _tasks(plan)
+        if plan.outdated:
+            yield announcement(plan.outdated, ledgers.values())
+            yield from _reasons(plan.outdated)
 
 
 def ports(cls: type[Stage]) -> str:
@@ -80,6 +85,12 @@ def _options(model: type[BaseModel]) -> Iterator[str]:
         yield from wrap(option.text, _WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
+def _reasons(files: Sequence[Finished]) -> Iterator[str]:
+    """Why files would be written differently, with the number of files that each reason holds for."""
+    counts = Counter(reason for each in files for reason in each.reasons)
+    yield from (f"  {count}: {reason}" for reason, count in counts.most_common())
+
+
 def _tasks(plan: Plan) -> Iterator[str]:
     kinds = Counter(media.kind for media in dict.fromkeys(unit.media for unit in plan.todo))
     yield "would read: " + (", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.items()) or "nothing")
@@ -89,4 +100,7 @@ def _tasks(plan: Plan) -> Iterator[str]:
         "skipped, outputs of earlier runs": plan.own,
     }
     yield from (f"{what}: {count}" for what, count in counts.items() if count)
+    if plan.changed:
+        yield f"finished, but done again because the graph or the input changed: {len(plan.changed)}"
+        yield from _reasons(plan.changed)
     yield from (f"can't be read: {broken.path}: {broken.error}" for broken in plan.broken)

@@ -27,6 +27,10 @@ REPORT: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "An output was not written because a file that bwpipe did not write has its name.",
         {"output": "The file that was kept, absolute."},
     ),
+    "outdated": (
+        "A finished file that this version of bwpipe would write differently; `--update` does it again.",
+        {**FILE, "text": "What differs, in a few words each."},
+    ),
     "segment": (
         "A segment of a film was encoded and is waiting to be joined.",
         {**FILE, "part": "Index of the segment, from 0.", "output": "The file that the film will become, absolute."},

@@ -12,7 +12,7 @@ from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Broken, End, Frame, Media, Unit
 from bwpipe.core.stage import BatchMap, Sink, Source, Stage
 from bwpipe.engine.executors import execute, execute_source
-from bwpipe.engine.planner import recipes
+from bwpipe.engine.recipes import recipes
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from bwpipe.core import plugins
 from bwpipe.core.options import options_of
-from bwpipe.core.stage import BatchMap, Gather, Map, NoEffect, Sink, Source, Stage, UnitMap, stages
+from bwpipe.core.stage import FILMS_ONLY, PICTURES_ONLY, BatchMap, Gather, Map, NoEffect, Sink, Source, Stage, UnitMap, stages
 from bwpipe.graph.graph import Entry, Settings
 from bwpipe.losses import losses
 from bwpipe.metrics.descriptions import FIGURES, FILM_FIGURES
@@ -64,9 +64,15 @@ def option_table(model: type[BaseModel], *, recipe: bool = False) -> str:
         default = "required" if option.default is None else f"`{option.default}`"
         if option.name in fields and _varies(field):
             default = "depends on the machine"
-        in_recipe = ["no" if _NO_EFFECT in field.metadata else "yes"] if recipe else []
+        in_recipe = [_in_recipe(field)] if recipe else []
         rows.append([f"`{option.name}`", option.kind, default, *in_recipe, option.text])
     return table(header, rows) if rows else "It has no options."
+
+
+def _in_recipe(field: FieldInfo) -> str:
+    """Whether an option is part of the recipe, and of which units."""
+    marks = {_NO_EFFECT: "no", FILMS_ONLY: "of films", PICTURES_ONLY: "of pictures"}
+    return next((word for mark, word in marks.items() if mark in field.metadata), "yes")
 
 
 def _varies(field: FieldInfo) -> bool:

@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from bwpipe.core.atomic_file import AtomicFile
-from bwpipe.core.fingerprint import fingerprint
+from bwpipe.core.fingerprint import file_stamp
 from bwpipe.core.frame import Media, Unit
 from bwpipe.engine.ledger import Ledger
+from bwpipe.engine.recipes import Recipe, StageRecipe
 from bwpipe.errors import MediaError, UsageError
 
 
@@ -28,15 +29,19 @@ def target(tmp_path: Path, unit: Unit) -> Path:
     ledger.open()
     file = AtomicFile(tmp_path / "out" / "a.png", tmp_path / "out")
     file.path.write_bytes(b"colour")
-    ledger.keep(unit, file, "r1", fingerprint(unit.path))
+    ledger.keep(unit, file, recipe("r1"), file_stamp(unit.path))
     ledger.close()
     return file.target
 
 
-def is_done(unit: Unit, target: Path, recipe: str = "r1") -> bool:
+def recipe(name: str) -> Recipe:
+    return Recipe((StageRecipe("write", {"stage": "write", "revision": 1, "what": name}, frozenset({"revision"}), {}),))
+
+
+def is_done(unit: Unit, target: Path, name: str = "r1") -> bool:
     ledger = Ledger(target.parent)
     try:
-        return ledger.is_done(unit, target, recipe)
+        return ledger.state(unit, target, recipe(name)).kind == "done"
     finally:
         ledger.close()
 
@@ -77,7 +82,7 @@ def test_names_that_are_not_utf8_are_recorded(tmp_path: Path, unit: Unit, target
     ledger = Ledger(target.parent)
     ledger.open()
     file = AtomicFile(target.parent / os.fsdecode(b"\xff.png"), target.parent)
-    ledger.keep(unit, file, "r1", fingerprint(unit.path))
+    ledger.keep(unit, file, recipe("r1"), file_stamp(unit.path))
     ledger.close()
 
     assert is_done(unit, file.target)
@@ -86,11 +91,11 @@ def test_names_that_are_not_utf8_are_recorded(tmp_path: Path, unit: Unit, target
 def test_an_input_that_changed_while_being_read_is_not_recorded(unit: Unit, target: Path) -> None:
     ledger = Ledger(target.parent)
     ledger.open()
-    before = fingerprint(unit.path)
+    before = file_stamp(unit.path)
     unit.path.write_bytes(b"another picture")
 
     with pytest.raises(MediaError, match="it changed while it was being read; run again"):
-        ledger.keep(unit, AtomicFile(target, target.parent), "r2", before)
+        ledger.keep(unit, AtomicFile(target, target.parent), recipe("r2"), before)
     ledger.close()
 
 
@@ -100,7 +105,7 @@ def test_failures_are_recorded_until_the_unit_is_done(unit: Unit, target: Path) 
     ledger.keep_failure(unit.path, "it is cut short")
     assert ledger.failures() == {unit.path: "it is cut short"}
 
-    ledger.keep(unit, AtomicFile(target, target.parent), "r2", fingerprint(unit.path))
+    ledger.keep(unit, AtomicFile(target, target.parent), recipe("r2"), file_stamp(unit.path))
     assert ledger.failures() == {}
     ledger.close()
 
@@ -109,7 +114,7 @@ def test_lookups_need_no_lock(unit: Unit, target: Path) -> None:
     running = Ledger(target.parent)
     running.open()
 
-    assert Ledger(target.parent).is_done(unit, target, "r1")
+    assert Ledger(target.parent).state(unit, target, recipe("r1")).kind == "done"
     running.close()
 
 
@@ -132,7 +137,7 @@ def test_a_ledger_reached_through_a_link_is_rejected(tmp_path: Path) -> None:
 def test_lookups_create_nothing(tmp_path: Path, unit: Unit) -> None:
     ledger = Ledger(tmp_path / "new")
 
-    assert not ledger.is_done(unit, tmp_path / "new" / "a.png", "r1")
+    assert ledger.state(unit, tmp_path / "new" / "a.png", recipe("r1")).kind == "missing"
     ledger.close()
     assert not (tmp_path / "new").exists()
 
@@ -177,7 +182,7 @@ def test_recording_a_large_input_can_be_interrupted(tmp_path: Path, unit: Unit) 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ledger.keep(unit, file, "r1", fingerprint(unit.path), stop)
+        ledger.keep(unit, file, recipe("r1"), file_stamp(unit.path), stop)
     ledger.close()
 
     assert not file.target.exists()

@@ -133,7 +133,7 @@ def coloured(source: Path, out: Path, restart: bool = False, **options: Any) -> 
 def remaining(out: Path) -> list[str]:
     """The files in the work folder other than its ledger, lock and report."""
     names = [str(path.relative_to(out / ".bwpipe")) for path in (out / ".bwpipe").rglob("*") if path.is_file()]
-    return sorted(name for name in names if name not in {"ledger.sqlite", "lock", "report.jsonl"})
+    return sorted(name for name in names if not name.startswith(("ledger.sqlite", "lock", "report.jsonl")))
 
 
 def events(out: Path) -> list[str]:
