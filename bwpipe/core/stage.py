@@ -183,7 +183,7 @@ class Stage(BaseModel):
 
         Stages that add colour or change luma add keys of `core.provenance`.
         """
-        return self.recipe(unit)
+        return ask(self.recipe, unit)
 
     @classmethod
     def ports(cls) -> Ports:

@@ -1,5 +1,6 @@
 import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -187,3 +188,48 @@ def test_recording_a_large_input_can_be_interrupted(tmp_path: Path, unit: Unit) 
 
     assert not file.target.exists()
     assert not is_done(unit, file.target)
+
+
+def test_files_are_recorded_while_others_are_forgotten(tmp_path: Path, unit: Unit) -> None:
+    ledger = Ledger(tmp_path / "out")
+    ledger.open()
+
+    def work(worker: int) -> None:
+        for number in range(60):
+            file = AtomicFile(tmp_path / "out" / f"{worker}-{number}.png", tmp_path / "out")
+            ledger.keep(unit, file, recipe("r1"), file_stamp(unit.path))
+            if number % 2:
+                ledger.forget([file.target])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    ledger.close()
+
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert names == sorted(f"{worker}-{number}.png" for worker in range(4) for number in range(0, 60, 2))
+    assert all(is_done(unit, tmp_path / "out" / name) for name in (names[0], names[-1]))
+
+
+def test_a_hard_link_to_an_input_that_is_made_while_it_is_read_is_no_change(tmp_path: Path, unit: Unit, target: Path) -> None:
+    ledger = Ledger(target.parent)
+    ledger.open()
+    before = file_stamp(unit.path)
+    os.link(unit.path, tmp_path / "backup.png")
+
+    ledger.keep(unit, AtomicFile(target, target.parent), recipe("r2"), before)
+    ledger.close()
+    assert is_done(unit, target, "r2")
+
+
+def test_bytes_that_change_between_two_segments_are_noticed_at_the_same_size_and_time(unit: Unit, target: Path) -> None:
+    ledger = Ledger(target.parent)
+    ledger.open()
+    before = file_stamp(unit.path)
+    assert before
+    ledger.keep(unit, AtomicFile(target, target.parent), recipe("r2"), before)
+    unit.path.write_bytes(b"gray")
+    os.utime(unit.path, ns=(before.mtime_ns, before.mtime_ns))
+
+    with pytest.raises(MediaError, match="it changed while it was being read; run again"):
+        ledger.keep(replace(unit, part=1), AtomicFile(target, target.parent), recipe("r2"), before)
+    ledger.close()

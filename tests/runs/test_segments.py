@@ -1,6 +1,7 @@
 """Full runs of films in segments: splitting, joining, resuming, redoing."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -366,6 +367,29 @@ def test_unknown_fragments_are_removed(film: Path, tmp_path: Path) -> None:
     coloured(film, tmp_path)
 
     assert remaining(tmp_path) == []
+
+
+def test_fragments_of_a_film_that_is_gone_are_removed_and_those_of_others_stay(film: Path, tmp_path: Path) -> None:
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    for name in ("gone.mp4", "stays.mp4"):
+        shutil.copy(film, inputs / name)
+        with pytest.raises(RunAborted):
+            coloured(inputs / name, out, trip={"at": 45, "how": "abort"})
+    assert len(remaining(out)) == 4
+    shutil.copytree(inputs, tmp_path / "elsewhere")
+    (inputs / "gone.mp4").unlink()
+
+    coloured(film, out)  # a run over another folder does not tell what is gone from this one
+    assert len(remaining(out)) == 4
+    with pytest.raises(RunAborted):  # a film that was moved goes on
+        coloured(tmp_path / "elsewhere" / "gone.mp4", out, trip={"at": 65, "how": "abort"})
+    assert len(remaining(out)) == 5
+    (tmp_path / "elsewhere" / "gone.mp4").unlink()
+
+    assert coloured(tmp_path / "elsewhere", out).done == 1
+    assert remaining(out) == []
+    assert events(out).count("segment") == 3
 
 
 def test_a_fragments_folder_that_is_a_link_is_rejected(film: Path, tmp_path: Path) -> None:
