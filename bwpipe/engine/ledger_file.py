@@ -188,4 +188,6 @@ def translate_errors(path: Path) -> Iterator[None]:
         remedy = "free some space or choose another folder, and run again"
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             remedy = "close the program that has it open, and run again"
+        elif code == sqlite3.SQLITE_IOERR:
+            remedy = "check the disk or choose another folder, and run again"
         raise RunAborted(f"{path}: {error}; {remedy}") from error
