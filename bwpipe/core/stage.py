@@ -155,12 +155,9 @@ class Stage(BaseModel):
         other = {"film": PICTURES_ONLY, "picture": FILMS_ONLY}.get(kind or "")
         if self.changes_only and other and self.changes_only != kind:
             return {}
-        marks = {name: field.metadata for name, field in type(self).model_fields.items()}
-        excluded = {name for name, found in marks.items() if _NO_EFFECT in found or (other and other in found)}
-        for name, found in marks.items():
-            if any(isinstance(mark, AddedLater) and mark.without == getattr(self, name) for mark in found):
-                excluded.add(name)
-        options = self.model_dump(mode="json", exclude=excluded)
+        without_effect, added_later = _marked(type(self), other)
+        unused = {name for name, without in added_later if getattr(self, name) == without}
+        options = self.model_dump(mode="json", exclude={*without_effect, *unused})
         return {"stage": self.registered, "revision": self.revision_for(unit), **options}
 
     def revision_for(self, unit: Unit | None) -> int:
@@ -359,6 +356,14 @@ class Sink(Stage):
 def ask(method: Callable[..., dict[str, Any]], unit: Unit | None) -> dict[str, Any]:
     """The result of a stage's `recipe` or `provenance` for a unit; plug-ins for bwpipe 0.1 override them without `unit`."""
     return method(unit) if _takes_unit(getattr(method, "__func__", method)) else method()
+
+
+@cache
+def _marked(cls: type[Stage], other: str | None) -> tuple[frozenset[str], tuple[tuple[str, Any], ...]]:
+    """The options without effect on units, those for the `other` kind included; and those `AddedLater`, with `without`."""
+    marks = [(name, mark) for name, field in cls.model_fields.items() for mark in field.metadata]
+    excluded = frozenset(name for name, mark in marks if isinstance(mark, str) and mark in (_NO_EFFECT, other))
+    return excluded, tuple((name, mark.without) for name, mark in marks if isinstance(mark, AddedLater))
 
 
 @cache
