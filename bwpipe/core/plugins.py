@@ -15,6 +15,8 @@ from bwpipe.errors import UsageError
 KINDS = ("bwpipe.stages", "bwpipe.models")
 """The built-in packages, and the entry point groups of other packages: an entry point's value is a module."""
 
+_NOT_PLUGINS = ("_", "test_")
+"""Prefixes of modules that are not plug-ins: those that plug-ins share, and their tests."""
 _REMEDIES = {"libGL.so.1": "; install it: on Debian and Ubuntu, `apt install libgl1`"}
 
 
@@ -34,8 +36,8 @@ def load(folders: Iterable[Path] = ()) -> None:
     """Import every plug-in, which registers its classes. Calling it again is harmless.
 
     Args:
-        folders: Each `*.py` in them is a plug-in, except those whose names start with an underscore; they can import each
-            other with `from . import`.
+        folders: Each `*.py` in them is a plug-in, except those whose names start with an underscore, and the files of pytest,
+            `test_*.py` and `conftest.py`; they can import each other with `from . import`.
 
     Raises:
         PluginError: A plug-in can't be imported, or registers a name that is already in use.
@@ -67,7 +69,7 @@ def _package(folder: Path) -> ModuleType:
 
 def _import_all(package: ModuleType, folder: Path) -> None:
     for module in iter_modules(package.__path__):
-        if not module.name.startswith("_"):
+        if not (module.name.startswith(_NOT_PLUGINS) or module.name == "conftest"):
             _import(f"{package.__name__}.{module.name}", f"plugin {folder / module.name}.py")
 
 

@@ -70,6 +70,16 @@ def test_plugins_of_a_folder_can_share_underscore_modules(tmp_path: Path) -> Non
     assert "plugins_shared" in stages
 
 
+def test_tests_in_a_folder_are_not_imported(tmp_path: Path) -> None:
+    plugin(tmp_path, "one.py", STAGE.format(name="plugins_tested"))
+    for file in ("test_one.py", "conftest.py"):
+        plugin(tmp_path, file, "raise AssertionError")
+
+    plugins.load([tmp_path])
+
+    assert "plugins_tested" in stages
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

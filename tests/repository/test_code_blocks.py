@@ -81,7 +81,7 @@ def run_python(block: Block, place: Path, names: dict[str, Any]) -> None:
     """Execute a block and its tests; a plug-in is loaded from the file named in its first line, as by a graph."""
     before = set(names)
     named = re.match(r"# (\w+/\w+\.py)\n", block.text)
-    if named and "/test_" not in named[1]:
+    if named:
         path = place / named[1]
         path.parent.mkdir(exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
@@ -89,6 +89,7 @@ def run_python(block: Block, place: Path, names: dict[str, Any]) -> None:
         module = next(each for each in list(sys.modules.values()) if getattr(each, "__file__", None) == str(path))
         names.update(vars(module))
     else:
+        names["__file__"] = str(place / "page.py")
         exec(compile(block.text, block.place, "exec"), names)
     for name in [name for name in names.keys() - before if name.startswith("test_")]:
         names[name]()

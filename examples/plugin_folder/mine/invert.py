@@ -1,8 +1,10 @@
 """The `invert` stage."""
 
 from dataclasses import replace
+from typing import Any
 
 from bwpipe import Frame, Map, stage
+from bwpipe.core.provenance import LUMA
 
 
 @stage("invert")
@@ -14,3 +16,7 @@ class Invert(Map):
         low, high = frame.unit.media.levels
         luma = frame.luma.clip(low, high)
         return replace(frame, luma=low + high - luma)
+
+    def provenance(self) -> dict[str, Any]:
+        """Outputs state that their luma is not the input's."""
+        return {**super().provenance(), LUMA: "invert"}
