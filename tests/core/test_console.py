@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from bwpipe.training.monitor import progress
-from bwpipe.training.monitor.progress import TrainingProgress
+from bwpipe.training.monitor import terminal_progress
+from bwpipe.training.monitor.terminal_progress import TrainingProgress
 
 
 class Terminal(io.StringIO):
@@ -24,7 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         times[0] += 1
         return times[0]
 
-    monkeypatch.setattr(progress, "monotonic", read)
+    monkeypatch.setattr(terminal_progress, "monotonic", read)
     return times
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 from bwpipe.core.atomic_file import WORK_FOLDER, write_atomically
 from bwpipe.training.job import Task
 from bwpipe.training.monitor.history import History
-from bwpipe.training.monitor.html_report import ReportData, page
-from bwpipe.training.monitor.progress import TrainingProgress
+from bwpipe.training.monitor.progress_page import ReportData, page
 from bwpipe.training.monitor.tensorboard import TensorBoardWriter
+from bwpipe.training.monitor.terminal_progress import TrainingProgress
 from bwpipe.training.schedule import Schedule
 from bwpipe.training.training_state import Counters
 from bwpipe.training.validation import best

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bwpipe.training.monitor.html_report import ReportData, page
+from bwpipe.training.monitor.progress_page import ReportData, page
 
 VOID = {"meta", "img"}
 

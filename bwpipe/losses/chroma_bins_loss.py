@@ -47,7 +47,7 @@ class ChromaBins(ViewLoss):
         self.register_buffer("weights", (weights / (frequency * weights).sum()).float(), persistent=False)
 
     def compare(self, batch: ViewBatch, view: View) -> Tensor:
-        """Compare the distributions with the target."""
+        """The cross entropy with the target."""
         target = self.encoding(target_chroma(batch, view, like=view.output))
         logs = view.output.float().permute(0, 2, 3, 1).log_softmax(-1)
         return self._mean(target, -(logs.gather(3, target.places) * target.shares).sum(-1))
