@@ -173,7 +173,8 @@ class RunContext:
             self._say(f"error: {unit.path}: {prefix}{format_error(error)}")
         self._record("failed", unit.path, f"{prefix}{format_error(error)}")
         if self._max_errors is not None and count > self._max_errors:
-            raise TooManyErrors(f"stopped after {count} failed: {unit.path} was the last") from error
+            failed = "1 file failed" if count == 1 else f"{count} files failed"
+            raise TooManyErrors(f"stopped: {failed} (limit {self._max_errors}); the last was {unit.path}") from error
 
     def failure(self, unit: Unit | None) -> Exception | None:
         """The error that failed a unit; None if it has not failed."""

@@ -212,7 +212,7 @@ def test_leftovers_of_a_killed_run_are_removed(place: Place) -> None:
 def test_a_stopped_run_leaves_no_incomplete_dataset(place: Place) -> None:
     (place.photos / "places" / "5.png").write_bytes((place.photos / "places" / "5.png").read_bytes()[:60])
 
-    with pytest.raises(TooManyErrors, match="stopped after 1 failed"):
+    with pytest.raises(TooManyErrors, match=r"stopped: 1 file failed \(limit 0\)"):
         place.run(top={"on_error": "stop"})
 
     assert [path.name for path in place.cache.rglob("*")] in ([], [".bwpipe", "lock"])
@@ -286,7 +286,7 @@ def test_a_file_that_failed_before_stops_a_run_with_on_error_stop(place: Place) 
     place.bad = "people/3.png"
     place.run()
 
-    with pytest.raises(TooManyErrors, match="stopped after 1 failed"):
+    with pytest.raises(TooManyErrors, match=r"stopped: 1 file failed \(limit 0\)"):
         place.run(top={"on_error": "stop"})
 
 

@@ -219,7 +219,7 @@ def test_exceeding_max_errors_stops_the_run() -> None:
     run = RunContext(max_errors=1)
     run.fail(make_frames(1, name="a.png")[0].unit, MediaError("first"))
 
-    with pytest.raises(TooManyErrors, match="stopped after 2 failed"):
+    with pytest.raises(TooManyErrors, match=r"stopped: 2 files failed \(limit 1\)"):
         run.fail(make_frames(1)[0].unit, MediaError("second"))
 
 

@@ -315,7 +315,7 @@ def test_a_name_that_is_not_utf8_is_processed_like_any_other(workspace: Workspac
 def test_the_run_stops_at_an_error_on_request(workspace: Workspace, top: dict[str, Any]) -> None:
     (workspace.inputs / "deep" / "0.txt").write_text("one")
 
-    with pytest.raises(TooManyErrors, match=r"stopped after 1 failed: .*0\.txt was the last"):
+    with pytest.raises(TooManyErrors, match=r"stopped: 1 file failed \(limit 0\); the last was .*0\.txt"):
         workspace.run(top)
 
     assert TooManyErrors.exit_code == 1
