@@ -97,11 +97,11 @@ def _figures(view_batch: ViewBatch, losses: Combined) -> dict[str, Tensor]:
 FIGURES = {
     "training_loss": "mean loss of the steps since the last validation",
     "loss": "the sum of the losses by their weights",
-    "own_rgb_mse": "mean squared error in RGB, 0..1, of the network's own picture",
+    "own_rgb_mse": "mean squared error in RGB, 0..1, of the network's own image",
     "kept_mse": "the same with the source's luma kept, as `bwpipe run` keeps it",
-    "grey_mse": "the same of the picture in grey, for comparison",
-    "chroma_ratio": "mean chroma, the length of (Cb, Cr), as a share of the truth's",
-    "chroma_correlation": "Pearson's, of Cb and Cr with the truth's, over all pixels",
+    "grey_mse": "the same of the image in grey, for comparison",
+    "chroma_ratio": "mean chroma, the length of (Cb, Cr), as a share of the target's",
+    "chroma_correlation": "Pearson's, of Cb and Cr with the target's, over all pixels",
 }
 """The meanings of a validation's figures; with several losses, each of them is a figure too."""
 
