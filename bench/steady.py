@@ -25,7 +25,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from bwpipe import Frame
 from bwpipe.metrics.image_metrics import colourfulness
-from bwpipe.metrics.temporal import SHORT, FlowPair, way
+from bwpipe.metrics.temporal import SHORT, FlowPair, flow_pair
 from bwpipe.motion.optical_flow import warp
 from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.levels import full_range
@@ -57,7 +57,7 @@ def analyse(frames: Sequence[Frame]) -> Analysis:
     ]
     cuts = [frame.index for frame in frames if frame.motion and frame.motion.cut]
     pairs = enumerate(itertools.pairwise(planes), start=1)
-    return Analysis(planes, [None if index in cuts else way(*pair) for index, pair in pairs], cuts)
+    return Analysis(planes, [None if index in cuts else flow_pair(*pair) for index, pair in pairs], cuts)
 
 
 def changes(analysis: Analysis, planes: Sequence[NDArray[np.float32]]) -> float:
@@ -70,7 +70,7 @@ def changes(analysis: Analysis, planes: Sequence[NDArray[np.float32]]) -> float:
     for i, flow in enumerate(analysis.flows, start=1):
         if flow:
             warped = warp(large[i - 1], flow.back).reshape(large[i].shape)
-            means.append(float(np.linalg.norm(large[i] - warped, axis=2)[flow.agreed].mean()))
+            means.append(float(np.linalg.norm(large[i] - warped, axis=2)[flow.consistent].mean()))
     return float(np.mean(means))
 
 

@@ -18,7 +18,7 @@ from bwpipe.core import plugins
 from bwpipe.core.context import RunContext
 from bwpipe.evaluation.references import Files, Photographs, Sizing
 from bwpipe.losses.base import View
-from bwpipe.losses.consistency import meet
+from bwpipe.losses.consistency import align_views
 from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.network import Guess, Network
 from bwpipe.pixels.levels import denoise
@@ -46,7 +46,7 @@ def compare(net: Network, luma: torch.Tensor, seed: int, vividness: float | None
     inputs = [denoised(each) if denoise else each for each in views(luma, seed)]
     still, shifted = (Guess(net.guess(each, vividness).chroma) for each in inputs)
     pair = View(still.chroma, lambda _: still), View(shifted.chroma, lambda _: shifted, (SHIFT, SHIFT))
-    first, second = meet(*pair, luma.shape[2] - SHIFT, luma.shape[3] - SHIFT)
+    first, second = align_views(*pair, luma.shape[2] - SHIFT, luma.shape[3] - SHIFT)
     chroma = (first.norm(dim=1).mean() + second.norm(dim=1).mean()) / 2
     return float((first - second).norm(dim=1).mean()), float(chroma)
 

@@ -66,20 +66,20 @@ class AggregateScores:
     """The scores of a set of images.
 
     Attributes:
-        pictures: Number of images.
+        count: Number of images.
         figures: Figures of the predictions, by the names of `FIGURES`.
         grey: Figures of the images without colour.
         hues: The share of each hue in all colour, by the hue's name: {"guess": ..., "truth": ...}.
     """
 
-    pictures: int
+    count: int
     figures: dict[str, float]
     grey: dict[str, float]
     hues: dict[str, dict[str, float]]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-serialisable values."""
-        return {"pictures": self.pictures, "figures": self.figures, "grey": self.grey, "hues": self.hues}
+        return {"pictures": self.count, "figures": self.figures, "grey": self.grey, "hues": self.hues}
 
 
 class Aggregator:
@@ -94,7 +94,7 @@ class Aggregator:
         self._features: list[Features] = []
 
     @property
-    def pictures(self) -> int:
+    def count(self) -> int:
         """Number of images added."""
         return len(self._prediction)
 
@@ -108,7 +108,7 @@ class Aggregator:
         if scores.features is not None:
             self._features.append(scores.features)
 
-    def standing(self) -> AggregateScores:
+    def result(self) -> AggregateScores:
         """The scores of all images added, at least one."""
         prediction, grey = _means(self._prediction), _means(self._grey)
         predicted, target = self._strength
@@ -122,7 +122,7 @@ class Aggregator:
             prediction["frechet"], grey["frechet"] = frechet(of_prediction, of_reference), frechet(of_grey, of_reference)
         shares = self._hues / np.maximum(self._hues.sum(axis=1, keepdims=True), np.finfo(float).tiny)
         return AggregateScores(
-            pictures=self.pictures,
+            count=self.count,
             figures=_in_order(prediction),
             grey=_in_order(grey),
             hues={
@@ -132,8 +132,8 @@ class Aggregator:
         )
 
 
-def _means(pictures: list[dict[str, float]]) -> dict[str, float]:
-    means = {name: float(np.mean([figures[name] for figures in pictures])) for name in pictures[0]}
+def _means(scores: list[dict[str, float]]) -> dict[str, float]:
+    means = {name: float(np.mean([figures[name] for figures in scores])) for name in scores[0]}
     return means | {"colourfulness_difference": means["colourfulness"] - means["colourfulness_truth"]}
 
 

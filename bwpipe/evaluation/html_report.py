@@ -112,9 +112,9 @@ def _words(values: Mapping[str, object]) -> str:
 def _figures(scores: Scores, whole: AggregateScores) -> str:
     names = [name for name in HEADS if name in whole.figures]
     rows = [
-        [place, str(standing.pictures), what, *(shown(name, row) for name in names)]
-        for place, standing in {**scores.folders, "all": whole}.items()
-        for what, row in (("prediction", standing.figures), ("grey", standing.grey))
+        [place, str(result.count), what, *(shown(name, row) for name in names)]
+        for place, result in {**scores.folders, "all": whole}.items()
+        for what, row in (("prediction", result.figures), ("grey", result.grey))
     ]
     return _table(["", "images", "", *(HEADS[name][0] for name in names)], rows)
 

@@ -56,44 +56,48 @@ def of_network(
     return Comparison(Photographs(files, sizing, run), predictions, files.videos, NetworkVideos(predictions))
 
 
-def of_files(guess: str, truth: str, sizing: Sizing, run: RunContext) -> Comparison:
+def of_files(predictions: str, references: str, sizing: Sizing, run: RunContext) -> Comparison:
     """Photographs and films, compared with coloured ones of the same names; those without a partner cause a warning.
 
     Args:
-        guess: The coloured images and videos: a folder or a pattern.
-        truth: The references, likewise.
+        predictions: The coloured images and videos: a folder or a pattern.
+        references: The references, likewise.
         sizing: Applied to both first.
         run: Receives what is left out.
 
     Raises:
         UsageError: No names match.
     """
-    references, predictions = (Files(path, run, videos=True) for path in (truth, guess))
-    refused = [*references.refused, *predictions.refused]
+    reference_files, prediction_files = (Files(path, run, videos=True) for path in (references, predictions))
+    refused = [*reference_files.refused, *prediction_files.refused]
     found = partners(
-        *([*files.names, *(str(unreadable.name) for unreadable in files.refused)] for files in (references, predictions))
+        *(
+            [*files.names, *(str(unreadable.name) for unreadable in files.refused)]
+            for files in (reference_files, prediction_files)
+        )
     )
-    videos = partners(list(references.videos), list(predictions.videos))
+    videos = partners(list(reference_files.videos), list(prediction_files.videos))
     if not (found or videos):
         raise UsageError(
-            f"no image or film in {truth} has a prediction of the same name in {guess}; use folders with matching names"
+            f"no image or film in {references} has a prediction of the same name in {predictions}; "
+            "use folders with matching names"
         )
     unpaired = 0
     for files, paired, what in (
-        (references, {*found, *videos}, f"prediction in {guess}"),
-        (predictions, {*found.values(), *videos.values()}, f"reference in {truth}"),
+        (reference_files, {*found, *videos}, f"prediction in {predictions}"),
+        (prediction_files, {*found.values(), *videos.values()}, f"reference in {references}"),
     ):
         units = {name: files.unit(name) for name in files.names} | files.videos
         for name, unit in units.items():
             if name not in paired:
                 run.warn(f"not scored, since there is no {what} of the same name", unit.media, each=True)
                 unpaired += 1
-    readable = set(predictions.names)
-    names = [name for name in references.names if found.get(name) in readable]
-    pairs = {references.videos[name]: predictions.videos[other] for name, other in videos.items()}
+    readable = set(prediction_files.names)
+    names = [name for name in reference_files.names if found.get(name) in readable]
+    pairs = {reference_files.videos[name]: prediction_files.videos[other] for name, other in videos.items()}
     return Comparison(
-        Photographs(references, sizing, run, names, refused),
-        FilePredictions(predictions, found, unpaired, sizing),
-        {name: references.videos[name] for name in references.videos if name in videos},
+        Photographs(reference_files, sizing, run, names, refused),
+        FilePredictions(prediction_files, found, unpaired, sizing),
+        {name: unit for name, unit in reference_files.videos.items() if name in videos},
         VideoFiles(pairs, run),
     )

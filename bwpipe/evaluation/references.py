@@ -45,7 +45,7 @@ class Sizing:
         return cast(P, squash(result, self.size, self.size) if self.size else result)
 
     def describe(self) -> dict[str, str]:
-        """A description for people."""
+        """A human-readable description."""
         return {
             "size": f"squashed to {self.size} x {self.size} pixels" if self.size else "each image's own",
             "crop": "the central square" if self.crop else "none",
@@ -174,7 +174,7 @@ class References(Protocol):
         """The unit to report as failed if the image cannot be scored."""
 
     def describe(self) -> dict[str, str | int]:
-        """A description for people."""
+        """A human-readable description."""
 
 
 class Photographs:
@@ -211,7 +211,7 @@ class Photographs:
         return Reference(name, self._sizing(luma_of(frame)), self._sizing(rgb_of(frame)))
 
     def describe(self) -> dict[str, str | int]:
-        """A description for people."""
+        """A human-readable description."""
         rgb = "in 8 bits, within 1 code value of a PNG's pixels, since images are read as luma and chroma"
         return {"set": self._files.path, "rgb": rgb, **self._sizing.describe()}
 
@@ -237,7 +237,7 @@ class Validation:
         return Broken(Path(name), PurePosixPath(name), "")
 
     def describe(self) -> dict[str, str | int]:
-        """A description for people."""
+        """A human-readable description."""
         data, sizing = self._data, self._sizing.describe()
         if not self._sizing.size:
             sizing["size"] = f"{data.size} x {data.size} pixels, as in the dataset"

@@ -42,7 +42,7 @@ class Scores:
         return {
             "protocol": self.protocol,
             "all": self.whole.to_json() if self.whole else None,
-            "by_folder": {name: standing.to_json() for name, standing in self.folders.items()},
+            "by_folder": {name: result.to_json() for name, result in self.folders.items()},
             "pictures": self.pictures,
             "films": {name: film.to_json() for name, film in self.films.items()},
             "meaning": FIGURES | FILM_FIGURES,
@@ -109,9 +109,9 @@ def score(
         "version": f"bwpipe {__version__}",
     }
     folder_scores = {
-        name: aggregator.standing() for name, aggregator in sorted(folders.items()) if len(folders) > 1 and aggregator.pictures
+        name: aggregator.result() for name, aggregator in sorted(folders.items()) if len(folders) > 1 and aggregator.count
     }
-    return Scores(protocol, whole.standing() if pictures else None, folder_scores, pictures, scored)
+    return Scores(protocol, whole.result() if pictures else None, folder_scores, pictures, scored)
 
 
 def _image_scores(

@@ -60,9 +60,9 @@ def pairs(values: Mapping[str, object]) -> Iterator[str]:
 def video_rows(scores: Scores) -> Iterator[list[str]]:
     """Rows of cells for each video: the prediction's figures and, if the reference is in colour, its own and the ratios."""
     for name, film in scores.films.items():
-        rows: dict[str, tuple[Mapping[str, float], str | None]] = {SIDES["guess"]: (film.guess, None)}
-        if film.truth is not None:
-            rows |= {SIDES["truth"]: (film.truth, None), "ratio": (film.ratio, ".2f")}
+        rows: dict[str, tuple[Mapping[str, float], str | None]] = {SIDES["guess"]: (film.prediction, None)}
+        if film.reference is not None:
+            rows |= {SIDES["truth"]: (film.reference, None), "ratio": (film.ratio, ".2f")}
         for what, (row, form) in rows.items():
             cells = (f"{row[key]:{form or own}}" if key in row else "-" for key, (_, own) in FILM_HEADS.items())
             first = what == SIDES["guess"]
@@ -80,14 +80,14 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def figures(scores: Scores) -> Iterator[str]:
     """The figures of each folder and overall, the prediction's above those of grey; there must be images."""
     assert scores.whole
-    standings = {**scores.folders, "all": scores.whole}
+    results = {**scores.folders, "all": scores.whole}
     names = [name for name in HEADS if name in scores.whole.figures]
     widths = {name: max(8, len(HEADS[name][0])) for name in names}
-    first = max(map(len, standings))
+    first = max(map(len, results))
     yield "  ".join([" " * first, "  images", " " * 10, *(f"{HEADS[name][0]:>{widths[name]}}" for name in names)])
-    for place, standing in standings.items():
-        head = f"{place:{first}}  {standing.pictures:8}"
-        for what, row in (("prediction", standing.figures), ("grey", standing.grey)):
+    for place, result in results.items():
+        head = f"{place:{first}}  {result.count:8}"
+        for what, row in (("prediction", result.figures), ("grey", result.grey)):
             cells = (f"{shown(name, row):>{widths[name]}}" for name in names)
             yield "  ".join([head, f"{what:10}", *cells])
             head = " " * len(head)
@@ -98,7 +98,7 @@ def shown(name: str, row: Mapping[str, float]) -> str:
     return f"{row[name]:{HEADS[name][1]}}" if name in row else "-"
 
 
-def _hues(standing: AggregateScores) -> Iterator[str]:
-    yield "  ".join(["share of   ", *(f"{hue:>6}" for hue in standing.hues)])
+def _hues(result: AggregateScores) -> Iterator[str]:
+    yield "  ".join(["share of   ", *(f"{hue:>6}" for hue in result.hues)])
     for key, label in SIDES.items():
-        yield "  ".join([f"{label:11}", *(f"{share[key]:6.1%}" for share in standing.hues.values())])
+        yield "  ".join([f"{label:11}", *(f"{share[key]:6.1%}" for share in result.hues.values())])

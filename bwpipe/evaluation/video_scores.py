@@ -14,7 +14,7 @@ from bwpipe.core.frame import Chroma, Frame, Motion, Unit
 from bwpipe.core.stage import UnitMap, stages
 from bwpipe.errors import MediaError
 from bwpipe.evaluation.predictions import NetworkPredictions
-from bwpipe.metrics.temporal import SHORT, Steadiness, way
+from bwpipe.metrics.temporal import SHORT, Steadiness, flow_pair
 from bwpipe.pixels.levels import full_range
 from bwpipe.pixels.orientation import upright
 from bwpipe.pixels.resize import fit_short_side, resize_area, squash
@@ -47,23 +47,23 @@ class VideoScore:
 
     Attributes:
         frames: Number of frames compared.
-        guess: The prediction's figures, by the names of `FILM_FIGURES`.
-        truth: The reference's own figures; None if it is in black and white.
+        prediction: The prediction's figures, by the names of `FILM_FIGURES`.
+        reference: The reference's own figures; None if it is in black and white.
     """
 
     frames: int
-    guess: dict[str, float]
-    truth: dict[str, float] | None
+    prediction: dict[str, float]
+    reference: dict[str, float] | None
 
     @property
     def ratio(self) -> dict[str, float]:
         """The prediction's figures relative to the reference's."""
-        truth = self.truth or {}
-        return {name: value / truth[name] for name, value in self.guess.items() if truth.get(name)}
+        reference = self.reference or {}
+        return {name: value / reference[name] for name, value in self.prediction.items() if reference.get(name)}
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-serialisable values."""
-        return {"frames": self.frames, "guess": self.guess, "truth": self.truth, "ratio": self.ratio}
+        return {"frames": self.frames, "guess": self.prediction, "truth": self.reference, "ratio": self.ratio}
 
 
 def score_videos(
@@ -109,9 +109,9 @@ def _score(pairs: Iterable[Pair], run: RunContext, show: Callable[[int], None]) 
         size = before.shape if before is not None else fit_short_side(frame.luma.shape, SHORT)
         small: Any = squash(frame.luma, *size)
         luma = full_range(small, frame.unit.media.levels)
-        flow = None if before is None or motion.cut else way(before, luma)
-        for tally, planes in ((prediction, chroma), (reference, frame.chroma)):
-            tally.add(_on_grid(planes, luma.shape), flow, begins=motion.cut)
+        flow = None if before is None or motion.cut else flow_pair(before, luma)
+        for accumulator, planes in ((prediction, chroma), (reference, frame.chroma)):
+            accumulator.add(_on_grid(planes, luma.shape), flow, begins=motion.cut)
         before = luma
         show(frames)
     return VideoScore(frames, prediction.figures(), reference.figures() if reference.strength > GREY else None)

@@ -46,7 +46,7 @@ class Flicker(Loss):
     def forward(self, batch: ViewBatch) -> Tensor:
         """Compare the first two views. Raises RunAborted if they do not overlap."""
         height, width = batch.rgb.shape[2:]
-        first, second = meet(batch.views[0], batch.views[1], height, width)
+        first, second = align_views(batch.views[0], batch.views[1], height, width)
         difference = vector_norm(first - second, dim=1).mean((1, 2))
         if self._relative:
             chroma = (vector_norm(first, dim=1) + vector_norm(second, dim=1)).mean((1, 2)) / 2
@@ -56,7 +56,7 @@ class Flicker(Loss):
         return mean
 
 
-def meet(first: View, second: View, height: int, width: int) -> tuple[Tensor, Tensor]:
+def align_views(first: View, second: View, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Align the chroma of two views, without a margin: (B, 2, h - m, w - n) each.
 
     Each is shifted by half the offset, so that interpolation between cells blurs both equally.
@@ -76,7 +76,7 @@ def meet(first: View, second: View, height: int, width: int) -> tuple[Tensor, Te
         margin = math.ceil(abs(half)) + 1
         if a.shape[dim] <= 2 * margin:
             raise RunAborted(
-                f"views of {height} x {width} pixels that are {abs(to - at)} apart overlap too little; "
+                f"views of {height} x {width} pixels, shifted by {abs(to - at)} pixels against each other, overlap too little; "
                 "set a smaller `fit.shift`, or train on larger pictures"
             )
         a, b = _window(a, dim, margin, -half), _window(b, dim, margin, half)

@@ -24,27 +24,27 @@ class FlowPair(NamedTuple):
 
     Attributes:
         back: (h, w, 2) the flow to the previous frame.
-        agreed: (h, w) where forward and backward flow agree.
+        consistent: (h, w) where forward and backward flow agree.
         luma: The mean change of luma along the flow there, in code values.
     """
 
     back: FlowField
-    agreed: NDArray[np.bool_]
+    consistent: NDArray[np.bool_]
     luma: float
 
 
-def way(before: NDArray[np.uint8], here: NDArray[np.uint8]) -> FlowPair | None:
+def flow_pair(before: NDArray[np.uint8], here: NDArray[np.uint8]) -> FlowPair | None:
     """Compute the flow between two frames' full-range luma (h, w); None if forward and backward flow agree nowhere.
 
     Farnebaeck 2003, "Two-Frame Motion Estimation Based on Polynomial Expansion", as in OpenCV: a different method from that of
     `steady`, so that the stage is not measured by its own flow.
     """
     back, there = _flow(here, before), _flow(before, here)
-    agreed = consistency_mask(back, there)
-    if not agreed.any():
+    consistent = consistency_mask(back, there)
+    if not consistent.any():
         return None
     difference = np.abs(warp(before, back) - here)
-    return FlowPair(back, agreed, float(difference[agreed].mean(dtype=np.float64)))
+    return FlowPair(back, consistent, float(difference[consistent].mean(dtype=np.float64)))
 
 
 def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> FlowField:
@@ -63,20 +63,20 @@ class Steadiness:
         self._frames = 0
         self._divergences = dict.fromkeys(LAGS, (0.0, 0))
 
-    def add(self, chroma: NDArray[np.float32], way: FlowPair | None, *, begins: bool) -> None:
+    def add(self, chroma: NDArray[np.float32], flow: FlowPair | None, *, begins: bool) -> None:
         """Add the next frame.
 
         Args:
             chroma: (h, w, 2) Cb and Cr in code values, 0 for none.
-            way: The flow to the previous frame; None if there is none.
+            flow: The flow to the previous frame; None if there is none.
             begins: Whether a shot begins with the frame: nothing is compared across cuts.
         """
         if begins:
             self._recent.clear()
-        elif way is not None and self._previous is not None:
-            difference = (chroma - warp(self._previous, way.back))[way.agreed]
+        elif flow is not None and self._previous is not None:
+            difference = (chroma - warp(self._previous, flow.back))[flow.consistent]
             self._chroma += float(np.hypot(difference[:, 0], difference[:, 1]).mean(dtype=np.float64))
-            self._luma += way.luma
+            self._luma += flow.luma
             self._steps += 1
         shares = _distribution(chroma)
         for lag in LAGS:

@@ -12,7 +12,7 @@ from bwpipe.core.frame import Frame
 FLICKER = "flicker"
 """Key of the note on a frame that holds its change from the previous frame: a `Step`."""
 _MAX_LISTED = 3
-"""Most shots of a film that are listed in a line."""
+"""Maximum number of shots listed in a line."""
 _INVISIBLE = 0.1
 """Change of chroma from frame to frame, in code values, that is allowed whatever the budget: where nothing moves, as on a title
 card, luma changes by a hundredth of a code value, and the budget would be as small."""

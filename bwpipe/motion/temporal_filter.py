@@ -13,7 +13,7 @@ from bwpipe.core.frame import FlowField, Frame, Motion
 from bwpipe.motion.optical_flow import forward_backward_error, places, resize_flow, sample, warp
 from bwpipe.pixels.resize import fit_short_side, resize_area
 
-FINEST = 96
+MAX_GRID_SIDE = 96
 """Cells along the short side of the finest grid on which chroma is filtered: finer chroma is averaged onto it."""
 _ERROR = np.float32(0.5)
 """Squared forward-backward error, in cells, at which the weight falls to 1/e; below it, flow counts as consistent."""
@@ -75,7 +75,7 @@ class Change(NamedTuple):
 def grid(frame: Frame) -> tuple[int, int]:
     """The grid on which a frame with chroma is filtered."""
     assert frame.chroma is not None
-    return fit_short_side(frame.chroma.shape[1:], FINEST)
+    return fit_short_side(frame.chroma.shape[1:], MAX_GRID_SIDE)
 
 
 def window_frame(frame: Frame, motion: Motion, size: tuple[int, int]) -> WindowFrame:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from bwpipe.cli.main import app
 from bwpipe.core import plugins
-from bwpipe.metrics.temporal import Steadiness, way
+from bwpipe.metrics.temporal import Steadiness, flow_pair
 from tests.support.made_films import KINDS, make_film
 from tests.support.made_scenes import HEIGHT, WIDTH, Planes, scene
 
@@ -184,20 +184,20 @@ def divergences(frames: Sequence[NDArray[np.float32]], lag: int) -> list[float]:
 def test_cdc_is_the_mean_of_the_divergences_of_scipy_one_two_and_four_frames_apart() -> None:
     rng = np.random.default_rng(3)
     frames = [rng.normal(rng.normal(0, 5), 20, (30, 40, 2)).astype(np.float32) for _ in range(7)]
-    tally = Steadiness()
+    accumulator = Steadiness()
     for number, frame in enumerate(frames):
-        tally.add(frame, None, begins=not number)
+        accumulator.add(frame, None, begins=not number)
 
     expected = np.mean([np.mean(divergences(frames, lag)) for lag in (1, 2, 4)])
 
-    assert tally.figures() == {"cdc": pytest.approx(expected)}
+    assert accumulator.figures() == {"cdc": pytest.approx(expected)}
 
 
 def test_static_luma_has_no_flicker() -> None:
     luma = scene(1, 1)[0].clip(0, 255).astype(np.uint8)
-    tally = Steadiness()
-    still = way(luma, luma)
+    accumulator = Steadiness()
+    still = flow_pair(luma, luma)
     for begins in (True, False):
-        tally.add(np.ones((HEIGHT, WIDTH, 2), np.float32), None if begins else still, begins=begins)
+        accumulator.add(np.ones((HEIGHT, WIDTH, 2), np.float32), None if begins else still, begins=begins)
 
-    assert tally.figures() == {"chroma_change": 0, "cdc": 0}
+    assert accumulator.figures() == {"chroma_change": 0, "cdc": 0}

@@ -304,7 +304,7 @@ def test_flicker_of_two_grey_predictions_is_0_with_a_finite_gradient(data: Datas
 def test_views_without_overlap_end_the_run(data: Dataset) -> None:
     chroma = torch.zeros(4, 2, 8, 8)
 
-    with pytest.raises(RunAborted, match=r"views of 32 x 32 pixels that are 24 apart .* set a smaller `fit.shift`"):
+    with pytest.raises(RunAborted, match=r"views of 32 x 32 pixels, shifted by 24 pixels .* set a smaller `fit.shift`"):
         single("flicker", 1, data)(predicting(data, chroma, chroma, shifts=((0, 0), (0, -24))))
 
 

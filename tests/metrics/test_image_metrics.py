@@ -86,9 +86,9 @@ def test_few_images_have_no_frechet_distance() -> None:
     aggregator = Aggregator()
     for _ in range(LEAST - 1):
         aggregator.add(replace(scores, features=rng.normal(size=(3, 4)).astype(np.float32)))
-    few = aggregator.standing()
+    few = aggregator.result()
     aggregator.add(replace(scores, features=rng.normal(size=(3, 4)).astype(np.float32)))
-    enough = aggregator.standing()
+    enough = aggregator.result()
 
     assert "frechet" not in few.figures | few.grey
     assert 0 < enough.figures["frechet"] < 0.1
