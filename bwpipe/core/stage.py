@@ -269,7 +269,7 @@ class UnitMap(Stage):
 
 
 class Gather(Stage):
-    """Makes one result of all items of all units.
+    """Reduces all items of all units to one result.
 
     If gathering is slow, cache the result under a key derived from (units, recipe); `ready` looks the key up.
     """
@@ -290,7 +290,7 @@ class Gather(Stage):
 
     @abstractmethod
     def gather(self, items: Any, /) -> Any:
-        """Make one result of an iterator of all items, which may include items of units that fail later."""
+        """Reduce an iterator of all items to one result; the items may include items of units that fail later."""
 
 
 class Sink(Stage):

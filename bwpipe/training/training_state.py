@@ -21,13 +21,13 @@ _UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
 
 
 class Part(Protocol):
-    """A component of a state: a network, an optimiser, ..."""
+    """A component of a state that can be saved and restored: a network, an optimiser, ..."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything it holds."""
+        """All of its state."""
 
     def load_state_dict(self, state: dict[str, Any], /) -> Any:
-        """Restore it."""
+        """Restore its state."""
 
 
 @dataclass

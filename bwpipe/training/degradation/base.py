@@ -28,17 +28,17 @@ LengthSpan = Annotated[tuple[_Length, _Length], ASCENDING]
 
 
 def uniform(span: tuple[float, float], shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Uniformly distributed numbers from a range."""
+    """Uniformly distributed samples from a range."""
     return torch.empty(shape, device=generator.device).uniform_(*span, generator=generator)
 
 
 def factors(span: tuple[float, float], shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Log-uniformly distributed numbers from a range above 0."""
+    """Log-uniformly distributed samples from a range of positive numbers."""
     return uniform((math.log(span[0]), math.log(span[1])), shape, generator).exp_()
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Normally distributed numbers of mean 0 and standard deviation 1."""
+    """Normally distributed samples of mean 0 and standard deviation 1."""
     return torch.empty(shape, device=generator.device).normal_(generator=generator)
 
 
