@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from bwpipe import Frame, Map, stage
+from bwpipe import Frame, Map, Unit, stage
 from bwpipe.core.provenance import LUMA
 
 
@@ -17,6 +17,6 @@ class Invert(Map):
         luma = frame.luma.clip(low, high)
         return replace(frame, luma=low + high - luma)
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
         """Outputs state that their luma is not the input's."""
-        return {**super().provenance(), LUMA: "invert"}
+        return {**super().provenance(unit), LUMA: "invert"}
