@@ -37,7 +37,7 @@ def _check_name(text: str) -> str:
 class Write(Sink):
     """Writes pictures and films in colour, keeping luma and everything else in the file, in a tree that mirrors the input's."""
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     path: NoEffect[Path]
     """Output folder; created if missing."""
@@ -46,7 +46,7 @@ class Write(Sink):
     format: PicturesOnly[TargetFormat | None] = None
     """Format of pictures; each picture's own by default."""
     quality: PicturesOnly[Annotated[int, Field(ge=1, le=100)]] = 95
-    """JPEG quality of pictures from other formats. JPEG inputs keep their own quality, or better."""
+    """JPEG quality of pictures from other formats, and of the chroma of all. JPEG inputs keep their luma exactly."""
     codec: FilmsOnly[str] = "h264"
     """Video encoder of films: `h264`, `h265`, `av1`, `prores`, `ffv1` (lossless), `h264_nvenc`, `hevc_nvenc` and `av1_nvenc` on
     NVIDIA GPUs, or another FFmpeg encoder."""

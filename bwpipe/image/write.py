@@ -63,8 +63,8 @@ def write_image(
 ) -> None:
     """Write a frame in colour, with the EXIF, ICC profile, resolution and text of its source file.
 
-    In RGB formats, the luma computed from RGB and rounded equals the frame's. In JPEG files made from JPEG files it is within
-    `jpeg.MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE`, for which they get the source's quantisation tables or finer ones.
+    In RGB formats, the luma computed from RGB and rounded equals the frame's. JPEG files made from JPEG files have the same Y
+    coefficients; if a stage has changed the luma, it is within `jpeg.MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE`.
     WebP is always written lossless: at its best quality, lossy WebP changes luma by up to 7 code values (mean 0.6).
 
     Args:
@@ -100,8 +100,13 @@ def write_image(
     elif media.format != "JPEG":
         data = jpeg.encode(eight_bits(frame.luma), chroma, metadata, quality=quality)
     else:
-        data, preserved = jpeg.encode_again(eight_bits(frame.luma), chroma, metadata, quality=quality, source=source)
-        if not preserved:
+        luma = eight_bits(frame.luma)
+        data, fidelity = jpeg.encode_again(luma, chroma, metadata, quality=quality, source=source)
+        if fidelity != "exact" and media.mode in ("L", "YCbCr") and np.array_equal(luma, jpeg.luma_of(source)):
+            warn(
+                "JPEG files that are damaged or coded arithmetically are encoded again: their luma can change by 2 code values"
+            )
+        if fidelity == "off":
             warn(
                 "even the finest JPEG changes the luma of some pictures by more than 0.1 code values on average or 2 at a pixel"
             )

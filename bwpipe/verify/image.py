@@ -93,14 +93,15 @@ def _compare_luma(
     before, after = media
     tally = LumaTally(after.depth, limits)
     tally.add(0, was, now)
-    lossless = after.format != "JPEG"
+    both = before.format == after.format == "JPEG"
+    lossless = after.format != "JPEG" or (both and jpeg.holds_exact_luma(before.path.read_bytes()))
     figures = tally.to_json()
     verdict.facts["luma"] = {**figures, "lossless": lossless}
     mean, most = jpeg.MEAN_DIFFERENCE, jpeg.LARGEST_DIFFERENCE
     if on_request:
         verdict.remarks.append(f"luma changed on request ({', '.join(on_request)})")
         verdict.facts["luma"]["on_request"] = on_request
-    elif before.format == after.format == "JPEG" and not limits.exact:
+    elif both and not lossless and not limits.exact:
         if figures["mean"] > mean or tally.most > most:
             verdict.differences.append(
                 f"the luma differs by {figures['mean']:.3g} on average and {tally.most} at most, above {mean} or {most}"

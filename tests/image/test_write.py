@@ -110,9 +110,8 @@ def test_every_kind_of_image_keeps_luma_size_depth_alpha_and_metadata(tmp_path: 
     assert after.luma.dtype == before.luma.dtype
     assert (after.chroma is None) == (set(np.unique(before.luma)) <= {0, 255})
     if path.suffix.lower() in (".jpg", ".jpeg"):
-        differences = np.abs(y_of(path).astype(int) - before.luma)
-        assert differences.mean() <= 0.1
-        assert differences.max() <= 2
+        exact = kind != "jpeg-cmyk"
+        assert np.abs(y_of(path).astype(int) - before.luma).max() <= (0 if exact and made.path.suffix == path.suffix else 2)
     else:
         assert np.abs(luma_of(rgb_of(path)).astype(int) - before.luma).max() <= 1
     assert (after.alpha is None) == (before.alpha is None)
@@ -211,12 +210,12 @@ def test_a_jpeg_made_from_a_jpeg_keeps_its_luma(file: Path, quality: int, option
         path, warnings = written(file)
 
         differences = np.abs(y_of(path).astype(int) - before)
-        assert differences.mean() <= 0.1, name
-        assert differences.max() <= 2, name
+        assert differences.mean() <= (0.1 if "keep_rgb" in options else 0), name
+        assert differences.max() <= (2 if "keep_rgb" in options else 0), name
         assert not warnings
 
 
-def test_a_jpeg_keeps_its_quantisation_table_if_that_suffices(file: Path) -> None:
+def test_a_jpeg_keeps_its_quantisation_table_and_its_chroma_is_not_subsampled(file: Path) -> None:
     smooth = grey(WISH) // 2 + 60
     for quality in (60, 80, 95):
         file.write_bytes(saved(smooth, "JPEG", quality=quality, progressive=True))

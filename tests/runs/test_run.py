@@ -140,7 +140,7 @@ def test_a_folder_of_300_mixed_pictures_keeps_everything_but_colour(tmp_path: Pa
         before, after = picture(original.path), picture(path)
         difference = np.abs(after.luma.astype(np.int32) - before.luma)
         if original.target.lower() in {".jpg", ".jpeg"}:
-            assert (difference.mean() <= 0.1, difference.max() <= 2) == (True, True), original
+            assert difference.max() <= (2 if original.kind == "jpeg-cmyk" else 0), original
         else:
             assert difference.max() <= 1, original
         assert after.luma.dtype == before.luma.dtype, original

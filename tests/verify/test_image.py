@@ -84,7 +84,7 @@ def test_a_jpeg_recompressed_at_lower_quality_is_found(tmp_path: Path) -> None:
 
     (difference,) = verified(source.path, path).differences
 
-    assert difference.startswith("the luma differs by ")
+    assert difference.startswith("the luma differs: first at ")
 
 
 def test_a_jpeg_from_another_format_has_the_limits_of_lossy_films(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from bwpipe.errors import MediaError
 from bwpipe.image import tiff_ifd
 from bwpipe.image.file import DAMAGED_PROFILE, Chunk, Header, Metadata, several
+from bwpipe.image.formats import jpeg_scans
 from bwpipe.image.tiff_ifd import directories, orientation, without_thumbnail
 from bwpipe.pixels.ycbcr import AnyChroma, to_codes
 
@@ -21,7 +22,9 @@ MOST_PIXELS_A_SIDE = 65500
 _MAX_PART = 65533 - 29  # the XMP prefix is longer than EXIF's
 EXIF_PREFIX = b"Exif\0\0"
 MEAN_DIFFERENCE, LARGEST_DIFFERENCE = 0.1, 2
-"""Allowed difference of the written file's luma from the source's, in code values."""
+"""Allowed difference of a written file's luma from the given one where it can't be exact, in code values."""
+Fidelity: TypeAlias = Literal["exact", "close", "off"]
+"""Whether a written file's luma equals the given one, is within the limits, or is not."""
 _STEPS = (12, 8, 6, 5, 4, 3, 2, 1)
 """The largest quantisation steps of successively finer tables."""
 _END = b"\xff\xd9"
@@ -109,34 +112,77 @@ def encode(luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, qu
 
 def encode_again(
     luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, quality: int, source: bytes
-) -> tuple[bytes, bool]:
-    """Re-encode a JPEG file such that the decoded luma is within `MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE` of the given one.
+) -> tuple[bytes, Fidelity]:
+    """Encode a JPEG file with the Y coefficients of another one, or else with a luma as close as JPEG allows.
 
-    The quantisation table of luma is the source's if that suffices, else a finer one. Its steps divide the source's, so that
-    coefficients already on the source's grid are unchanged; others come from samples that were clipped to 0..255.
+    The coefficients and the quantisation table of Y are those of the source, bit for bit, if they decode to the given luma.
+    That is not so where a stage has changed it, or the source has no Y or is coded arithmetically. Then the file is encoded
+    such that its luma is within `MEAN_DIFFERENCE` and `LARGEST_DIFFERENCE` of the given one: with the source's table if that
+    suffices, else a finer one. Its steps divide the source's, so that coefficients already on the source's grid are unchanged;
+    others come from samples that were clipped to 0..255.
 
     Args:
         luma: (H, W), written as Y.
-        chroma: (2, H, W).
+        chroma: (2, H, W), written without subsampling.
         metadata: Metadata to write.
         quality: libjpeg quality of the chroma; if the source's samples are not Y, Cb, Cr, also of the first table for luma.
         source: The file that the luma was read from.
-
-    Returns:
-        The file, and whether its luma is within the limits.
     """
     image = _open(BytesIO(source))
     has_luma = image.mode == "L" or (image.mode == "RGB" and not _is_rgb(image))
     luma_table, chroma_table = _tables(quality)
+    progressive = bool(image.info.get("progressive"))
     if has_luma:
         luma_table = [max(step, 1) for step in image.quantization[image.layer[0][3]]]  # a damaged table may contain 0
+        data = _with_luma_of(source, chroma, metadata, chroma_table, progressive=progressive)
+        if data and np.array_equal(luma_of(data), luma):
+            return data, "exact"
     preserved = False
     for table in _finer_tables(luma_table):
         if preserved := _preserves_luma(luma, table):
             break
-    progressive = bool(image.info.get("progressive"))
     data = _encoded(_image(luma, chroma), qtables=[table, chroma_table], progressive=progressive, **_options(metadata))
-    return data, preserved
+    return data, "close" if preserved else "off"
+
+
+def _with_luma_of(source: bytes, chroma: AnyChroma, metadata: Metadata, table: list[int], *, progressive: bool) -> bytes | None:
+    """A file with the Y of another, coefficient by coefficient, and new chroma; None if the source can't be taken apart."""
+    try:
+        parts = jpeg_scans.take_apart(source)
+        own = jpeg_scans.only(parts, 0)
+    except jpeg_scans.UnsupportedJpegError:
+        return None
+    options = _options(metadata)
+    planes = [own]
+    for codes in to_codes(chroma, "bt601", 8, (0, 255)):
+        # Pillow's buffer is too small for optimised tables if there is hardly anything to compress
+        optimise = {"progressive": True} if progressive else {"optimize": True}
+        try:
+            plane = _encoded(Image.fromarray(codes), qtables=[table], **optimise, **options)
+        except OSError:
+            plane = _encoded(Image.fromarray(codes), qtables=[table], **options)
+        planes.append(jpeg_scans.take_apart(plane))
+    luma = own.components[0]
+    full = jpeg_scans.sampling(parts)
+    whole = (luma.across, luma.down) == full
+    factors = [(1, 1)] * 3 if whole else [(luma.across, luma.down), full, full]
+    return jpeg_scans.together(planes[1].head, planes, factors)
+
+
+def luma_of(data: bytes) -> NDArray[np.uint8]:
+    """The decoded Y (H, W) of a grey or YCbCr file."""
+    image = _open(BytesIO(data))
+    image.draft("L", None)
+    return np.asarray(image)
+
+
+def holds_exact_luma(data: bytes) -> bool:
+    """Whether the coefficients of a file's Y can be kept: it is grey or YCbCr, and coded with Huffman codes."""
+    image = _open(BytesIO(data))
+    try:
+        return (image.mode == "L" or (image.mode == "RGB" and not _is_rgb(image))) and bool(jpeg_scans.take_apart(data))
+    except jpeg_scans.UnsupportedJpegError:
+        return False
 
 
 def _image(luma: NDArray[np.uint8], chroma: AnyChroma) -> Image.Image:
