@@ -81,13 +81,14 @@ def _planes(media: ImageFile, data: bytes) -> Planes:
             return _planes_of_samples(png.deep_samples(data))
     if media.format == "TIFF":
         data = tiff.stored(data)
-        if media.depth == 16:
-            return _planes_of_samples(tiff.deep_samples(data))
+        if (samples := tiff.samples(data)) is not None:
+            return _planes_of_samples(samples)
     if media.depth == 16:
         return _planes_of_samples(sixteen_bit.decode(data))
     with Image.open(BytesIO(data), formats=[media.format]) as image:
         image.load()
-        return _planes_of_image(image)
+        undeclared = media.format == "TIFF" and image.mode != media.mode  # samples that Pillow takes for alpha
+        return _planes_of_image(image.convert(media.mode) if undeclared else image)
 
 
 def _planes_of_image(image: Image.Image) -> Planes:

@@ -26,6 +26,9 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 """Bytes per value, by TIFF's type numbers; 16 to 18 are BigTIFF's."""
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MAX_TAGS, _MAX_PAGES, _MAX_DEPTH = 4096, 65536, 2
+_MAX_VALUES = 2**28
+LAYERS = 37724
+"""ImageSourceData: Photoshop's layers."""
 
 
 class Tag(NamedTuple):
@@ -89,13 +92,14 @@ def directories(file: BinaryIO) -> Iterator[Directory]:
     order: Order = "<" if file.read(2) == b"II" else ">"
     big = _unpack(file, f"{order}H")[0] == 43
     offset = _unpack(file, f"{order}4xQ" if big else f"{order}I")[0]
-    for _ in range(_MAX_PAGES):
-        if not offset:
-            return
+    seen = set[int]()
+    while offset and offset not in seen and len(seen) < _MAX_PAGES:
+        seen.add(offset)
         directory = _directory(file, offset, order, big)
         yield directory
         offset = directory.following
-    raise MediaError("can't be read: its list of pages has a cycle or is too long")
+    if offset:
+        raise MediaError("can't be read: its list of pages has a cycle or is too long")
 
 
 def _directory(file: BinaryIO, offset: int, order: Order, big: bool, level: int = 0) -> Directory:
@@ -112,6 +116,7 @@ def _directory(file: BinaryIO, offset: int, order: Order, big: bool, level: int 
     after = struct.unpack(order + word, following)[0] if len(following) == inline else 0
     tags: dict[int, Tag] = {}
     cut = False
+    total = 0
     for i, (tag, kind, length, data) in enumerate(fields):
         size = _SIZES.get(kind, 0) * length
         if not size:
@@ -122,6 +127,13 @@ def _directory(file: BinaryIO, offset: int, order: Order, big: bool, level: int 
             if at + size > end:
                 cut = True
                 continue
+            if tag == LAYERS:  # those of Photoshop, which can be gigabytes, are not copied
+                tags[tag] = Tag(kind, 0, b"", at)
+                continue
+            if (total := total + size) > _MAX_VALUES:
+                raise MediaError(
+                    f"has tags of more than {_MAX_VALUES >> 20} MiB, which is not supported; remove the largest first"
+                )
             file.seek(at)
             data = file.read(size)  # noqa: PLW2901
         tags[tag] = Tag(kind, length, data[:size], at)

@@ -13,6 +13,7 @@ from bwpipe.errors import MediaError
 from bwpipe.image.file import ImageFile, Metadata, decoding
 from bwpipe.image.formats import jpeg, minor, png, pnm, tiff, webp
 from bwpipe.image.host_settings import quiet_decoders
+from bwpipe.image.icc import grey_as_rgb
 from bwpipe.image.provenance_tag import with_history
 from bwpipe.image.read import read_metadata
 from bwpipe.pixels.orientation import upright
@@ -32,6 +33,8 @@ _SUFFIXES: dict[TargetFormat, tuple[str, ...]] = {
 """File name suffixes, the default first."""
 _MOST_PIXELS_A_SIDE = {"jpeg": jpeg.MOST_PIXELS_A_SIDE, "webp": webp.MOST_PIXELS_A_SIDE}
 _MOST_DPI = 2**16
+GREY_MODES = ("1", "L", "LA", "La", "I;16", "LA;16")
+"""Sample layouts of grey pictures."""
 EIGHT_BITS = ("jpeg", "webp", "bmp")
 NO_ALPHA = ("jpeg", "ppm")
 NO_METADATA = ("ppm", "bmp")
@@ -117,6 +120,7 @@ def _conversions(frame: Frame, media: ImageFile, target: TargetFormat, metadata:
     """Sentences on what the format can't hold and how it is handled."""
     name, same_format = target.upper(), target.upper() == media.format
     no_metadata = target in NO_METADATA and bool(metadata.exif or metadata.icc or metadata.xmp)
+    profile = b"" if target in NO_METADATA else output_profile(metadata, media)
     conversions = {
         "GIF has 256 colours only: it becomes PNG": media.format == "GIF" and target == "png",
         "JPEG 2000 is read but not written: it becomes another format, without its text metadata": media.format == "JPEG2000",
@@ -134,8 +138,9 @@ def _conversions(frame: Frame, media: ImageFile, target: TargetFormat, metadata:
         f"{name} has 8 bits per sample: 16-bit pictures are rounded": media.depth == 16 and target in EIGHT_BITS,
         f"{name} has no alpha: it is left out": frame.alpha is not None and target in NO_ALPHA,
         f"{name} has no EXIF, ICC profile or XMP: they are left out, and pictures are rotated as EXIF says": no_metadata,
-        "a grey or CMYK ICC profile does not describe RGB: it is left out": bool(metadata.icc)
-        and not (no_metadata or metadata.icc_is_rgb),
+        "a grey ICC profile becomes an RGB profile with the same curve": bool(profile) and not metadata.icc_is_rgb,
+        "an ICC profile that describes neither RGB nor grey, or is damaged, is left out": bool(metadata.icc)
+        and not (no_metadata or profile),
         "JPEG holds at most 64 kB each of EXIF and XMP: larger ones are left out": target == "jpeg"
         and not (jpeg.fits(metadata.exif) and jpeg.fits(metadata.xmp)),
         f"comments and text that only {media.format} files can hold are left out": bool(metadata.own) and not same_format,
@@ -145,8 +150,7 @@ def _conversions(frame: Frame, media: ImageFile, target: TargetFormat, metadata:
 
 def _writable(metadata: Metadata, media: ImageFile, target: TargetFormat) -> Metadata:
     """The part of the metadata that can be written."""
-    if not metadata.icc_is_rgb:
-        metadata = replace(metadata, icc=b"")
+    metadata = replace(metadata, icc=output_profile(metadata, media))
     if target.upper() != media.format:
         metadata = replace(metadata, own=())
     if metadata.dpi and not all(1 <= value < _MOST_DPI for value in metadata.dpi):  # a damaged value
@@ -155,6 +159,13 @@ def _writable(metadata: Metadata, media: ImageFile, target: TargetFormat) -> Met
         exif, xmp = (part if jpeg.fits(part) else b"" for part in (metadata.exif, metadata.xmp))
         metadata = replace(metadata, exif=exif, xmp=xmp)
     return metadata
+
+
+def output_profile(metadata: Metadata, media: ImageFile) -> bytes:
+    """The ICC profile of the output, which is RGB; empty if the source's can't be one."""
+    if metadata.icc_is_rgb:
+        return metadata.icc
+    return (media.mode in GREY_MODES and grey_as_rgb(metadata.icc)) or b""
 
 
 def eight_bits(plane: Luma) -> NDArray[np.uint8]:

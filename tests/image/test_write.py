@@ -161,7 +161,7 @@ def test_every_format_is_written_from_every_other(tmp_path: Path, kind: str, tar
         ("pbm", ["PBM and PGM have no colour: they become PPM", "1-bit and palette pictures become 8-bit RGB"]),
         ("gif", ["GIF has 256 colours only: it becomes PNG", "1-bit and palette pictures become 8-bit RGB"]),
         ("tiff-cmyk", ["CMYK becomes RGB"]),
-        ("png-16-grey", ["a grey or CMYK ICC profile does not describe RGB: it is left out"]),
+        ("png-16-grey", ["an ICC profile that describes neither RGB nor grey, or is damaged, is left out"]),
         ("webp-lossy", ["lossy WebP can't preserve luma: it becomes lossless WebP"]),
         ("jpeg-2000", ["JPEG 2000 is read but not written: it becomes another format, without its text metadata"]),
     ],
@@ -441,7 +441,7 @@ def test_what_is_left_out_of_a_file_is_reported(file: Path) -> None:
 
     more = np.dstack([rgb(WISH), grey(WISH)])
     file.write_bytes(tifffile_bytes(more, photometric="rgb", extrasamples=["unspecified"]))
-    assert written(file)[1] == ["extra samples of unspecified meaning in a TIFF file are left out"]
+    assert written(file)[1] == ["extra samples of a TIFF file that are not alpha, such as a scanner's infrared, are left out"]
 
     pages = BytesIO()
     with tifffile.TiffWriter(pages) as writer:

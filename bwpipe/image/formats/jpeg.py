@@ -14,7 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from bwpipe.errors import MediaError
 from bwpipe.image import tiff_ifd
 from bwpipe.image.file import DAMAGED_PROFILE, Chunk, Header, Metadata, several
-from bwpipe.image.formats import jpeg_scans
+from bwpipe.image.formats import jpeg_scans, jpeg_trailer
 from bwpipe.image.tiff_ifd import directories, orientation, without_thumbnail
 from bwpipe.pixels.ycbcr import AnyChroma, to_codes
 
@@ -35,7 +35,8 @@ _MULTI_PICTURE_TYPES = {0x20001: "panorama", 0x20002: "stereo", 0x20003: "multi-
 
 
 def header(file: BinaryIO) -> Header:
-    """Read the header of a JPEG file. Raises MediaError: several images of equal rank (a stereo pair, a panorama)."""
+    """Read the header of a JPEG file. Raises MediaError: damaged, or several images of equal rank (a stereo pair)."""
+    jpeg_trailer.check_start(file)
     image = _open(file)
     for kind in _further_images(image):
         if kind in _MULTI_PICTURE_TYPES:
@@ -75,9 +76,10 @@ def _is_rgb(image: JpegImageFile) -> bool:
 
 
 def read(data: bytes) -> Image.Image:
-    """Decode an image in mode "L", "YCbCr", "RGB" or "CMYK". Raises MediaError if the file is cut short."""
+    """Decode an image in mode "L", "YCbCr", "RGB" or "CMYK". Raises MediaError: cut short, or several pictures."""
     file = BytesIO(data)
     image = _open(file)
+    jpeg_trailer.trailing(data, indexed=len(_further_images(image)))
     end = data.find(_END, file.tell())
     _load(image)
     if end < 0:
@@ -132,7 +134,7 @@ def encode_again(
     has_luma = image.mode == "L" or (image.mode == "RGB" and not _is_rgb(image))
     luma_table, chroma_table = _tables(quality)
     progressive = bool(image.info.get("progressive"))
-    if has_luma:
+    if has_luma and image.quantization:  # lossless JPEG has none
         luma_table = [max(step, 1) for step in image.quantization[image.layer[0][3]]]  # a damaged table may contain 0
         data = _with_luma_of(source, chroma, metadata, chroma_table, progressive=progressive)
         if data and np.array_equal(luma_of(data), luma):
@@ -236,20 +238,17 @@ def fits(part: bytes) -> bool:
 
 
 def metadata(data: bytes) -> Metadata:
-    """Read the metadata of a JPEG file."""
+    """Read the metadata of a JPEG file. Raises MediaError if it holds several pictures."""
     image = _open(BytesIO(data))
     icc = image.info.get("icc_profile", b"")  # None if parts of it are missing
-    lost = {
-        "a second picture or a preview, which some cameras append to a JPEG file, is left out": _further_images(image),
-        DAMAGED_PROFILE: icc is None,
-    }
+    lost = jpeg_trailer.trailing(data, indexed=len(_further_images(image)))
     return Metadata(
         exif=without_thumbnail(_exif(image)),
         icc=icc or b"",
-        xmp=image.info.get("xmp", b""),
+        xmp=jpeg_trailer.without_claims(image.info.get("xmp", b"")),
         dpi=image.info["dpi"] if image.info.get("jfif_unit") else None,
         own=tuple(_segments(image)),
-        lost=tuple(sentence for sentence, holds in lost.items() if holds),
+        lost=(*lost, DAMAGED_PROFILE) if icc is None else tuple(lost),
     )
 
 

@@ -2,8 +2,8 @@
 
 Huffman codes have to be read one after another, which is slow in Python. But a decoder that begins anywhere soon falls into
 step with the codes (Klein & Wiseman 2003, "Parallel Huffman Decoding with Applications to JPEG Files"). So the stream is cut
-into lanes, which advance together, one code at each step of numpy; each begins a little before its own part. Where a lane did not
-begin in step with the end of the one before, it is read again from there.
+into lanes, which advance together, one code at each step of numpy; each begins a little before its own part. Where a lane did
+not begin in step with the end of the one before, it is read again from there.
 """
 
 from collections.abc import Sequence

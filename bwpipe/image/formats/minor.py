@@ -43,6 +43,8 @@ def encode_bmp(samples: NDArray[np.uint8], metadata: Metadata) -> bytes:
 
 _EXTENSION, _IMAGE, _END = b"!", b",", b";"
 _HAS_TABLE = 0x80
+_MOST_PIECES = 2**22
+"""Sub-blocks of 255 bytes: 1 GiB."""
 
 
 def gif_header(file: BinaryIO) -> Header:
@@ -50,7 +52,7 @@ def gif_header(file: BinaryIO) -> Header:
     file.seek(6)
     width, height, flags = struct.unpack("<HHB2x", file.read(7).ljust(7, b"\0"))
     _skip_table(file, flags)
-    frames = 0
+    frames = pieces = 0
     while (block := file.read(1)) != _END:
         if block == _IMAGE:
             frames += 1
@@ -62,6 +64,8 @@ def gif_header(file: BinaryIO) -> Header:
             raise MediaError("can't be read: it is cut short")
         while size := int.from_bytes(file.read(1), "little"):
             file.seek(size, 1)
+            if (pieces := pieces + 1) > _MOST_PIECES:
+                raise MediaError("can't be read: it is too long for a GIF file")
     if frames > 1:
         raise several(frames, "frames")
     return Header(width, height, "P")
@@ -80,10 +84,12 @@ _LONGEST_HEADER = 2**20
 
 def jp2_header(file: BinaryIO) -> Header:
     """Read the header of a JPEG 2000 file. Raises MediaError: damaged, or samples that are neither 8 nor 16 bits."""
-    with Image.open(file, formats=["JPEG2000"]) as image:
+    start = file.read(_LONGEST_HEADER)
+    segment = start.partition(_SIZE_SEGMENT)[2]
+    if not segment:
+        raise MediaError("can't be read: its header is damaged, or further in than 1 MiB")
+    with Image.open(BytesIO(start), formats=["JPEG2000"]) as image:
         size, mode = image.size, image.mode
-    file.seek(0)
-    segment = file.read(_LONGEST_HEADER).partition(_SIZE_SEGMENT)[2]
     at = _COMPONENTS - len(_SIZE_SEGMENT)
     count = int.from_bytes(segment[at : at + 2])
     bits = {1 + depth for depth in segment[at + 2 : at + 2 + 3 * count : 3]}  # above 128 for signed components

@@ -39,6 +39,7 @@ _MODES = {
 """Sample layouts by bit depth and colour type."""
 _XMP = b"XML:com.adobe.xmp"
 _MAX_INFLATED = 2**26
+_MOST_CHUNKS = 2**20
 _INCH, _METRE = 0.0254, 1
 _COMPRESS_LEVEL = 3
 
@@ -77,19 +78,24 @@ def deep_samples(data: bytes) -> NDArray[np.uint16]:
 
 
 def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Name, offset and size of each chunk, in order. Raises MediaError if the file is cut short."""
+    """Name, offset and size of each chunk, in order. Raises MediaError if the file is cut short, or not made of chunks."""
     end = file.seek(0, SEEK_END)
     file.seek(len(SIGNATURE))
     name = b""
-    while name != b"IEND":
+    for number in range(_MOST_CHUNKS):
+        if name == b"IEND":
+            return
         start = file.read(8)
         at = file.tell()
         size = int.from_bytes(start[:4], "big")
         if len(start) < 8 or at + size + 4 > end:
             raise MediaError("can't be read: it is cut short")
         name = start[4:]
+        if not name.isalpha() or (number == 0) != (name == b"IHDR"):
+            raise MediaError("can't be read: its chunks are damaged")
         yield name, at, size
         file.seek(at + size + 4)
+    raise MediaError(f"can't be read: it has more than {_MOST_CHUNKS} chunks")
 
 
 def _read(file: BinaryIO, at: int, size: int) -> bytes:

@@ -23,6 +23,7 @@ from bwpipe.image.tiff_ifd import (
 )
 
 MOST_PIXELS_A_SIDE = 16383
+_MOST_CHUNKS = 2**18
 _EFFORT: dict[str, Any] = {"method": 1, "quality": 0}  # encoder effort; the decoded samples are the same
 
 _EXIF_PREFIX = b"Exif\0\0"  # belongs to JPEG, but some encoders write it here too
@@ -54,7 +55,10 @@ def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     file.seek(4)
     last = 8 + int.from_bytes(file.read(4), "little")
     at = 12
+    count = 0
     while at + 8 <= last:
+        if (count := count + 1) > _MOST_CHUNKS:
+            raise MediaError(f"can't be read: it has more than {_MOST_CHUNKS} chunks")
         file.seek(at)
         name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
         if at + 8 + size > end:
