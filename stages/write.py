@@ -16,8 +16,8 @@ from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
 from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_image
 from bwpipe.motion.shot_report import ShotList
-from bwpipe.pixels.chroma_upsampling import upsample_chroma
-from bwpipe.pixels.ycbcr import to_codes
+from bwpipe.pixels.chroma_upsampling import UpsampledChroma, upsample_chroma
+from bwpipe.pixels.ycbcr import ChromaBands, to_codes
 from bwpipe.verify.compare import check_output
 from bwpipe.video.container import container_for, conversion_notes
 from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, coded_depth
@@ -210,7 +210,9 @@ class _ImageTarget:
 
     def write(self, frame: Frame) -> None:
         media = frame.unit.media
-        chroma = _upsampled(frame, (media.height, media.width))
+        chroma: ChromaBands | NDArray[np.float32] = np.broadcast_to(np.zeros((2, 1, 1), np.float32), (2, *frame.luma.shape))
+        if frame.chroma is not None:
+            chroma = UpsampledChroma(frame.chroma, frame.luma, media.levels, media.matrix)
         line = self._provenance.line(coloured=KEPT not in frame.notes) if self._provenance else ""
         write_image(self._path, frame, chroma, target=self._target, quality=self._quality, line=line, warn=self._warn)
 

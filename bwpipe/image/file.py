@@ -17,6 +17,9 @@ ImageFormat: TypeAlias = Literal["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "P
 Mode: TypeAlias = str
 """Pillow's name for a sample layout ("1", "L", "P", "RGBA", "CMYK", "YCbCr" ...); the suffix ";16" means 16 bits per sample."""
 
+Buffer: TypeAlias = bytes | memoryview
+"""A piece of a file to write."""
+
 HEAD = 32
 """How many bytes of a file `sniff` needs."""
 

@@ -13,10 +13,10 @@ from bwpipe.errors import MediaError
 from bwpipe.image.file import HEAD, ImageFile, ImageFormat, Metadata, decoding, format_of
 from bwpipe.image.formats import jpeg, minor, png, pnm, sixteen_bit, tiff, webp
 from bwpipe.image.open import read_header
-from bwpipe.pixels.ycbcr import from_codes, rgb_to_ycbcr
+from bwpipe.pixels.ycbcr import bands, from_codes, rgb_to_ycbcr
 
-_ROUNDING = 1.01 / 255
-"""Chroma up to this is a JPEG encoder's rounding of grey."""
+_ROUNDING = 1
+"""Chroma codes that differ from neutral by up to this are a JPEG encoder's rounding of grey."""
 
 _METADATA: dict[ImageFormat, Callable[[bytes], Metadata]] = {
     "JPEG": jpeg.metadata,
@@ -48,10 +48,7 @@ def read_image(unit: Unit) -> Frame:
     media = unit.media
     assert isinstance(media, ImageFile)
     with decoding():
-        data = media.path.read_bytes()
-        if format_of(data[:HEAD]) != media.format or read_header(BytesIO(data), media.format) != media.header:
-            raise MediaError("has changed since the run began; start the run again")
-        planes = _planes(media, data)
+        planes = _planes(_decoded(media, _unchanged(media)))
     if planes.luma.shape != (media.height, media.width):
         raise MediaError("can't be read: the size of its samples does not match its header")
     for plane in planes:
@@ -69,41 +66,66 @@ def read_metadata(media: ImageFile, data: bytes) -> Metadata:
     return read(data) if read else Metadata()
 
 
-def _planes(media: ImageFile, data: bytes) -> Planes:
+def _unchanged(media: ImageFile) -> bytes:
+    """The file's bytes. Raises MediaError if it is not the one that was opened."""
+    data = media.path.read_bytes()
+    if format_of(data[:HEAD]) != media.format or read_header(BytesIO(data), media.format) != media.header:
+        raise MediaError("has changed since the run began; start the run again")
+    return data
+
+
+def _decoded(media: ImageFile, data: bytes) -> "NDArray[Any] | Planes":
+    """The samples of a file, or for JPEG its planes; neither the file nor a decoder's copy stays in memory."""
     if media.format == "JPEG":
-        return _planes_of_image(jpeg.read(data))
+        return _decoded_image(jpeg.read(data))
     if media.format == "PPM":
-        return _planes_of_samples(pnm.samples(data))
+        return pnm.samples(data)
     if media.format == "PNG":
         png.check(data)
         data = png.bare(data)
         if media.depth == 16:
-            return _planes_of_samples(png.deep_samples(data))
+            return png.deep_samples(data)
     if media.format == "TIFF":
         data = tiff.stored(data)
         if (samples := tiff.samples(data)) is not None:
-            return _planes_of_samples(samples)
+            return samples
     if media.depth == 16:
-        return _planes_of_samples(sixteen_bit.decode(data))
-    with Image.open(BytesIO(data), formats=[media.format]) as image:
+        return sixteen_bit.decode(data)
+    file = BytesIO(data)
+    del data
+    with Image.open(file, formats=[media.format]) as image:
         image.load()
+        file.close()
         undeclared = media.format == "TIFF" and image.mode != media.mode  # samples that Pillow takes for alpha
-        return _planes_of_image(image.convert(media.mode) if undeclared else image)
+        return _decoded_image(image.convert(media.mode) if undeclared else image)
 
 
-def _planes_of_image(image: Image.Image) -> Planes:
-    """The planes of an image that Pillow has decoded."""
+def _decoded_image(image: Image.Image) -> "NDArray[Any] | Planes":
+    """The samples of an image that Pillow has decoded, or for Y, Cb and Cr its planes."""
     if image.mode == "YCbCr":
-        luma, *chroma = (np.asarray(image.getchannel(i)) for i in range(3))
-        return Planes(luma.copy(), _chroma_or_none(from_codes(np.stack(chroma), "bt601", 8, (0, 255)), _ROUNDING), None)
+        return _planes_of_ycbcr(image)
     if image.mode == "CMYK":
-        return _planes_of_samples(np.asarray(_cmyk_to_rgb(image)))
+        return np.asarray(_cmyk_to_rgb(image))
     transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     grey = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("La", "RGBa"):
         image = image.convert("LA" if grey else "RGBA")
     mode = ("L" if grey else "RGB") + ("A" if transparent else "")
-    return _planes_of_samples(np.asarray(image if image.mode == mode else image.convert(mode)))
+    return np.asarray(image if image.mode == mode else image.convert(mode))
+
+
+def _planes_of_ycbcr(image: Image.Image) -> Planes:
+    """The planes of Y, Cb and Cr; chroma is computed only if there is more than rounding."""
+    luma = np.asarray(image.getchannel(0))
+    extrema = np.array([image.getchannel(i).getextrema() for i in (1, 2)])
+    if np.abs(extrema - 128).max() <= _ROUNDING:
+        return Planes(luma, None, None)
+    chroma = np.empty((2, *luma.shape), np.float16)
+    for i in range(2):
+        codes = np.asarray(image.getchannel(1 + i))
+        for band in bands(*luma.shape):
+            chroma[i, band] = from_codes(codes[band][None], "bt601", 8, (0, 255))[i]
+    return Planes(luma, chroma, None)
 
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
@@ -122,17 +144,21 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _planes_of_samples(samples: NDArray[Any]) -> Planes:
+def _planes(samples: "NDArray[Any] | Planes") -> Planes:
     """The planes of samples (H, W), grey, or (H, W, C): grey and alpha, RGB, or RGB and alpha."""
+    if isinstance(samples, Planes):
+        return samples
     if samples.ndim == 2:
         return Planes(np.ascontiguousarray(samples), None, None)
     alpha = np.ascontiguousarray(samples[..., -1]) if samples.shape[2] in (2, 4) else None
-    if samples.shape[2] == 2:
+    if samples.shape[2] == 2 or _is_grey(samples):
         return Planes(np.ascontiguousarray(samples[..., 0]), None, alpha)
-    luma, chroma = rgb_to_ycbcr(samples[..., :3])
-    return Planes(luma, _chroma_or_none(chroma), alpha)
+    return Planes(*rgb_to_ycbcr(samples[..., :3]), alpha)
 
 
-def _chroma_or_none(chroma: Chroma, threshold: float = 0) -> Chroma | None:
-    """The chroma, or None if it does not exceed a threshold anywhere."""
-    return chroma if max(chroma.max(), -chroma.min()) > threshold else None
+def _is_grey(samples: NDArray[Any]) -> bool:
+    """Whether red, green and blue are equal everywhere."""
+    return all(
+        np.array_equal(samples[band, :, 0], samples[band, :, 1]) and np.array_equal(samples[band, :, 0], samples[band, :, 2])
+        for band in bands(*samples.shape[:2])
+    )

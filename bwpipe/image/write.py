@@ -1,6 +1,6 @@
 """Write an image: luma, new chroma, alpha, and the metadata of the source file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from bwpipe.core.frame import Frame, Luma
 from bwpipe.errors import MediaError
-from bwpipe.image.file import ImageFile, Metadata, decoding
+from bwpipe.image.file import Buffer, ImageFile, Metadata, decoding
 from bwpipe.image.formats import jpeg, minor, png, pnm, tiff, webp
 from bwpipe.image.host_settings import quiet_decoders
 from bwpipe.image.icc import grey_as_rgb
 from bwpipe.image.provenance_tag import with_history
 from bwpipe.image.read import read_metadata
 from bwpipe.pixels.orientation import upright
-from bwpipe.pixels.ycbcr import AnyChroma, ycbcr_to_rgb
+from bwpipe.pixels.ycbcr import AnyChroma, ChromaBands, ycbcr_to_rgb
 
 TargetFormat: TypeAlias = Literal["jpeg", "png", "tiff", "webp", "ppm", "bmp"]
 """The formats that are written."""
@@ -57,7 +57,7 @@ def target_suffix(media: ImageFile, target: TargetFormat) -> str:
 def write_image(
     path: Path,
     frame: Frame,
-    chroma: AnyChroma,
+    chroma: AnyChroma | ChromaBands,
     *,
     target: TargetFormat,
     quality: int = 95,
@@ -73,7 +73,7 @@ def write_image(
     Args:
         path: The file to write to.
         frame: Luma and alpha as stored.
-        chroma: (2, H, W), at the luma's size.
+        chroma: (2, H, W), at the luma's size; large images need less memory if it is computed in bands.
         target: The format, from `target_format`.
         quality: libjpeg quality, 1 to 100, of a JPEG's chroma, and of its luma if the source has another format.
         line: Provenance line for the metadata; none if empty.
@@ -98,10 +98,14 @@ def write_image(
         if noted is None:
             warn(f"{target.upper()} has no field, or EXIF no room, for a note that colour was added")
         metadata = noted or metadata
+    pieces: Sequence[Buffer]
     if target != "jpeg":
-        data = _lossless(_samples(frame, chroma, target), media, target, metadata, source)
+        compression = tiff.compression(source) if target == "tiff" and media.format == "TIFF" else None
+        del source  # it can be as large as the samples
+        pieces = _lossless(_samples(frame, chroma, target), target, metadata, compression)
     elif media.format != "JPEG":
-        data = jpeg.encode(eight_bits(frame.luma), chroma, metadata, quality=quality)
+        del source
+        pieces = [jpeg.encode(eight_bits(frame.luma), chroma, metadata, quality=quality)]
     else:
         luma = eight_bits(frame.luma)
         data, fidelity = jpeg.encode_again(luma, chroma, metadata, quality=quality, source=source)
@@ -113,7 +117,9 @@ def write_image(
             warn(
                 "even the finest JPEG changes the luma of some pictures by more than 0.1 code values on average or 2 at a pixel"
             )
-    path.write_bytes(data)
+        pieces = [data]
+    with path.open("wb") as file:
+        file.writelines(pieces)
 
 
 def _conversions(frame: Frame, media: ImageFile, target: TargetFormat, metadata: Metadata, source: bytes) -> list[str]:
@@ -174,27 +180,29 @@ def eight_bits(plane: Luma) -> NDArray[np.uint8]:
     return codes.astype(np.uint8, copy=False)
 
 
-def _samples(frame: Frame, chroma: AnyChroma, target: TargetFormat) -> NDArray[Any]:
+def _samples(frame: Frame, chroma: AnyChroma | ChromaBands, target: TargetFormat) -> NDArray[Any]:
     """(H, W, 3 or 4) RGB and alpha at the format's depth, rotated upright if the format can't store an orientation."""
     luma: Luma = eight_bits(frame.luma) if target in EIGHT_BITS else frame.luma
-    samples: NDArray[Any] = ycbcr_to_rgb(luma, chroma)
-    if frame.alpha is not None and target not in NO_ALPHA:
-        samples = np.dstack([samples, eight_bits(frame.alpha) if target in EIGHT_BITS else frame.alpha])
+    alpha = None if target in NO_ALPHA else frame.alpha
+    samples: NDArray[Any] = np.empty((*luma.shape, 3 if alpha is None else 4), luma.dtype)
+    ycbcr_to_rgb(luma, chroma, out=samples[..., :3])
+    if alpha is not None:
+        samples[..., 3] = eight_bits(alpha) if target in EIGHT_BITS else alpha
     if target not in NO_METADATA:
         return samples
     return np.moveaxis(upright(np.moveaxis(samples, -1, 0), frame.unit.media.orientation), 0, -1)
 
 
-def _lossless(samples: NDArray[Any], media: ImageFile, target: TargetFormat, metadata: Metadata, source: bytes) -> bytes:
+def _lossless(samples: NDArray[Any], target: TargetFormat, metadata: Metadata, compression: int | None) -> Sequence[Buffer]:
+    """The pieces of a file; the samples are overwritten."""
     match target:
         case "tiff":
-            own = tiff.compression(source) if media.format == "TIFF" else None
-            return tiff.encode(samples, metadata, own or tiff.DEFLATE)
+            return tiff.encode(samples, metadata, compression or tiff.DEFLATE)
         case "webp":
-            return webp.encode(samples, metadata)
+            return [webp.encode(samples, metadata)]
         case "bmp":
-            return minor.encode_bmp(samples, metadata)
+            return [minor.encode_bmp(samples, metadata)]
         case "ppm":
-            return pnm.encode(samples)
+            return [pnm.encode(samples)]
         case _:
             return png.encode(samples, metadata)

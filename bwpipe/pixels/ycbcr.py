@@ -6,7 +6,7 @@ reach -0.57..0.57. `bwpipe.nn.ycbcr` is the same for tensors.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 from bwpipe.core.frame import Chroma, Luma, Matrix
 
 AnyChroma = NDArray[np.float16] | NDArray[np.float32]
+
+
+class ChromaBands(Protocol):
+    """Chroma (2, H, W) that is computed where it is asked for: `chroma[:, band]` with a slice of rows."""
+
+    def __getitem__(self, key: tuple[slice, slice], /) -> NDArray[np.float32]: ...
+
 
 BLUE_SCALE, RED_SCALE = 1.772, 1.402
 """Factors from Cb and Cr to B - Y' and R - Y'."""
@@ -52,7 +59,7 @@ def rgb_to_ycbcr(rgb: Luma, matrix: Matrix = "bt601") -> tuple[Luma, Chroma]:
     weights, white = WEIGHTS[matrix], np.iinfo(rgb.dtype).max
     luma = np.empty(rgb.shape[:2], rgb.dtype)
     chroma = np.empty((2, *rgb.shape[:2]), np.float16)
-    for band in _bands(*rgb.shape[:2]):
+    for band in bands(*rgb.shape[:2]):
         red, green, blue = cv2.split(rgb[band].astype(np.float32))
         y = green + weights.red * (red - green) + weights.blue * (blue - green)
         luma[band] = np.rint(y)
@@ -61,7 +68,7 @@ def rgb_to_ycbcr(rgb: Luma, matrix: Matrix = "bt601") -> tuple[Luma, Chroma]:
     return luma, chroma
 
 
-def ycbcr_to_rgb(luma: Luma, chroma: AnyChroma, matrix: Matrix = "bt601") -> Luma:
+def ycbcr_to_rgb(luma: Luma, chroma: AnyChroma | ChromaBands, matrix: Matrix = "bt601", *, out: Luma | None = None) -> Luma:
     """Combine luma and chroma into RGB whose luma, computed again and rounded, is identical.
 
     Green is derived from the luma and the rounded red and blue, which compensates for their rounding. Out-of-gamut colour loses
@@ -71,13 +78,14 @@ def ycbcr_to_rgb(luma: Luma, chroma: AnyChroma, matrix: Matrix = "bt601") -> Lum
         luma: (H, W) uint8 or uint16, full range.
         chroma: (2, H, W).
         matrix: The one that the luma was computed with.
+        out: Where to write RGB; a new array by default.
 
     Returns:
         RGB (H, W, 3), of the luma's type.
     """
     weights, white = WEIGHTS[matrix], int(np.iinfo(luma.dtype).max)
-    rgb = np.empty((*luma.shape, 3), luma.dtype)
-    for band in _bands(*luma.shape):
+    rgb = np.empty((*luma.shape, 3), luma.dtype) if out is None else out
+    for band in bands(*luma.shape):
         y = luma[band].astype(np.float32)
         cb, cr = scale_into_gamut(chroma[:, band], y, (0, white), matrix)
         red = np.rint(y + white * RED_SCALE * cr)
@@ -102,7 +110,7 @@ def scale_into_gamut(
         Chroma (2, h, w) float32.
     """
     scaled = np.empty(chroma.shape, np.float32)
-    for band in _bands(*luma.shape):
+    for band in bands(*luma.shape):
         scaled[:, band] = chroma[:, band]
         scaled[:, band] *= _gamut_scale(scaled[:, band], luma[band], levels, WEIGHTS[matrix])
     return scaled
@@ -145,7 +153,7 @@ def convert_matrix(luma: Luma, chroma: AnyChroma, levels: tuple[int, int], matri
     of_blue = span * BLUE_SCALE * (weights.blue - weights.green * old.blue / old.green)
     of_red = span * RED_SCALE * (weights.red - weights.green * old.red / old.green)
     output = np.empty_like(luma)
-    for band in _bands(*luma.shape):
+    for band in bands(*luma.shape):
         cb, cr = chroma[:, band].astype(np.float32)
         output[band] = np.rint(luma[band] + of_blue * cb + of_red * cr).clip(*levels)
     return output
@@ -189,7 +197,7 @@ def _span(depth: int, levels: tuple[int, int]) -> int:
     return (1 << depth) - 1 if levels[0] == 0 else 224 << (depth - 8)
 
 
-def _bands(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows that together cover a plane."""
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows that together cover a plane (height, width), small enough for the processor's cache."""
     rows = max(1, _BAND // width)
     return (slice(top, top + rows) for top in range(0, height, rows))

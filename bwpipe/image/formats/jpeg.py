@@ -16,7 +16,7 @@ from bwpipe.image import tiff_ifd
 from bwpipe.image.file import DAMAGED_PROFILE, Chunk, Header, Metadata, several
 from bwpipe.image.formats import jpeg_scans, jpeg_trailer
 from bwpipe.image.tiff_ifd import directories, orientation, without_thumbnail
-from bwpipe.pixels.ycbcr import AnyChroma, to_codes
+from bwpipe.pixels.ycbcr import AnyChroma, ChromaBands, bands, to_codes
 
 MOST_PIXELS_A_SIDE = 65500
 _MAX_PART = 65533 - 29  # the XMP prefix is longer than EXIF's
@@ -89,9 +89,14 @@ def read(data: bytes) -> Image.Image:
     if image.info.get("progressive") or (last[0] if isinstance(last, tuple) else last) in (127, 128):
         other = _open(BytesIO(data[:end] + _FILLER + _END))
         _load(other)
-        if image.tobytes() != other.tobytes():
+        if not all(image.crop(box).tobytes() == other.crop(box).tobytes() for box in _boxes(image)):
             raise MediaError("can't be read: it is cut short")
     return image
+
+
+def _boxes(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Bands of rows that together cover an image, so that comparing them takes little memory."""
+    return ((0, band.start, image.width, min(band.stop, image.height)) for band in bands(image.height, image.width))
 
 
 def _load(image: JpegImageFile) -> None:
@@ -100,7 +105,7 @@ def _load(image: JpegImageFile) -> None:
     image.load()
 
 
-def encode(luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, quality: int) -> bytes:
+def encode(luma: NDArray[np.uint8], chroma: AnyChroma | ChromaBands, metadata: Metadata, *, quality: int) -> bytes:
     """Encode a JPEG file without chroma subsampling.
 
     Args:
@@ -109,11 +114,11 @@ def encode(luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, qu
         metadata: Metadata to write.
         quality: libjpeg quality, 1 to 100.
     """
-    return _encoded(_image(luma, chroma), quality=quality, **_options(metadata))
+    return _encoded(_image(luma, _codes(chroma, luma.shape)), quality=quality, **_options(metadata))
 
 
 def encode_again(
-    luma: NDArray[np.uint8], chroma: AnyChroma, metadata: Metadata, *, quality: int, source: bytes
+    luma: NDArray[np.uint8], chroma: AnyChroma | ChromaBands, metadata: Metadata, *, quality: int, source: bytes
 ) -> tuple[bytes, Fidelity]:
     """Encode a JPEG file with the Y coefficients of another one, or else with a luma as close as JPEG allows.
 
@@ -134,20 +139,23 @@ def encode_again(
     has_luma = image.mode == "L" or (image.mode == "RGB" and not _is_rgb(image))
     luma_table, chroma_table = _tables(quality)
     progressive = bool(image.info.get("progressive"))
+    codes = _codes(chroma, luma.shape)
     if has_luma and image.quantization:  # lossless JPEG has none
         luma_table = [max(step, 1) for step in image.quantization[image.layer[0][3]]]  # a damaged table may contain 0
-        data = _with_luma_of(source, chroma, metadata, chroma_table, progressive=progressive)
+        data = _with_luma_of(source, codes, metadata, chroma_table, progressive=progressive)
         if data and np.array_equal(luma_of(data), luma):
             return data, "exact"
     preserved = False
     for table in _finer_tables(luma_table):
         if preserved := _preserves_luma(luma, table):
             break
-    data = _encoded(_image(luma, chroma), qtables=[table, chroma_table], progressive=progressive, **_options(metadata))
+    data = _encoded(_image(luma, codes), qtables=[table, chroma_table], progressive=progressive, **_options(metadata))
     return data, "close" if preserved else "off"
 
 
-def _with_luma_of(source: bytes, chroma: AnyChroma, metadata: Metadata, table: list[int], *, progressive: bool) -> bytes | None:
+def _with_luma_of(
+    source: bytes, codes: NDArray[np.uint8], metadata: Metadata, table: list[int], *, progressive: bool
+) -> bytes | None:
     """A file with the Y of another, coefficient by coefficient, and new chroma; None if the source can't be taken apart."""
     try:
         parts = jpeg_scans.take_apart(source)
@@ -156,13 +164,13 @@ def _with_luma_of(source: bytes, chroma: AnyChroma, metadata: Metadata, table: l
         return None
     options = _options(metadata)
     planes = [own]
-    for codes in to_codes(chroma, "bt601", 8, (0, 255)):
+    for samples in codes:
         # Pillow's buffer is too small for optimised tables if there is hardly anything to compress
         optimise = {"progressive": True} if progressive else {"optimize": True}
         try:
-            plane = _encoded(Image.fromarray(codes), qtables=[table], **optimise, **options)
+            plane = _encoded(Image.fromarray(samples), qtables=[table], **optimise, **options)
         except OSError:
-            plane = _encoded(Image.fromarray(codes), qtables=[table], **options)
+            plane = _encoded(Image.fromarray(samples), qtables=[table], **options)
         planes.append(jpeg_scans.take_apart(plane))
     luma = own.components[0]
     full = jpeg_scans.sampling(parts)
@@ -187,9 +195,16 @@ def holds_exact_luma(data: bytes) -> bool:
         return False
 
 
-def _image(luma: NDArray[np.uint8], chroma: AnyChroma) -> Image.Image:
-    planes = np.dstack([luma, *to_codes(chroma, "bt601", 8, (0, 255))])
-    return Image.frombytes("YCbCr", luma.shape[::-1], planes.tobytes())
+def _image(luma: NDArray[np.uint8], codes: NDArray[np.uint8]) -> Image.Image:
+    return Image.merge("YCbCr", [Image.fromarray(plane) for plane in (luma, *codes)])
+
+
+def _codes(chroma: AnyChroma | ChromaBands, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Cb and Cr (2, H, W) as JPEG stores them."""
+    codes = np.empty((2, *size), np.uint8)
+    for band in bands(*size):
+        codes[:, band] = to_codes(chroma[:, band], "bt601", 8, (0, 255))
+    return codes
 
 
 def _options(metadata: Metadata) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bwpipe.errors import MediaError
-from bwpipe.image.file import DAMAGED_PROFILE, Chunk, Header, Metadata, several
+from bwpipe.image.file import DAMAGED_PROFILE, Buffer, Chunk, Header, Metadata, several
 from bwpipe.image.formats import sixteen_bit
 from bwpipe.image.tiff_ifd import orientation, without_thumbnail
 
@@ -147,14 +147,14 @@ def _inflated(data: bytes) -> bytes:
     return zlib.decompressobj().decompress(data, _MAX_INFLATED)
 
 
-def encode(samples: NDArray[Any], metadata: Metadata) -> bytes:
-    """Encode (H, W, 3 or 4) RGB and alpha of 8 or 16 bits as PNG."""
+def encode(samples: NDArray[Any], metadata: Metadata) -> list[Buffer]:
+    """Encode (H, W, 3 or 4) RGB and alpha of 8 or 16 bits as the pieces of a PNG file; 16-bit samples are overwritten."""
     if samples.dtype == np.uint16:
         data = sixteen_bit.encode_png(samples)
     else:
         file = BytesIO()
         Image.fromarray(samples).save(file, "PNG", compress_level=_COMPRESS_LEVEL)
-        data = file.getvalue()
+        data = file.getbuffer()
     chunks = list(metadata.own)
     names = {chunk.name for chunk in chunks}
     if metadata.icc:
@@ -167,7 +167,7 @@ def encode(samples: NDArray[Any], metadata: Metadata) -> bytes:
     if metadata.xmp and not any(map(_xmp, chunks)):
         chunks.append(Chunk(b"iTXt", _XMP + bytes(5) + metadata.xmp))
     start = len(SIGNATURE) + 25  # the signature and the header chunk
-    return b"".join([data[:start], *map(_serialise, chunks), data[start:]])
+    return [data[:start], *map(_serialise, chunks), data[start:]]
 
 
 def _serialise(chunk: Chunk) -> bytes:

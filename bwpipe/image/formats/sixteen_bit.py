@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
+from bwpipe.pixels.ycbcr import bands
 
 S = TypeVar("S", np.uint8, np.uint16)
 
@@ -19,9 +20,11 @@ def decode(data: bytes) -> NDArray[np.uint16]:
     return swapped(samples.view(np.uint16))
 
 
-def encode_png(samples: NDArray[np.uint16]) -> bytes:
-    """Encode (H, W, 3 or 4) RGB and alpha as PNG."""
-    return cv2.imencode(".png", swapped(samples))[1].tobytes()
+def encode_png(samples: NDArray[np.uint16]) -> memoryview:
+    """Encode (H, W, 3 or 4) RGB and alpha as PNG; the samples are overwritten."""
+    for band in bands(*samples.shape[:2]):
+        samples[band] = swapped(samples[band])
+    return cv2.imencode(".png", samples)[1].data
 
 
 def swapped(samples: NDArray[S]) -> NDArray[S]:

@@ -15,7 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from bwpipe.core.frame import Luma
 from bwpipe.errors import MediaError
-from bwpipe.image.file import Header, Metadata, several
+from bwpipe.image.file import Buffer, Header, Metadata, several
 from bwpipe.image.formats import sixteen_bit
 from bwpipe.image.tiff_ifd import (
     LAYERS,
@@ -31,6 +31,7 @@ from bwpipe.image.tiff_ifd import (
     resolution,
     without_thumbnails,
 )
+from bwpipe.pixels.ycbcr import bands
 
 _LONGS = {16: (4, "I"), 17: (9, "i"), 18: (13, "I")}
 """BigTIFF's types, and those of TIFF for the same numbers."""
@@ -250,14 +251,14 @@ def compression(data: bytes) -> int | None:
     return number if number in _COMPRESSIONS else None
 
 
-def encode(samples: Luma, metadata: Metadata, compression: int = DEFLATE) -> bytes:
-    """Encode a TIFF file.
+def encode(samples: Luma, metadata: Metadata, compression: int = DEFLATE) -> list[Buffer]:
+    """Encode a TIFF file: its pieces.
 
     Pillow compresses the bytes of each row as if they were grey, since it can't write 16-bit RGB; the resulting strips are
     placed after a directory that describes them (TIFF 6.0, sections 8, 13 and 14).
 
     Args:
-        samples: (H, W, 3 or 4) RGB and alpha.
+        samples: (H, W, 3 or 4) RGB and alpha; they are overwritten.
         metadata: Metadata to write.
         compression: By TIFF's numbers.
 
@@ -268,10 +269,13 @@ def encode(samples: Luma, metadata: Metadata, compression: int = DEFLATE) -> byt
     height, width, count = samples.shape
     order = tags.order
     differences = compression in _DIFFERENCES
-    values = np.diff(samples, axis=1, prepend=np.zeros_like(samples[:, :1])) if differences else samples
-    rows = np.ascontiguousarray(values, values.dtype.newbyteorder(order)).view(np.uint8).reshape(height, -1)
+    for band in bands(height, width):
+        if differences:
+            samples[band, 1:] = np.diff(samples[band], axis=1)
+        if np.dtype(samples.dtype).newbyteorder(order) != samples.dtype:
+            samples[band] = samples[band].byteswap()
     grey = BytesIO()
-    Image.fromarray(rows).save(grey, "TIFF", compression=_COMPRESSIONS[compression])
+    Image.fromarray(samples.view(np.uint8).reshape(height, -1)).save(grey, "TIFF", compression=_COMPRESSIONS[compression])
     packed = next(directories(grey))
     places = zip(packed.numbers(_STRIPS), packed.numbers(_STRIP_SIZES), strict=True)
     strips = [grey.getbuffer()[at : at + size] for at, size in places]
@@ -296,7 +300,7 @@ def encode(samples: Luma, metadata: Metadata, compression: int = DEFLATE) -> byt
     if end >= 2**32:
         raise MediaError("is too large for a TIFF file, which holds 4 GiB; choose `format: png`")
     directory.tags[_STRIPS] = _longs(order, *starts)
-    return b"".join([file_start(order), pack(directory, 8), *strips])
+    return [file_start(order), pack(directory, 8), *strips]
 
 
 def _shorts(order: Order, *values: int) -> Tag:
