@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Source, Unit, stage
-from bwpipe.core.inputs import find_files, leads_outside
+from bwpipe.core.inputs import find_files, is_later_part, leads_outside
 from bwpipe.core.stage import FilmsOnly, ScanCache
 from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_image
@@ -23,7 +23,10 @@ from bwpipe.video.probe import open_video
 
 @stage("read")
 class Read(Source):
-    """Reads pictures and films: a file, a folder with its subfolders, or a pattern. Recognises files by content, not name."""
+    """Reads pictures and films: a file, a folder with its subfolders, or a pattern. Recognises files by content, not name.
+
+    A DVD's title that is cut into `VTS_01_1.VOB`, `VTS_01_2.VOB` and so on is one film, under the name of its first part.
+    """
 
     OTHERS: ClassVar[frozenset[str]] = frozenset(
         {".avif", ".arw", ".cr2", ".dng", ".heic", ".heif", ".jxl", ".mts", ".mxf", ".nef", ".vob"}
@@ -62,6 +65,8 @@ class Read(Source):
         """Every picture and film; files that only have the name of one are reported as broken, other files are ignored."""
         is_file = Path(self.path).is_file()
         for path, name in find_files(self.path):
+            if not is_file and is_later_part(path):
+                continue
             if path.is_symlink() and not is_file and (path.is_dir() or leads_outside(path, name)):
                 yield Broken(path, name, "it is a link out of the folder or to a folder; read its target separately")
                 continue

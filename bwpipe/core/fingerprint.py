@@ -5,9 +5,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from bwpipe.core.inputs import parts_of
+
 
 class Fingerprint(NamedTuple):
-    """A file's size in bytes and modification time in nanoseconds; it changes when the file does."""
+    """A file's size in bytes and modification time in nanoseconds; it changes when the file does.
+
+    If it stands for several files (`bwpipe.core.inputs.parts_of`), they are the sum and the latest.
+    """
 
     size: int
     mtime_ns: int
@@ -45,23 +50,24 @@ def file_stamp(path: Path) -> FileStamp | None:
 def fingerprint(path: Path) -> Fingerprint | None:
     """The fingerprint of a file; None if the file does not exist."""
     try:
-        status = path.stat()
+        found = [part.stat() for part in parts_of(path)]
     except OSError:
         return None
-    return Fingerprint(status.st_size, status.st_mtime_ns)
+    return Fingerprint(sum(status.st_size for status in found), max(status.st_mtime_ns for status in found))
 
 
 def digest(path: Path, tick: Callable[[], None] = lambda: None) -> str:
-    """Hash a file's bytes (BLAKE2b, 128 bits, hexadecimal). Raises OSError.
+    """Hash the bytes of a file, or of those that it stands for (BLAKE2b, 128 bits, hexadecimal). Raises OSError.
 
     `tick` is called before each megabyte; an exception it raises ends the work.
     """
-    with path.open("rb") as file:
-        hasher = blake2b(digest_size=16)
-        while block := file.read(1 << 20):
-            tick()
-            hasher.update(block)
-        return hasher.hexdigest()
+    hasher = blake2b(digest_size=16)
+    for part in parts_of(path):
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                tick()
+                hasher.update(block)
+    return hasher.hexdigest()
 
 
 def cached_digest(path: Path) -> str:

@@ -1,9 +1,11 @@
 """Find the input files of a path, a folder or a pattern."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from glob import has_magic
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from bwpipe.errors import UsageError
@@ -12,6 +14,8 @@ SYSTEM_NAMES = frozenset(
     {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 )
 """Lower-case names of operating-system files, which are skipped, as are names that start with a dot."""
+
+_FIRST_PART = re.compile(r"VTS_\d\d_1\.VOB", re.IGNORECASE)
 
 
 def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
@@ -42,6 +46,23 @@ def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
                 yield file, _relative(file, root)
     else:
         raise UsageError(f"there is no file or folder {path}; give `read` another `path`")
+
+
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """The files that hold what a path stands for: itself, and the other parts of a DVD's title if it is the first one.
+
+    A title is a stream that is cut into files of 1 GB, `VTS_01_1.VOB` to at most `VTS_01_9.VOB`; `VTS_01_0.VOB` is its menu.
+    """
+    if not _FIRST_PART.fullmatch(path.name):
+        return (path,)
+    others = (path.with_name(f"{path.name[:7]}{number}{path.name[8:]}") for number in range(2, 10))
+    return path, *takewhile(lambda other: other.is_file() and not other.is_symlink(), others)
+
+
+def is_later_part(path: Path) -> bool:
+    """Whether a file belongs to a DVD's title whose first part stands for it."""
+    first = path.with_name(f"{path.name[:7]}1{path.name[8:]}")
+    return path != first and path in parts_of(first) and first.is_file() and not first.is_symlink()
 
 
 def leads_outside(path: Path, name: PurePosixPath) -> bool:

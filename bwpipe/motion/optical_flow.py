@@ -48,11 +48,18 @@ class Flow:
         """The flow from one plane (h, w) to another: where each cell of `here` lies in `there`."""
         if min(here.shape) < _MIN_SIDE:
             return zero_flow(here.shape)
-        return np.asarray(self._search.calc(here, there, None))  # type: ignore[call-overload]  # OpenCV's stub wants a flow
+        rows, width = here.shape
+        if rows < _MIN_ROWS and width >= _WIDE:
+            below = _MIN_ROWS - rows
+            here, there = (np.pad(plane, ((0, below), (0, 0)), mode="edge") for plane in (here, there))
+        return np.asarray(self._search.calc(here, there, None))[:rows]  # type: ignore[call-overload]  # OpenCV's stub wants a flow
 
 
 _MIN_SIDE = 16
 """Least cells per side for flow to be computed; the search uses patches of 8."""
+_MIN_ROWS, _WIDE = 32, 80
+"""OpenCV chooses the coarsest scale by the width alone: from this width on, fewer rows than that are too few for a patch there,
+and it fails, or reads beyond its memory."""
 
 
 def zero_flow(shape: tuple[int, ...]) -> FlowField:

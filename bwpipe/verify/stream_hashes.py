@@ -10,12 +10,15 @@ from typing import Any
 
 import av.error
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from numpy.typing import NDArray
 
 from bwpipe.errors import MediaError
-from bwpipe.video.file import Track, VideoFile, open_container, video_stream
+from bwpipe.video.file import Track, VideoFile, demux, video_stream
+from bwpipe.video.pcm import plain_codec
+from bwpipe.video.stream_copy import in_step, without_hidden
 
 _NAL_CODECS = {"h264": 1, "hevc": 1}
 """Codecs whose packets hold NAL units, each after a length or a start code depending on the container."""
@@ -66,9 +69,9 @@ class StreamDigest:
         """The hash of all payloads."""
         return str(self.whole.hexdigest())
 
-    def add(self, packet: "Packet[Stream]") -> None:
-        """Add a packet."""
-        payload = _payload(packet, self.track.codec)
+    def add(self, packet: "Packet[Stream]", samples: bytes | None = None) -> None:
+        """Add a packet; `samples` are the bytes that it must become if its sound is stored as another kind of PCM."""
+        payload = _payload(packet, self.track.codec) if samples is None else samples
         if self.track.kind == "subtitle" and len(payload) <= 2 and not any(payload):
             return  # MP4's encoding of a gap between subtitles
         self.whole.update(payload)
@@ -110,7 +113,7 @@ class Streams:
 
 def read_streams(video: VideoFile) -> Streams:
     """Read all packets of a video's other streams. Raises MediaError."""
-    with open_container(video.path) as container:
+    with video.open() as container:
         main = video_stream(container, video.picture)
         if main is None:
             raise MediaError("it has changed since it was opened")
@@ -131,11 +134,22 @@ def read_streams(video: VideoFile) -> Streams:
         for stream in container.streams:
             stream.discard = Discard.default if stream in with_packets else Discard.all
         with suppress(av.error.FFmpegError):  # damage that ends the file early, which the index pass has reported
-            for packet in container.demux(with_packets) if with_packets else ():
-                if packet.size:
-                    copies[packet.stream_index].add(packet)
+            for packet in without_hidden(in_step(demux(container, with_packets), video)) if with_packets else ():
+                copies[packet.stream_index].add(packet, _samples(packet) if plain_codec(packet.stream) else None)
         others = [copy for copy in copies.values() if not _holds_chapters(copy, len(chapters))]
         return Streams(others, main.disposition, chapters, end)
+
+
+def _samples(packet: "Packet[Stream]") -> bytes:
+    """The samples of uncompressed sound in the order of a WAV file: 16 bits, or the upper 24 of 32."""
+    data = b""
+    with suppress(av.error.FFmpegError):
+        for frame in packet.decode():
+            assert isinstance(frame, AudioFrame)
+            samples = frame.to_ndarray().reshape(-1)
+            wide = samples.astype(f"<i{samples.itemsize}").view(np.uint8).reshape(-1, samples.itemsize)
+            data += wide[:, samples.itemsize // 4 :].tobytes()
+    return data
 
 
 def _holds_chapters(copy: StreamDigest, chapters: int) -> bool:

@@ -136,7 +136,7 @@ def _timestamp_changes(copy: StreamDigest, output: StreamDigest, tolerance: Frac
     if not (copy.times and output.times):
         return
     clock = Clock(copy.time_base, output.time_base, tolerance)
-    resplit = copy.packets != output.packets and copy.digest == output.digest
+    resplit = copy.each != output.each and copy.digest == output.digest
     count = 1 if resplit else min(len(copy.times), len(output.times))
     before, after = clock.ticks(copy.shown[:count], copy.time_base), clock.ticks(output.shown[:count], output.time_base)
     off = np.flatnonzero(np.abs(before - after) > clock.slack)
@@ -154,12 +154,18 @@ def _duration_changes(copy: StreamDigest, output: StreamDigest, tolerance: Fract
     Matroska does not store them for audio, and demuxers derive them, though not always for the first packet. It always does for
     subtitles.
     """
-    if copy.packets != output.packets or len(copy.durations) != len(output.durations):
+    if copy.each != output.each or len(copy.durations) != len(output.durations):
         return
     clock = Clock(copy.time_base, output.time_base, tolerance)
     before, after = (clock.ticks(np.array(stream.durations, np.int64), stream.time_base) for stream in (copy, output))
     stated = (before > 0) & ((after > 0) | (copy.track.kind == "subtitle"))
-    off = np.flatnonzero(stated & (np.abs(before - after) > 2 * clock.slack))  # start and end are rounded independently
+    differ = np.abs(before - after)
+    if (
+        copy.track.kind == "audio" and copy.packets > 1
+    ):  # MP4 stores the time to the next packet, which may begin before its end
+        steps = np.diff(clock.ticks(copy.shown, copy.time_base))
+        differ[:-1] = np.minimum(differ[:-1], np.abs(steps - after[:-1]))
+    off = np.flatnonzero(stated & (differ > 2 * clock.slack))  # start and end are rounded independently
     if len(off):
         at = int(off[0])
         yield (

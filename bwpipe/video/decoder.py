@@ -3,7 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
+from heapq import heappop, heappush
 from itertools import chain, dropwhile
+from typing import cast
 
 import av.error
 import cv2
@@ -15,12 +17,14 @@ from av.video.stream import VideoStream
 
 from bwpipe.core.frame import Frame, Luma, Unit
 from bwpipe.errors import MediaError
-from bwpipe.video.file import VideoFile, open_container, video_stream
+from bwpipe.video.file import VideoFile, demux, video_stream
 from bwpipe.video.interlacing import NEIGHBOURS, deinterlace
 from bwpipe.video.pixel_formats import layout, luma_plane
 
 Warn = Callable[[str], None]
 """Called with a warning about an unavoidable loss, a sentence without the file name."""
+_REORDERED = 16
+"""The most frames by which decoding order and presentation order differ."""
 
 
 class SharedDecoder:
@@ -145,8 +149,15 @@ def packets(container: InputContainer, stream: VideoStream, key: int | None = No
     with suppress(av.error.FFmpegError):
         if key is not None:
             container.seek(key, stream=stream)
-        demuxed = (packet for packet in container.demux(stream) if packet.size)
+        demuxed = cast("Iterator[Packet[VideoStream]]", demux(container, [stream]))
         yield from demuxed if key is None else dropwhile(lambda packet: not packet.is_keyframe, demuxed)
+
+
+def numbered(packets: "Iterable[Packet[VideoStream]]") -> "Iterator[Packet[VideoStream]]":
+    """The packets with their number instead of timestamps: the decoder gives it to the frame that each holds."""
+    for number, packet in enumerate(packets):
+        packet.pts = packet.dts = number
+        yield packet
 
 
 def decode_packets(stream: VideoStream, packets: "Iterable[Packet[VideoStream]]") -> Iterator[VideoFrame | None]:
@@ -184,11 +195,15 @@ def _keys_before(video: VideoFile, first: int) -> Iterator[int | None]:
 
 def _decode(video: VideoFile, key: int | None) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decode from a keyframe on; yields (index, frame) pairs in ascending order."""
-    with open_container(video.path) as container:
+    with video.open() as container:
         stream = video_stream(container, video.picture)
         if stream is None:
             raise MediaError("it has changed since it was opened")
         coded = packets(container, stream, key)
+        if video.timing == "decoded":
+            shown = (frame for frame in decode_packets(stream, numbered(coded)) if frame is not None)
+            yield from zip(range(len(video.times)), shown, strict=False)
+            return
         lowest = 0
         if key is not None:
             head = next(coded, None)
@@ -197,15 +212,34 @@ def _decode(video: VideoFile, key: int | None) -> Generator[tuple[int, VideoFram
                 return
             # frames shown before the keyframe may depend on frames that were not decoded
             lowest, coded = start, chain([head], coded)
-        for number, frame in enumerate(decode_packets(stream, coded)):
-            if frame is None:
-                continue
-            index = number if video.timing == "none" else _frame_index(video, frame.pts)
-            if video.timing == "partial" and (index is None or index < lowest):
-                index = lowest
-            if index is not None and lowest <= index < len(video.times):
-                lowest = index + 1
-                yield index, frame
+        if video.timing == "none":
+            yield from (
+                (number, frame)
+                for number, frame in enumerate(decode_packets(stream, coded))
+                if frame is not None and number < len(video.times)
+            )
+            return
+        indexed = ((_frame_index(video, frame.pts), frame) for frame in decode_packets(stream, coded) if frame is not None)
+        yield from _in_order(((index, frame) for index, frame in indexed if index is not None), lowest)
+
+
+def _in_order(frames: Iterable[tuple[int, VideoFrame]], lowest: int) -> Iterator[tuple[int, VideoFrame]]:
+    """Frames with increasing indices from `lowest` on, in the order in which the decoder shows them.
+
+    Where a few are shown in another order than that of their timestamps, which the index pass did not notice, they exchange
+    their indices, so that none is lost. Only where an index is missing do frames wait for that.
+    """
+    waiting: deque[VideoFrame] = deque()
+    indices: list[int] = []
+    for index, frame in frames:
+        if index < lowest or index in indices:
+            continue
+        heappush(indices, index)
+        waiting.append(frame)
+        while indices and (indices[0] == lowest or len(indices) > _REORDERED):
+            lowest = heappop(indices) + 1
+            yield lowest - 1, waiting.popleft()
+    yield from zip(sorted(indices), waiting, strict=True)
 
 
 def _keyframe_index(video: VideoFile, packet: "Packet[VideoStream]") -> int | None:

@@ -11,7 +11,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from bwpipe.video.decoder import packets
-from bwpipe.video.file import VideoFile, open_container, video_stream
+from bwpipe.video.file import VideoFile, video_stream
 from bwpipe.video.muxer import decoding_times
 
 RUNS = 3
@@ -34,7 +34,7 @@ def write_excerpt(video: VideoFile, path: Path, frames: int) -> bool:
     if not keys:
         return False
     try:
-        with open_container(video.path) as source, av.open(str(path), "w", format="matroska") as output:
+        with video.open() as source, av.open(str(path), "w", format="matroska") as output:
             stream = video_stream(source, video.picture)
             if stream is None or stream.time_base is None:
                 return False

@@ -1,7 +1,7 @@
 """Video files: what is known of them, and the only place where they are opened."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,21 +10,27 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 import av
 import av.error
 import numpy as np
+from av.audio.stream import AudioStream
 from av.codec.context import ThreadType
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Matrix, Media
+from bwpipe.core.inputs import parts_of
 from bwpipe.errors import MediaError
 from bwpipe.video.hdr_metadata import HdrMetadata
+from bwpipe.video.late_streams import PartsFile, Places
 from bwpipe.video.pixel_formats import layout
 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,asf,ogg,flv,dv,yuv4mpegpipe,nut,rm,ivf"
 """The demuxers that may read an input, by FFmpeg name: none of them opens other files, unlike those for playlists."""
 
-Timing: TypeAlias = Literal["exact", "partial", "none"]
+Timing: TypeAlias = Literal["exact", "decoded", "none"]
+Clock: TypeAlias = tuple[tuple[int, int], ...]
+"""Numbers of packets of a stream, and what is added to the timestamps from there on, in ticks of the video stream."""
 Fields: TypeAlias = Literal["", "tff", "bff"]
 """Top field first, bottom field first, or progressive ("")."""
 UNSPECIFIED = 2
@@ -105,13 +111,15 @@ class VideoFile(Media):
         rate: Average frames per second; a hint only.
         times: (frames,) Presentation timestamps, increasing, in units of `time_base`.
         last: Duration of the last frame in the same units; None if unspecified.
-        timing: "exact" if each frame has its own timestamp, "partial" if some have none or one that is not increasing, "none"
-            if the file has none: the n-th decoded frame is shown at `times[n]`.
+        timing: "exact" if each frame has its own timestamp; "none" if the file has none: the n-th coded frame is shown at
+            `times[n]`; "decoded" if the stated timestamps are repaired: the n-th frame that decodes is shown at `times[n]`.
         keys: (keys, 3) For each keyframe its index in `times`, its decoding timestamp, both increasing, and its size in bytes.
             Empty if timestamps are not exact or the video is damaged: it is then decoded from its start.
         fields: Field order of its frames if they are interlaced, else "".
         deinterlaced: Field order of the file's frames if they are deinterlaced on reading; `fields` is then "".
         stream_index: Index of the video stream in the file.
+        places: What to show to FFmpeg first, for it to find streams that begin late: byte ranges; empty if none do.
+        clocks: By the index of another stream: how its timestamps are shifted where the video's are.
         disposition: Disposition flags of the video stream, such as default.
         tracks: The file's other streams, except those that only repeat its chapters or time code.
         chapters: Number of chapters.
@@ -139,6 +147,8 @@ class VideoFile(Media):
     keys: NDArray[np.int64]
     fields: Fields
     stream_index: int
+    places: Places
+    clocks: Mapping[int, Clock]
     disposition: Disposition
     tracks: tuple[Track, ...]
     chapters: int
@@ -152,6 +162,10 @@ class VideoFile(Media):
         """Number of the video stream among those of the file, counted from 1."""
         others = (track.index for track in self.tracks if track.kind == "video" and not track.cover)
         return 1 + sum(index < self.stream_index for index in others)
+
+    def open(self) -> InputContainer:
+        """Open it, with all of its streams. Raises MediaError."""
+        return open_container(self.path, self.places)
 
     def duration(self, index: int) -> int | None:
         """How long a frame is shown, until the next one, in units of `time_base`; None if unspecified."""
@@ -174,16 +188,53 @@ def sniff(path: Path) -> bool:
         return True
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path, places: Places = ()) -> InputContainer:
     """Open a file for reading and nothing else: only self-contained formats, only the `file:` protocol.
 
-    `path` is absolute. Raises MediaError.
+    Args:
+        path: The file, absolute. The first part of a DVD's title stands for all of them (`bwpipe.core.inputs.parts_of`).
+        places: What to show to FFmpeg first, for it to find streams that begin late (`VideoFile.places`).
+
+    Raises:
+        MediaError: It can't be opened.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    paths = parts_of(path)
     try:
-        return av.open(f"file:{path}", "r", options=options, metadata_errors="surrogateescape")
+        if not places and len(paths) == 1:
+            return av.open(f"file:{path}", "r", options=options, metadata_errors="surrogateescape")
+        parts = PartsFile(paths, places or None)
+        if not places:
+            return av.open(parts, "r", options=options, metadata_errors="surrogateescape")
+        probed = sum(stop - start for start, stop in parts.ranges)
+        options |= {"probesize": str(probed), "analyzeduration": str(2**62)}
+        container = av.open(parts, "r", options=options, metadata_errors="surrogateescape")
+        parts.ranges = ((0, parts.size),)
+        container.seek(0, unsupported_byte_offset=True)
     except av.error.FFmpegError as error:
         raise MediaError(f"it can't be opened as a film: it is damaged or of an unknown format ({error.strerror})") from error
+    except OSError as error:
+        raise MediaError(f"a part of it can't be read ({error.strerror})") from error
+    return container
+
+
+def demux(container: InputContainer, streams: Sequence[Stream] = ()) -> "Iterator[Packet[Stream]]":
+    """The packets of some streams, or of all, without the empty ones at the end. Raises FFmpegError."""
+    try:
+        yield from (packet for packet in container.demux(list(streams) or None) if packet.size)
+    except IndexError:  # from PyAV, after the last packet: streams have appeared that it does not know
+        return
+    except av.error.FFmpegError:
+        raise
+    except OSError as error:  # from a `PartsFile`
+        raise av.error.FFmpegError(error.errno or 0, error.strerror or "") from error
+
+
+def has_parameters(stream: Stream) -> bool:
+    """Whether FFmpeg has seen enough of a sound or video stream to know its sample rate or size; True for others."""
+    if isinstance(stream, AudioStream) and stream.codec_context is not None:
+        return bool(stream.codec_context.sample_rate and stream.codec_context.channels)
+    return not isinstance(stream, VideoStream) or stream.codec_context is None or bool(stream.codec_context.width)
 
 
 def video_stream(container: InputContainer, number: int | None = None) -> VideoStream | None:

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from fractions import Fraction
+from itertools import chain
 from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from bwpipe.errors import MediaError
 from bwpipe.video.container import container_for
 from bwpipe.video.decoder import Warn
 from bwpipe.video.encoding import Encoding, encoder
-from bwpipe.video.file import VideoFile, open_container
+from bwpipe.video.file import VideoFile
 from bwpipe.video.segment_encoder import configure, encoding_error
 from bwpipe.video.segment_file import Fragment
 from bwpipe.video.stream_copy import StreamCopier, lost_tags, portable_tags
@@ -136,7 +137,7 @@ class VideoMuxer:
             raise MediaError(f"the file can't be finished ({error.strerror})") from error
         self._file.close()
         self._copier.close()
-        for text in lost_tags(self._video, self._path, self._container.muxer, self._written):
+        for text in chain(self._copier.losses(), lost_tags(self._video, self._path, self._container.muxer, self._written)):
             self._warn(text)
 
     def abandon(self) -> None:
@@ -185,7 +186,7 @@ class VideoMuxer:
 
     def _chapters(self, stop: int | None) -> "list[Chapter]":
         """The source's chapters up to where the frames end."""
-        with open_container(self._video.path) as container:
+        with self._video.open() as container:
             chapters = container.chapters()
         if self._whole or stop is None:
             return chapters

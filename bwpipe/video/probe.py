@@ -58,14 +58,16 @@ def open_video(
         MediaError: It can't be opened, is too large, or has no video stream that can be decoded and has luma.
     """
 
+    def choose(container: InputContainer) -> VideoStream:
+        return _checked_stream(container, max_pixels, picture)
+
     def scan() -> bytes:
-        with open_container(path) as container:
-            return read_index(container, _checked_stream(container, max_pixels, picture)).to_bytes()
+        return read_index(path, choose).to_bytes()
 
     key = f"{INDEX_VERSION}, picture {picture or 'as marked'}"
     index = Index.from_bytes(scans.find(path, key, scan) if scans else scan())
-    with open_container(path) as container:
-        stream = _checked_stream(container, max_pixels, picture)
+    with open_container(path, index.places) as container:
+        stream = choose(container)
         samples = _sample_frames(container, stream, index)
         first = next(samples, None)
         if first is None or stream.time_base is None:
@@ -102,6 +104,8 @@ def open_video(
             keys=index.keys,
             fields=field_order(first.interlaced_frame, context.field_order, context.name),
             stream_index=stream.index,
+            places=index.places,
+            clocks=index.clocks,
             disposition=stream.disposition,
             tracks=tuple(_track(other) for other in container.streams if other is not stream and not _is_redundant(other)),
             chapters=len(container.chapters()),

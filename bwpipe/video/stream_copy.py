@@ -1,9 +1,11 @@
 """Copies a video's other streams unchanged: audio, subtitles, data, second video streams, cover art and attachments."""
 
 import io
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
+from itertools import islice, takewhile
+from math import ceil
 from pathlib import Path
 
 import av
@@ -14,7 +16,8 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from bwpipe.core.provenance import read_note
 from bwpipe.video.decoder import Warn
-from bwpipe.video.file import Track, VideoFile, open_container
+from bwpipe.video.file import Track, VideoFile, demux, has_parameters, open_container
+from bwpipe.video.pcm import PlainSound, plain_codec
 
 MUXERS = ("mp4", "mov", "matroska", "webm")
 """Output muxers, by FFmpeg name."""
@@ -36,6 +39,10 @@ _PROGRAMS = {"encoder", "software", "writing_app", "muxing_app"}
 _QUICKTIME_LANGUAGES = {"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "swe": "sve"}
 """QuickTime's names for languages whose ISO 639-2 codes it does not know."""
 
+_MILLISECOND = Fraction(1, 1000)
+_PRIMING = 2
+"""The most packets that a sound's decoder needs to get ready."""
+
 
 class StreamCopier:
     """Copies the packets of a video's other streams, read in step with the video stream to bound memory.
@@ -47,13 +54,15 @@ class StreamCopier:
     def __init__(self, video: VideoFile, output: OutputContainer, muxer: str, warn: Warn) -> None:
         """Open the source file. Raises MediaError."""
         self._video, self._output, self._muxer, self._warn = video, output, muxer, warn
-        self._input = open_container(video.path)
+        self._input = video.open()
         self.outputs: dict[int, Stream] = {}
+        self._plain: dict[int, PlainSound] = {}
+        self._raised: dict[Track, int] = {}
         self._finest = max(stream.time_base.denominator for stream in self._input.streams if stream.time_base)
         for stream in self._input.streams:
             stream.discard = Discard.all
         self._packets = self._demux()
-        self._pending: Packet[Stream] | None = None
+        self._pending: tuple[int, Packet[Stream]] | None = None
 
     def add(self, track: Track) -> None:
         """Add a track to the output if its container can hold it."""
@@ -68,7 +77,7 @@ class StreamCopier:
             self._output.add_attachment(name, mimetype, _first_packet(self._video, track))
         else:
             stream.discard = Discard.default
-            copy = self.outputs[track.index] = add_copy(self._output, stream)
+            copy = self.outputs[track.index] = self._add_stream(stream)
             copy.metadata.clear()
             copy.metadata.update(portable_tags(stream.metadata, self._muxer))
             copy.disposition = stream.disposition
@@ -80,50 +89,132 @@ class StreamCopier:
 
     def until(self, end: Fraction | None) -> Iterator["Packet[Stream]"]:
         """The next packets with decoding timestamps before `end`, in seconds; None for all that remain."""
-        while packet := self._pending or next(self._packets, None):
+        while found := self._pending or next(self._packets, None):
+            index, packet = found
             time = packet.dts if packet.dts is not None else packet.pts
             if end is not None and time is not None and time * packet.time_base >= end:
-                self._pending = packet
+                self._pending = found
                 return
             self._pending = None
-            packet.stream = self.outputs[packet.stream.index]
-            yield packet
+            if index in self._plain:
+                yield from self._plain[index].packets(packet)
+            else:
+                packet.stream = self.outputs[index]
+                yield packet
+
+    def losses(self) -> Iterator[str]:
+        """What happened to the streams so far, as sentences without the file name."""
+        for track, count in self._raised.items():
+            yield f"{count} timestamps of its {track.kind} track {track.index} were not increasing and are raised"
 
     def close(self) -> None:
         """Close the source file."""
         self._packets.close()
         self._input.close()
 
-    def _demux(self) -> "Generator[Packet[Stream], None, None]":
+    def _add_stream(self, stream: Stream) -> Stream:
+        codec = plain_codec(stream)
+        if codec is None or _holds(self._muxer, stream):
+            return add_copy(self._output, stream)
+        self._plain[stream.index] = PlainSound(self._output, stream, codec)
+        return self._plain[stream.index].output
+
+    def _demux(self) -> "Generator[tuple[int, Packet[Stream]], None, None]":
         """All packets, or those before damage that ends the file early, which the index pass has reported."""
+        tracks = {track.index: track for track in self._video.tracks}
         last: dict[int, int] = {}
+        streams = [self._input.streams[index] for index in self.outputs]
         with suppress(av.error.FFmpegError):
-            for packet in self._input.demux([self._input.streams[index] for index in self.outputs]) if self.outputs else ():
-                if not packet.size:
-                    continue
+            for packet in without_hidden(in_step(demux(self._input, streams), self._video)) if streams else ():
+                index = packet.stream_index
                 if packet.dts is not None:
-                    if packet.dts <= last.get(packet.stream_index, packet.dts - 1):
-                        self._warn(
-                            f"some timestamps of its {packet.stream.type} track {packet.stream_index} were not increasing"
-                            " and are raised"
-                        )
-                        packet.dts = last[packet.stream_index] + 1
+                    if packet.dts <= last.get(index, packet.dts - 1):
+                        self._raised[tracks[index]] = self._raised.get(tracks[index], 0) + 1
+                        packet.dts = last[index] + self._least(packet)
                         packet.pts = max(packet.dts, packet.pts or packet.dts)
-                    last[packet.stream_index] = packet.dts
-                yield packet
+                    last[index] = packet.dts
+                yield index, packet
+
+    def _least(self, packet: "Packet[Stream]") -> int:
+        """The least step between two timestamps that remain different in the output, in ticks."""
+        return ceil(_MILLISECOND / packet.time_base) if self._muxer in {"matroska", "webm"} else 1
+
+
+def in_step(packets: "Iterable[Packet[Stream]]", video: VideoFile) -> "Iterator[Packet[Stream]]":
+    """The packets of a video's other streams, from its start, with timestamps shifted where those of its frames are."""
+    seen: dict[int, int] = {}
+    for packet in packets:
+        index = packet.stream_index
+        number = seen[index] = seen.get(index, -1) + 1
+        offset = next((offset for first, offset in reversed(video.clocks.get(index, ())) if first <= number), 0)
+        if offset:
+            ticks = round(offset * video.time_base / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+        yield packet
+
+
+def without_hidden(packets: "Iterable[Packet[Stream]]") -> "Iterator[Packet[Stream]]":
+    """The packets without the sound and subtitles that an edit list hides.
+
+    One or two hidden packets at the start of a sound stay, which its decoder needs to get ready; the output hides them, too.
+    Where a piece of PCM sound would begin before the end of the last one, that much is cut off.
+    """
+    at_start: dict[int, bool] = {}
+    ends: dict[int, tuple[int, bool]] = {}  # of the last packet, and whether hidden ones followed
+    for packet in packets:
+        stream = packet.stream
+        if stream.type in {"audio", "subtitle"}:
+            if stream.index not in at_start:
+                at_start[stream.index] = stream.type == "audio" and _hidden_at_start(stream) <= _PRIMING
+            end, hidden = ends.get(stream.index, (0, False))
+            if packet.is_discard and not at_start[stream.index]:
+                ends[stream.index] = end, True
+                continue
+            at_start[stream.index] = at_start[stream.index] and packet.is_discard
+            ends[stream.index] = max((packet.pts or 0) + (packet.duration or 0), end if hidden else 0), False
+            if hidden:
+                yield _without_overlap(packet, end)
+                continue
+        yield packet
+
+
+def _without_overlap(packet: "Packet[Stream]", end: int) -> "Packet[Stream]":
+    """A packet of PCM sound without the samples before a time in its ticks; another packet is returned as it is."""
+    codec = packet.stream.codec_context
+    early, length = end - (packet.pts or 0), packet.duration or 0
+    if codec is None or not codec.name.startswith("pcm_") or not 0 < early < length or packet.size * early % length:
+        return packet
+    rest: Packet[Stream] = Packet(bytes(packet)[packet.size * early // length :])
+    rest.stream, rest.time_base, rest.is_keyframe = packet.stream, packet.time_base, True
+    rest.pts, rest.dts, rest.duration = end, end, length - early
+    return rest
+
+
+def _hidden_at_start(stream: Stream) -> int:
+    entries = takewhile(lambda entry: entry.is_discard, stream.index_entries)
+    return sum(1 for _ in islice(entries, _PRIMING + 1))
 
 
 def can_hold(muxer: str, stream: Stream) -> bool:
-    """Whether a container can hold an input stream unchanged, tested by writing a header with that stream alone to memory."""
+    """Whether a container can hold an input stream unchanged, or at least exactly the samples of an uncompressed sound."""
+    return _holds(muxer, stream) or (plain_codec(stream) is not None and _holds(muxer, stream, plain_codec(stream)))
+
+
+def _holds(muxer: str, stream: Stream, plain: str | None = None) -> bool:
+    """Whether a container can hold an input stream, tested by writing a header with that stream alone to memory.
+
+    It is tested unchanged, or with its samples as the codec `plain`.
+    """
     cover = bool(stream.disposition & Disposition.attached_pic)
     codec = stream.codec_context.name if stream.codec_context is not None else ""
     if stream.type == "attachment" or (cover and muxer == "matroska"):
         return muxer == "matroska" and (stream.type == "attachment" or codec in _COVERS)
-    if cover and (codec not in _COVERS or muxer == "webm"):
+    if (cover and (codec not in _COVERS or muxer == "webm")) or not has_parameters(stream):
         return False
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as output:
-            copy = add_copy(output, stream)
+            copy = PlainSound(output, stream, plain).output if plain else add_copy(output, stream)
             copy.disposition = stream.disposition
             output.start_encoding()
     except (av.error.FFmpegError, ValueError):
@@ -156,8 +247,8 @@ def portable_tags(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
 
 def _first_packet(video: VideoFile, track: Track) -> bytes:
     """The first packet of a track, which holds all of a cover image."""
-    with open_container(video.path) as container:
-        return next((bytes(packet) for packet in container.demux(container.streams[track.index]) if packet.size), b"")
+    with video.open() as container:
+        return next((bytes(packet) for packet in demux(container, [container.streams[track.index]])), b"")
 
 
 _MAX_NAMED = 8
@@ -181,7 +272,7 @@ def lost_tags(video: VideoFile, path: Path, muxer: str, streams: Sequence[int]) 
     """
     tags: list[str] = []
     lost: list[str] = []
-    with open_container(video.path) as source, open_container(path) as output:
+    with video.open() as source, open_container(path) as output:
         tags += _missing(portable_tags(source.metadata, muxer), portable_tags(read_note(output.metadata)[0], muxer), "")
         for one, other in zip((source.streams[index] for index in streams), filter(_is_copy, output.streams), strict=False):
             tags += _missing(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -75,6 +76,18 @@ def test_resizing_to_the_same_grid_copies_the_flow() -> None:
 
     assert_array_equal(same, field)
     assert not np.shares_memory(same, field)
+
+
+@pytest.mark.parametrize("shape", [(16, 80), (16, 128), (24, 300), (31, 512), (16, 1024), (17, 4096)])
+def test_flow_of_low_and_wide_planes_finds_a_shift(shape: tuple[int, int]) -> None:
+    here = cv2.GaussianBlur(np.random.default_rng(7).integers(0, 256, (shape[0], shape[1] + 2), np.uint8), (0, 0), 2)
+    here = cv2.normalize(here, None, 0, 255, cv2.NORM_MINMAX)  # type: ignore[call-overload]
+
+    field = Flow()(np.ascontiguousarray(here[:, 2:]), np.ascontiguousarray(here[:, :-2]))
+
+    assert field.shape == (*shape, 2)
+    assert abs(float(np.median(field[..., 0])) - 2) < 0.3
+    assert abs(float(np.median(field[..., 1]))) < 0.3
 
 
 def test_flow_does_not_depend_on_previous_calls() -> None:

@@ -155,14 +155,17 @@ def test_frames_that_do_not_decode_are_skipped_and_reported_once(tmp_path: Path)
     assert warnings == ["2 of 30 frames failed to decode and are skipped"]
 
 
-def test_timestamps_that_are_not_increasing_are_raised_and_reported(tmp_path: Path) -> None:
+def test_equal_timestamps_are_spread_between_their_neighbours_and_reported(tmp_path: Path) -> None:
     path = make_film(tmp_path / "film.mkv", replace(MKV, times=[0, 40, 80, 80, 80, 120]))
     warnings: list[str] = []
 
     frames = read(opened(path), warn=warnings.append)
 
-    assert [frame.pts for frame in frames] == [0, 40, 80, 81, 82, 120]
-    assert warnings == ["the timestamps of 2 of its 6 frames were not increasing and are raised"]
+    assert [frame.pts for frame in frames] == [0, 40, 60, 80, 100, 120]
+    assert warnings == [
+        "the timestamps of 2 of its 6 frames contradict those around them (first: frame 2)"
+        " and are derived from their neighbours"
+    ]
 
 
 def test_frames_of_an_avi_have_even_timestamps_in_display_order(corpus: dict[str, VideoFile]) -> None:

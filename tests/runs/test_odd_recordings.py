@@ -1,0 +1,286 @@
+"""Recordings whose clocks, streams or edit lists are odd: nothing is lost, and what was repaired is said once."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from bwpipe.engine.run import RunResult, run
+from bwpipe.verify.compare import Pairs, verify
+from bwpipe.verify.verdict import Limits
+from tests.support.made_films import MKV, make_film, opened, read
+from tests.support.made_recordings import (
+    RATE,
+    make_recording,
+    number_of,
+    pitches,
+    stream_packet,
+    subtitle,
+    with_edits,
+    with_packets,
+)
+
+CONTRADICT = "contradict those around them"
+JOINED = "the parts are joined there without a gap"
+
+
+def written(source: Path, out: Path, codec: str = "ffv1") -> tuple[RunResult, Path]:
+    stages = [{"use": "read", "path": str(source)}, {"use": "write", "path": str(out), "codec": codec}]
+    result = run({"segment": 13, "stages": stages})
+    assert (result.exit_code, result.failed) == (0, {})
+    return result, next(path for path in sorted(out.rglob("*")) if path.is_file() and ".bwpipe" not in path.parts)
+
+
+def differences(source: Path, out: Path) -> list[str]:
+    report = verify(Pairs(str(source), out), Limits(), tell=lambda path, what: None, tick=lambda: None)
+    assert not report.unreadable
+    return [text for verdict in report.verdicts for text in verdict.differences]
+
+
+def numbers(path: Path) -> list[int]:
+    return [number_of(frame.luma) for frame in read(opened(path))]
+
+
+def steps(path: Path) -> list[float]:
+    film = opened(path)
+    return [round(float(step * film.time_base), 3) for step in np.diff(film.times).tolist()]
+
+
+def repairs(result: RunResult) -> list[str]:
+    return [text for text in result.remarks if CONTRADICT in text or JOINED in text or "not increasing" in text]
+
+
+def packets(path: Path, **stream: int) -> list[tuple[float, int]]:
+    with av.open(str(path)) as container:
+        found = [packet for packet in container.demux(**stream) if packet.size]
+    return [(round(float((packet.pts or 0) * packet.time_base), 3), packet.size) for packet in found]
+
+
+def wrong_at(places: dict[int, float]) -> Callable[[int, Any], None]:
+    def change(number: int, packet: Any) -> None:
+        packet.pts += round(places.get(number, 0) / packet.time_base)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "reordered", "places"),
+    [
+        (".mkv", "libx264", "0", {30: 9000}),
+        (".mkv", "libx264", "0", {30: 1}),
+        (".mkv", "libx264", "0", {30: 0.04}),
+        (".mkv", "libx264", "3", {31: 0.2}),
+        (".mkv", "mpeg4", "2", {20: 0.5}),
+        (".mp4", "libx264", "0", {30: 3600, 45: 3600}),
+        (".mp4", "libx264", "2", {31: 0.08}),
+        (".ts", "mpeg2video", "2", {12: 47721.858}),  # one flipped bit of 33
+        (".ts", "libx264", "2", {31: 3, 32: 17}),
+    ],
+)
+def test_frames_with_wrong_timestamps_come_out_in_their_places(
+    suffix: str, codec: str, reordered: str, places: dict[int, float], tmp_path: Path
+) -> None:
+    source = make_recording(
+        tmp_path / f"film{suffix}", range(60), codec=codec, options={"bf": reordered}, change=wrong_at(places)
+    )
+
+    result, path = written(source, tmp_path / "out")
+
+    assert numbers(path) == list(range(60))
+    assert set(steps(path)) == {1 / RATE}
+    assert len(repairs(result)) == 1
+    assert f"the timestamps of {len(places)} of its 60 frames {CONTRADICT}" in repairs(result)[0]
+    assert differences(source, tmp_path / "out") == []
+
+
+def test_frames_at_equal_times_do_not_share_one_in_matroska(tmp_path: Path) -> None:
+    source = make_recording(tmp_path / "film.ts", range(30), change=wrong_at({12: -0.04}))
+
+    _, path = written(source, tmp_path / "out")
+
+    assert path.suffix == ".mkv"
+    assert numbers(path) == list(range(30))
+    assert set(steps(path)) == {1 / RATE}
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".vob"])
+@pytest.mark.parametrize(("later", "after"), [(0, 0), (0, 600), (0, 0.2), (95442, 600), (600, 95443)])
+def test_joined_recordings_keep_all_frames_with_the_sound_in_step(
+    suffix: str, later: float, after: float, tmp_path: Path
+) -> None:
+    parts = [
+        make_recording(tmp_path / f"1{suffix}", range(50), sounds={"mp2": 0}, later=later),
+        make_recording(tmp_path / f"2{suffix}", range(50, 100), sounds={"mp2": 0}, later=after),
+    ]
+    source = tmp_path / f"film{suffix}"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+    result, path = written(source, tmp_path / "out")
+
+    assert numbers(path) == list(range(100))
+    assert max(steps(path)) - min(steps(path)) < 0.002
+    sound = [time for time, _ in packets(path, audio=0)]
+    assert len(sound) == 2 * 83  # 24 ms each
+    picture = [time for time, _ in packets(path, video=0)]
+    assert sound[83] - picture[50] == pytest.approx(sound[0] - picture[0], abs=0.002)
+    assert len(repairs(result)) == 1
+    assert JOINED in repairs(result)[0]
+    assert not any("damaged" in text for text in result.remarks)
+    assert differences(source, tmp_path / "out") == []
+
+
+def test_a_gap_in_the_picture_through_which_the_sound_goes_on_stays(tmp_path: Path) -> None:
+    def pause(number: int, packet: Any) -> None:
+        if number >= 20:
+            packet.pts += round(12 / packet.time_base)
+            packet.dts += round(12 / packet.time_base)
+
+    source = make_recording(tmp_path / "film.ts", range(400), sounds={"mp2": 0}, change=pause)
+    film = opened(source)
+
+    assert len(film.times) == 400
+    assert max(np.diff(film.times)) * film.time_base == pytest.approx(12.04)
+    assert film.faults == ()
+
+
+def test_segments_of_a_repaired_film_read_alone_equal_those_of_the_whole(tmp_path: Path) -> None:
+    part = make_recording(tmp_path / "part.vob", range(40), options={"bf": "2"})
+    (tmp_path / "film.vob").write_bytes(part.read_bytes() * 2)
+    film = opened(tmp_path / "film.vob")
+    whole = read(film)
+
+    for start, stop, context in [(0, 11, 2), (11, 45, 3), (39, 41, 0), (70, None, 4)]:
+        alone = read(film, start, stop, context)
+        expected = whole[max(start - context, 0) : len(whole) if stop is None else stop + context]
+        assert [(frame.index, frame.pts) for frame in alone] == [(frame.index, frame.pts) for frame in expected]
+        assert all((one.luma == other.luma).all() for one, other in zip(alone, expected, strict=True))
+
+
+def make_late(folder: Path, late: list[tuple[float, bytes]]) -> Path:
+    plain = make_recording(folder / "plain.vob", range(300), sounds={"mp2": 0})
+    return with_packets(plain, folder / "film.vob", late)
+
+
+def test_subtitles_that_begin_late_are_copied_from_there(tmp_path: Path) -> None:
+    times = [8.0, 9.5, 11.0]
+    source = make_late(tmp_path, [(time, stream_packet(0xBD, time, subtitle(), 0x20)) for time in times])
+
+    _, path = written(source, tmp_path / "out")
+
+    assert packets(path, subtitles=0) == [(time, len(subtitle())) for time in times]
+    assert len(packets(path, audio=0)) == 500
+    assert numbers(path)[:3] == [0, 1, 2]
+    assert differences(source, tmp_path / "out") == []
+
+
+def test_a_second_sound_that_begins_late_is_copied_from_there(tmp_path: Path) -> None:
+    plain = make_recording(tmp_path / "sound.vob", range(75), sounds={"mp2": 0})
+    with av.open(str(plain)) as container:
+        coded = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    late = [(8 + 0.024 * number, stream_packet(0xC1, 8 + 0.024 * number, data)) for number, data in enumerate(coded)]
+    source = make_late(tmp_path, late)
+
+    _, path = written(source, tmp_path / "out")
+
+    assert [time for time, _ in packets(path, audio=1)] == pytest.approx([time for time, _ in late], abs=0.001)
+    assert {size for _, size in packets(path, audio=1)} == {len(coded[0])}
+    assert len(packets(path, audio=0)) == 500
+    assert differences(source, tmp_path / "out") == []
+
+
+def test_a_programme_that_changes_its_streams_is_read_to_its_end(tmp_path: Path) -> None:
+    first = make_recording(tmp_path / "1.ts", range(200))
+    second = make_recording(tmp_path / "2.ts", range(200, 250), sounds={"mp2": 0, "ac3": 0}, muxer={"mpegts_start_pid": "512"})
+    source = tmp_path / "film.ts"
+    source.write_bytes(first.read_bytes() + second.read_bytes())
+
+    _, path = written(source, tmp_path / "out")
+
+    with av.open(str(path)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "video", "audio", "audio"]
+    assert numbers(path) == list(range(200))
+    assert len(packets(path, video=1)) == 50
+    assert differences(source, tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(("suffix", "sound"), [(".mov", "pcm_s16be"), (".mp4", "aac")])
+@pytest.mark.parametrize("edits", [[(0.4, 1.0), (2.4, 1.2)], [(2.4, 1.0), (0.4, 1.2)], [(0.4, 1.0), (0.41, 1.2)]])
+def test_sound_follows_its_edit_list(suffix: str, sound: str, edits: list[tuple[float, float]], tmp_path: Path) -> None:
+    plain = make_recording(
+        tmp_path / f"plain{suffix}",
+        range(100),
+        codec="libx264",
+        sounds={sound: 0},
+        options={"bf": "2", "x264-params": "scenecut=0"},
+    )
+    source = with_edits(plain, tmp_path / f"film{suffix}", edits)
+
+    _, path = written(source, tmp_path / "out", codec="h264")
+
+    shown = [range(round(start * RATE), round((start + length) * RATE)) for start, length in edits]
+    delay = 2  # of the first frame on the clock of the media, because of reordering
+    assert numbers(path) == pytest.approx([number - delay for part in shown for number in part], abs=1)
+    times = [start + 0.1 + 0.2 * part for start, length in edits for part in range(round(length / 0.2))]
+    assert pitches(path, 2.2) == [pytest.approx(200 + 200 * time, abs=25) for time in times]
+    assert differences(source, tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(("suffix", "sound"), [(".vob", "pcm_dvd"), (".m2ts", "pcm_bluray")])
+def test_sound_of_discs_is_stored_with_the_same_samples(suffix: str, sound: str, tmp_path: Path) -> None:
+    source = make_recording(tmp_path / f"film{suffix}", range(20), sounds={sound: 0})
+
+    _, path = written(source, tmp_path / "out")
+
+    found: list[bytes] = []
+    for file in (source, path):
+        with av.open(str(file)) as container:
+            found.append(b"".join(frame.to_ndarray().tobytes() for frame in container.decode(audio=0)))
+            stream = container.streams.audio[0]
+            assert (stream.rate, stream.channels) == (48000, 2)
+    assert stream.codec_context.name == "pcm_s16le"
+    assert found[0] == found[1]
+    assert differences(source, tmp_path / "out") == []
+
+
+def test_a_title_of_a_disc_is_one_film(tmp_path: Path) -> None:
+    folder = tmp_path / "disc" / "VIDEO_TS"
+    folder.mkdir(parents=True)
+    whole = make_recording(tmp_path / "film.vob", range(60), sounds={"mp2": 0}).read_bytes()
+    again = make_recording(tmp_path / "again.vob", range(60, 90), sounds={"mp2": 0}).read_bytes()
+    cuts = [0, 20000, 20001, len(whole), len(whole + again)]
+    for number, (start, stop) in enumerate(pairwise(cuts), 1):
+        (folder / f"VTS_01_{number}.VOB").write_bytes((whole + again)[start:stop])
+    shutil.copy(tmp_path / "again.vob", folder / "VTS_02_1.VOB")
+
+    result, path = written(tmp_path / "disc", tmp_path / "out")
+
+    assert result.done == 2
+    assert numbers(path) == list(range(90))
+    assert len(packets(path, audio=0)) == 100 + 50
+    assert numbers(path.with_name("VTS_02_1.mkv")) == list(range(60, 90))
+    assert differences(tmp_path / "disc", tmp_path / "out") == []
+
+    (folder / "VTS_01_4.VOB").write_bytes(again[: len(again) // 2])  # a part other than the first has changed
+    again_run, _ = written(tmp_path / "disc", tmp_path / "out")
+    assert (again_run.done, again_run.already) == (1, 1)
+
+
+@pytest.mark.parametrize("size", [(1024, 16), (128, 16)])
+def test_the_motion_of_low_and_wide_films_is_found(size: tuple[int, int], tmp_path: Path) -> None:
+    source = make_film(tmp_path / "film.mkv", replace(MKV, size=size, times=range(0, 240, 40)))
+    stages = [
+        {"use": "read", "path": str(source)},
+        {"use": "grayscale"},
+        {"use": "shots"},
+        {"use": "write", "path": str(tmp_path / "out"), "codec": "ffv1"},
+    ]
+
+    result = run({"stages": stages})
+
+    assert (result.done, result.failed) == (1, {})
