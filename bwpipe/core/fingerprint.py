@@ -38,22 +38,20 @@ class FileStamp(NamedTuple):
 
 
 def file_stamp(path: Path) -> FileStamp | None:
-    """The stamp of a file; None if the file does not exist."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    inode = status.st_ino & (2**63 - 1)  # some file systems use all 64 bits, SQLite's integers have 63 and a sign
-    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode)
-
-
-def fingerprint(path: Path) -> Fingerprint | None:
-    """The fingerprint of a file; None if the file does not exist."""
+    """The stamp of a file, or of those that it stands for; None if one does not exist."""
     try:
         found = [part.stat() for part in parts_of(path)]
     except OSError:
         return None
-    return Fingerprint(sum(status.st_size for status in found), max(status.st_mtime_ns for status in found))
+    inode = sum(status.st_ino for status in found) & (2**63 - 1)  # inodes may have 64 bits, SQLite's integers 63 and a sign
+    changed = max(status.st_ctime_ns for status in found)
+    return FileStamp(sum(status.st_size for status in found), max(status.st_mtime_ns for status in found), changed, inode)
+
+
+def fingerprint(path: Path) -> Fingerprint | None:
+    """The fingerprint of a file; None if the file does not exist."""
+    stamp = file_stamp(path)
+    return stamp.fingerprint if stamp else None
 
 
 def digest(path: Path, tick: Callable[[], None] = lambda: None) -> str:

@@ -57,8 +57,8 @@ def test_a_picture_that_needs_more_memory_than_there_is_is_refused_by_its_header
     (tmp_path / "usual").write_bytes(b"P5 12000 10000 255\n")
 
     assert output(_OPEN, tmp_path / "large").strip() == (
-        "has 16000x15000 = 240000000 pixels, which take about 2.9 GB of memory; bwpipe may use 3.0 GB here: give it more, or make "
-        "the picture smaller"
+        "has 16000x15000 = 240000000 pixels, which take about 2.9 GB of memory; bwpipe may use 3.0 GB here: give it more, or "
+        "make the picture smaller"
     )
     assert output(_OPEN, tmp_path / "usual") == ""
 
