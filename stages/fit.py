@@ -15,6 +15,7 @@ from pydantic import PrivateAttr
 from bwpipe import NoEffect, RunAborted, RunContext, Stage, UsageError, stage
 from bwpipe.core.atomic_file import unwritable_reason
 from bwpipe.core.fingerprint import digest
+from bwpipe.core.inputs import expand_user
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import format_error
 from bwpipe.losses.combined import check
@@ -88,7 +89,7 @@ class Fit(TrainingOptions, Stage):
 
     @property
     def _folder(self) -> Path:
-        return (self.runs or Path("runs", self._run.name)).expanduser()
+        return expand_user(self.runs or Path("runs", self._run.name))
 
     def _fit(self, data: Dataset) -> FittedNetwork:
         from bwpipe.training.job import Task

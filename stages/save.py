@@ -11,6 +11,7 @@ from pydantic import PrivateAttr
 from bwpipe import NoEffect, RunAborted, RunContext, Stage, UsageError, stage
 from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER, unwritable_reason, write_atomically
 from bwpipe.core.console import printable
+from bwpipe.core.inputs import expand_user
 from bwpipe.nn.checkpoint import Checkpoint, load, serialise_checkpoint
 from bwpipe.training.job import FittedNetwork, UpcomingTraining
 from bwpipe.training.model_card import card, is_unmodified
@@ -75,7 +76,7 @@ class Save(Stage):
 
     @property
     def _target(self) -> Path:
-        return self.path.expanduser()
+        return expand_user(self.path)
 
     def _is_foreign(self, recipe: str) -> bool:
         """Whether the path holds a file that is not from a training with this recipe and must not be overwritten."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bwpipe.core.inputs import expand_user
 from bwpipe.errors import UsageError
 
 Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Describe this one, with its options.", show_default=False)]
@@ -42,15 +43,16 @@ def losses(name: Name = None, plugins: Plugins = None) -> None:
 
 def _list(registry: Any, name: str | None, describe: Callable[[Any], Iterable[str]], folders: list[Path]) -> None:
     from bwpipe.core import plugins
+    from bwpipe.core.console import print_lines
     from bwpipe.core.registry import UnknownNameError
 
-    plugins.load(folder.expanduser() for folder in folders)
+    plugins.load(expand_user(folder) for folder in folders)
     try:
         lines = describe(registry[name]) if name else [f"{each:12}  {first_line(registry[each])}" for each in registry]
     except UnknownNameError as error:
         raise UsageError(str(error)) from None
     for line in lines:
-        print(line)
+        print_lines(line)
 
 
 def first_line(cls: type) -> str:

@@ -5,9 +5,9 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
 
@@ -50,20 +50,38 @@ def _set_debug(value: bool) -> bool:
 Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")]
 
 
+def _print(text: str, stream: TextIO | None = None) -> None:
+    from bwpipe.core.console import print_lines
+
+    print_lines(text, stream)
+
+
 def main() -> NoReturn:
     """Run the command line and exit with its status: 0, 1, 2, 3, 130 or 143."""
     try:
         app()
     except InterruptedRun as error:
-        print(error, file=sys.stderr)
+        _print(str(error), sys.stderr)
         sys.exit(error.exit_code)
+    finally:
+        _drop_unread_output()
     raise AssertionError("typer ends the process")
+
+
+def _drop_unread_output() -> None:
+    """Drop what nobody reads any more, as after `| head`: Python's flush at exit would fail, and change the exit code."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 (stays open until exit)
 
 
 @contextmanager
 def _errors_as_messages() -> Iterator[None]:
     """Show an error as a sentence and exit with its code."""
-    from bwpipe.core.console import printable
     from bwpipe.errors import format_error
 
     try:
@@ -79,8 +97,7 @@ def _errors_as_messages() -> Iterator[None]:
             else f"{format_error(error)}; this is a bug in bwpipe; --debug shows the traceback"
         )
         for line in text.splitlines():
-            with suppress(OSError):
-                print(f"error: {printable(line)}", file=sys.stderr)
+            _print(f"error: {line}", sys.stderr)
         raise typer.Exit(error.exit_code if isinstance(error, BwpipeError) else RunAborted.exit_code) from None
 
 
@@ -88,7 +105,7 @@ def _version(value: bool) -> None:
     if value:
         from bwpipe.version import __version__
 
-        print(f"bwpipe {__version__}")
+        _print(f"bwpipe {__version__}")
         raise typer.Exit
 
 
@@ -114,10 +131,7 @@ def _execute(
         read = read_graph(graph, options or []) if isinstance(graph, Path) else graph
         result = run_graph(read, quiet=quiet, restart=restart, update=update)
     if not quiet:
-        try:
-            print(result, flush=True)
-        except OSError:  # the reader is gone; Python's flush at exit would fail too
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (stays open until exit)
+        _print(str(result))
     raise typer.Exit(result.exit_code)
 
 
@@ -177,18 +191,17 @@ def check(
     ] = False,
 ) -> None:
     """Check a graph and show what it would do, without running it."""
-    from bwpipe.core.console import printable
     from bwpipe.graph.graph import read_graph
     from bwpipe.tools.describe import describe_graph
 
     with _errors_as_messages(), interruptible("starts over"):
         for line in describe_graph(read_graph(graph, options or [])):
-            print(line)
+            _print(line)
         if probe:
             from bwpipe.tools.estimate import Probe
 
             for line in Probe(graph, options or []).lines():
-                print(printable(line), flush=True)
+                _print(line)
 
 
 for _command in (stages, models, losses):
@@ -201,7 +214,7 @@ def schema() -> None:
     from bwpipe.graph.json_schema import schema as make_schema
 
     with _errors_as_messages():
-        print(json.dumps(make_schema(), indent=2))
+        _print(json.dumps(make_schema(), indent=2))
 
 
 @app.command()
@@ -211,7 +224,7 @@ def samples(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The fo
 
     with _errors_as_messages():
         for path in write_samples(folder):
-            print(path)
+            _print(str(path))
 
 
 @app.command()
@@ -223,7 +236,7 @@ def init(
 
     with _errors_as_messages():
         for path in write_templates(folder):
-            print(path)
+            _print(str(path))
 
 
 for _slow_command in (preview, score, verify):
@@ -236,4 +249,4 @@ def doctor() -> None:
     from bwpipe.tools.doctor import diagnose
 
     for name, fact in diagnose().items():
-        print(f"{name:16}  {fact}")
+        _print(f"{name:16}  {fact}")

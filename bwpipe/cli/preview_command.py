@@ -32,20 +32,21 @@ def preview(
 ) -> None:
     """Write a contact sheet of evenly spaced frames, grey and coloured side by side: a preview of a run."""
     from bwpipe.core.atomic_file import check_writable, write_output_bytes
+    from bwpipe.core.inputs import expand_user
     from bwpipe.errors import UsageError
 
     target = output or Path(f"{file.stem}-preview.jpg")
     if target.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{target}: a contact sheet must be a .jpg or .png file; choose another name")
-    check_writable(target)
-    if not file.expanduser().is_file():
+    place = check_writable(target)
+    if not expand_user(file).is_file():
         raise UsageError(f"there is no file {file}; give a film or a picture")
-    if target.exists() and target.samefile(file.expanduser()):
+    if place.exists() and place.samefile(expand_user(file)):
         raise UsageError(f"{target} would overwrite the input; choose another name for the contact sheet")
 
     import cv2
 
-    from bwpipe.core.console import Progress
+    from bwpipe.core.console import Progress, print_lines
     from bwpipe.core.context import RunContext
     from bwpipe.graph.graph import read_graph
     from bwpipe.graph.templates import template
@@ -56,5 +57,5 @@ def preview(
     graph = read_graph(graph_file or template("pipeline.yaml"), [*(options or []), f"read.path={json.dumps(str(file))}"])
     image = sheet(make_preview(graph, count, RunContext(say=progress.say)))
     data = cv2.imencode(target.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-    write_output_bytes(target.expanduser().absolute(), data)
-    print(target)
+    write_output_bytes(place, data)
+    print_lines(str(target))

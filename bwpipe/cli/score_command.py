@@ -78,7 +78,7 @@ def score(
     check_installed()
     plugins.load(plugin_folders or ())  # imports torch, as do the following: quick checks come first
 
-    from bwpipe.core.console import Progress, printable
+    from bwpipe.core.console import Progress, print_lines
     from bwpipe.core.context import RunContext
     from bwpipe.engine.planner import total_frames
     from bwpipe.evaluation import html_report, pairing, text_report
@@ -124,8 +124,8 @@ def score(
         progress.close()
     if json_file:
         text = json.dumps(scores.to_json(), indent=2)
-        write_output(targets[json_file], text + "\n") if json_file != STDOUT else print(text)
+        write_output(targets[json_file], text + "\n") if json_file != STDOUT else print_lines(text)
     if not quiet and json_file != STDOUT:
         for line in (*text_report.lines(scores), "", *text_report.pairs(text_report.meanings(scores))):
-            print(printable(line))
+            print_lines(line)
     raise typer.Exit(1 if run.failures else 0)

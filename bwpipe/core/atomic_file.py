@@ -5,6 +5,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from bwpipe.core.inputs import expand_user
 from bwpipe.errors import RunAborted, UsageError
 
 WORK_FOLDER = ".bwpipe"
@@ -111,7 +112,7 @@ def unwritable_reason(folder: Path) -> str | None:
 
 def check_writable(path: Path) -> Path:
     """Check that a report can be written to a file, possibly replacing one, and return its absolute path. Raises UsageError."""
-    target = path.expanduser().absolute()
+    target = expand_user(path).absolute()
     if target.exists() and not target.is_file():
         raise UsageError(f"{path} is not a regular file; choose another name for the report")
     if not target.parent.is_dir():

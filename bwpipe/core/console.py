@@ -24,6 +24,45 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def print_lines(text: str, stream: TextIO | None = None) -> None:
+    """Print lines for the user, whatever the stream and the names in them are.
+
+    What can't be shown or encoded is escaped. If nobody reads the stream any more, as after `| head`, the rest is dropped: that
+    is no reason to stop, and the exit code is that of the work.
+
+    Args:
+        text: The lines.
+        stream: Standard output by default.
+    """
+    target = stream or sys.stdout
+    if target is None:  # a process may have no standard output
+        return
+    try:
+        target.write(encodable("".join(f"{printable(line)}\n" for line in text.split("\n")), target))
+        if flush := getattr(target, "flush", None):
+            flush()
+    except (OSError, ValueError):  # nobody reads it any more, or it is closed
+        return
+
+
+def encodable(text: str, stream: object) -> str:
+    """Text with escapes for the characters that a stream's encoding lacks."""
+    encoding = getattr(stream, "encoding", None)
+    if not isinstance(encoding, str):
+        return text
+    with suppress(LookupError):
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def is_terminal(stream: object) -> bool:
+    """Whether a stream is a terminal; an object that does not say so is none."""
+    try:
+        return bool(stream.isatty())  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):  # ValueError: it is closed
+        return False
+
+
 class Progress:
     """Shows the progress of a run: on a terminal, a bar with frames/s and time remaining; elsewhere, occasional lines."""
 
@@ -39,18 +78,18 @@ class Progress:
         self._total = total
         self._start = self._reported = monotonic()
         self._shown = 0
-        terminal = self._stream.isatty() and not quiet
+        terminal = is_terminal(self._stream) and not quiet
         self._bar = Bar(total=total, unit=" frames", file=self._stream, dynamic_ncols=True, leave=False) if terminal else None
         self._quiet = quiet
         self._closed = False
 
     def say(self, text: str) -> None:
         """Show a line, above the bar if there is one; a closed stream does not stop the run."""
-        with suppress(OSError):
-            if bar := self._bar:
-                bar.write(printable(text), file=self._stream)
-            else:
-                print(printable(text), file=self._stream, flush=True)
+        if bar := self._bar:
+            with suppress(OSError, ValueError):
+                bar.write(encodable(printable(text), self._stream), file=self._stream)
+        else:
+            print_lines(text, self._stream)
 
     def note(self, text: str) -> None:
         """Show an informational line, unless quiet."""
@@ -59,11 +98,11 @@ class Progress:
 
     def print_result(self, text: str) -> None:
         """Show a result on standard output, above the bar if there is one."""
-        with suppress(OSError):
-            if bar := self._bar:
-                bar.write(printable(text), file=sys.stdout)
-            else:
-                print(printable(text), flush=True)
+        if bar := self._bar:
+            with suppress(OSError, ValueError):
+                bar.write(encodable(printable(text), sys.stdout), file=sys.stdout)
+        else:
+            print_lines(text)
 
     def show(self, frames: int) -> None:
         """Show how many frames are finished; no effect once closed."""
@@ -76,7 +115,7 @@ class Progress:
         elif not self._quiet and frames > self._shown and monotonic() - self._reported >= EVERY:
             self._reported, self._shown = monotonic(), frames
             speed = frames / (self._reported - self._start)
-            left = f" of {self._total}, about {(self._total - frames) / speed:.0f} s left" if self._total else ""
+            left = f" of {self._total}, about {max(self._total - frames, 0) / speed:.0f} s left" if self._total else ""
             self.say(f"{frames} frames{left} ({speed:.1f} frames/s)")
 
     def close(self) -> None:

@@ -18,6 +18,14 @@ SYSTEM_NAMES = frozenset(
 _FIRST_PART = re.compile(r"VTS_\d\d_1\.VOB", re.IGNORECASE)
 
 
+def expand_user(path: str | Path) -> Path:
+    """A path in which `~` stands for the home folder; where there is no such user, it is the name of a file."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
     """Find the files that a path stands for, in a stable order.
 
@@ -31,7 +39,7 @@ def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
     Raises:
         UsageError: The file or folder does not exist, or can't be listed.
     """
-    start = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 (`absolute` keeps "..")
+    start = Path(os.path.abspath(expand_user(path)))  # noqa: PTH100 (`absolute` keeps "..")
     if start.is_dir():
         try:
             yield from ((file, _relative(file, start)) for file in _walk(start))

@@ -21,6 +21,7 @@ from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER
 from bwpipe.core.context import RunContext
 from bwpipe.core.fingerprint import Fingerprint
 from bwpipe.core.frame import Unit
+from bwpipe.core.inputs import expand_user
 from bwpipe.data.dataset import COLOUR, GREY, Pair, map_array
 from bwpipe.errors import RunAborted, UsageError, format_error
 from bwpipe.metrics.image_metrics import colourfulness
@@ -91,7 +92,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         """`folder` need not exist."""
-        self._folder = folder.expanduser().absolute()
+        self._folder = expand_user(folder).absolute()
 
     def path(self, key: CacheKey) -> Path:
         """The folder of a key's pairs, existing or not."""

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from bwpipe.core.frame import Frame, Media, Unit
-from bwpipe.core.inputs import StemIndex, find_files, leads_outside
+from bwpipe.core.inputs import StemIndex, expand_user, find_files, leads_outside
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_image
@@ -105,7 +105,7 @@ def folder_fingerprint(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[_File]:
-    if not folder.expanduser().is_dir():
+    if not expand_user(folder).is_dir():
         raise UsageError(f"there is no folder {folder}; set `gray` to the folder of the grey images")
     return (_File(*found) for found in find_files(str(folder)))
 

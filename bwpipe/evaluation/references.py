@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Broken, Frame, Unit
+from bwpipe.core.inputs import expand_user
 from bwpipe.core.stage import Source, stages
 from bwpipe.data.dataset import Dataset
 from bwpipe.errors import MediaError, UsageError
@@ -67,7 +68,7 @@ class Files:
 
         Raises UsageError if there is no file with a readable header.
         """
-        if not (has_magic(path) or Path(path).expanduser().exists()):
+        if not (has_magic(path) or expand_user(path).exists()):
             raise UsageError(f"there is no file or folder {path}; name another one")
         reader = stages["read"].model_validate({"path": path})
         assert isinstance(reader, Source)

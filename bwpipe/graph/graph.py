@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from bwpipe.core import plugins
+from bwpipe.core.inputs import expand_user
 from bwpipe.core.options import Loc, build
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.core.stage import Count, Stage, stages
@@ -143,7 +144,7 @@ def read_graph(
         ConfigError: One line per error.
         PluginError: An installed plug-in can't be imported.
     """
-    document = Document.of(source) if isinstance(source, Mapping) else Document.read(Path(source))
+    document = Document.of(source) if isinstance(source, Mapping) else Document.read(expand_user(source))
     apply_changes(document, set)
     settings = _settings(document)
     folders = _load_plugins(document, settings)
@@ -174,7 +175,7 @@ def _settings(document: Document) -> Settings:
 
 def _load_plugins(document: Document, settings: Settings) -> tuple[Path, ...]:
     base = document.path.parent if document.path else Path()
-    folders = [base / folder for folder in settings.plugins]
+    folders = [base / expand_user(folder) for folder in settings.plugins]
     try:
         plugins.load(folders)
     except plugins.PluginError as error:

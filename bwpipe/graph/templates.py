@@ -3,6 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
+from bwpipe.core.inputs import expand_user
 from bwpipe.errors import UsageError
 
 NAMES = ("pipeline.yaml", "train.yaml")
@@ -15,6 +16,7 @@ def template(name: str) -> Path:
 
 def write_templates(folder: Path) -> list[Path]:
     """Write the graph files into a folder, created if missing. Raises UsageError; existing files are never overwritten."""
+    folder = expand_user(folder)
     paths = [folder / name for name in NAMES]
     if existing := [path for path in paths if path.exists()]:
         raise UsageError(f"{existing[0]}: this file already exists; choose another folder, or remove it")

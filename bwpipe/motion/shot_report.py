@@ -195,5 +195,5 @@ class ShotList:
 
 def clock(seconds: float) -> str:
     """A time as players show it: hours, minutes and seconds."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+    whole = abs(int(seconds))
+    return f"{'-' * (int(seconds) < 0)}{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bwpipe.core.inputs import expand_user
 from bwpipe.errors import UsageError
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "motorcycle_left")
@@ -39,6 +40,7 @@ def write_samples(folder: Path) -> list[Path]:
     greys = {name: np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for name, image in photographs()}
     written = []
     try:
+        folder = expand_user(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for number, (name, grey) in enumerate(greys.items()):
             suffix = (".jpg", ".png", ".tif")[number % 3]

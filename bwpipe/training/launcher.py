@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from bwpipe.core import plugins
-from bwpipe.core.console import printable
+from bwpipe.core.console import print_lines
 from bwpipe.core.context import RunContext
 from bwpipe.errors import BwpipeError, RunAborted, RunStopped, format_error
 from bwpipe.nn.device import cores
@@ -132,7 +132,7 @@ def _worker(
             raise RunStopped
 
     def say(text: str) -> None:
-        print(printable(text), file=sys.stderr, flush=True)
+        print_lines(text, sys.stderr)
 
     def note(text: str) -> None:
         if not task.quiet:

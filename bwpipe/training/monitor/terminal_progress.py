@@ -9,7 +9,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from bwpipe.core.console import EVERY, Bar, printable
+from bwpipe.core.console import EVERY, Bar, encodable, is_terminal, printable
 
 MEMORY = 50
 """Number of steps, approximately, over which the loss is averaged."""
@@ -45,7 +45,7 @@ class TrainingProgress:
         self._start = self._last_line = monotonic()
         self._bar: Bar | None = None
         self._stream = stream or sys.stderr  # a process may have none
-        if not quiet and self._stream and self._stream.isatty():
+        if not quiet and self._stream and is_terminal(self._stream):
             photos = ends[-1] * batch
             self._bar = Bar(
                 total=photos, initial=done * batch, unit=" photos", file=self._stream, dynamic_ncols=True, leave=False
@@ -62,14 +62,14 @@ class TrainingProgress:
         elif monotonic() - self._last_line >= EVERY:
             self._last_line = monotonic()
             rate = (step - self._first) / (self._last_line - self._start)
-            left = tqdm.format_interval((self._ends[-1] - step) / rate)
+            left = tqdm.format_interval(max(self._ends[-1] - step, 0) / rate)
             self.say(f"{self._where()} ({rate * self._batch:.1f} photos/s, about {left} left)")
 
     def say(self, text: str) -> None:
         """Show a line, above the progress bar if there is one; a closed stream does not stop the training."""
         if self._bar is not None:
-            with suppress(OSError):
-                self._bar.write(printable(text), file=self._stream)
+            with suppress(OSError, ValueError):
+                self._bar.write(encodable(printable(text), self._stream), file=self._stream)
         elif not self._quiet:
             self._say(printable(text))
 
