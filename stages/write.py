@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from bwpipe import Count, Frame, MediaError, NoEffect, RunContext, Sink, Unit, stage
 from bwpipe.core.atomic_file import AtomicFile
+from bwpipe.core.inputs import expand_user
 from bwpipe.core.provenance import KEPT, Provenance
 from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
@@ -80,7 +81,7 @@ class Write(Sink):
     @property
     def folder(self) -> Path:
         """The output folder."""
-        return self.path.expanduser().resolve()
+        return expand_user(self.path).resolve()
 
     def target(self, unit: Unit) -> Path:
         """The output file, which mirrors the input's place."""
@@ -128,7 +129,7 @@ class Write(Sink):
         target.close()
         file.notes = shots.text
         if self.verify and not isinstance(unit.media, VideoFile):  # a film is verified after its fragments are joined
-            check_output(unit.media, file.path)
+            check_output(unit.media, file.path, said=self._run.said(unit.media))
         del self._open[unit]
         return file
 
@@ -172,7 +173,7 @@ class Write(Sink):
             finally:
                 writer.abandon()
             if self.verify:
-                check_output(film, file.path, tick=self._run.raise_if_stopped)
+                check_output(film, file.path, said=self._run.said(film), tick=self._run.raise_if_stopped)
         except BaseException:
             file.discard()
             raise

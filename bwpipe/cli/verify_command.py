@@ -1,6 +1,7 @@
 """The command `bwpipe verify`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,8 @@ def verify(
     """
     from bwpipe.core import plugins
     from bwpipe.core.atomic_file import check_writable, write_output
-    from bwpipe.core.console import Progress, printable
+    from bwpipe.core.console import Progress, print_lines
+    from bwpipe.core.inputs import expand_user
     from bwpipe.errors import UsageError
 
     if name.count("{stem}") != 1 or any(char in name.replace("{stem}", "") for char in "{}/\\"):
@@ -47,13 +49,22 @@ def verify(
     target = check_writable(json_file) if json_file and json_file != STDOUT else None
     plugins.load()
 
+    from bwpipe.core.atomic_file import WORK_FOLDER
+    from bwpipe.engine.event_log import read_warnings
     from bwpipe.engine.ledger import Ledger
     from bwpipe.verify.compare import Pairs, frames_of
     from bwpipe.verify.compare import verify as compare_all
     from bwpipe.verify.verdict import Limits, Verdict
 
-    ledger = Ledger(output.expanduser().resolve())
-    pairs = Pairs(source, output, name=name, max_pixels=max_pixels, is_output=ledger.wrote)
+    resolved = expand_user(output).resolve()
+    folder = resolved.parent if resolved.is_file() else resolved
+    ledger = Ledger(resolved)
+    warnings = read_warnings(folder / WORK_FOLDER)
+
+    def said(path: Path) -> Sequence[str]:
+        return warnings.get(str(path), ())
+
+    pairs = Pairs(source, output, name=name, max_pixels=max_pixels, is_output=ledger.wrote, said=said)
     progress, done = Progress(sum(frames_of(pairs)), quiet=quiet), 0
 
     def tick() -> None:
@@ -74,7 +85,7 @@ def verify(
         progress.close()
     if json_file:
         text = json.dumps(report.to_json(), indent=2)
-        write_output(target, text + "\n") if target else print(text)
+        write_output(target, text + "\n") if target else print_lines(text)
     if not quiet and json_file != STDOUT:
-        print(printable(str(report)))
+        print_lines(str(report))
     raise typer.Exit(report.exit_code)

@@ -56,6 +56,7 @@ class RunContext:
         self.downstream = downstream
         self.dropped: dict[Media, str] = {}
         self.remarks: Counter[str] = Counter()
+        self._said: dict[Path, dict[str, None]] = {}
         self._max_errors = max_errors
         self._say = say
         self._record = record
@@ -78,9 +79,16 @@ class RunContext:
         with self._lock:
             self.remarks[text] += 1
             first = self.remarks[text] == 1
+            if media:
+                self._said.setdefault(media.path, {})[text] = None
         if first or each:
             self._say(f"warning: {media.name}: {text}" if media else f"warning: {text}")
         self._record("warning", media.path if media else None, text)
+
+    def said(self, media: Media) -> tuple[str, ...]:
+        """The warnings that this run has given about a file."""
+        with self._lock:
+            return tuple(self._said.get(media.path, ()))
 
     def note(self, text: str) -> None:
         """Show an informational line, unless the run is quiet."""

@@ -78,3 +78,16 @@ def measured_seconds(path: Path, stage: str) -> float | None:
                 if items := event["stages"][stage]["items"]:
                     return float(event["seconds"] / items)
     return None
+
+
+def read_warnings(folder: Path) -> dict[str, list[str]]:
+    """The warnings in the reports of a folder for working files, by the file that they concern; none that can't be read."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("report*.jsonl*")):
+        with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                with suppress(ValueError, TypeError, AttributeError):  # a line that was cut short, or is none of ours
+                    event = json.loads(line)
+                    if event.get("event") == "warning" and event.get("path"):
+                        found.setdefault(str(event["path"]), []).append(str(event["text"]))
+    return found

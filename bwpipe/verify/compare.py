@@ -1,11 +1,12 @@
 """Compares outputs with their inputs: a single file before it gets its final name, or whole folders."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bwpipe.core.frame import Broken, Media, Unit
+from bwpipe.core.inputs import expand_user
 from bwpipe.core.stage import Source, stages
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import ImageFile
@@ -19,13 +20,17 @@ from bwpipe.video.probe import open_video
 _ANY_SIZE = 2**62
 
 
-def check_output(media: Media, path: Path, *, tick: Callable[[], None] = lambda: None) -> None:
+def check_output(media: Media, path: Path, *, said: Sequence[str] = (), tick: Callable[[], None] = lambda: None) -> None:
     """Raise MediaError if anything other than colour differs between a finished file and its input.
 
-    `tick` is called after each frame and may raise to stop.
+    Args:
+        media: The input.
+        path: The finished file.
+        said: The run's warnings about the input: what they announce is no difference.
+        tick: Called after each frame; may raise to stop.
     """
     opener = open_video if isinstance(media, VideoFile) else open_image
-    verdict = compare(media, opener(path, PurePosixPath(path.name), max_pixels=_ANY_SIZE), Limits(), tick=tick)
+    verdict = compare(media, opener(path, PurePosixPath(path.name), max_pixels=_ANY_SIZE), Limits(), said=said, tick=tick)
     if first := next(iter(verdict.differences), None):
         more = f", and {len(verdict.differences) - 1} more" if len(verdict.differences) > 1 else ""
         raise MediaError(f"its output differs in more than colour: {first}{more}; set `verify: false` to keep it")
@@ -80,6 +85,7 @@ class Pairs:
 
     Attributes:
         inputs: The inputs to compare.
+        said: The warnings of runs about an input.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class Pairs:
         name: str = "{stem}",
         max_pixels: int | None = None,
         is_output: Callable[[Path], bool] = lambda path: False,
+        said: Callable[[Path], Sequence[str]] = lambda path: (),
     ) -> None:
         """Find the inputs.
 
@@ -99,16 +106,18 @@ class Pairs:
             name: Output file name without its suffix, as in `write.name`.
             max_pixels: As in `read.max_pixels`.
             is_output: Whether a file was written by a run, and is therefore no input even if it lies among the inputs.
+            said: The warnings that a run has given about an input: a loss that it announced is no difference.
 
         Raises:
             UsageError: There is nothing to read, or the output does not exist or does not match the input.
         """
-        output = output.expanduser()
+        output = expand_user(output)
         if not output.exists():
             raise UsageError(f"there is no file or folder {output}; give the output of a run")
         self._options = {} if max_pixels is None else {"max_pixels": max_pixels}
+        self.said = said
         self._name, self._single = name, output if output.is_file() else None
-        if self._single and not Path(source).expanduser().is_file():
+        if self._single and not expand_user(source).is_file():
             raise UsageError(f"{output} is a file, but {source} is not; give two files, or two folders")
         self._folder = output.resolve()
         found = [each for each in self._reader(source).units() if self._single or not is_output(each.path.resolve())]
@@ -176,7 +185,7 @@ def verify(pairs: Pairs, limits: Limits, *, tell: Callable[[Path, Verdict | str]
             else:
                 path = output
                 media = pairs.opened(output)
-                verdict = compare(found.media, media, limits, tick=tick)
+                verdict = compare(found.media, media, limits, said=pairs.said(found.path), tick=tick)
         except MediaError as error:
             unreadable(path, str(error))
             continue
@@ -185,13 +194,15 @@ def verify(pairs: Pairs, limits: Limits, *, tell: Callable[[Path, Verdict | str]
     return report
 
 
-def compare(before: Media, after: Media, limits: Limits, *, tick: Callable[[], None] = lambda: None) -> Verdict:
-    """Compare a file with its output. Raises MediaError."""
+def compare(
+    before: Media, after: Media, limits: Limits, *, said: Sequence[str] = (), tick: Callable[[], None] = lambda: None
+) -> Verdict:
+    """Compare a file with its output; `said` are the run's warnings about it. Raises MediaError."""
     match before, after:
         case VideoFile(), VideoFile():
-            return verify_video(before, after, limits, tick=tick)
+            return verify_video(before, after, limits, said=said, tick=tick)
         case ImageFile(), ImageFile():
-            verdict = verify_image(before, after, limits)
+            verdict = verify_image(before, after, limits, said=said)
             tick()
             return verdict
     return Verdict(

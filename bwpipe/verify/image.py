@@ -1,7 +1,7 @@
 """Compares an image with the one written from it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 
 import numpy as np
@@ -17,6 +17,7 @@ from bwpipe.image.read import read_image, read_metadata
 from bwpipe.image.tiff_ifd import HISTORY, INNER, RESOLUTION, Directory, directories
 from bwpipe.image.write import EIGHT_BITS, GREY_MODES, NO_ALPHA, NO_METADATA, eight_bits
 from bwpipe.pixels.orientation import upright
+from bwpipe.verify.image_content import compare_image_content
 from bwpipe.verify.luma_difference import LumaTally
 from bwpipe.verify.verdict import Limits, Verdict
 
@@ -27,15 +28,27 @@ _INTEGER_TOLERANCE = 0.51
 """The same for JPEG, which stores integers."""
 
 
-def verify_image(before: ImageFile, after: ImageFile, limits: Limits) -> Verdict:
-    """Decode both images and report every difference other than colour. Raises MediaError."""
-    verdict = Verdict(before.path, after.path, "picture")
+def verify_image(before: ImageFile, after: ImageFile, limits: Limits, *, said: Sequence[str] = ()) -> Verdict:
+    """Decode both images and report every difference other than colour.
+
+    Args:
+        before: The input.
+        after: The output.
+        limits: How far its luma may differ if it is lossy.
+        said: The warnings of the run about the input: a loss that one of them announces is a remark.
+
+    Raises:
+        MediaError: One of them can't be read.
+    """
+    verdict = Verdict(before.path, after.path, "picture", said=said)
     one, other = (read_image(Unit(media)) for media in (before, after))
     with decoding():
         was, now = (read_metadata(media, media.path.read_bytes()) for media in (before, after))
     provenance = history(now)
     _compare_samples(one, other, limits, verdict, on_request=provenance.luma if provenance else [])
     _compare_metadata(was, now, verdict, before, after)
+    verdict.said = (*said, *was.lost)  # `write` warns of these
+    compare_image_content(before, after, verdict)
     if provenance:
         verdict.facts["provenance"] = {"version": provenance.version, "stages": list(provenance.stages)}
     return verdict

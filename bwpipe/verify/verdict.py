@@ -1,5 +1,7 @@
 """The verdict on one file: whether only colour was added."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,10 @@ class Limits:
     exact: bool = False
 
 
+_LOSS = re.compile(r"\b(?:lost|can't|left out|missing|not (?:kept|copied|carried|read|written|decoded?)|did not|dropped)\b")
+"""The words by which a warning announces a loss."""
+
+
 @dataclass(slots=True)
 class Verdict:
     """The result of comparing an output with its input.
@@ -34,6 +40,7 @@ class Verdict:
         facts: Findings by topic, as JSON-compatible data.
         differences: Unwanted differences, a sentence each; empty if only colour was added.
         remarks: Notable facts that are not unwanted differences, such as luma changed on request.
+        said: The warnings of the run about this file: a loss that it announced is a remark.
     """
 
     input: Path
@@ -42,6 +49,23 @@ class Verdict:
     facts: dict[str, Any] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    said: Sequence[str] = ()
+
+    def lose(self, text: str, topic: str, count: int = 0) -> None:
+        """Add a loss: a remark if the run announced it, else a difference.
+
+        Args:
+            text: The sentence.
+            topic: A regular expression for what a warning that announces it mentions.
+            count: How many are lost: the warning must state at least that number; 0 if it need not.
+        """
+        announced = any(
+            re.search(topic, each, re.IGNORECASE)
+            and _LOSS.search(each)
+            and (not count or any(int(number) >= count for number in re.findall(r"\d+", each)))
+            for each in self.said
+        )
+        (self.remarks if announced else self.differences).append(f"{text}, as the run announced" if announced else text)
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as JSON-compatible data."""

@@ -8,8 +8,13 @@ from av.codec.codec import Codec
 
 from bwpipe.core.frame import Unit
 from bwpipe.core.provenance import read_note
+from bwpipe.verify.alpha import compare_alpha
+from bwpipe.verify.cropping import compare_cropping
+from bwpipe.verify.late_streams import compare_late_streams
 from bwpipe.verify.luma_difference import LumaTally
 from bwpipe.verify.metadata import compare_chapters, compare_form, compare_tags, holds_shifted
+from bwpipe.verify.plain_reading import Survey, decoded, survey
+from bwpipe.verify.side_data import compare_side_data
 from bwpipe.verify.stream_hashes import read_streams
 from bwpipe.verify.streams import compare_streams
 from bwpipe.verify.timestamps import Clock, Pairing, tolerance
@@ -21,19 +26,27 @@ from bwpipe.video.pixel_formats import widen
 from bwpipe.video.probe import open_video
 
 
-def verify_video(before: VideoFile, after: VideoFile, limits: Limits, *, tick: Callable[[], None] = lambda: None) -> Verdict:
+def verify_video(
+    before: VideoFile,
+    after: VideoFile,
+    limits: Limits,
+    *,
+    said: Sequence[str] = (),
+    tick: Callable[[], None] = lambda: None,
+) -> Verdict:
     """Decode both videos, frame by frame, and report every difference other than colour.
 
     Args:
         before: The input.
         after: The output.
         limits: How far its luma may differ if it is lossy.
+        said: The warnings of the run about the input: a loss that one of them announces is a remark.
         tick: Called after each frame.
 
     Raises:
         MediaError: One of them can't be read.
     """
-    verdict = Verdict(before.path, after.path, "film")
+    verdict = Verdict(before.path, after.path, "film", said=said)
     tags, provenance = read_note(after.metadata[0])
     if provenance and provenance.picture:
         before, after = (_with_stream(video, provenance.picture) for video in (before, after))
@@ -47,6 +60,7 @@ def verify_video(before: VideoFile, after: VideoFile, limits: Limits, *, tick: C
     compare_form(before, after, verdict)
     compare_hdr(before, after, verdict)
     _compare_frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
+    _compare_carried(before, after, verdict, limits, count=unit.stop if trial else None)
     streams = read_streams(before), read_streams(after)
     _compare_duration(unit, before, after, streams[1].end, verdict)
     compare_streams(*streams, after, tolerance(before, after), verdict, trial=trial)
@@ -62,6 +76,33 @@ def verify_video(before: VideoFile, after: VideoFile, limits: Limits, *, tick: C
     if provenance:
         verdict.facts["provenance"] = {"version": provenance.version, "stages": list(provenance.stages)}
     return verdict
+
+
+def _compare_carried(before: VideoFile, after: VideoFile, verdict: Verdict, limits: Limits, *, count: int | None) -> None:
+    """Compare what the files hold according to a plain demuxer and decoder, of the first `count` frames if that is given."""
+    surveys = survey(before), survey(after)
+    verdict.facts["coded_frames"] = {"input": surveys[0].packets, "output": surveys[1].packets}
+    if count is None:
+        _compare_frame_counts(before, after, surveys, verdict)
+        compare_late_streams(before, surveys[0], verdict)
+    compare_cropping(before, after, verdict)
+    compare_side_data(before, after, surveys, verdict, count=count)
+    compare_alpha(before, after, surveys, verdict, limits=limits, count=count)
+
+
+def _compare_frame_counts(before: VideoFile, after: VideoFile, surveys: tuple[Survey, Survey], verdict: Verdict) -> None:
+    """Compare the number of frames that a decoder gives with that of those read.
+
+    Usually each coded packet is a frame. If not, since packets hold single fields, several frames or none, they are decoded.
+    """
+    read = verdict.facts["frames"]["input"], verdict.facts["frames"]["output"]
+    for name, video, found, known in zip(("input", "output"), (before, after), surveys, read, strict=True):
+        if found.packets == known:
+            continue
+        unseen = sum(1 for _ in decoded(video)) - known
+        if unseen > 0:
+            text = f"the {name} holds {known + unseen} frames that decode, of which {unseen} were not read"
+            verdict.lose(f"{text}, so that they are lost" if video is before else text, "frame", unseen)
 
 
 def _with_stream(video: VideoFile, number: int) -> VideoFile:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,21 @@ from tests.image.test_write import opened, rgb_of, saved, written
 from tests.support.made_pictures import COMMENT, KINDS, chunk, exif, make_picture, profile, raw_png
 
 
-def verified(before: Path, after: Path, limits: Limits = Limits()) -> Verdict:  # noqa: B008 (it is frozen)
-    return verify_image(opened(before), opened(after), limits)
+def verified(
+    before: Path,
+    after: Path,
+    limits: Limits = Limits(),  # noqa: B008 (it is frozen)
+    said: Sequence[str] = (),
+) -> Verdict:
+    return verify_image(opened(before), opened(after), limits, said=said)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_written_in_its_own_format_has_no_differences(kind: str, tmp_path: Path) -> None:
     source = make_picture(tmp_path, kind, orientation=8)
 
-    verdict = verified(source.path, written(source.path)[0])
+    path, warnings = written(source.path)
+    verdict = verified(source.path, path, said=warnings)
 
     assert verdict.differences == []
     assert (verdict.facts["luma"]["max"] == 0) or source.format == "JPEG"
