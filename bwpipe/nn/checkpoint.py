@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from bwpipe.core.inputs import expand_user
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.errors import RunAborted, UsageError
 from bwpipe.nn.network import Network, networks
@@ -38,6 +39,13 @@ class Checkpoint(BaseModel):
 
 
 _KEY = "bwpipe"
+_REMEDY = "weights of other programs can't be used: give a .safetensors file from `bwpipe train`, or the name of a network"
+_FOREIGN = {
+    b"PK\x03\x04": "a file saved by PyTorch",
+    b"\x80": "a file saved by PyTorch",  # as a pickle, the older form
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, such as Keras writes",
+}
+"""Kinds of files that people take for checkpoints, by how they begin."""
 
 
 def save(path: Path, net: Network, checkpoint: Checkpoint, *, half: bool = False) -> None:
@@ -89,15 +97,34 @@ def _opened(path: Path) -> Iterator[tuple[Any, Checkpoint]]:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such checkpoint") from None
     except KeyError:
-        raise UsageError(f"{path}: not a bwpipe checkpoint; train one with `bwpipe train`") from None
-    except (SafetensorError, UnknownNameError, ValueError, RuntimeError, OSError) as error:
+        raise UsageError(f"{path}: is no checkpoint of bwpipe: it does not name its network; {_REMEDY}") from None
+    except SafetensorError as error:
+        if kind := _foreign_kind(path):
+            raise UsageError(f"{path}: is no checkpoint of bwpipe, but {kind}; {_REMEDY}") from None
         raise UsageError(f"{path}: can't be used as a checkpoint: {' '.join(str(error).split())}") from error
+    except (UnknownNameError, ValueError, RuntimeError, OSError) as error:
+        raise UsageError(f"{path}: can't be used as a checkpoint: {' '.join(str(error).split())}") from error
+
+
+def _foreign_kind(path: Path) -> str:
+    """What a file is that is no safetensors file, in words; empty if it seems to be a damaged one. Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read ({error.strerror}); give another file") from error
+    if head[8:] == b"{":  # after the length of the header, which is JSON
+        return ""
+    for magic, kind in _FOREIGN.items():
+        if head.startswith(magic):
+            return kind
+    return "an ONNX model" if path.suffix.lower() == ".onnx" else "a file of another kind"
 
 
 def locate(model: str) -> Path:
     """Find a checkpoint file by the name of a network (for the weights shipped with it) or by path. Raises UsageError."""
     if Path(model).suffix:
-        path = Path(model).expanduser()
+        path = expand_user(model)
     else:
         try:
             cls = networks[model]

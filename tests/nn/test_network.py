@@ -105,17 +105,42 @@ def test_no_code_in_a_file_is_executed(tmp_path: Path) -> None:
     file = tmp_path / "trap.safetensors"
     file.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
 
-    with pytest.raises(UsageError, match="can't be used as a checkpoint"):
+    with pytest.raises(UsageError, match="is no checkpoint of bwpipe, but a file saved by PyTorch; "):
         load(file)
 
     assert not (tmp_path / "sprung").exists()
+
+
+def test_files_of_other_programs_are_named_for_what_they_are(tmp_path: Path) -> None:
+    weights = {"a": torch.zeros(3)}
+    torch.save(weights, tmp_path / "plain.pth")
+    torch.save({"state_dict": weights, "pytorch-lightning_version": "2.5"}, tmp_path / "lightning.ckpt")
+    torch.save(weights, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" + bytes(100))
+    (tmp_path / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (tmp_path / "empty.bin").touch()
+
+    for name, kind in {
+        "plain.pth": "a file saved by PyTorch",
+        "lightning.ckpt": "a file saved by PyTorch",
+        "old.pth": "a file saved by PyTorch",
+        "model.onnx": "an ONNX model",
+        "weights.h5": "an HDF5 file, such as Keras writes",
+        "empty.bin": "a file of another kind",
+    }.items():
+        with pytest.raises(UsageError) as refusal:
+            load(tmp_path / name)
+        assert str(refusal.value) == (
+            f"{tmp_path / name}: is no checkpoint of bwpipe, but {kind}; weights of other programs can't be used: give a "
+            ".safetensors file from `bwpipe train`, or the name of a network"
+        )
 
 
 def test_foreign_weights_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(3)}, file)
 
-    with pytest.raises(UsageError, match="not a bwpipe checkpoint; train one with `bwpipe train`"):
+    with pytest.raises(UsageError, match=r"is no checkpoint of bwpipe: it does not name its network; .*`bwpipe train`"):
         load(file)
 
 
