@@ -32,6 +32,9 @@ FRAMES, IMAGES = 50, 10
 _WARM_UP = 2
 """Number of frames of a warm-up, to separate the fixed cost of a run from the cost per frame."""
 
+_SHORTEST = 0.1
+"""The shortest estimate in seconds: nothing takes no time."""
+
 
 @dataclass(slots=True)
 class Cost:
@@ -46,7 +49,7 @@ class Cost:
     size: float = 0.0
 
     def __str__(self) -> str:
-        return f"about {duration(self.seconds)}, {bytes_in_words(self.size)} of output"
+        return f"about {duration(max(self.seconds, _SHORTEST))}, {bytes_in_words(self.size)} of output"
 
 
 @dataclass(slots=True)
@@ -119,13 +122,17 @@ class Probe:
         count = min(IMAGES, len(units))
         chosen = [units[int((number + 0.5) * len(units) / count)] for number in range(count)]
         with TemporaryDirectory(prefix="bwpipe-") as folder:
-            warm, trial = (_copy_into(Path(folder, name), some) for name, some in (("one", chosen[:1]), ("some", chosen)))
-            with redirect_stderr(StringIO()):
-                fixed, _ = self._run_trial(graph, str(warm), Path(folder, "warm"), None)
+            first, trial = (_copy_into(Path(folder, name), some) for name, some in (("one", chosen[:1]), ("some", chosen)))
+            with redirect_stderr(StringIO()):  # the trial of all shows the warnings
+                start, _ = self._run_trial(graph, str(first), Path(folder, "start"), None)
+                fixed, _ = self._run_trial(graph, str(first), Path(folder, "warm"), None)
             seconds, outputs = self._run_trial(graph, str(trial), Path(folder, "trial"), None)
             size = sum(path.stat().st_size for path in outputs)
         pixels = _pixels(chosen)
-        each = max(seconds - fixed, 0) / (pixels - _pixels(chosen[:1])) if count > 1 else fixed / pixels
+        rest = pixels - _pixels(chosen[:1])
+        each = (seconds - fixed) / rest if rest and seconds > fixed else seconds / pixels
+        self.total.seconds += start  # loading the network and the like, once for all folders
+        yield f"starting: about {duration(start)}, by a trial of one picture"
         places = dict.fromkeys(unit.path.parent for unit in units)
         for place in places:
             here = [unit for unit in units if unit.path.parent == place]
@@ -195,7 +202,8 @@ def peak() -> int:
 
 def duration(seconds: float) -> str:
     """Format a duration in seconds."""
-    if seconds < 60:
+    seconds = max(seconds, 0.0)  # a clock may have been set back
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {rest:02} s"
@@ -203,8 +211,9 @@ def duration(seconds: float) -> str:
 
 def bytes_in_words(size: float) -> str:
     """Format a number of bytes."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
+    size = max(size, 0.0)
+    for unit in ("B", "kB", "MB", "GB"):
+        if round(size) < 1000:  # 999.6 would be rounded to 1e+03
             return f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:.3g} GB"
+    return f"{size:.3g} TB" if round(size) < 1000 else f"{size:.0f} TB"

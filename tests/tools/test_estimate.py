@@ -113,6 +113,29 @@ def test_nothing_is_estimated_when_everything_is_done(tmp_path: Path) -> None:
     assert output.endswith("would read: nothing\ndone already: 1\n")
 
 
+def test_the_estimate_for_pictures_includes_the_start_and_never_says_that_they_take_no_time(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    for kind in ("pgm", "png-grey"):
+        make_picture(tmp_path / "scans", kind)
+
+    output, _ = run_probe(tmp_path / "scans")
+
+    assert re.search(r"^starting: about [\d.]+ s, by a trial of one picture$", output, re.MULTILINE)
+    assert "about 0.0 s, " not in output
+
+
+def test_sizes_and_durations_are_rounded_to_words_that_people_write() -> None:
+    assert [bytes_in_words(size) for size in (999.7, 999_600, 999_999_999, 2e12, 5e15, -3)] == [
+        "1 kB",
+        "1 MB",
+        "1 GB",
+        "2 TB",
+        "5000 TB",
+        "0 B",
+    ]
+    assert [duration(seconds) for seconds in (59.97, -0.01, -90)] == ["1 min 00 s", "0.0 s", "0.0 s"]
+
+
 def test_durations_and_sizes_are_formatted() -> None:
     assert [duration(seconds) for seconds in (0.25, 59.94, 75, 3599.6, 7322)] == [
         "0.2 s",
