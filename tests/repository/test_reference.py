@@ -21,6 +21,7 @@ from bwpipe.tools.json_fields import REPORT, SCORE, VERIFY
 from bwpipe.tools.reference import NOTE
 from tests.support.made_films import EVEN, KINDS, make_film
 from tests.support.made_photos import write_photos
+from tests.support.planted import coded_film, with_captions
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 KeyPath = tuple[str, ...]
@@ -102,6 +103,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
         printed("score", "autoencoder", "--on", photos, "--device", "cpu"),
         printed("score", "--guess", made, "--truth", photos, "--device", "cpu"),
     ]
+    coded_film(photos / "captions.ts", change=with_captions)
+    coded_film(made / "captions.ts")
     return Outputs(events, scores, printed("verify", photos, made))
 
 

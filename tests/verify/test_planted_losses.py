@@ -9,7 +9,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from bwpipe.verify.verdict import Limits
+from bwpipe.verify.late_streams import compare_late_streams
+from bwpipe.verify.plain_reading import survey
+from bwpipe.verify.verdict import Limits, Verdict
 from bwpipe.verify.video import verify_video
 from tests.support.made_films import TS, make_film, opened
 from tests.support.planted import (
@@ -147,8 +149,10 @@ def test_a_stream_that_neither_the_reader_nor_a_demuxer_sees_is_found(tmp_path: 
     before = opened(make_film(tmp_path / "in.ts", TS))
     blind = replace(before, path=with_unlisted_stream(before.path, tmp_path / "late.ts"))
 
-    (difference,) = verify_video(blind, before, Limits()).differences
+    verdict = Verdict(blind.path, blind.path, "film")
+    compare_late_streams(blind, survey(blind), verdict)
 
+    (difference,) = verdict.differences
     assert difference.startswith("the stream 0x123, which begins after ")
     assert verify_video(before, before, Limits()).differences == []
 
