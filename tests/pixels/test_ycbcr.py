@@ -168,7 +168,13 @@ def test_every_code_survives_a_round_trip(depth: int, levels: tuple[int, int], m
 
 
 @pytest.mark.parametrize(
-    ("depth", "levels", "ends"), [(8, LIMITED, (16, 240)), (8, FULL, (0, 255)), (10, (64, 940), (64, 960))]
+    ("depth", "levels", "ends"),
+    [
+        (8, LIMITED, (16, 240)),
+        (8, FULL, (0, 255)),
+        (10, (64, 940), (64, 960)),
+        *((depth, (0, 2**depth - 1), (0, 2**depth - 1)) for depth in (9, 10, 12, 14, 16)),
+    ],
 )
 def test_codes_stay_in_the_range_of_chroma(depth: int, levels: tuple[int, int], ends: tuple[int, int]) -> None:
     output = to_codes(np.array([[[-0.7, 0.7]], [[-0.7, 0.7]]], np.float32), "bt601", depth, levels)
