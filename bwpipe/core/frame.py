@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +119,18 @@ class Motion:
     on: FlowField | None
 
 
+class StoredChroma(NamedTuple):
+    """A film's chroma as its file holds it, so that a frame that keeps it is written with the same codes.
+
+    Attributes:
+        codes: (2, h, w) uint8 or uint16, in the media's depth and range, on the film's own grid.
+        chroma: The same as `Frame.chroma`. Codes stand for a frame's chroma only as long as that is this very array.
+    """
+
+    codes: Luma
+    chroma: Chroma
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One image passing through a graph. Immutable: use `dataclasses.replace`.
@@ -131,12 +143,15 @@ class Frame:
         pts: Presentation timestamp, in the media's time base; None for an image.
         duration: Duration in the same units; None if the file does not state it.
         chroma: (2, h, w) float16, Cb and Cr in -0.5..0.5 (full-range BT.601), on any grid up to the luma's; None while
-            unknown. `read` delivers that of colour images, `grayscale` drops it, `colorize` predicts it.
+            unknown. `read` delivers that of colour images and films, `grayscale` drops it, `colorize` predicts it.
         guide: (h, w) uint8 full range, on a grid up to the luma's: the input of networks and motion analysis; None means the
             luma.
         confidence: (h, w) float16 in 0..1, the network's confidence in the chroma; None if it provides none.
         motion: Result of `shots`: whether this frame starts a shot, and the small optical flows to its neighbours.
-        alpha: (H, W) like luma, or None.
+        alpha: (H, W) like luma, in full range, or None.
+        stored: The codes of a film's chroma, from `read`; None for an image and for a grey film.
+        side_data: What the coded frame of a film carries besides samples, such as closed captions: pairs of a kind and the
+            bytes that FFmpeg gives for it; `bwpipe.video.side_data` knows the kinds.
         context: True for a frame that only provides temporal context for its neighbours, and is never written.
         notes: Data that a plug-in stage passes to a later one, under its own name.
     """
@@ -151,6 +166,8 @@ class Frame:
     confidence: NDArray[np.float16] | None = None
     motion: Motion | None = None
     alpha: Luma | None = None
+    stored: StoredChroma | None = None
+    side_data: tuple[tuple[str, bytes], ...] = ()
     context: bool = False
     notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 

@@ -21,7 +21,7 @@ from bwpipe.pixels.resize import fit_short_side, resize_area, squash
 from bwpipe.pixels.ycbcr import from_codes, rgb_to_ycbcr
 from bwpipe.video.decoder import frames_from
 from bwpipe.video.file import VideoFile
-from bwpipe.video.pixel_formats import layout, luma_plane, plane
+from bwpipe.video.pixel_formats import chroma_codes, layout, luma_plane
 
 GREY = 0.5
 """A video whose mean chroma length is below this, in code values, counts as black and white."""
@@ -145,11 +145,8 @@ def coloured(unit: Unit) -> Iterator[Frame]:
         if form.kind == "rgb":
             rgb: Any = image.to_ndarray(format="rgb24")
             chroma = _small(rgb_to_ycbcr(resize_area(rgb, fit_short_side(rgb.shape[:2], SHORT)), video.matrix)[1])
-        elif form.kind == "yuv":
-            plain = image if form.plain == image.format.name else image.reformat(format=form.plain, threads=1)
-            codes = [plane(plain, place, form.depth) for place in (1, 2)]
-            stored: Any = np.stack(codes)
-            chroma = _small(from_codes(stored, video.matrix, form.depth, video.levels))
+        elif (codes := chroma_codes(image)) is not None:
+            chroma = _small(from_codes(codes, video.matrix, form.depth, video.levels))
         if chroma is not None:
             chroma = upright(chroma, video.orientation)
         yield Frame(luma, unit, index=index, pts=int(video.times[index]), chroma=chroma)

@@ -10,7 +10,7 @@ from bwpipe.core.frame import Unit
 from bwpipe.errors import MediaError
 from bwpipe.video.decoder import SharedDecoder, read_video
 from bwpipe.video.file import VideoFile, open_container
-from bwpipe.video.pixel_formats import layout, luma_plane, plane
+from bwpipe.video.pixel_formats import chroma_codes, layout, luma_plane, plane, rgb_chroma
 from tests.support.made_films import AVI, MKV, TS, UNEVEN, Kind, make_corpus, make_film, opened, read, spoil
 
 
@@ -51,6 +51,49 @@ def test_luma_of_other_pixel_formats_is_exact(pix_fmt: str, color_range: int) ->
 
     # with more threads, swscale overwrites a few samples of another slice about once in 70 runs
     assert_array_equal(luma_plane(frame.reformat(format=pix_fmt, threads=1), "bt601"), luma)
+
+
+GRIDS = {
+    "yuv420p": ["yuv420p", "nv12", "nv21", "yuva420p"],
+    "yuv422p": ["yuyv422", "uyvy422", "yvyu422", "nv16"],
+    "yuv444p": ["nv24", "nv42", "vuya", "vuyx"],
+    "yuv420p10le": ["p010le", "yuv420p10be"],
+    "yuv422p10le": ["p210le", "y210le"],
+    "yuv444p10le": ["p410le", "xv30le", "yuva444p10le"],
+    "yuv422p12le": ["y212le", "yuv422p12be"],
+    "yuv444p16le": ["ayuv64le"],
+}
+
+
+@pytest.mark.parametrize(("planar", "pix_fmt"), [(planar, name) for planar, names in GRIDS.items() for name in names])
+@pytest.mark.parametrize("color_range", [1, 2])
+def test_chroma_codes_of_any_pixel_format_are_exact(planar: str, pix_fmt: str, color_range: int) -> None:
+    depth = layout(planar).depth
+    frame = VideoFrame(36, 20, planar)
+    frame.color_range = color_range
+    random = np.random.default_rng(7)
+    planes = [plane(frame, index, depth, writeable=True) for index in range(3)]
+    for samples in planes:
+        samples[:] = random.integers(0, 1 << depth, samples.shape)
+
+    codes = chroma_codes(frame.reformat(format=pix_fmt, threads=1))
+
+    assert codes is not None
+    assert_array_equal(codes, np.stack(planes[1:]))
+
+
+@pytest.mark.parametrize("pix_fmt", ["rgb24", "bgra", "gbrp", "gbrp12le", "rgba64le", "rgb48le"])
+def test_chroma_of_rgb_is_that_of_its_matrix(pix_fmt: str) -> None:
+    depth = layout(pix_fmt).depth
+    frame = VideoFrame(34, 18, "gbrp" if depth == 8 else f"gbrp{depth}le")
+    green, blue, red = np.random.default_rng(7).integers(0, 1 << depth, (3, 18, 34))
+    for index, samples in enumerate((green, blue, red)):
+        plane(frame, index, depth, writeable=True)[:] = samples
+    luma, white = 0.2126 * red + 0.7152 * green + 0.0722 * blue, (1 << depth) - 1
+
+    chroma = rgb_chroma(frame.reformat(format=pix_fmt, threads=1), "bt709")
+
+    assert np.abs(chroma - np.stack([(blue - luma) / white / 1.772, (red - luma) / white / 1.402])).max() < 1e-3
 
 
 @pytest.mark.parametrize("pix_fmt", ["rgb24", "bgra", "gbrp", "gbrp12le", "rgb48le"])
