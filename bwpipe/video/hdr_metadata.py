@@ -2,10 +2,12 @@
 
 import struct
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
+
+from bwpipe.video.side_data import side_data_of
 
 _MASTERING = struct.Struct("=20i2i")
 """FFmpeg's AVMasteringDisplayMetadata: ten rational numbers, and whether the first eight and the last two are valid."""
@@ -36,17 +38,17 @@ NO_HDR = HdrMetadata()
 
 def read_hdr_metadata(frame: VideoFrame) -> HdrMetadata:
     """The HDR metadata in the side data of a video's first decoded frame."""
-    side_data: Any = frame.side_data  # PyAV's stubs only cover motion vectors
+    side_data = side_data_of(frame)
     mastering, content = side_data.get(Type.MASTERING_DISPLAY_METADATA), side_data.get(Type.CONTENT_LIGHT_LEVEL)
     primaries: tuple[Fraction, ...] = ()
     luminance: tuple[Fraction, ...] = ()
     if mastering is not None:
-        *numbers, has_primaries, has_luminance = _MASTERING.unpack_from(bytes(mastering))
+        *numbers, has_primaries, has_luminance = _MASTERING.unpack_from(mastering)
         ratios = tuple(
             Fraction(top, bottom) if bottom else Fraction(0) for top, bottom in zip(numbers[::2], numbers[1::2], strict=True)
         )
         primaries, luminance = ratios[:8] if has_primaries else (), ratios[8:] if has_luminance else ()
-    return HdrMetadata(primaries, luminance, _CONTENT.unpack_from(bytes(content)) if content is not None else ())
+    return HdrMetadata(primaries, luminance, _CONTENT.unpack_from(content) if content is not None else ())
 
 
 def hdr_options(hdr: HdrMetadata, codec: str) -> dict[str, str]:
