@@ -15,7 +15,9 @@ KEPT = "colour kept"
 NETWORK = "network"
 """Key in a stage's provenance: the name of the network whose colour it adds."""
 LUMA = "luma"
-"""Key in a stage's provenance: why it changes luma, in a word."""
+"""Key in a stage's provenance: why it changes luma, in a word. Also the note on a frame whose luma was computed from colour."""
+LUMA_OF_COLOUR = "luma_of_colour"
+"""The same where it changes the luma of files in colour only. In the metadata it becomes `LUMA`, or goes."""
 _COMMENT = "comment"
 _LINE = re.compile(r"(?:Colour added|Written) by bwpipe [^{\n]*(\{.*\})")
 
@@ -57,9 +59,17 @@ class Provenance:
         numbers = [stage.get(option) for stage in self.stages if stage.get("stage") == "read"]
         return next((number for number in numbers if isinstance(number, int) and number > 0), None)
 
-    def line(self, *, coloured: bool = True) -> str:
-        """The line, in ASCII; `coloured` is False for an image that kept its own colour."""
-        stages = [dict(stage) for stage in self.stages if coloured or NETWORK not in stage]
+    def line(self, *, coloured: bool = True, luma_of_colour: bool = False, also: str = "") -> str:
+        """The line, in ASCII.
+
+        Args:
+            coloured: False for a file that kept its own colour.
+            luma_of_colour: Whether the file's luma was computed anew from its colour.
+            also: Why the sink changed the luma, in a word; empty if it did not.
+        """
+        stages = [_luma_claims(stage, luma_of_colour) for stage in self.stages if coloured or NETWORK not in stage]
+        if also and stages:
+            stages[-1][LUMA] = also
         record = json.dumps({"bwpipe": self.version, "stages": [_without_unset(stage) for stage in stages]})
         networks = [stage for stage in stages if NETWORK in stage]
         if not networks:
@@ -99,6 +109,14 @@ def split_note(text: str) -> tuple[str, Provenance | None]:
         return before, Provenance(str(record["bwpipe"]), tuple(dict(stage) for stage in record["stages"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return text, None
+
+
+def _luma_claims(stage: Mapping[str, Any], luma_of_colour: bool) -> dict[str, Any]:
+    """A stage's provenance with the changes of luma that took place, and no others."""
+    own = dict(stage)
+    claims = [own.pop(LUMA, None), own.pop(LUMA_OF_COLOUR, None) if luma_of_colour else None]
+    own.pop(LUMA_OF_COLOUR, None)
+    return {**own, LUMA: ", ".join(claim for claim in claims if claim) or None}
 
 
 def _without_unset(stage: Mapping[str, Any]) -> dict[str, Any]:
