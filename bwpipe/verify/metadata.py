@@ -45,8 +45,8 @@ _ANGLE = 66
 """Tolerance for the numbers of a display matrix: Matroska stores the angle instead."""
 
 
-def compare_form(before: VideoFile, after: VideoFile, verdict: Verdict) -> None:
-    """Size, depth, colour tags, sample aspect, rotation, field order."""
+def compare_form(before: VideoFile, after: VideoFile, verdict: Verdict, *, rounded: bool = False) -> None:
+    """Size, depth (`rounded`: a smaller one was requested), colour tags, sample aspect, rotation, field order."""
     properties = {
         "size is {} instead of {}": (f"{video.width}x{video.height}" for video in (after, before)),
         "depth is {} bits instead of {}": (video.depth for video in (after, before)),
@@ -59,6 +59,9 @@ def compare_form(before: VideoFile, after: VideoFile, verdict: Verdict) -> None:
         same = _same_rotation(before, after) if text.startswith("rotation") else now == was
         if text.startswith("depth") and holds_shifted(before, after):
             verdict.remarks.append(f"its {was}-bit samples are stored in {now} bits, with zeros in the low bits")
+            continue
+        if text.startswith("depth") and rounded:
+            verdict.remarks.append(f"its {was}-bit samples are rounded to {now} bits")
             continue
         if not same:
             verdict.differences.append(f"its {text.format(now, was)}")

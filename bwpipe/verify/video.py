@@ -20,9 +20,9 @@ from bwpipe.verify.streams import compare_streams
 from bwpipe.verify.timestamps import Clock, Pairing, tolerance
 from bwpipe.verify.verdict import Limits, Verdict
 from bwpipe.video.decoder import read_video
-from bwpipe.video.file import VideoFile
+from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.interlacing import of_one_moment
-from bwpipe.video.pixel_formats import widen
+from bwpipe.video.pixel_formats import in_depth
 from bwpipe.video.probe import open_video
 
 
@@ -57,7 +57,7 @@ def verify_video(
     trial = unit.stop != len(before.times)
     if trial:
         verdict.remarks.append(f"only the first {requested} frames were requested, so only these are compared")
-    compare_form(before, after, verdict)
+    compare_form(before, after, verdict, rounded=provenance is not None and _rounded(before, after, provenance.luma))
     compare_hdr(before, after, verdict)
     _compare_frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
     _compare_carried(before, after, verdict, limits, count=unit.stop if trial else None)
@@ -112,6 +112,11 @@ def _with_stream(video: VideoFile, number: int) -> VideoFile:
     return open_video(video.path, video.name, max_pixels=sys.maxsize, picture=number)
 
 
+def _rounded(before: VideoFile, after: VideoFile, on_request: list[str]) -> bool:
+    """Whether samples were rounded to fewer bits on request."""
+    return after.depth < before.depth and f"{after.depth} bits" in on_request
+
+
 def _compare_frames(
     unit: Unit,
     before: VideoFile,
@@ -129,13 +134,14 @@ def _compare_frames(
         clock, clock.ticks(before.times[: unit.stop], before.time_base), clock.ticks(after.times, after.time_base)
     )
     tally = LumaTally(after.depth, limits)
-    same_codes = before.depth == after.depth or holds_shifted(before, after)
+    same_codes = before.depth == after.depth or holds_shifted(before, after) or _rounded(before, after, on_request)
     comparable = same_codes and (before.width, before.height) == (after.width, after.height)
     input_faults, output_faults = list(before.faults), list(after.faults)
     pairs = pairing.pairs(read_video(unit, warn=input_faults.append), read_video(Unit(after), warn=output_faults.append))
     for one, other in pairs:
         if comparable:
-            tally.add(one.index, widen(one.luma, before.depth, after.depth), other.luma)
+            expected = in_depth(one.luma, before.depth, after.depth, full=before.tags.range == FULL)
+            tally.add(one.index, expected, other.luma)
         tick()
     verdict.facts["frames"] = {
         "input": pairing.before,
