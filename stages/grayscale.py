@@ -3,12 +3,14 @@
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from bwpipe import Frame, Map, RunContext, Unit, stage
-from bwpipe.core.frame import Luma, Media
-from bwpipe.core.provenance import LUMA
+from bwpipe.core.frame import Chroma, Luma, Media
+from bwpipe.core.provenance import LUMA, LUMA_OF_COLOUR
+from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.levels import auto_levels, denoise, full_range, stretch, tonal_range
 from bwpipe.pixels.resize import fit_short_side, resize_area
 from bwpipe.pixels.tint_detection import colour_kind
@@ -20,6 +22,8 @@ A = TypeVar("A", bound=NDArray[Any])
 
 GUIDE = 512
 """Maximum short side of the guide, in pixels."""
+_FEW = 0.05
+"""Share of a film's frames in colour that is not worth a warning: noise may look like it."""
 _WEIGHTS: dict[str, Weights] = {
     **WEIGHTS,
     "mean": Weights(1 / 3, 1 / 3, 1 / 3),
@@ -37,13 +41,14 @@ class Grayscale(Map):
     change it.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     weights: Literal["source", "bt601", "bt709", "bt2020", "mean", "red", "green", "blue"] = "source"
     """Weights of red, green and blue in the luma when tint or colour is dropped. `source` keeps the stored luma; `red`, for
     instance, hides most stains of a yellowed picture."""
     colour: Literal["recolour", "keep"] = "recolour"
-    """What happens to pictures already in colour: `recolour` replaces their chroma, `keep` keeps it."""
+    """What happens to pictures and films already in colour: `recolour` replaces their chroma, `keep` keeps it. A film is in
+    colour or not as a whole: about 32 of its frames decide."""
     levels: Literal["auto", "off"] = "auto"
     """Whether to stretch a faded picture's guide to full contrast: at most by a factor of 2, constant throughout a film."""
     denoise: Literal["light", "off"] = "light"
@@ -52,11 +57,21 @@ class Grayscale(Map):
     """Apply `levels` and `denoise` to the output's luma too, not only to the guide."""
 
     _run: RunContext = PrivateAttr()
+    _told: set[tuple[Media, str]] = PrivateAttr(default_factory=set)
 
     def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options, and why the luma was changed, if it was."""
-        reasons = {"restore": self.restore, f"weights: {self.weights}": self.weights != "source"}
-        return {**super().provenance(unit), LUMA: ", ".join(reason for reason, applies in reasons.items() if applies) or None}
+        return {
+            **super().provenance(unit),
+            LUMA: "restore" if self.restore else None,
+            LUMA_OF_COLOUR: f"weights: {self.weights}" if self.weights != "source" else None,
+        }
+
+    def revision_for(self, unit: Unit | None) -> int:
+        """The latest only where chroma of films matters now, and where metadata no longer claim a change that was none."""
+        media = unit.media if unit else None
+        kept = isinstance(media, VideoFile) and media.colour == "colour" and self.colour == "keep"
+        return self.revision if unit is None or kept or self.weights != "source" else 2
 
     def setup(self, run: RunContext) -> None:
         """Keep the run, for messages."""
@@ -76,24 +91,48 @@ class Grayscale(Map):
 
     def _without_chroma(self, frame: Frame) -> Frame:
         """The frame without its chroma, unless real colour is to be kept."""
+        media = frame.unit.media
+        if isinstance(media, VideoFile) and media.colour != "colour" and media.coloured > _FEW:
+            share = f"{media.coloured:.0%} of the frames looked at"
+            self._warn(f"{share} are in colour, which is replaced as in the others; to keep it, cut them out", media)
         if frame.chroma is None:
             return frame
-        media = frame.unit.media
-        kind = colour_kind(frame.luma, frame.chroma)
+        kind = media.colour if isinstance(media, VideoFile) else colour_kind(frame.luma, frame.chroma)
         if kind == "toned":
-            self._run.warn("its tint is dropped", media)
+            self._warn("its tint is dropped", media)
         elif kind == "colour" and self.colour == "keep":
-            self._run.warn("already in colour; its colours are kept", media)
+            self._warn("already in colour; its colours are kept", media)
             return frame
         elif kind == "colour":
-            self._run.warn("already in colour; its colours are replaced (`colour: keep` would keep them)", media)
+            self._warn("already in colour; its colours are replaced (`colour: keep` would keep them)", media)
         if self.weights == "source":
-            return replace(frame, chroma=None)
-        luma = convert_matrix(frame.luma, frame.chroma, media.levels, media.matrix, _WEIGHTS[self.weights])
-        return replace(frame, luma=_read_only(luma), chroma=None)
+            return replace(frame, chroma=None, stored=None)
+        luma = _weighted(frame.luma, frame.chroma, media, _WEIGHTS[self.weights])
+        return replace(frame, luma=_read_only(luma), chroma=None, stored=None, notes={**frame.notes, LUMA: self.weights})
+
+    def _warn(self, text: str, media: Media) -> None:
+        """Warn of each picture, and of each film once."""
+        if isinstance(media, VideoFile):
+            if (media, text) in self._told:
+                return
+            self._told.add((media, text))
+        self._run.warn(text, media, each=isinstance(media, VideoFile))
 
     def _denoised(self, luma: A, levels: tuple[int, int]) -> A:
         return denoise(luma, levels) if self.denoise == "light" else luma
+
+
+def _weighted(luma: Luma, chroma: Chroma, media: Media, weights: Weights) -> Luma:
+    """Luma with other weights; chroma may be on a smaller grid, and the lines of interlaced video keep their fields apart."""
+    if chroma.shape[1:] == luma.shape:
+        return convert_matrix(luma, chroma, media.levels, media.matrix, weights)
+    fields = 2 if isinstance(media, VideoFile) and media.fields and min(luma.shape[0], chroma.shape[1]) > 1 else 1
+    output = np.empty_like(luma)
+    for first in range(fields):
+        rows = luma[first::fields]
+        full = upsample_chroma(chroma[:, first::fields], rows, media.levels, media.matrix, (rows.shape[0], rows.shape[1]))
+        output[first::fields] = convert_matrix(rows, full, media.levels, media.matrix, weights)
+    return output
 
 
 def _small(luma: Luma, media: Media) -> Luma:

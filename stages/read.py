@@ -94,7 +94,7 @@ class Read(Source):
                 for fault in unit.media.faults:
                     self._run.warn(fault, unit.media, each=True)
             warn = partial(self._run.warn, media=unit.media, each=True)
-            yield from read_video(unit, context, warn=warn, onward=self._decoder(unit.media))
+            yield from read_video(unit, context, warn=warn, onward=self._decoder(unit.media), chroma=True)
         else:
             yield read_image(unit)
 

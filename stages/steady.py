@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bwpipe import Frame, MediaError, UnitMap, stage
+from bwpipe.core.provenance import KEPT
 from bwpipe.core.stage import Needs
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.motion.shot_report import FLICKER, Step
@@ -57,7 +58,7 @@ class Steady(UnitMap):
         changes = list[Change | None]()
         at = averaged = 0
         for frame in frames:
-            if frame.unit.media.kind != "film":
+            if frame.unit.media.kind != "film" or KEPT in frame.notes:
                 yield frame
                 continue
             row.append(self._window_frame(frame, row))

@@ -1,9 +1,11 @@
 """The `write` stage."""
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +13,9 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from bwpipe import Count, Frame, MediaError, NoEffect, RunContext, Sink, Unit, stage
 from bwpipe.core.atomic_file import AtomicFile
+from bwpipe.core.frame import Luma
 from bwpipe.core.inputs import expand_user
-from bwpipe.core.provenance import KEPT, Provenance
+from bwpipe.core.provenance import KEPT, LUMA, Provenance
 from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
 from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_image
@@ -21,10 +24,14 @@ from bwpipe.pixels.chroma_upsampling import UpsampledChroma, upsample_chroma
 from bwpipe.pixels.ycbcr import ChromaBands, to_codes
 from bwpipe.verify.compare import check_output
 from bwpipe.video.container import container_for, conversion_notes
-from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, coded_depth
-from bwpipe.video.file import VideoFile
+from bwpipe.video.cropping import NO_CROPPING
+from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, coded_depth, coded_levels
+from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
+from bwpipe.video.pixel_formats import in_depth
 from bwpipe.video.segment_encoder import SegmentWriter
+from bwpipe.video.segment_file import Fragment
+from bwpipe.video.side_data import loss
 
 
 def _check_name(text: str) -> str:
@@ -57,11 +64,15 @@ class Write(Sink):
     preset: FilmsOnly[str | None] = None
     """The encoder's speed preset; `medium` by default."""
     pix_fmt: FilmsOnly[str | None] = None
-    """Pixel format of films, by FFmpeg's name; by default the source's chroma subsampling and bit depth."""
+    """Pixel format of films, by FFmpeg's name; by default the source's chroma subsampling, bit depth and alpha channel. With
+    fewer bits than the source's, such as `yuv420p10le`, samples are rounded."""
     threads: FilmsOnly[Count] = 4
     """Encoder threads of a film. They affect the output's bytes, so the default does not depend on the number of cores."""
     options: FilmsOnly[dict[str, str]] = Field(default_factory=dict)
     """Further encoder options, by FFmpeg's names."""
+    times: NoEffect[Literal["new", "keep"]] = "new"
+    """Date of each finished file, which file browsers sort by: `new` is when it was written, `keep` when the input was last
+    modified. It is set as a file is written; files that are done already keep theirs."""
     verify: NoEffect[bool] = False
     """Compare each finished file with its input, as `bwpipe verify` does; the file fails if anything but colour differs."""
     workers: NoEffect[Count] = 2
@@ -69,6 +80,7 @@ class Write(Sink):
 
     _run: RunContext = PrivateAttr()
     _warned: set[VideoFile] = PrivateAttr(default_factory=set)
+    _lost: set[tuple[VideoFile, str]] = PrivateAttr(default_factory=set)
     _open: dict[Unit, tuple[AtomicFile, "_ImageTarget | _VideoTarget", ShotList]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -103,6 +115,14 @@ class Write(Sink):
                 recipe.pop("quality", None)
         return recipe
 
+    def revision_for(self, unit: Unit | None) -> int:
+        """The latest only for films with what earlier ones lost: side data, an alpha channel, cropping; and in full range."""
+        media = unit.media if unit else None
+        if isinstance(media, VideoFile):
+            deep = media.tags.range == FULL and media.depth > 8
+            return self.revision if deep or media.alpha or media.carries or media.cropping != NO_CROPPING else 3
+        return self.revision if unit is None else 3
+
     def setup(self, run: RunContext) -> None:
         """Check the encoding. Raises UsageError."""
         check_encoding(self.encoding)
@@ -128,6 +148,10 @@ class Write(Sink):
         file, target, shots = self._open[unit]
         target.close()
         file.notes = shots.text
+        if isinstance(target, _VideoTarget):
+            self._warn_of_lost(target)
+        else:
+            self._set_times(unit, file)
         if self.verify and not isinstance(unit.media, VideoFile):  # a film is verified after its fragments are joined
             check_output(unit.media, file.path, said=self._run.said(unit.media))
         del self._open[unit]
@@ -163,7 +187,7 @@ class Write(Sink):
                 film,
                 self.encoding,
                 stop=unit.stop,
-                line=provenance.line() if (provenance := self._run.provenance(self, unit)) else "",
+                line=self._line(unit, film, fragments),
                 warn=self._warner(film),
                 tick=self._run.raise_if_stopped,
             )
@@ -172,12 +196,44 @@ class Write(Sink):
                 writer.close()
             finally:
                 writer.abandon()
+            self._set_times(unit, file)
             if self.verify:
                 check_output(film, file.path, said=self._run.said(film), tick=self._run.raise_if_stopped)
         except BaseException:
             file.discard()
             raise
         return file
+
+    def _line(self, unit: Unit, film: VideoFile, fragments: Sequence[Path]) -> str:
+        """What the metadata of a film say about how it was made; empty if nothing is known."""
+        provenance = self._run.provenance(self, unit)
+        if provenance is None:
+            return ""
+        kept, luma_of_colour = True, False
+        for path in fragments:
+            with closing(Fragment(path)) as fragment:
+                for packet in fragment.packets():
+                    kept, luma_of_colour = kept and packet.kept, luma_of_colour or packet.luma_of_colour
+        depth = coded_depth(film, self.encoding)
+        fewer = f"{depth} bits" if depth < film.depth else ""
+        return provenance.line(coloured=not kept, luma_of_colour=luma_of_colour, also=fewer)
+
+    def _set_times(self, unit: Unit, file: AtomicFile) -> None:
+        """Give a finished file the date of its input, if so wished."""
+        if self.times != "keep":
+            return
+        try:
+            stat = unit.path.stat()
+            os.utime(file.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        except OSError as error:
+            self._run.warn(f"its date can't be kept ({error.strerror})", unit.media)
+
+    def _warn_of_lost(self, target: "_VideoTarget") -> None:
+        """Warn once of each kind of side data that the codec can't store."""
+        for kind in sorted(target.lost):
+            if (target.film, kind) not in self._lost:
+                self._lost.add((target.film, kind))
+                self._run.warn(loss(kind, self.codec), target.film, each=True)
 
     def _warn_of_changes(self, film: VideoFile) -> None:
         """Warn once about what the conversion changes."""
@@ -214,7 +270,9 @@ class _ImageTarget:
         chroma: ChromaBands | NDArray[np.float32] = np.broadcast_to(np.zeros((2, 1, 1), np.float32), (2, *frame.luma.shape))
         if frame.chroma is not None:
             chroma = UpsampledChroma(frame.chroma, frame.luma, media.levels, media.matrix)
-        line = self._provenance.line(coloured=KEPT not in frame.notes) if self._provenance else ""
+        line = ""
+        if self._provenance:
+            line = self._provenance.line(coloured=KEPT not in frame.notes, luma_of_colour=LUMA in frame.notes)
         write_image(self._path, frame, chroma, target=self._target, quality=self._quality, line=line, warn=self._warn)
 
     def close(self) -> None:
@@ -228,17 +286,38 @@ class _VideoTarget:
     """A fragment of a film, written frame by frame."""
 
     def __init__(self, writer: SegmentWriter, film: VideoFile, encoding: Encoding) -> None:
-        self._writer, self._film = writer, film
+        self._writer, self.film = writer, film
         self._grid, self._depth = chroma_grid(film, encoding), coded_depth(film, encoding)
-        self.close, self.abandon = writer.close, writer.abandon
+        self._levels = coded_levels(film, self._depth)
+        self.close, self.abandon, self.lost = writer.close, writer.abandon, writer.lost
 
     def write(self, frame: Frame) -> None:
-        film = self._film
-        black, white = (level << (self._depth - film.depth) for level in film.levels)
-        chroma = to_codes(_upsampled(frame, (self._grid.height, self._grid.width)), film.matrix, self._depth, (black, white))
         if frame.pts is None:
             raise MediaError(f"frame {frame.index} has no timestamp")
-        self._writer.write(frame.luma, chroma, frame.pts, frame.duration)
+        self._writer.write(
+            frame.luma,
+            self._own_codes(frame) if self._keeps(frame) else self._codes(frame),
+            frame.pts,
+            frame.duration,
+            alpha=frame.alpha,
+            side_data=frame.side_data,
+            kept=KEPT in frame.notes,
+            luma_of_colour=LUMA in frame.notes,
+        )
+
+    def _codes(self, frame: Frame) -> Luma:
+        size = self._grid.height, self._grid.width
+        return to_codes(_upsampled(frame, size), self.film.matrix, self._depth, self._levels)
+
+    def _keeps(self, frame: Frame) -> bool:
+        """Whether the codes of the input are those to write, but for their depth."""
+        stored = frame.stored
+        same = stored is not None and stored.chroma is frame.chroma
+        return same and stored is not None and stored.codes.shape[1:] == (self._grid.height, self._grid.width)
+
+    def _own_codes(self, frame: Frame) -> Luma:
+        assert frame.stored is not None
+        return in_depth(frame.stored.codes, self.film.depth, self._depth, full=self.film.tags.range == FULL)
 
 
 def _upsampled(frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import av
 import av.error
 
 from bwpipe.errors import MediaError
+from bwpipe.video.cropping import NO_CROPPING, can_write_cropping
 from bwpipe.video.encoding import Encoding, encoder, pixel_format
 from bwpipe.video.file import VideoFile
 from bwpipe.video.hdr_metadata import ENCODERS, HdrMetadata
@@ -63,9 +64,15 @@ def _containers(video: VideoFile) -> Iterator[Container]:
         yield from (mp4, mov)
 
 
+_MP4_ONLY = frozenset({"av1", "vp9"})
+"""Codecs that FFmpeg writes into MP4 but not into QuickTime, with the same error as for missing extradata."""
+
+
 @cache
 def _holds(muxer: str, codec: str) -> bool:
     """Whether a muxer can hold an encoder's output: some list codecs that they then refuse."""
+    if muxer == "mov" and encoder(codec).canonical_name in _MP4_ONLY:
+        return False
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as output:
             output.add_mux_stream(codec, rate=25, width=64, height=64, time_base=Fraction(1, 25))
@@ -105,6 +112,20 @@ def conversion_notes(video: VideoFile, encoding: Encoding) -> Iterator[str]:
         yield f"its sample aspect ratio ({video.sample_aspect}) is lost: {suffix} can't hold it with {encoding.codec}"
     for item in _lost_hdr(video.hdr, encoder(encoding.codec).name):
         yield f"{item} is lost: {encoding.codec} can't store it"
+    yield from _lost_samples(video, encoding, container, pix_fmt)
+
+
+def _lost_samples(video: VideoFile, encoding: Encoding, container: Container, pix_fmt: str) -> Iterator[str]:
+    """Warnings about bits, an alpha channel and cropping that the output won't have."""
+    form = layout(pix_fmt)
+    if form.depth < video.depth:
+        yield f"its {video.depth}-bit samples are rounded to {form.depth} bits, as `pix_fmt` asks for"
+    beside = encoder(encoding.codec).canonical_name == "vp9" and container.muxer not in {"matroska", "webm"}
+    if video.alpha and (beside or not form.alpha):
+        where = container.suffix if beside else pix_fmt
+        yield f"its alpha channel is lost: {encoding.codec} in {where} has none; `codec: ffv1` or `prores` would keep it"
+    if video.cropping != NO_CROPPING and not can_write_cropping(encoder(encoding.codec).canonical_name):
+        yield f"its cropping ({video.cropping}) is lost: it can't be written with {encoding.codec}"
 
 
 def _lost_hdr(hdr: HdrMetadata, codec: str) -> Iterator[str]:

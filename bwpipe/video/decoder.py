@@ -15,11 +15,13 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from bwpipe.core.frame import Frame, Luma, Unit
+from bwpipe.core.frame import Frame, Luma, StoredChroma, Unit
 from bwpipe.errors import MediaError
-from bwpipe.video.file import VideoFile, demux, video_stream
+from bwpipe.pixels.ycbcr import to_codes
+from bwpipe.video.file import VideoFile, decoder_of, demux, stored_chroma, video_stream
 from bwpipe.video.interlacing import NEIGHBOURS, deinterlace
-from bwpipe.video.pixel_formats import layout, luma_plane
+from bwpipe.video.pixel_formats import alpha_plane, chroma_codes, layout, luma_plane, rgb_chroma
+from bwpipe.video.side_data import read_side_data
 
 Warn = Callable[[str], None]
 """Called with a warning about an unavoidable loss, a sentence without the file name."""
@@ -76,7 +78,9 @@ class SharedDecoder:
             raise
 
 
-def read_video(unit: Unit, context: int = 0, *, warn: Warn, onward: SharedDecoder | None = None) -> Iterator[Frame]:
+def read_video(
+    unit: Unit, context: int = 0, *, warn: Warn, onward: SharedDecoder | None = None, chroma: bool = False
+) -> Iterator[Frame]:
     """The frames of a unit in presentation order, with up to `context` context frames on either side, marked as such.
 
     Segments read alone yield the same frames as segments read consecutively. Timestamps and durations are the file's, in its
@@ -87,6 +91,7 @@ def read_video(unit: Unit, context: int = 0, *, warn: Warn, onward: SharedDecode
         context: Number of context frames on either side of the unit.
         warn: Called for each loss.
         onward: Shared decoder for segments read consecutively; None for a decoder of the unit's own.
+        chroma: Whether frames come with the film's chroma, if it has any (`VideoFile.colour`).
 
     Raises:
         MediaError: No frame can be decoded, or its depth, range or colour model changes midway.
@@ -95,10 +100,11 @@ def read_video(unit: Unit, context: int = 0, *, warn: Warn, onward: SharedDecode
     if not isinstance(video, VideoFile):
         raise TypeError(f"{video.name} is not a film")
     if not video.deinterlaced:
-        yield from _stored_frames(unit, video, context, warn=warn, onward=onward)
+        yield from _stored_frames(unit, video, context, warn=warn, onward=onward, chroma=chroma)
         return
     start, stop = _bounds(unit, video)
-    for frame in deinterlace(_stored_frames(unit, video, context + NEIGHBOURS, warn=warn, onward=onward), video):
+    stored = _stored_frames(unit, video, context + NEIGHBOURS, warn=warn, onward=onward, chroma=chroma)
+    for frame in deinterlace(stored, video):
         if start - context <= frame.index < stop + context:
             yield frame
 
@@ -109,7 +115,9 @@ def _bounds(unit: Unit, video: VideoFile) -> tuple[int, int]:
     return unit.start, total if unit.stop is None else min(unit.stop, total)
 
 
-def _stored_frames(unit: Unit, video: VideoFile, context: int, *, warn: Warn, onward: SharedDecoder | None) -> Iterator[Frame]:
+def _stored_frames(
+    unit: Unit, video: VideoFile, context: int, *, warn: Warn, onward: SharedDecoder | None, chroma: bool
+) -> Iterator[Frame]:
     """The frames as stored in the file; see `read_video`."""
     total, (start, stop) = len(video.times), _bounds(unit, video)
     decoded = damaged = scaled = 0
@@ -121,12 +129,18 @@ def _stored_frames(unit: Unit, video: VideoFile, context: int, *, warn: Warn, on
         decoded += inside
         damaged += inside and frame.is_corrupt
         scaled += inside and (frame.width, frame.height) != (video.width, video.height)
+        stored = _stored_chroma(frame, video) if chroma and video.colour != "grey" else None
+        alpha = alpha_plane(frame) if inside else None
         yield Frame(
             luma=_scaled_luma(frame, video, index),
             unit=unit,
             index=index,
             pts=int(video.times[index]),
             duration=video.duration(index),
+            chroma=stored.chroma if stored else None,
+            alpha=None if alpha is None else _scaled(alpha, (video.height, video.width)),
+            stored=stored,
+            side_data=read_side_data(frame) if inside else (),
             context=not inside,
         )
     if not decoded and stop - start == total:
@@ -162,9 +176,10 @@ def numbered(packets: "Iterable[Packet[VideoStream]]") -> "Iterator[Packet[Video
 
 def decode_packets(stream: VideoStream, packets: "Iterable[Packet[VideoStream]]") -> Iterator[VideoFrame | None]:
     """Decode packets; yields None for one that can't be decoded."""
+    decoder = decoder_of(stream)
     for packet in chain(packets, [None]):
         try:
-            yield from stream.decode(packet)
+            yield from decoder.decode(packet)
         except av.error.FFmpegError:
             yield None
 
@@ -262,12 +277,28 @@ def _scaled_luma(frame: VideoFrame, video: VideoFile, index: int) -> Luma:
     current, initial = frame.format.name, video.pix_fmt
     if current != initial and _code_format(current) != _code_format(initial):
         raise MediaError(f"frame {index} is {current} after {initial}: cut the film there first")
-    luma = luma_plane(frame, video.matrix)
-    if luma.shape == (video.height, video.width):
-        return luma
-    larger = luma.shape[0] * luma.shape[1] > video.height * video.width
+    return _scaled(luma_plane(frame, video.matrix), (video.height, video.width))
+
+
+def _stored_chroma(frame: VideoFrame, video: VideoFile) -> StoredChroma:
+    """A frame's chroma, on the video's own grid."""
+    form = layout(video.pix_fmt)
+    size = -(-video.height >> form.chroma[1]), -(-video.width >> form.chroma[0])
+    codes = chroma_codes(frame)
+    if codes is None:  # RGB, or grey frames in a film that is otherwise in colour
+        rgb = layout(frame.format.name).kind == "rgb"
+        chroma = rgb_chroma(frame, video.matrix) if rgb else np.zeros((2, *size), np.float32)
+        codes = to_codes(chroma, video.matrix, video.depth, video.levels)
+    return stored_chroma([_scaled(plane, size) for plane in codes], video)
+
+
+def _scaled(plane: Luma, size: tuple[int, int]) -> Luma:
+    """A plane (h, w) of a frame, scaled to a size, height and width, if it differs; read-only."""
+    if plane.shape == size:
+        return plane
+    larger = plane.shape[0] * plane.shape[1] > size[0] * size[1]
     method = cv2.INTER_AREA if larger else cv2.INTER_CUBIC
-    scaled: Luma = np.asarray(cv2.resize(luma, (video.width, video.height), interpolation=method), luma.dtype)  # type: ignore[assignment]
+    scaled: Luma = np.asarray(cv2.resize(plane, size[::-1], interpolation=method), plane.dtype)  # type: ignore[assignment]
     scaled.flags.writeable = False
     return scaled
 

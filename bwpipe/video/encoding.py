@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from fractions import Fraction
 from functools import cache
@@ -36,8 +36,12 @@ _EVEN = frozenset({"libx264", "libx265"})
 """Encoders that refuse subsampled chroma if the subsampling does not divide the frame size."""
 _PREFER_422 = frozenset({"prores_ks"})
 """Encoders without 4:2:0 that are meant for 4:2:2: 4:4:4 is a different profile with far larger files."""
+_ALPHA = frozenset({"ffv1", "prores_ks", "prores", "prores_aw", "magicyuv", "libvpx-vp9"})
+"""Encoders whose alpha channel is kept. That of x265 is a second layer, which nothing here can join."""
 _HARDWARE = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
 """Name suffixes of hardware encoders."""
+_KEEPING = ("h265", "prores", "ffv1")
+"""Codecs to name where another can't keep what a video has."""
 _AVX512 = 256
 """OpenCV's number for AVX-512 as of Skylake."""
 _DEPTHS = (10, 12, 16)
@@ -61,7 +65,8 @@ class Encoding:
         codec: "h264", "h265", "av1", "prores", "ffv1" (lossless) or any encoder that PyAV has.
         crf: Constant rate factor or the encoder's equivalent; lower is better and larger; None for visually lossless.
         preset: The encoder's speed preset; None for "medium".
-        pix_fmt: FFmpeg's pixel format name; None for the source's chroma grid and depth, 4:2:0 if it has no chroma.
+        pix_fmt: FFmpeg's pixel format name, possibly with fewer bits than the source; None for the source's chroma grid,
+            depth and alpha channel, 4:2:0 if it has no chroma.
         threads: Encoder threads. They change x264's output, so the number does not depend on the core count; with 4, files
             are 1 % larger than with 1.
         options: Further encoder options, by FFmpeg's names.
@@ -172,33 +177,75 @@ def encoder_options(encoding: Encoding, hdr: HdrMetadata = NO_HDR) -> dict[str, 
 
 
 def pixel_format(video: VideoFile, encoding: Encoding) -> str:
-    """The output pixel format: the source's chroma grid and depth if the encoder supports them.
+    """The output pixel format: the source's chroma grid, depth and alpha channel if the encoder supports them.
 
-    If the encoder lacks that depth, a limited-range video may get a greater one: its codes are shifted and nothing is lost.
-    Raises MediaError if no format fits.
+    If the encoder lacks that depth, a limited-range video may get a greater one: its codes are shifted and nothing is lost. A
+    smaller one is chosen on request only. Raises MediaError if no format fits.
     """
+    if chosen := _fitting_format(video, encoding):
+        return chosen
     codec = encoder(encoding.codec)
-    formats = [form.name for form in codec.video_formats or ()]
+    kind = f"{video.width}x{video.height} with {video.depth} bits{' in full range' * (video.tags.range == FULL)}"
+    tried = encoding.pix_fmt or " or ".join(
+        _names(video, encoding, (video.depth,))[: len(_GRIDS[layout(video.pix_fmt).chroma])]
+    )
+    others = [
+        f"`{name}`"
+        for name in _KEEPING
+        if (kept := _fitting_format(video, replace(encoding, codec=name, pix_fmt=None))) and layout(kept).alpha == video.alpha
+    ]
+    advice = "choose another `codec`" + (f" ({' and '.join(others)} would keep all of it)" if others else "")
+    fewer = (replace(encoding, pix_fmt=name) for name in _names(video, encoding, range(video.depth - 1, 7, -1)))
+    if smaller := next((name.pix_fmt for name in fewer if _fitting_format(video, name)), None):
+        advice += f", or fewer bits with `pix_fmt: {smaller}`"
+    raise MediaError(f"{codec.name} can't encode frames of {kind} as {tried}; {advice}")
+
+
+def _names(video: VideoFile, encoding: Encoding, depths: Iterable[int]) -> list[str]:
+    """Pixel formats of some depths for a video, best first; those with an alpha channel before all others, if it has one."""
     grid = layout(video.pix_fmt).chroma
     names = _GRIDS[grid]
-    if codec.name in _PREFER_422 and grid != (0, 0):
+    if encoder(encoding.codec).name in _PREFER_422 and grid != (0, 0):
         names = tuple(sorted(names, key=lambda name: name == "yuv444p"))
+    deep = [f"{name}{f'{depth}le' * (depth > 8)}" for depth in depths for name in names]
+    return [*(name.replace("yuv", "yuva") for name in deep if video.alpha), *deep]
+
+
+def _fitting_format(video: VideoFile, encoding: Encoding) -> str | None:
+    """The output pixel format; None if no format fits."""
+    codec = encoder(encoding.codec)
+    formats = [form.name for form in codec.video_formats or ()]
     deeper = [depth for depth in _DEPTHS if depth > video.depth and video.tags.range == LIMITED]
-    candidates = [f"{name}{f'{depth}le' * (depth > 8)}" for depth in (video.depth, *deeper) for name in names]
-    for name in [encoding.pix_fmt] if encoding.pix_fmt else candidates:
+    possible = _names(video, encoding, (video.depth, *deeper))
+    for name in [encoding.pix_fmt] if encoding.pix_fmt else possible:
+        if not _exists(name):
+            continue
         form = layout(name)
         supported = form.kind == "yuv" and form.plain == name and (not formats or name in formats)
         odd = video.width % (1 << form.chroma[0]) or video.height % (1 << form.chroma[1])
-        if supported and form.depth in (video.depth, *deeper) and not (odd and codec.name in _EVEN):
+        right = form.depth in (video.depth, *deeper) or (encoding.pix_fmt is not None and form.depth < video.depth)
+        if supported and right and not (odd and codec.name in _EVEN) and (not form.alpha or codec.name in _ALPHA):
             return name
-    kind = f"{video.width}x{video.height} with {video.depth} bits{' in full range' * (video.tags.range == FULL)}"
-    tried = " or ".join([encoding.pix_fmt] if encoding.pix_fmt else candidates[: len(names)])
-    raise MediaError(f"{codec.name} can't encode frames of {kind} as {tried}: choose another `codec`, such as ffv1")
+    return None
+
+
+@cache
+def _exists(pix_fmt: str) -> bool:
+    """Whether there is such a pixel format: not every chroma grid has every depth, with and without alpha."""
+    try:
+        return bool(av.VideoFormat(pix_fmt).name)
+    except ValueError:
+        return False
 
 
 def coded_depth(video: VideoFile, encoding: Encoding) -> int:
-    """Bits per sample in the output: the video's depth or more. Raises MediaError."""
+    """Bits per sample in the output: the video's depth or more, or fewer on request. Raises MediaError."""
     return layout(pixel_format(video, encoding)).depth
+
+
+def coded_levels(video: VideoFile, depth: int) -> tuple[int, int]:
+    """The luma codes of black and white in the output, which has this depth."""
+    return (0, (1 << depth) - 1) if video.tags.range == FULL else (16 << depth - 8, 235 << depth - 8)
 
 
 def chroma_grid(video: VideoFile, encoding: Encoding) -> ChromaGrid:

@@ -11,16 +11,20 @@ import av
 import av.error
 import numpy as np
 from av.audio.stream import AudioStream
-from av.codec.context import ThreadType
+from av.codec.context import CodecContext, ThreadType
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from bwpipe.core.frame import Matrix, Media
+from bwpipe.core.frame import Luma, Matrix, Media, StoredChroma
 from bwpipe.core.inputs import parts_of
 from bwpipe.errors import MediaError
+from bwpipe.pixels.tint_detection import ColourKind
+from bwpipe.pixels.ycbcr import from_codes
+from bwpipe.video.cropping import NO_CROPPING, Cropping
 from bwpipe.video.hdr_metadata import HdrMetadata
 from bwpipe.video.late_streams import PartsFile, Places
 from bwpipe.video.pixel_formats import layout
@@ -38,6 +42,11 @@ LIMITED, FULL = 1, 2
 _WEIGHTS: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709", 9: "bt2020"}
 _ASSUMED = {1: (1, 1), 4: (6, 6), 5: (5, 6), 6: (6, 6), 7: (7, 7), 9: (9, 14)}
 """The primaries and transfer assumed for a matrix."""
+
+ALPHA_MODE = "alpha_mode"
+"""The tag by which FFmpeg tells that a stream of VP8 or VP9 has an alpha channel; no tag of the user's."""
+_LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""The decoders of libvpx, by those of FFmpeg."""
 
 _VIDEO_MAGIC = re.compile(
     rb"""
@@ -125,6 +134,10 @@ class VideoFile(Media):
         chapters: Number of chapters.
         metadata: Tags such as title and date, of the file and of the video stream.
         hdr: HDR metadata, if any.
+        colour: Whether it is in real colour, toned or grey: what most of the sampled frames are.
+        coloured: Share of the sampled frames that are in real colour.
+        carries: The kinds of side data of the sampled frames, of those in `bwpipe.video.side_data`.
+        cropping: What the container says is not to be shown of its frames.
         faults: What the index pass found wrong with the file, as sentences without the file name.
     """
 
@@ -155,7 +168,16 @@ class VideoFile(Media):
     metadata: tuple[Mapping[str, str], Mapping[str, str]]
     faults: tuple[str, ...]
     hdr: HdrMetadata
+    colour: ColourKind = "grey"
+    coloured: float = 0.0
+    carries: frozenset[str] = frozenset()
+    cropping: Cropping = NO_CROPPING
     deinterlaced: Fields = ""
+
+    @property
+    def alpha(self) -> bool:
+        """Whether its frames have an alpha channel."""
+        return layout(self.pix_fmt).alpha
 
     @property
     def picture(self) -> int:
@@ -256,6 +278,21 @@ def video_stream(container: InputContainer, number: int | None = None) -> VideoS
     return None
 
 
+def decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """The decoder of a video stream: FFmpeg's own, but for VP8 and VP9 with an alpha channel, which only libvpx decodes.
+
+    These two have it in additions to their packets (WebM's guidelines call it alpha mode 1).
+    """
+    context = stream.codec_context
+    modes = {value for key, value in stream.metadata.items() if key.lower() == ALPHA_MODE}
+    if context.name not in _LIBVPX or "1" not in modes:
+        return context
+    decoder = CodecContext.create(_LIBVPX[context.name], "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata, decoder.thread_count = context.extradata, 1
+    return decoder
+
+
 def colour_tags(stated: ColourTags, *, pix_fmt: str, codec: str, height: int) -> ColourTags:
     """Fill in unspecified colour tags.
 
@@ -281,3 +318,11 @@ def luma_weights(tags: ColourTags) -> Matrix:
         return _WEIGHTS[tags.matrix]
     except KeyError:
         raise MediaError(f"its colour matrix (number {tags.matrix} in ITU-T H.273) is not supported") from None
+
+
+def stored_chroma(planes: Sequence[Luma], video: VideoFile) -> StoredChroma:
+    """A frame's chroma, read-only, from the codes (h, w) of Cb and Cr in a video."""
+    codes: Luma = np.stack(planes)  # type: ignore[assignment]
+    chroma = from_codes(codes, video.matrix, video.depth, video.levels)
+    codes.flags.writeable = chroma.flags.writeable = False
+    return StoredChroma(codes, chroma)

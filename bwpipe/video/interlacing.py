@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 
 from bwpipe.core.frame import Frame, Luma
 from bwpipe.errors import MediaError
-from bwpipe.video.file import Fields, VideoFile
+from bwpipe.video.file import Fields, VideoFile, stored_chroma
 from bwpipe.video.pixel_formats import plane
 
 _FIELD_ORDERS: dict[int, Fields] = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}
@@ -75,10 +75,11 @@ def of_one_moment(video: VideoFile) -> VideoFile:
 
 
 def deinterlace(frames: Iterator[Frame], video: VideoFile) -> Iterator[Frame]:
-    """Deinterlace luma with FFmpeg's filter `bwdif`, which leaves the lines of the first field unchanged.
+    """Deinterlace luma, and chroma if there is any, with FFmpeg's filter `bwdif`.
 
-    A frame depends on itself and its two neighbours. If one of these is missing, at the ends of the video or because it did not
-    decode, the frame depends on the others alone, never on one further away, so that it is the same in any segment.
+    The lines of the first field stay unchanged. A frame depends on itself and its two neighbours. If one of these is missing,
+    at the ends of the video or because it did not decode, the frame depends on the others alone, never on one further away, so
+    that it is the same in any segment.
 
     Args:
         frames: Frames in ascending order.
@@ -93,7 +94,7 @@ def deinterlace(frames: Iterator[Frame], video: VideoFile) -> Iterator[Frame]:
         if current and frame.index != previous + 1:
             yield from current.flush()
             current = None
-        current = current or _Filter(video)
+        current = current or _Filter(video, frame)
         previous = frame.index
         yield from current.push(frame)
     if current:
@@ -101,17 +102,50 @@ def deinterlace(frames: Iterator[Frame], video: VideoFile) -> Iterator[Frame]:
 
 
 class _Filter:
-    """The filter, for consecutive frames."""
+    """The filter for consecutive frames: their luma, and their chroma if they come with it."""
 
-    def __init__(self, video: VideoFile) -> None:
+    def __init__(self, video: VideoFile, first: Frame) -> None:
         self._video = video
-        # luma only; more than 8 bits occupy the low bits of 16, which is fine since the filter only adds and compares
-        self._format = "gray" if video.depth == 8 else "gray16le"
         self._pending: deque[Frame] = deque()
+        self._planes = [_PlaneFilter(video, plane.shape) for plane in self._samples(first)]
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        """Add a frame; yields the one before it."""
+        for filtered, samples in zip(self._planes, self._samples(frame), strict=True):
+            filtered.push(samples, frame.index)
+        if self._pending:
+            yield self._next()
+        self._pending.append(frame)
+
+    def flush(self) -> Iterator[Frame]:
+        """The last frame."""
+        for filtered in self._planes:
+            filtered.push(None)
+        yield self._next()
+
+    def _samples(self, frame: Frame) -> list[Luma]:
+        return [frame.luma, *(frame.stored.codes if frame.stored else ())]
+
+    def _next(self) -> Frame:
+        luma, *chroma = (filtered.pull() for filtered in self._planes)
+        frame = self._pending.popleft()
+        if not chroma:
+            return replace(frame, luma=luma)
+        stored = stored_chroma(chroma, self._video)
+        return replace(frame, luma=luma, chroma=stored.chroma, stored=stored)
+
+
+class _PlaneFilter:
+    """The filter for one plane of consecutive frames."""
+
+    def __init__(self, video: VideoFile, size: tuple[int, ...]) -> None:
+        self._depth, self._time_base = video.depth, video.time_base
+        # more than 8 bits occupy the low bits of 16, which is fine since the filter only adds and compares
+        self._format = "gray" if video.depth == 8 else "gray16le"
         self._graph = Graph()
         self._graph.threads = 1
         source = self._graph.add_buffer(
-            width=video.width, height=video.height, format=VideoFormat(self._format), time_base=video.time_base
+            width=size[1], height=size[0], format=VideoFormat(self._format), time_base=video.time_base
         )
         bwdif = self._graph.add("bwdif", f"mode=send_frame:parity={video.deinterlaced}:deint=all")
         try:
@@ -121,27 +155,23 @@ class _Filter:
                 f"its frames of {video.width}x{video.height} can't be deinterlaced; set `deinterlace: off`"
             ) from error
 
-    def push(self, frame: Frame) -> Iterator[Frame]:
-        """Add a frame; yields the one before it."""
-        grey = VideoFrame(self._video.width, self._video.height, self._format)
-        plane(grey, 0, self._video.depth, writeable=True)[:] = frame.luma
-        grey.pts, grey.time_base = frame.index, self._video.time_base
+    def push(self, samples: Luma | None, index: int = 0) -> None:
+        """Add the plane (h, w) of a frame, or the end."""
+        if samples is None:
+            self._graph.push(None)
+            return
+        grey = VideoFrame(samples.shape[1], samples.shape[0], self._format)
+        plane(grey, 0, self._depth, writeable=True)[:] = samples
+        grey.pts, grey.time_base = index, self._time_base
         self._graph.push(grey)
-        if self._pending:
-            yield self._next()
-        self._pending.append(frame)
 
-    def flush(self) -> Iterator[Frame]:
-        """The last frame."""
-        self._graph.push(None)
-        yield self._next()
-
-    def _next(self) -> Frame:
+    def pull(self) -> Luma:
+        """The next plane, read-only."""
         grey = self._graph.pull()
         assert isinstance(grey, VideoFrame)
-        luma = np.minimum(plane(grey, 0, self._video.depth), (1 << self._video.depth) - 1)
-        luma.flags.writeable = False
-        return replace(self._pending.popleft(), luma=luma)
+        samples = np.minimum(plane(grey, 0, self._depth), (1 << self._depth) - 1)
+        samples.flags.writeable = False
+        return samples
 
 
 def first_field(luma: Luma, fields: Fields) -> Luma:

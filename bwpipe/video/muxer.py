@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from bwpipe.core.provenance import add_note
 from bwpipe.errors import MediaError
 from bwpipe.video.container import container_for
+from bwpipe.video.cropping import NO_CROPPING, add_cropped_stream, can_write_cropping
 from bwpipe.video.decoder import Warn
 from bwpipe.video.encoding import Encoding, encoder
 from bwpipe.video.file import VideoFile
 from bwpipe.video.segment_encoder import configure, encoding_error
 from bwpipe.video.segment_file import Fragment
+from bwpipe.video.side_data import add_to_block
 from bwpipe.video.stream_copy import StreamCopier, lost_tags, portable_tags
 
 if TYPE_CHECKING:
@@ -115,7 +117,10 @@ class VideoMuxer:
         for path in paths:
             with closing(Fragment(path)) as fragment:
                 for coded in fragment.packets():
-                    packet = Packet(fragment.data(coded))
+                    data, additions = fragment.parts(coded)
+                    packet = Packet(data)
+                    if additions:
+                        add_to_block(packet, additions)
                     packet.stream, packet.time_base = self._stream, self._video.time_base
                     packet.pts, packet.dts, packet.duration = coded.pts, int(dts[number]), coded.duration
                     packet.is_keyframe = coded.key
@@ -201,9 +206,17 @@ class VideoMuxer:
 
     def _add_video(self, encoding: Encoding) -> VideoStream:
         video = self._video
-        stream = self._output.add_stream(encoder(encoding.codec).name, rate=video.rate or 25, time_base=video.time_base)
-        assert isinstance(stream, VideoStream)
-        configure(stream.codec_context, video, encoding)
+        codec = encoder(encoding.codec)
+        if video.cropping != NO_CROPPING and can_write_cropping(codec.canonical_name):
+            context = codec.create("video")
+            configure(context, video, encoding)
+            context.open()
+            stream = add_cropped_stream(self._output, context, video.cropping)
+        else:
+            added = self._output.add_stream(codec.name, rate=video.rate or 25, time_base=video.time_base)
+            assert isinstance(added, VideoStream)
+            stream = added
+            configure(stream.codec_context, video, encoding)
         stream.set_display_matrix(video.display)
         stream.metadata.update(portable_tags(video.metadata[1], self._container.muxer))
         stream.disposition = video.disposition

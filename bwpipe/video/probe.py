@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from av.audio.stream import AudioStream
@@ -19,16 +18,34 @@ from bwpipe.core.frame import Matrix
 from bwpipe.core.stage import ScanCache
 from bwpipe.errors import MediaError
 from bwpipe.pixels.levels import range_of_counts
+from bwpipe.pixels.tint_detection import ColourKind, colour_kind
+from bwpipe.pixels.ycbcr import from_codes
+from bwpipe.video.cropping import read_cropping
 from bwpipe.video.decoder import decode_packets, packets
-from bwpipe.video.file import FULL, ColourTags, Track, VideoFile, colour_tags, luma_weights, open_container, video_stream
+from bwpipe.video.file import (
+    ALPHA_MODE,
+    FULL,
+    ColourTags,
+    Track,
+    VideoFile,
+    colour_tags,
+    luma_weights,
+    open_container,
+    video_stream,
+)
 from bwpipe.video.hdr_metadata import read_hdr_metadata
 from bwpipe.video.interlacing import field_order
 from bwpipe.video.packet_index import INDEX_VERSION, Index, read_index
-from bwpipe.video.pixel_formats import layout, luma_plane
+from bwpipe.video.pixel_formats import chroma_codes, layout, luma_plane, rgb_chroma
+from bwpipe.video.side_data import read_side_data, side_data_of, start_time_code
 from bwpipe.video.stream_copy import MUXERS, can_hold
 
 _SAMPLES, _RUN = 32, 128
 """Number of frames to sample, and number of frames to decode for that if there are few keyframes."""
+_ONE = 1 << 16
+"""1 in the numbers of a display matrix that turn."""
+_ENOUGH = 256
+"""Samples along the short side that are enough of a frame's chroma."""
 _ORIENTATIONS = {
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
@@ -77,6 +94,8 @@ def open_video(
         tags = colour_tags(stated, pix_fmt=pix_fmt, codec=context.name, height=first.height)
         matrix, depth, display = luma_weights(tags), layout(pix_fmt).depth, _display(first)
         black, white = (0, (1 << depth) - 1) if tags.range == FULL else (16 << depth - 8, 235 << depth - 8)
+        counts, kinds, carries = _looked_at(chain([first], samples), matrix, depth, (black, white))
+        coloured = kinds.count("colour") / max(len(kinds), 1)
         return VideoFile(
             path=path,
             name=name,
@@ -88,7 +107,11 @@ def open_video(
             orientation=_orientation(display),
             time_base=stream.time_base,
             frames=len(index.times),
-            tones=_tones(chain([first], samples), matrix, depth),
+            tones=range_of_counts(counts),
+            colour=_colour(kinds),
+            coloured=coloured,
+            carries=frozenset(carries),
+            cropping=read_cropping(stream),
             container=container.format.name,
             brand=container.metadata.get("major_brand", "").strip(),
             codec=context.name,
@@ -109,7 +132,7 @@ def open_video(
             disposition=stream.disposition,
             tracks=tuple(_track(other) for other in container.streams if other is not stream and not _is_redundant(other)),
             chapters=len(container.chapters()),
-            metadata=(dict(container.metadata), dict(stream.metadata)),
+            metadata=(dict(container.metadata), _stream_tags(container, stream, first)),
             faults=index.faults,
             hdr=read_hdr_metadata(first),
         )
@@ -142,20 +165,53 @@ def _sample_frames(container: InputContainer, stream: VideoStream, index: Index)
         yield from islice(decoded, 0, run, _RUN // _SAMPLES)
 
 
-def _tones(frames: Iterable[VideoFrame], matrix: Matrix, depth: int) -> tuple[int, int]:
-    """The luma codes between which 99 % of the samples lie."""
+def _looked_at(
+    frames: Iterable[VideoFrame], matrix: Matrix, depth: int, levels: tuple[int, int]
+) -> tuple[NDArray[np.int64], list[ColourKind], set[str]]:
+    """How often each luma code occurs in some frames, of what kind each is, and the kinds of their side data."""
     counts = np.zeros(1 << depth, np.int64)
+    carries: set[str] = set()
+    kinds: list[ColourKind] = []
     for frame in frames:
-        if layout(frame.format.name).depth != depth:  # it changes midway, which `read_video` reports
+        form = layout(frame.format.name)
+        if form.depth != depth:  # it changes midway, which `read_video` reports
             continue
-        counts += np.bincount(luma_plane(frame, matrix)[::2, ::2].ravel(), minlength=len(counts))
-    return range_of_counts(counts)
+        carries.update(kind for kind, _ in read_side_data(frame))
+        luma = luma_plane(frame, matrix)
+        counts += np.bincount(luma[::2, ::2].ravel(), minlength=len(counts))
+        codes = chroma_codes(frame)
+        if codes is not None:
+            step = max(1, min(codes.shape[1:]) // _ENOUGH)
+            kinds.append(colour_kind(luma, from_codes(codes[:, ::step, ::step], matrix, depth, levels)))
+        else:
+            kinds.append(colour_kind(luma, rgb_chroma(frame, matrix)) if form.kind == "rgb" else "grey")
+    return counts, kinds, carries
+
+
+def _colour(kinds: list[ColourKind]) -> ColourKind:
+    """The kind of a film, by those of the frames that were looked at: half of them decide."""
+    if 2 * kinds.count("colour") >= max(len(kinds), 1):
+        return "colour"
+    return "toned" if 2 * (len(kinds) - kinds.count("grey")) >= max(len(kinds), 1) else "grey"
+
+
+def _stream_tags(container: InputContainer, stream: VideoStream, first: VideoFrame) -> dict[str, str]:
+    """The tags of the video stream, and if the file has no other time code, that of its first GOP (MPEG-2)."""
+    tags = {key: value for key, value in stream.metadata.items() if key.lower() != ALPHA_MODE}
+    known = any("timecode" in {key.lower() for key in other.metadata} for other in (container, *container.streams))
+    code = None if known else start_time_code(first)
+    return {**tags, "timecode": code} if code else tags
 
 
 def _display(frame: VideoFrame) -> tuple[int, ...] | None:
-    side_data: Any = frame.side_data  # PyAV's stubs only cover motion vectors
-    matrix = side_data.get(Type.DISPLAYMATRIX)
-    return None if matrix is None else tuple(int(number) for number in np.frombuffer(matrix, np.int32))
+    matrix = side_data_of(frame).get(Type.DISPLAYMATRIX)
+    if matrix is not None:
+        return tuple(int(number) for number in np.frombuffer(matrix, np.int32))
+    if not frame.rotation:
+        return None
+    turn = np.deg2rad(frame.rotation)  # where side data can't be read as such; FFmpeg's layout is that of libavutil/display.h
+    cosine, sine = round(np.cos(turn) * _ONE), round(np.sin(turn) * _ONE)
+    return cosine, -sine, 0, sine, cosine, 0, 0, 0, 1 << 30
 
 
 def _rate(stream: VideoStream, times: NDArray[np.int64]) -> Fraction | None:

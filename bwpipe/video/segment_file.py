@@ -16,7 +16,9 @@ from bwpipe.errors import MediaError
 
 _SIGNATURE = b"bwpipe fragment 1\n"
 _RECORD = struct.Struct("<qqIII")
-_KEY = 1
+_KEY, _KEPT, _LUMA_OF_COLOUR, _ADDITIONS = 1, 2, 4, 8
+"""Flags of a packet. Fragments from before all but the first existed have none of these."""
+_LENGTH = struct.Struct("<I")
 
 
 class CodedPacket(NamedTuple):
@@ -26,6 +28,9 @@ class CodedPacket(NamedTuple):
         pts: Presentation timestamp.
         duration: Duration.
         key: Whether it is a keyframe.
+        kept: Whether its frame kept the film's own colour.
+        luma_of_colour: Whether its frame's luma was computed anew from its colour.
+        added: Whether its data begin with additions, and these with their length.
         offset: Byte offset of its data in the fragment.
         size: Size of its data in bytes.
         checksum: CRC-32 of its data.
@@ -34,6 +39,9 @@ class CodedPacket(NamedTuple):
     pts: int
     duration: int
     key: bool
+    kept: bool
+    luma_of_colour: bool
+    added: bool
     offset: int
     size: int
     checksum: int
@@ -49,9 +57,24 @@ class FragmentWriter:
         self._file.write(_SIGNATURE)
         self._record(0, 0, 0, extradata)
 
-    def write(self, pts: int, duration: int, *, key: bool, data: bytes) -> None:
-        """Add a packet of at least one byte. Raises OSError."""
-        self._record(pts, duration, _KEY if key else 0, data)
+    def write(
+        self,
+        pts: int,
+        duration: int,
+        *,
+        key: bool,
+        data: bytes,
+        additions: bytes = b"",
+        kept: bool = False,
+        luma_of_colour: bool = False,
+    ) -> None:
+        """Add a packet of at least one byte; the attributes are those of `CodedPacket`. Raises OSError.
+
+        The additions are what Matroska stores beside a coded frame (BlockAdditional, as FFmpeg's side data have it), such as
+        VP9's alpha channel.
+        """
+        flags = _KEY * key | _KEPT * kept | _LUMA_OF_COLOUR * luma_of_colour | _ADDITIONS * bool(additions)
+        self._record(pts, duration, flags, _LENGTH.pack(len(additions)) + additions + data if additions else data)
         self._count += 1
 
     def close(self) -> None:
@@ -100,8 +123,16 @@ class Fragment:
             offset = packet.offset + packet.size
             yield packet
 
-    def data(self, packet: CodedPacket) -> bytes:
-        """The data of one of its packets. Raises MediaError."""
+    def parts(self, packet: CodedPacket) -> tuple[bytes, bytes]:
+        """The coded frame of one of its packets, and its additions. Raises MediaError."""
+        data = self._data(packet)
+        if not packet.added:
+            return data, b""
+        start = _LENGTH.size
+        end = start + _LENGTH.unpack_from(data)[0]
+        return data[end:], data[start:end]
+
+    def _data(self, packet: CodedPacket) -> bytes:
         self._file.seek(packet.offset)
         data = self._file.read(packet.size)
         if len(data) != packet.size or crc32(data) != packet.checksum:
@@ -115,14 +146,15 @@ class Fragment:
     def _read_header(self) -> bytes:
         if self._file.read(len(_SIGNATURE)) != _SIGNATURE:
             raise self._damaged()
-        return self.data(self._next())
+        return self._data(self._next())
 
     def _next(self) -> CodedPacket:
         head = self._file.read(_RECORD.size)
         if len(head) != _RECORD.size:
             raise self._damaged()
         pts, duration, flags, size, checksum = _RECORD.unpack(head)
-        return CodedPacket(pts, duration, bool(flags & _KEY), self._file.tell(), size, checksum)
+        key, kept, luma_of_colour, added = (bool(flags & mark) for mark in (_KEY, _KEPT, _LUMA_OF_COLOUR, _ADDITIONS))
+        return CodedPacket(pts, duration, key, kept, luma_of_colour, added, self._file.tell(), size, checksum)
 
     def _damaged(self) -> MediaError:
         return MediaError(f"its fragment {self._path.name} is damaged; run with --restart")

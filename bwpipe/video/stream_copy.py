@@ -16,7 +16,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from bwpipe.core.provenance import read_note
 from bwpipe.video.decoder import Warn
-from bwpipe.video.file import Track, VideoFile, demux, has_parameters, open_container
+from bwpipe.video.file import ALPHA_MODE, Track, VideoFile, demux, has_parameters, open_container
 from bwpipe.video.pcm import PlainSound, plain_codec
 
 MUXERS = ("mp4", "mov", "matroska", "webm")
@@ -294,7 +294,11 @@ def _is_copy(stream: Stream) -> bool:
 
 def _missing(before: Mapping[str, str], after: Mapping[str, str], where: str) -> list[str]:
     known = {key.lower(): value for key, value in after.items()}
-    return [f"{key}{where}" for key, value in before.items() if known.get(key.lower()) != value and value not in {"", "und"}]
+    return [
+        f"{key}{where}"
+        for key, value in before.items()
+        if known.get(key.lower()) != value and value not in {"", "und"} and key.lower() != ALPHA_MODE
+    ]
 
 
 def _name(video: VideoFile, stream: Stream) -> str:
