@@ -47,7 +47,6 @@ def verify_image(before: ImageFile, after: ImageFile, limits: Limits, *, said: S
     provenance = history(now)
     _compare_samples(one, other, limits, verdict, on_request=provenance.luma if provenance else [])
     _compare_metadata(was, now, verdict, before, after)
-    verdict.said = (*said, *was.lost)  # `write` warns of these
     compare_image_content(before, after, verdict)
     if provenance:
         verdict.facts["provenance"] = {"version": provenance.version, "stages": list(provenance.stages)}
