@@ -18,7 +18,9 @@ from bwpipe import Unit
 from bwpipe.core.provenance import read_note
 from bwpipe.pixels.ycbcr import WEIGHTS
 from bwpipe.testing import run_stage
-from tests.support.made_films import opened
+from tests.support.made_films import MKV, make_film, opened
+from tests.video.test_alpha import make_transparent
+from tests.video.test_side_data import make_captioned
 
 COUNT, SIZE = 12, (64, 48)
 REPLACED = "already in colour; its colours are replaced (`colour: keep` would keep them)"
@@ -195,3 +197,19 @@ def test_the_chroma_of_a_kept_film_is_deinterlaced_with_its_luma(tmp_path: Path)
         for before, after in zip((luma, cb, cr), (frame.luma, *frame.stored.codes), strict=True):
             assert_array_equal(after[0::2], before[0::2])
             assert (after[1::2] != before[1::2]).any()
+
+
+def test_only_films_that_come_out_differently_are_announced(tmp_path: Path) -> None:
+    plain, colour = make(tmp_path / "grey.mkv", colour="grey"), make(tmp_path / "colour.mkv")
+    transparent = make_transparent(tmp_path / "transparent.mkv", "ffv1", "yuva420p")
+    captioned = make_captioned(tmp_path / "captioned.ts", "libx264")
+    deep = make_film(tmp_path / "deep.mkv", replace(MKV, pix_fmt="gray12le"))
+
+    def revisions(path: Path, **options: Any) -> list[int]:
+        unit = Unit(opened(path))
+        graph = [{"use": "read", "path": str(path)}, {"use": "grayscale", **options}, {"use": "write", "path": str(tmp_path)}]
+        return [node.stage.revision_for(unit) for node in bwpipe.read_graph({"stages": graph}).nodes[1:]]
+
+    assert revisions(plain) == revisions(colour) == [2, 3]  # as in 0.1.0
+    assert revisions(colour, colour="keep") == revisions(plain, weights="red") == [3, 3]
+    assert revisions(transparent) == revisions(captioned) == revisions(deep) == [2, 4]
