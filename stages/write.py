@@ -116,11 +116,18 @@ class Write(Sink):
         return recipe
 
     def revision_for(self, unit: Unit | None) -> int:
-        """The latest only for films with what earlier ones lost: side data, an alpha channel, cropping; and in full range."""
+        """The latest only for what earlier ones lost or changed.
+
+        Of films side data, an alpha channel, cropping, and more than 8 bits in full range; of pictures the luma of JPEG files,
+        and what scanners add to TIFF files.
+        """
         media = unit.media if unit else None
         if isinstance(media, VideoFile):
             deep = media.tags.range == FULL and media.depth > 8
             return self.revision if deep or media.alpha or media.carries or media.cropping != NO_CROPPING else 3
+        if isinstance(media, ImageFile):
+            again = media.format == "JPEG" and target_format(media, self.format) == "jpeg"
+            return self.revision if again or media.format == "TIFF" else 3
         return self.revision if unit is None else 3
 
     def setup(self, run: RunContext) -> None:
