@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from bwpipe import Count, Frame, MediaError, NoEffect, RunContext, Sink, Unit, stage
 from bwpipe.core.atomic_file import AtomicFile
-from bwpipe.core.frame import Luma
+from bwpipe.core.frame import Luma, Media
 from bwpipe.core.inputs import expand_user
 from bwpipe.core.provenance import KEPT, LUMA, Provenance
 from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
@@ -32,6 +32,9 @@ from bwpipe.video.pixel_formats import in_depth
 from bwpipe.video.segment_encoder import SegmentWriter
 from bwpipe.video.segment_file import Fragment
 from bwpipe.video.side_data import loss
+
+_MOST_IN_ONE_PIECE = 16_000_000
+"""Pixels of a picture whose chroma is upsampled in one piece, as 0.1.0 did; it takes 23 bytes for each."""
 
 
 def _check_name(text: str) -> str:
@@ -119,7 +122,7 @@ class Write(Sink):
         """The latest only for what earlier ones lost or changed.
 
         Of films side data, an alpha channel, cropping, and more than 8 bits in full range; of pictures the luma of JPEG files,
-        and what scanners add to TIFF files.
+        what scanners add to TIFF files, and the last bit of a few samples of large ones.
         """
         media = unit.media if unit else None
         if isinstance(media, VideoFile):
@@ -127,7 +130,7 @@ class Write(Sink):
             return self.revision if deep or media.alpha or media.carries or media.cropping != NO_CROPPING else 3
         if isinstance(media, ImageFile):
             again = media.format == "JPEG" and target_format(media, self.format) == "jpeg"
-            return self.revision if again or media.format == "TIFF" else 3
+            return self.revision if again or media.format == "TIFF" or _in_bands(media) else 3
         return self.revision if unit is None else 3
 
     def setup(self, run: RunContext) -> None:
@@ -264,6 +267,11 @@ class Write(Sink):
         raise TypeError(f"{media.name} is neither a picture nor a film")
 
 
+def _in_bands(media: Media) -> bool:
+    """Whether a picture is so large that its chroma is computed in bands of rows; its rounding differs in the last bit."""
+    return media.width * media.height > _MOST_IN_ONE_PIECE
+
+
 class _ImageTarget:
     """The output file of a picture, written in one call."""
 
@@ -274,9 +282,13 @@ class _ImageTarget:
 
     def write(self, frame: Frame) -> None:
         media = frame.unit.media
-        chroma: ChromaBands | NDArray[np.float32] = np.broadcast_to(np.zeros((2, 1, 1), np.float32), (2, *frame.luma.shape))
-        if frame.chroma is not None:
+        chroma: ChromaBands | NDArray[np.float32]
+        if frame.chroma is None:
+            chroma = np.broadcast_to(np.zeros((2, 1, 1), np.float32), (2, *frame.luma.shape))
+        elif _in_bands(media):
             chroma = UpsampledChroma(frame.chroma, frame.luma, media.levels, media.matrix)
+        else:
+            chroma = _upsampled(frame, (media.height, media.width))
         line = ""
         if self._provenance:
             line = self._provenance.line(coloured=KEPT not in frame.notes, luma_of_colour=LUMA in frame.notes)
