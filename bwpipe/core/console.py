@@ -89,7 +89,7 @@ class Progress:
             with suppress(OSError, ValueError):
                 bar.write(encodable(printable(text), self._stream), file=self._stream)
         else:
-            print_lines(text, self._stream)
+            print_lines(printable(text), self._stream)
 
     def note(self, text: str) -> None:
         """Show an informational line, unless quiet."""
@@ -102,7 +102,7 @@ class Progress:
             with suppress(OSError, ValueError):
                 bar.write(encodable(printable(text), sys.stdout), file=sys.stdout)
         else:
-            print_lines(text)
+            print_lines(printable(text))
 
     def show(self, frames: int) -> None:
         """Show how many frames are finished; no effect once closed."""

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from bwpipe import Frame, RunContext, UnitMap, stage
 from bwpipe.cli.main import app
 from bwpipe.cli.reference import pages
+from bwpipe.core.stage import stages
 from bwpipe.engine.run import run
 from bwpipe.errors import TooManyErrors
 from bwpipe.tools.json_fields import REPORT, SCORE, VERIFY
@@ -97,6 +98,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
     events += [json.loads(line) for line in (made / ".bwpipe" / "report.jsonl").read_text().splitlines()]
     with pytest.raises(TooManyErrors):
         run({**graph, "on_error": "stop"})
+    events += [json.loads(line) for line in (made / ".bwpipe" / "report.jsonl").read_text().splitlines()]
+    with pytest.MonkeyPatch.context() as patch:  # as a version of bwpipe whose output differs
+        patch.setattr(stages["write"], "revision_for", lambda stage, unit: 99)
+        run(graph)
     events += [json.loads(line) for line in (made / ".bwpipe" / "report.jsonl").read_text().splitlines()]
     (made / "a" / "002.png").unlink()
     scores = [
