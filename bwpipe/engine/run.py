@@ -54,7 +54,7 @@ def run(
         RunAborted: The run can't continue; finished outputs are kept, and the same call resumes from there.
         TooManyErrors: A file failed under `on_error: stop`, or more than `max_errors`.
     """
-    read = graph if isinstance(graph, Graph) else read_graph(graph, set or {})
+    read = graph.override(set or {}) if isinstance(graph, Graph) else read_graph(graph, set or {})
     return run_graph(read, quiet=quiet, restart=restart, update=update)
 
 

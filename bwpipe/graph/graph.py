@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,6 +20,7 @@ from bwpipe.graph.document import Document
 from bwpipe.graph.overrides import apply_changes
 from bwpipe.graph.templates import template
 from bwpipe.graph.topology import ParsedEntry, check_topology, upstream
+from bwpipe.graph.yaml_loader import Marked
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -31,7 +33,7 @@ class Settings(BaseModel):
     stages: Annotated[list[Any], Field(min_length=1)]
     """The stages. Each follows the one above it, or the one named by its `from`."""
     plugins: list[str] = []
-    """Folders with your own stages and networks, one per file; relative to the graph file."""
+    """Folders with your own stages and networks, one per file; relative to the graph file, in `--set` to the current folder."""
     on_error: Literal["skip", "stop"] = "skip"
     """What happens when a file fails: `skip` continues without it, `stop` ends the run regardless of `max_errors`."""
     max_errors: Annotated[int, Field(ge=0)] | None = None
@@ -85,6 +87,17 @@ class Node:
             raise UsageError(f"{self.where}: {error}") from error
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that looks like a number: PyYAML writes YAML 1.1, to which 1e3 is text, and graph files are YAML 1.2."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if text[:1] in set("0123456789.+-") else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 @dataclass(frozen=True, slots=True)
 class Graph:
     """Validated stages, ready to run.
@@ -99,6 +112,7 @@ class Graph:
         plugins: Its plug-in folders, absolute.
         given: The settings beside the stages that the user gave, such as `segment`.
         shipped: Whether it is a graph that comes with bwpipe, so that another version may have other stages in it.
+        description: Its content as in a file, including overrides; relative plug-in folders have become absolute.
     """
 
     nodes: list[Node]
@@ -110,13 +124,22 @@ class Graph:
     plugins: tuple[Path, ...] = ()
     given: frozenset[str] = frozenset()
     shipped: bool = False
+    description: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Its stages as YAML, with the options that were set."""
-        given = [
-            {"use": node.stage.registered, **node.stage.model_dump(mode="json", exclude_unset=True)} for node in self.nodes
-        ]
-        return yaml.safe_dump({"stages": given}, sort_keys=False, allow_unicode=True)
+        """The graph as YAML, with everything that was set: read again, it gives an equal graph."""
+        return yaml.dump(dict(self.description), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+    def override(self, changes: Mapping[str, Any] | Sequence[str]) -> "Graph":
+        """The graph with other options, as `set` of `read_graph`. Raises ConfigError."""
+        if not changes:
+            return self
+        document = Document(Marked(deepcopy(dict(self.description))), self.path)
+        apply_changes(document, changes)
+        changed = _graph_of(document)
+        pairs = zip(changed.nodes, self.nodes, strict=True)  # what was given earlier is given still
+        nodes = [replace(node, given=node.given | earlier.given) for node, earlier in pairs]
+        return replace(changed, nodes=nodes, given=changed.given | self.given)
 
     def downstream(self, stage: object) -> list[Stage]:
         """The stages downstream of a stage, in order."""
@@ -137,7 +160,7 @@ def read_graph(
 
     Args:
         source: A graph file, or its content as a dict. Paths in options are relative to the current folder, those of
-            `plugins` to the graph file (for a dict, to the current folder).
+            `plugins` to the graph file (in a dict or in `set`, to the current folder).
         set: Overrides to apply before validation: {"colorize.batch": 4}, or strings "colorize.batch=4" with YAML values.
 
     Raises:
@@ -146,6 +169,11 @@ def read_graph(
     """
     document = Document.of(source) if isinstance(source, Mapping) else Document.read(expand_user(source))
     apply_changes(document, set)
+    return _graph_of(document)
+
+
+def _graph_of(document: Document) -> Graph:
+    """Build a graph from its description. Raises ConfigError, PluginError."""
     settings = _settings(document)
     folders = _load_plugins(document, settings)
     shipped = document.path is not None and document.path.parent == template(document.path.name).parent
@@ -153,7 +181,19 @@ def read_graph(
     document.raise_errors()
     segment = None if settings.segment == "off" else settings.segment
     given = document.overridden() if shipped else frozenset(settings.model_fields_set)
-    return Graph(nodes, settings.on_error, settings.max_errors, settings.queue, segment, document.path, folders, given, shipped)
+    description = document.data | ({"plugins": [str(folder) for folder in folders]} if folders else {})
+    return Graph(
+        nodes,
+        settings.on_error,
+        settings.max_errors,
+        settings.queue,
+        segment,
+        document.path,
+        folders,
+        given,
+        shipped,
+        description,
+    )
 
 
 def _settings(document: Document) -> Settings:
@@ -174,7 +214,7 @@ def _settings(document: Document) -> Settings:
 
 
 def _load_plugins(document: Document, settings: Settings) -> tuple[Path, ...]:
-    base = document.path.parent if document.path else Path()
+    base = Path() if document.path is None or "plugins" in document.overridden() else document.path.parent
     folders = [base / expand_user(folder) for folder in settings.plugins]
     try:
         plugins.load(folders)

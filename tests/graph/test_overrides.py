@@ -144,3 +144,39 @@ def test_errors_in_overrides_and_file_are_reported_together() -> None:
         "--set read.frames=0: frames: expected an integer of at least 1, not 0",
         "pipeline.yaml:5:5: unknown option 'bach' of 'colorize'; did you mean 'batch'?",
     ]
+
+
+def test_a_graph_that_was_read_can_be_overridden_too() -> None:
+    graph = read_graph("pipeline.yaml", ["colorize.batch=3"])
+
+    changed = graph.override({"colorize.vividness": 0.5, "queue": 9})
+
+    assert (option(changed, "colorize", "batch"), option(changed, "colorize", "vividness"), changed.queue) == (3, 0.5, 9)
+    assert (option(graph, "colorize", "vividness"), graph.queue) == (None, 4)
+    with pytest.raises(ConfigError, match=r"set\['colorize.bach'\]: unknown option 'bach' of 'colorize'"):
+        graph.override({"colorize.bach": 4})
+
+
+def test_overridden_plugin_folders_are_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("here/mine").mkdir(parents=True)
+    monkeypatch.chdir("here")
+
+    graph = read_graph("../pipeline.yaml", ["plugins=[mine]"])
+    monkeypatch.chdir(tmp_path)
+
+    assert graph.plugins == graph.override({"queue": 2}).plugins == (tmp_path / "here" / "mine",)
+
+
+def test_the_text_of_a_graph_is_the_same_graph() -> None:
+    Path("mine").mkdir()
+    changes = ["plugins=[mine]", "segment=off", "max_errors=3", "write.name='1e3{stem}'", "write.options={crf-max: '0o7'}"]
+    graph = read_graph("pipeline.yaml", changes)
+    Path("again.yaml").write_text(str(graph))
+
+    again = read_graph("again.yaml")
+
+    assert [(node.id, node.upstream, node.stage) for node in again.nodes] == [
+        (node.id, node.upstream, node.stage) for node in graph.nodes
+    ]
+    assert (again.plugins, again.segment, again.max_errors) == (graph.plugins, None, 3)
+    assert again.description == graph.description

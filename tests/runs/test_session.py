@@ -15,6 +15,7 @@ import pytest
 
 from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import RunAborted, TooManyErrors, UsageError
+from bwpipe.graph.graph import read_graph
 
 PLUGIN = '''
 """Stages on text files, each of which counts as a picture, to test the engine."""
@@ -239,6 +240,12 @@ def test_a_changed_recipe_redoes_everything_and_an_option_without_effect_nothing
     assert workspace.run(add__wait=0.001, add__workers=2, queue=1).done == 0
     assert workspace.run(add__by=2).done == 5
     assert workspace.outputs()["deep/3.txt"] == "5"
+
+
+def test_options_override_a_graph_that_was_read(workspace: Workspace) -> None:
+    run(read_graph(workspace.graph()), set={"add.by": 5})
+
+    assert workspace.outputs()["deep/3.txt"] == "8"
 
 
 def test_a_changed_input_and_a_missing_output_are_redone(workspace: Workspace) -> None:
