@@ -1,16 +1,18 @@
 """The `read` stage."""
 
-import mimetypes
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Source, Unit, stage
-from bwpipe.core.inputs import find_files, is_later_part, leads_outside
+from bwpipe.core.frame import Skipped
+from bwpipe.core.inputs import expand_user, find_files, is_later_part, leads_outside, open_input
 from bwpipe.core.stage import FilmsOnly, ScanCache
+from bwpipe.errors import FATAL, format_error
 from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_image
 from bwpipe.image.read import read_image
@@ -20,6 +22,23 @@ from bwpipe.video.file import VideoFile
 from bwpipe.video.interlacing import of_one_moment
 from bwpipe.video.probe import open_video
 
+_PICTURES = """
+    arw avif bmp cin cr2 cr3 dcm dds dib dng dpx exr fff gif hdr heic heif ico ief iiq im j2c j2k jfif jp2 jpe
+    jpeg jpf jpg jpx jxl mpo nef nrw orf pam pbm pcd pcx pef pfm pgm png pnm ppm psb psd raf ras raw rgb rw2 sgi
+    sr2 srf srw svg tga tif tiff webp x3f xbm xcf xpm xwd
+"""
+_FILMS = """
+    264 265 3g2 3gp asf avi divx dv f4v flv gxf h264 h265 hevc ivf m1v m2t m2ts m2v m4v mjpeg mjpg mkv mov movie
+    mp4 mpe mpeg mpg mpv mts mxf nut ogv qt r3d rm rmvb ts vob webm wmv wtv y4m
+"""
+_MEDIA = frozenset(f".{ending}" for ending in f"{_PICTURES} {_FILMS}".split())
+"""Endings of pictures and films, read or not. A file with one of them that can't be read has failed; others are skipped. The
+list is our own, because what `mimetypes` knows depends on the machine."""
+_UNREADABLE = (
+    "it is not a picture or film in a supported format; "
+    "convert it first, a picture to PNG, TIFF or JPEG, a film to MP4, MOV, MKV, AVI, MPEG or MXF"
+)
+
 
 @stage("read")
 class Read(Source):
@@ -27,11 +46,6 @@ class Read(Source):
 
     A DVD's title that is cut into `VTS_01_1.VOB`, `VTS_01_2.VOB` and so on is one film, under the name of its first part.
     """
-
-    OTHERS: ClassVar[frozenset[str]] = frozenset(
-        {".avif", ".arw", ".cr2", ".dng", ".heic", ".heif", ".jxl", ".mts", ".mxf", ".nef", ".vob"}
-    )
-    """Extensions of images and videos that `mimetypes` does not know."""
 
     path: NoEffect[str]
     """A file, a folder, or a pattern such as `scans/**/*.tif`, relative to the current folder."""
@@ -52,6 +66,7 @@ class Read(Source):
     _scans: ScanCache | None = PrivateAttr(default=None)
     _shared_decoder: SharedDecoder | None = PrivateAttr(default=None)
     _warned: set[VideoFile] = PrivateAttr(default_factory=set)
+    _places: dict[Path, str] = PrivateAttr(default_factory=dict)
 
     def setup(self, run: RunContext) -> None:
         """Keep the run, for warnings."""
@@ -61,33 +76,50 @@ class Read(Source):
         """Keep the cache of video indexes."""
         self._scans = scans
 
-    def units(self) -> Iterator[Unit | Broken]:
-        """Every picture and film; files that only have the name of one are reported as broken, other files are ignored."""
-        is_file = Path(self.path).is_file()
+    def units(self) -> Iterator[Unit | Broken | Skipped]:
+        """Every picture and film; what only has the name of one is broken, and other files are skipped."""
+        alone = expand_user(self.path).is_file()
         for path, name in find_files(self.path):
-            if not is_file and is_later_part(path):
+            if not alone and is_later_part(path):
                 continue
-            if path.is_symlink() and not is_file and (path.is_dir() or leads_outside(path, name)):
-                yield Broken(path, name, "it is a link out of the folder or to a folder; read its target separately")
-                continue
-            try:
-                with path.open("rb") as file:
-                    head = file.read(HEAD)
-                if sniff(head):
-                    yield Unit(open_image(path, name, max_pixels=self.max_pixels))
-                elif video_file.sniff(path):
-                    film = open_video(path, name, max_pixels=self.max_pixels, picture=self.picture, scans=self._scans)
-                    yield Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
-                elif is_file or self._looks_like_media(name):
-                    yield Broken(path, name, "it is not a picture or film in a supported format; convert it first")
-            except MediaError as error:
-                yield Broken(path, name, str(error))
-            except OSError as error:
-                if is_file or path.is_dir() or self._looks_like_media(name):
-                    yield Broken(path, name, f"cannot be read ({error.strerror})")
+            found = self._found(path, name, alone=alone)
+            if isinstance(found, Unit):
+                self._places[path] = os.path.realpath(path)
+            yield found
+
+    def _found(self, path: Path, name: PurePosixPath, *, alone: bool) -> Unit | Broken | Skipped:
+        """What a file is, by its content; whatever is wrong with it concerns no other file."""
+        expected = alone or name.suffix.lower() in _MEDIA
+        if path.is_symlink() and not alone and (path.is_dir() or leads_outside(path, name)):
+            return Broken(path, name, "it is a link out of the folder or to a folder; read its target separately")
+        try:
+            if unit := self._opened(path, name):
+                return unit
+            why = _UNREADABLE
+        except MediaError as error:
+            expected, why = True, str(error)
+        except OSError as error:
+            expected, why = expected or path.is_symlink() or not name.suffix, f"cannot be read ({error.strerror or error})"
+        except FATAL:
+            raise
+        except Exception as error:  # decoders raise anything on a damaged header
+            expected, why = True, f"cannot be opened: it is damaged or in an unknown format ({format_error(error)})"
+        return Broken(path, name, why) if expected else Skipped(path, name)
+
+    def _opened(self, path: Path, name: PurePosixPath) -> Unit | None:
+        """The unit of a picture or a film; None for other files. Raises MediaError, OSError, and whatever decoders raise."""
+        with open_input(path) as file:
+            head = file.read(HEAD)
+        if sniff(head):
+            return Unit(open_image(path, name, max_pixels=self.max_pixels))
+        if video_file.sniff(path):
+            film = open_video(path, name, max_pixels=self.max_pixels, picture=self.picture, scans=self._scans)
+            return Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
+        return None
 
     def read(self, unit: Unit, context: int) -> Iterator[Frame]:
         """The single frame of a picture, or the frames of a film in presentation order."""
+        self._check_place(unit.path)
         if isinstance(unit.media, VideoFile):
             if unit.media not in self._warned:  # even if the first segment is already done
                 self._warned.add(unit.media)
@@ -97,6 +129,7 @@ class Read(Source):
             yield from read_video(unit, context, warn=warn, onward=self._decoder(unit.media), chroma=True)
         else:
             yield read_image(unit)
+        self._check_place(unit.path)
 
     def close(self) -> None:
         """Close the decoder."""
@@ -110,6 +143,7 @@ class Read(Source):
             self._shared_decoder = SharedDecoder(film)
         return self._shared_decoder
 
-    def _looks_like_media(self, name: PurePosixPath) -> bool:
-        kind, _ = mimetypes.guess_type(name.name)
-        return (kind or "").startswith(("image/", "video/")) or name.suffix.lower() in self.OTHERS
+    def _check_place(self, path: Path) -> None:
+        """Nothing is read through a link that took a file's or a folder's place after the file was found. Raises MediaError."""
+        if path in self._places and os.path.realpath(path) != self._places[path]:
+            raise MediaError("it or its folder was replaced by a link during the run; undo that, and run again")

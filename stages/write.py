@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 from bwpipe import Count, Frame, MediaError, NoEffect, RunContext, Sink, Unit, stage
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.frame import Luma, Media
-from bwpipe.core.inputs import expand_user
+from bwpipe.core.inputs import expand_user, output_stem
 from bwpipe.core.provenance import KEPT, LUMA, Provenance
 from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
@@ -38,8 +38,10 @@ _MOST_IN_ONE_PIECE = 16_000_000
 
 
 def _check_name(text: str) -> str:
-    fields = [field for _, field, _, _ in Formatter().parse(text) if field is not None]
-    if fields != ["stem"] or "/" in text or "\\" in text:
+    fields = [tuple(field) for _, *field in Formatter().parse(text) if field[0] is not None]
+    plain = all(not spec and not conversion for _, spec, conversion in fields)
+    names = sorted(str(name) for name, _, _ in fields)
+    if not plain or names not in (["stem"], ["stem", "suffix"]) or any(char in text for char in "/\\\0"):
         raise ValueError('expected a name that contains {stem} exactly once, such as "{stem}-coloured"')
     return text
 
@@ -53,7 +55,8 @@ class Write(Sink):
     path: NoEffect[Path]
     """Output folder; created if missing."""
     name: NoEffect[Annotated[str, AfterValidator(_check_name)]] = "{stem}"
-    """File name without extension, such as "{stem}-coloured", in quotes; {stem} is the input's name."""
+    """File name without extension, such as "{stem}-coloured", in quotes; {stem} is the input's name, and {suffix} its extension
+    without the dot, to tell `reel.ts` from `reel.mkv`: "{stem}-{suffix}"."""
     format: PicturesOnly[TargetFormat | None] = None
     """Format of pictures; each picture's own by default."""
     quality: PicturesOnly[Annotated[int, Field(ge=1, le=100)]] = 95
@@ -81,6 +84,7 @@ class Write(Sink):
     workers: NoEffect[Count] = 2
     """Number of pictures written in parallel."""
 
+    _folder: Path | None = PrivateAttr(default=None)
     _run: RunContext = PrivateAttr()
     _warned: set[VideoFile] = PrivateAttr(default_factory=set)
     _lost: set[tuple[VideoFile, str]] = PrivateAttr(default_factory=set)
@@ -95,8 +99,10 @@ class Write(Sink):
 
     @property
     def folder(self) -> Path:
-        """The output folder."""
-        return expand_user(self.path).resolve()
+        """The output folder: what the path led to when it was first asked for, whatever becomes of its links."""
+        if self._folder is None:
+            self._folder = Path(os.path.realpath(expand_user(self.path)))  # unlike `resolve`, no error for a link to itself
+        return self._folder
 
     def target(self, unit: Unit) -> Path:
         """The output file, which mirrors the input's place."""
@@ -107,7 +113,7 @@ class Write(Sink):
             suffix = target_suffix(media, target_format(media, self.format))
         else:
             suffix = media.name.suffix
-        return self.folder / media.name.parent / f"{self.name.format(stem=media.name.stem)}{suffix}"
+        return self.folder / media.name.parent / f"{output_stem(self.name, media.name)}{suffix}"
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options for its kind; of a picture the format that it is written in, and `quality` only for JPEG."""
@@ -183,6 +189,10 @@ class Write(Sink):
         if file and target:
             target.abandon()
             file.discard()
+
+    def close(self) -> None:
+        """Look for the folder again in another run."""
+        self._folder = None
 
     def assemble(self, unit: Unit, fragments: Sequence[Path]) -> AtomicFile:
         """Join the fragments of a film and copy its other streams. Raises MediaError."""

@@ -1,6 +1,7 @@
 """The command `bwpipe verify`."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +45,7 @@ def verify(
     from bwpipe.core.inputs import expand_user
     from bwpipe.errors import UsageError
 
-    if name.count("{stem}") != 1 or any(char in name.replace("{stem}", "") for char in "{}/\\"):
+    if name.count("{stem}") != 1 or any(char in name.replace("{stem}", "").replace("{suffix}", "", 1) for char in "{}/\\"):
         raise UsageError('--name must contain {stem} exactly once, such as "{stem}-coloured"')
     target = check_writable(json_file) if json_file and json_file != STDOUT else None
     plugins.load()
@@ -52,19 +53,23 @@ def verify(
     from bwpipe.core.atomic_file import WORK_FOLDER
     from bwpipe.engine.event_log import read_warnings
     from bwpipe.engine.ledger import Ledger
+    from bwpipe.engine.outputs import EarlierOutputs
     from bwpipe.verify.compare import Pairs, frames_of
     from bwpipe.verify.compare import verify as compare_all
     from bwpipe.verify.verdict import Limits, Verdict
 
-    resolved = expand_user(output).resolve()
+    resolved = Path(os.path.realpath(expand_user(output)))
     folder = resolved.parent if resolved.is_file() else resolved
-    ledger = Ledger(resolved)
+    outputs, root = EarlierOutputs([Ledger(resolved)]), Path(os.path.realpath(expand_user(source)))
     warnings = read_warnings(folder / WORK_FOLDER)
+
+    def is_output(path: Path) -> bool:
+        return outputs.wrote(path, root)
 
     def said(path: Path) -> Sequence[str]:
         return warnings.get(str(path), ())
 
-    pairs = Pairs(source, output, name=name, max_pixels=max_pixels, is_output=ledger.wrote, said=said)
+    pairs = Pairs(source, output, name=name, max_pixels=max_pixels, is_output=is_output, said=said)
     progress, done = Progress(sum(frames_of(pairs)), quiet=quiet), 0
 
     def tick() -> None:

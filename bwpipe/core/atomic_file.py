@@ -1,24 +1,29 @@
 """Atomic writes: a file has a temporary name until it is complete."""
 
+import errno
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bwpipe.core.inputs import expand_user
-from bwpipe.errors import RunAborted, UsageError
+from bwpipe.errors import MediaError, RunAborted, UsageError
 
 WORK_FOLDER = ".bwpipe"
 SUFFIX = ".part"
 _TRIES = 100
 """How many times in a row the work folder may disappear while a file is being created in it."""
 
+_HANDLES = {os.open, os.mkdir, os.rename} <= os.supports_dir_fd
+"""Whether folders can be opened, and files in them addressed by the folder's handle: on POSIX."""
+
 
 class AtomicFile:
     """A file being written, renamed to its final name only once it is complete and on disk.
 
     It is created in the output folder's `.bwpipe/`, on the same file system, under a new random name (O_EXCL, so that a
-    planted link is not followed).
+    planted link is not followed). Nothing is created or renamed through a link: each folder is opened from the one above it.
 
     Attributes:
         path: The temporary file to write to.
@@ -27,16 +32,22 @@ class AtomicFile:
     """
 
     def __init__(self, target: Path, folder: Path) -> None:
-        """Create the temporary file. `folder` is the existing output folder, `target` a file in it. Raises OSError."""
+        """Create the temporary file. Raises OSError, MediaError.
+
+        Args:
+            target: The final name, in `folder` or below it.
+            folder: The existing output folder.
+        """
         self.target = target
         self.notes = ""
-        self._folder = folder
+        self._folder = Path(os.path.realpath(folder))
+        self._place = target.parent.relative_to(folder)
         self.path = folder / WORK_FOLDER / f"{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
         for remaining in reversed(range(_TRIES)):
-            with suppress(FileExistsError):
-                self.path.parent.mkdir()
+            self._folder.stat()  # fail if it is gone
             try:
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                with self._opened(Path(WORK_FOLDER)) as work:
+                    os.close(_open_file(self.path, work, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             except FileNotFoundError:  # another writer has just removed the empty `.bwpipe`
                 if not remaining:
                     raise
@@ -44,26 +55,69 @@ class AtomicFile:
                 return
 
     def flush(self) -> os.stat_result:
-        """Flush the complete file to disk and return its status, which `publish` does not change. Raises OSError."""
-        with self.path.open("rb+") as file:
+        """Flush the complete file to disk and return its status, which `publish` keeps. Raises OSError, MediaError."""
+        with self._opened(Path(WORK_FOLDER)) as work, os.fdopen(_open_file(self.path, work, os.O_RDWR), "rb+") as file:
             os.fsync(file.fileno())
             return os.fstat(file.fileno())
 
     def publish(self) -> None:
-        """Rename the file to its final name. Raises OSError."""
-        self._folder.stat()  # fail if it is gone, rather than create it again
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        self.path.replace(self.target)
-        if os.name == "posix":  # elsewhere folders can't be opened, and the rename is durable as it is
-            folder = os.open(self.target.parent, os.O_RDONLY)
-            try:
+        """Rename the file to its final name. Raises OSError, MediaError."""
+        place = self._real_place()
+        with self._opened(Path(WORK_FOLDER)) as work, self._opened(place) as folder:
+            if work is None or folder is None:
+                self.path.replace(self.target)
+            else:
+                os.rename(self.path.name, self.target.name, src_dir_fd=work, dst_dir_fd=folder)
                 os.fsync(folder)
-            finally:
-                os.close(folder)
+
+    def _real_place(self) -> Path:
+        """The folder of the final name, from the output folder on. Raises MediaError if it is elsewhere."""
+        real = Path(os.path.realpath(self._folder / self._place))  # a link inside the output folder is the user's own
+        if not real.is_relative_to(self._folder):
+            raise MediaError(f"{self.target.parent} is a link that leads outside {self._folder}; remove it, and run again")
+        return real.relative_to(self._folder)
+
+    @contextmanager
+    def _opened(self, place: Path) -> Iterator[int | None]:
+        """The handle of a folder below the output folder, created if missing; None where folders have no handles.
+
+        Raises OSError, and MediaError if a link took the place of a folder.
+        """
+        if not _HANDLES:
+            (self._folder / place).mkdir(parents=True, exist_ok=True)
+            yield None
+            return
+        with ExitStack() as stack:
+            handle = _open_folder(self._folder, None, stack)
+            for part in place.parts:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=handle)
+                try:
+                    handle = _open_folder(part, handle, stack)
+                except OSError as error:
+                    if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+                        raise
+                    what = f"{self._folder / place} is reached through a link or a file in the place of a folder"
+                    raise MediaError(f"{what}; remove that, and run again") from error
+            yield handle
 
     def discard(self) -> None:
         """Remove the unfinished file."""
         self.path.unlink(missing_ok=True)
+
+
+def _open_folder(path: Path | str, above: int | None, stack: ExitStack) -> int:
+    """Open a folder without following a link, until the stack is closed. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    stack.callback(os.close, handle)
+    return handle
+
+
+def _open_file(path: Path, folder: int | None, flags: int) -> int:
+    """Open a file in an open folder, if folders have handles, without following a link. Raises OSError."""
+    if folder is None:
+        return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+    return os.open(path.name, flags | os.O_NOFOLLOW, 0o666, dir_fd=folder)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """What flows through a graph: frames, which belong to units, which belong to media."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -97,6 +97,36 @@ class Broken:
     path: Path
     name: PurePosixPath
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An input file of a kind that is not read, such as a text among the pictures.
+
+    Attributes:
+        path: The file, absolute.
+        name: Its path relative to the folder that is read.
+    """
+
+    path: Path
+    name: PurePosixPath
+
+    @property
+    def why(self) -> str:
+        """The reason, the same for all files with its ending."""
+        return f"of another kind ({self.name.suffix.lower() or 'no ending'})"
+
+
+def skipped_in_words(files: Sequence[Skipped]) -> str:
+    """One line that counts skipped files and names the first of each kind; empty if there are none."""
+    first: dict[str, str] = {}
+    for file in files:
+        first.setdefault(file.why, str(file.name))
+    if not files:
+        return ""
+    count = "1 file is" if len(files) == 1 else f"{len(files)} files are"
+    more = f" and {len(files) - len(first)} more" if len(files) > len(first) else ""
+    return f"{count} of other kinds than pictures and films, and skipped: {', '.join(first.values())}{more}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

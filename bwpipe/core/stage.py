@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.context import RunContext
 from bwpipe.core.fingerprint import Fingerprint
-from bwpipe.core.frame import Broken, End, Unit
+from bwpipe.core.frame import Broken, End, Skipped, Unit
 from bwpipe.core.registry import Registry
 from bwpipe.core.segments import fragment_path
 
@@ -204,7 +204,7 @@ class Source(Stage):
         """Called before `units`, with a cache for the results of slow scans of inputs."""
 
     @abstractmethod
-    def units(self) -> Iterator[Unit | Broken]:
+    def units(self) -> Iterator[Unit | Broken | Skipped]:
         """All units to read, in a stable order, from the files' headers alone. Raises UsageError."""
 
     @abstractmethod

@@ -1,17 +1,17 @@
 """The plan of a run: the units of its source that its sinks have not written yet."""
 
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from bwpipe.core.fingerprint import FileStamp, file_stamp
-from bwpipe.core.frame import Broken, Unit
+from bwpipe.core.frame import Broken, Skipped, Unit, skipped_in_words
 from bwpipe.core.segments import Assembly, frame_range, split_into_segments
 from bwpipe.core.stage import Sink, Source, UnitMap
 from bwpipe.engine.ledger import Ledger, State
+from bwpipe.engine.outputs import EarlierOutputs, OutputNames, root_of
 from bwpipe.engine.recipes import PathRecipes, Recipe, path_to
 from bwpipe.engine.recipes_0_1 import PathRecipes01
 from bwpipe.engine.scan_cache import SqliteScanCache
@@ -49,6 +49,7 @@ class Plan:
         assemblies: By sink id: the videos that the sink has to join, in the source's order.
         whole: By sink id: the videos that are already joined.
         broken: Files that can't be read.
+        skipped: Files of kinds that are not read.
         done: Number of files that are already done.
         outdated: Those of them that this version of bwpipe would write differently.
         changed: Finished files that are done again, because the graph or the input changed.
@@ -65,6 +66,7 @@ class Plan:
     assemblies: dict[str, list[Assembly]] = field(default_factory=dict)
     whole: dict[str, list[Path]] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     done: int = 0
     outdated: list[Finished] = field(default_factory=list)
     changed: list[Finished] = field(default_factory=list)
@@ -90,7 +92,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         update: Redo what this version of bwpipe would write differently.
 
     Raises:
-        UsageError: There is nothing to read, two inputs have the same output, or an output would overwrite an input.
+        UsageError: There is nothing to read, two stages would write one file, or an output would overwrite an input.
     """
     source = graph.nodes[0].stage
     if not isinstance(source, Source):
@@ -104,12 +106,15 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         scans=SqliteScanCache(ledgers.values()),
     )
     source.remember(plan.scans)
+    known = EarlierOutputs(ledgers.values())
     units: list[Unit] = []
     with graph.nodes[0].error_context():
         for found in source.units():
-            plan.roots.add(_root(found))
-            if any(_is_output(found, sink.folder, ledgers[sink.folder]) for sink in sinks.values()):
+            plan.roots.add(root_of(found))
+            if found in known:
                 plan.own += 1
+            elif isinstance(found, Skipped):
+                plan.skipped.append(found)
             elif isinstance(found, Broken):
                 plan.broken.append(found)
             elif unwritable := _unwritable(found, sinks.values()):
@@ -118,8 +123,12 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
                 units.append(found)
                 plan.stamps[found] = file_stamp(found.path)  # right away, so that any later change is detected
     if not (units or plan.broken):
-        raise UsageError(f"{graph.nodes[0].where}: there is nothing to read; give the stage another `path`")
-    names = _OutputNames([*units, *plan.broken])
+        others = f" ({skipped_in_words(plan.skipped)})" if plan.skipped else ""
+        raise UsageError(f"{graph.nodes[0].where}: there is nothing to read{others}; give the stage another `path`")
+    names = OutputNames([*units, *plan.broken])
+    clashes = names.clashes(units, sinks.values())
+    plan.broken.extend(clashes.values())
+    units = [unit for unit in units if unit not in clashes]
     in_segments = bool(sinks) and all(sink.assembles for sink in sinks.values())
     size = graph.segment if in_segments else None
     segments = {unit: split_into_segments(unit, size) for unit in units}
@@ -133,7 +142,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
                 plan, node.id, node.stage, ledger, recipes=recipes, earlier=earlier, restart=restart, update=update
             )
             for unit in units:
-                names.claim(node.stage.target(unit), unit, node.id, node.stage.folder)
+                names.claim(node.stage.target(unit), node.id, node.stage.folder)
                 planner.add(unit, segments[unit])
     pending = {segment for chosen in plan.recipes.values() for segment in chosen}
     plan.todo = [segment for unit in units for segment in segments[unit] if segment in pending or not sinks]
@@ -209,66 +218,6 @@ def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:
 
 def _context(graph: Graph, node: Node) -> int:
     return sum(each.stage.context for each in path_to(graph, node.id) if isinstance(each.stage, UnitMap))
-
-
-def _is_output(found: Unit | Broken, folder: Path, ledger: Ledger) -> bool:
-    """Whether an input is an output of a run: in an output folder inside the folder that is read, or known to the ledger."""
-    path, folder, root = found.path.resolve(), folder.resolve(), _root(found).resolve()
-    if folder not in path.parents:
-        return False
-    return folder not in (root, *root.parents) or ledger.knows(ledger.folder / path.relative_to(folder))
-
-
-def _root(found: Unit | Broken) -> Path:
-    """The folder that was read, in which a file was found."""
-    return found.path.parents[len(found.name.parts) - 1]
-
-
-class _OutputNames:
-    """Checks the names of all outputs: they are unique, overwrite no input and stay in their folder."""
-
-    def __init__(self, inputs: Sequence[Unit | Broken]) -> None:
-        self._inputs = [(path, each) for each in inputs for path in (each.path.resolve(), _real_name(each.path))]
-        self._by_name: dict[bool, dict[str, Unit | Broken]] = {}
-        self._claimed: dict[str, tuple[Unit, str]] = {}
-        self._case_insensitive: dict[Path, bool] = {}
-
-    def claim(self, target: Path, unit: Unit, sink: str, folder: Path) -> None:
-        """Claim a name for the output of a unit. Raises UsageError."""
-        if folder not in self._case_insensitive:
-            self._case_insensitive[folder] = _is_case_insensitive(folder)
-        folded = self._case_insensitive[folder]
-        key = _key(target, folded=folded)
-        other, other_sink = self._claimed.setdefault(key, (unit, sink))
-        if other is not unit:
-            raise UsageError(f"{unit.path} and {other.path} would both become {target}; rename one, or write to another `name`")
-        if other_sink != sink:
-            raise UsageError(f"{other_sink} and {sink} would both write {target}; give one of them another `path` or `name`")
-        if not target.parent.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"{target.parent} is a link that leads outside {folder}; remove it, or choose another `path`")
-        if folded not in self._by_name:
-            self._by_name[folded] = {_key(path, folded=folded): each for path, each in self._inputs}
-        if overwritten := self._by_name[folded].get(_key(_real_name(target), folded=folded)):
-            raise UsageError(f"{target} would overwrite the input {overwritten.path}; write to another `path`")
-
-
-def _real_name(path: Path) -> Path:
-    """The name in its folder, with the folder's links resolved: what is replaced when a file gets this name."""
-    return path.parent.resolve() / path.name
-
-
-def _key(path: Path, *, folded: bool) -> str:
-    """What two names have in common if they name one file."""
-    return unicodedata.normalize("NFC", str(path)).casefold() if folded else str(path)
-
-
-def _is_case_insensitive(folder: Path) -> bool:
-    """Whether the file system of a folder, which need not exist, is case-insensitive."""
-    for place in (folder, *folder.parents):
-        other = place.with_name(place.name.swapcase())
-        if place.exists() and other != place:
-            return other.exists() and other.samefile(place)
-    return False
 
 
 def total_frames(units: Sequence[Unit]) -> int | None:

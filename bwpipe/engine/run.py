@@ -10,7 +10,7 @@ from typing import Any
 from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile
 from bwpipe.core.console import Progress
 from bwpipe.core.context import RunContext
-from bwpipe.core.frame import Unit
+from bwpipe.core.frame import Media, Unit, skipped_in_words
 from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting_fragments
 from bwpipe.core.stage import Gather, Sink, Summary, ask
@@ -178,6 +178,10 @@ class _Session:
             self._run.warn(f"{kept[0]}{others}: not written by bwpipe, so kept; set `overwrite: true` on `write` to overwrite")
         for path in kept:
             self._log("kept", output=str(path))
+        for skipped in self._plan.skipped:
+            self._run.exclude(Media(path=skipped.path, name=skipped.name), skipped.why)
+        if others := skipped_in_words(self._plan.skipped):
+            self._progress.note(others)
         if self._plan.own:
             self._progress.note(f"{self._plan.own} files are outputs of earlier runs and are not read")
 

@@ -1,6 +1,7 @@
 """The executor of sinks: writes files, and joins videos from their segments."""
 
 import errno
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -69,6 +70,7 @@ class _Writer:
     ) -> None:
         self.assemblies_by_segment = {segment: assembly for assembly in assemblies for segment in assembly.segments}
         self._stage = stage
+        self._folder = os.path.realpath(stage.folder)
         self._keep = keep
         self._run = run
         self._meter = meter
@@ -91,6 +93,7 @@ class _Writer:
                     continue
                 with self._meter.working():
                     if not opened:
+                        self._check_folder()
                         opened = True
                         stage.open(unit)
                     if isinstance(item, End):
@@ -126,10 +129,16 @@ class _Writer:
 
     def _publish(self, unit: Unit, file: AtomicFile) -> None:
         try:
+            self._check_folder()
             self._keep(unit, file)
         except BaseException:
             file.discard()
             raise
+
+    def _check_folder(self) -> None:
+        """Nothing is written through a link that took the place of the output folder. Raises RunAborted."""
+        if os.path.realpath(self._stage.folder) != self._folder:
+            raise RunAborted(f"{self._stage.folder}: the output folder was replaced by a link; undo that, and run again")
 
     def _fail(self, unit: Unit, error: Exception) -> None:
         """Fail a unit because of a write error, or abort the run if nothing can be written any more."""

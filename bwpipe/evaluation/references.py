@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.context import RunContext
-from bwpipe.core.frame import Broken, Frame, Unit
+from bwpipe.core.frame import Broken, Frame, Skipped, Unit
 from bwpipe.core.inputs import expand_user
 from bwpipe.core.stage import Source, stages
 from bwpipe.data.dataset import Dataset
@@ -78,6 +78,8 @@ class Files:
         self.refused: list[Broken] = []
         self.videos: dict[str, Unit] = {}
         for found in reader.units():
+            if isinstance(found, Skipped):
+                continue
             if isinstance(found, Broken):
                 self.refused.append(found)
             elif found.media.kind == "film" and videos:

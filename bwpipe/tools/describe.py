@@ -6,6 +6,7 @@ from textwrap import wrap
 
 from pydantic import BaseModel
 
+from bwpipe.core.frame import skipped_in_words
 from bwpipe.core.options import format_value, options_of, ordered_fields
 from bwpipe.core.stage import Sink, Stage
 from bwpipe.engine.ledger import open_ledgers
@@ -103,4 +104,6 @@ def _tasks(plan: Plan) -> Iterator[str]:
     if plan.changed:
         yield f"finished, but done again because the graph or the input changed: {len(plan.changed)}"
         yield from _reasons(plan.changed)
+    if others := skipped_in_words(plan.skipped):
+        yield others
     yield from (f"can't be read: {broken.path}: {broken.error}" for broken in plan.broken)

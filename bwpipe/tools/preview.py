@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.context import RunContext
-from bwpipe.core.frame import Broken, End, Frame, Media, Unit
+from bwpipe.core.frame import Broken, End, Frame, Media, Skipped, Unit
 from bwpipe.core.stage import BatchMap, Sink, Source, Stage
 from bwpipe.engine.executors import execute, execute_source
 from bwpipe.engine.recipes import recipes
@@ -53,7 +53,7 @@ def preview(graph: Graph, count: int, run: RunContext) -> list[PreviewFrame]:
     """
     source, *steps = _stages_before_sink(graph)
     assert isinstance(source, Source)
-    found = list(source.units())
+    found = [found for found in source.units() if not isinstance(found, Skipped)]
     if len(found) != 1:
         raise UsageError(f"there are {len(found)} pictures and films to preview; give one file")
     if isinstance(found[0], Broken):

@@ -1,12 +1,13 @@
 """Compares outputs with their inputs: a single file before it gets its final name, or whole folders."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bwpipe.core.frame import Broken, Media, Unit
-from bwpipe.core.inputs import expand_user
+from bwpipe.core.frame import Broken, Media, Skipped, Unit
+from bwpipe.core.inputs import expand_user, output_stem
 from bwpipe.core.stage import Source, stages
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import ImageFile
@@ -119,8 +120,9 @@ class Pairs:
         self._name, self._single = name, output if output.is_file() else None
         if self._single and not expand_user(source).is_file():
             raise UsageError(f"{output} is a file, but {source} is not; give two files, or two folders")
-        self._folder = output.resolve()
-        found = [each for each in self._reader(source).units() if self._single or not is_output(each.path.resolve())]
+        self._folder = Path(os.path.realpath(output))
+        units = (each for each in self._reader(source).units() if not isinstance(each, Skipped))
+        found = [each for each in units if self._single or not is_output(Path(os.path.realpath(each.path)))]
         if not found:
             raise UsageError(f"there is nothing to compare in {source}; give another folder")
         self.inputs = found
@@ -137,7 +139,7 @@ class Pairs:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if path.is_file():
                     self._listings[folder].setdefault(path.stem, []).append(path)
-        stem = self._name.replace("{stem}", unit.name.stem)
+        stem = output_stem(self._name, unit.name)
         candidates = [path for path in self._listings[folder].get(stem, []) if path.resolve() != unit.path.resolve()]
         exact = [path for path in candidates if path.suffix == unit.name.suffix]
         others = [path for path in candidates if f"{unit.name.parent / unit.name.stem}{path.suffix}" not in self._names]
@@ -149,7 +151,7 @@ class Pairs:
         """Open a file without reading its frames. Raises MediaError."""
         found = next(iter(self._reader(str(path)).units()), None)
         if not isinstance(found, Unit):
-            raise MediaError(found.error if found else "it can't be read")
+            raise MediaError(found.error if isinstance(found, Broken) else "it can't be read")
         return found.media
 
     def _reader(self, path: str) -> Source:

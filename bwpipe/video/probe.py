@@ -178,7 +178,10 @@ def _looked_at(
             continue
         carries.update(kind for kind, _ in read_side_data(frame))
         luma = luma_plane(frame, matrix)
-        counts += np.bincount(luma[::2, ::2].ravel(), minlength=len(counts))
+        sampled = luma[::2, ::2].ravel()
+        if sampled.max(initial=0) >= len(counts):
+            raise MediaError(f"it is damaged: it has samples of more than its {depth} bits")
+        counts += np.bincount(sampled, minlength=len(counts))
         codes = chroma_codes(frame)
         if codes is not None:
             step = max(1, min(codes.shape[1:]) // _ENOUGH)

@@ -1,10 +1,13 @@
 import os
+import socket
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bwpipe.core.inputs import find_files, leads_outside
-from bwpipe.errors import UsageError
+from bwpipe.core.inputs import find_files, leads_outside, open_input
+from bwpipe.errors import MediaError, UsageError
 
 
 @pytest.fixture
@@ -44,13 +47,54 @@ def test_circular_folder_links_are_not_followed(tree: Path) -> None:
     assert names(tree) == ["a.png", "b.png", "deep/er/c.png", "deep/f.txt", "deep/up"]
 
 
-def test_a_link_to_itself_and_a_pipe_are_harmless(tree: Path) -> None:
+def test_the_literal_reading_of_a_pattern_is_found_besides_the_wildcard(tree: Path) -> None:
+    for name in ("film [1922]/a.png", "film [1922]/b.png", "film 1/c.png", "deep/film [1922]/d.png"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).touch()
+
+    assert names(tree / "film [1922]/*.png") == ["a.png", "b.png"]
+    assert names(tree / "film [1922]/[ab].png") == ["a.png", "b.png"]
+    assert names(tree / "film [129]/*.png") == ["film 1/c.png"]
+    assert names(tree / "d*/film [1922]/*.png") == ["deep/film [1922]/d.png"]
+    assert names(tree / "film [1922]*/*.png") == ["film 1/c.png", "film [1922]/a.png", "film [1922]/b.png"]
+
+
+def test_an_impossible_pattern_is_rejected(tree: Path) -> None:
+    with pytest.raises(UsageError, match=r"Invalid pattern.*give `read` another `path`"):
+        names(tree / "**.png")
+
+
+def test_links_to_themselves_pipes_and_sockets_are_named_and_never_waited_for(tree: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tree)
     (tree / "loop.png").symlink_to("loop.png")
     os.mkfifo(tree / "pipe.png")
+    (tree / "to_pipe.png").symlink_to("pipe.png")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.png")
 
-    assert names(tree) == ["a.png", "b.png", "deep/er/c.png", "deep/f.txt", "loop.png"]
-    with pytest.raises(UsageError, match="there is no file or folder"):
-        names(tree / "pipe.png")
+    odd = ["loop.png", "pipe.png", "socket.png", "to_pipe.png"]
+    assert names(tree) == ["a.png", "b.png", "deep/er/c.png", "deep/f.txt", *odd]
+    assert names(tree / "*.png") == ["a.png", "b.png", *odd]
+    for name, kind in (("pipe.png", "a pipe"), ("to_pipe.png", "a pipe"), ("socket.png", "a socket")):
+        with pytest.raises(MediaError, match=f"it is {kind}, which is not read"):
+            open_input(tree / name)
+        with pytest.raises(UsageError, match=f"{name} is {kind}, not a file or folder"):
+            names(tree / name)
+    with pytest.raises(UsageError, match="is a link that can't be followed"):
+        names(tree / "loop.png")
+
+
+def test_folders_can_be_nested_more_deeply_than_calls(tree: Path) -> None:
+    deep = "/".join(["d"] * 500)
+    (tree / deep).mkdir(parents=True)
+    (tree / deep / "deepest.png").touch()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(400)
+
+    try:
+        assert names(tree)[2] == f"{deep}/deepest.png"
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_a_missing_path_is_rejected(tree: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import RunAborted, TooManyErrors, UsageError
 from bwpipe.graph.graph import read_graph
+from bwpipe.tools.describe import describe_graph
 
 PLUGIN = '''
 """Stages on text files, each of which counts as a picture, to test the engine."""
@@ -47,7 +48,9 @@ class ReadText(Source):
 
     def units(self) -> Iterator[Unit | Broken]:
         for path, name in find_files(self.path):
-            if path.read_text() == "no header":
+            if path.is_symlink():
+                yield Broken(path, name, "it is a link")
+            elif path.read_text() == "no header":
                 yield Broken(path, name, "it has no header")
             else:
                 yield Unit(Media(path=path, name=name, width=1, height=1))
@@ -349,11 +352,48 @@ def test_an_output_that_would_overwrite_an_input_is_rejected(workspace: Workspac
     assert_rejected(workspace, "would overwrite the input", write_text__path=str(workspace.inputs))
 
 
-def test_two_inputs_with_the_same_output_are_rejected_by_name(workspace: Workspace) -> None:
-    (workspace.inputs / "other").mkdir()
-    (workspace.inputs / "other" / "1.txt").write_text("1")
+def test_inputs_with_the_same_output_fail_by_name_and_the_others_are_processed(workspace: Workspace) -> None:
+    one, other = workspace.inputs / "deep" / "1.txt", workspace.inputs / "other" / "1.txt"
+    other.parent.mkdir()
+    other.write_text("1")
 
-    assert_rejected(workspace, r"in/other/1\.txt and .*in/deep/1\.txt would both become .*out/1\.txt", write_text__flat=True)
+    result = workspace.run(write_text__flat=True)
+
+    assert sorted(workspace.outputs()) == ["0.txt", "2.txt", "3.txt", "4.txt"]
+    end = f"would both become {workspace.out / '1.txt'}; rename one, or write to another `name`"
+    assert result.failed == {one: f"it and {other} {end}", other: f"it and {one} {end}"}
+
+
+def test_a_new_output_folder_directly_below_the_root_is_accepted(workspace: Workspace) -> None:
+    graph = workspace.graph()
+    graph["stages"][-1]["path"] = "/bwpipe-new"
+
+    assert list(describe_graph(read_graph(graph)))[-1] == "would read: 5 pictures"
+    assert not Path("/bwpipe-new").exists()
+
+
+def test_outputs_of_an_earlier_run_inside_the_inputs_are_not_read_for_another_output_folder(workspace: Workspace) -> None:
+    workspace.out = workspace.inputs / "deep" / "first"
+    workspace.run()
+    (workspace.out / "mine.txt").write_text("6")
+    workspace.out = workspace.inputs / "second"
+
+    workspace.run()
+
+    assert sorted(workspace.outputs()) == [*(f"deep/{i}.txt" for i in range(5)), "deep/first/mine.txt"]
+    first = workspace.inputs / "deep" / "first"
+    assert workspace.run(read_text__path=str(first), write_text__path=str(workspace.inputs / "third")).done == 6
+    (first / ".bwpipe" / "ledger.sqlite").write_bytes(b"damaged")
+    assert workspace.run(write_text__path=str(workspace.inputs / "fourth")).done == 5
+
+
+def test_links_that_lead_to_themselves_fail_and_the_others_are_processed(workspace: Workspace) -> None:
+    loop = workspace.inputs / "loop.odd"
+    loop.symlink_to("loop.odd")
+
+    result = workspace.run(read_text__path=str(workspace.inputs))
+
+    assert (result.done, list(result.failed)) == (5, [loop])
 
 
 def test_an_empty_or_missing_input_is_rejected(workspace: Workspace) -> None:
