@@ -491,6 +491,33 @@ def test_a_stage_that_does_not_end_is_abandoned_soon_after_a_signal(workspace: W
     assert process.returncode == 143
 
 
+@pytest.mark.parametrize(
+    ("signals", "code", "message"),
+    [
+        ([signal.SIGINT], 130, "interrupted by SIGINT; the same command resumes from here\n"),
+        ([signal.SIGINT, signal.SIGTERM], 143, ""),
+    ],
+)
+def test_signals_are_heard_within_a_call_into_c(
+    workspace: Workspace, signals: list[signal.Signals], code: int, message: str
+) -> None:
+    busy = "import hashlib, sys\nprint(flush=True)\nhashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
+    (workspace.inputs.parent / "busy").mkdir()
+    (workspace.inputs.parent / "busy" / "busy.py").write_text(busy)  # minutes, in the main thread, before anything is read
+    graph = workspace.inputs.parent / "graph.yaml"
+    graph.write_text(json.dumps(workspace.graph(plugins=[str(workspace.inputs.parent / "busy")])))
+    command = [sys.executable, "-m", "bwpipe", "run", str(graph)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "\n"
+        for number in signals:
+            sleep(0.2)
+            process.send_signal(number)
+        _, err = process.communicate(timeout=10)
+
+    assert (process.returncode, err) == (code, message)
+
+
 def test_a_run_with_closed_standard_output_succeeds(workspace: Workspace) -> None:
     graph = workspace.inputs.parent / "graph.yaml"
     graph.write_text(json.dumps(workspace.graph()))
