@@ -11,8 +11,9 @@ from pydantic import PrivateAttr
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Source, Unit, stage
 from bwpipe.core.frame import Skipped
 from bwpipe.core.inputs import expand_user, find_files, is_later_part, leads_outside, open_input
+from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
 from bwpipe.core.stage import FilmsOnly, ScanCache
-from bwpipe.errors import FATAL, format_error
+from bwpipe.errors import FATAL, RunAborted, format_error
 from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_image
 from bwpipe.image.read import read_image
@@ -96,7 +97,11 @@ class Read(Source):
             if unit := self._opened(path, name):
                 return unit
             why = _UNREADABLE
-        except MediaError as error:
+        except (MediaError, MemoryError) as error:
+            if is_out_of_memory(error):
+                if is_short():  # then no file is to blame
+                    raise RunAborted(OUT_OF_MEMORY) from error
+                error = MediaError("opening it takes more memory than there is")
             expected, why = True, str(error)
         except OSError as error:
             expected, why = expected or path.is_symlink() or not name.suffix, f"cannot be read ({error.strerror or error})"

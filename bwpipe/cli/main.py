@@ -82,6 +82,7 @@ def _drop_unread_output() -> None:
 @contextmanager
 def _errors_as_messages() -> Iterator[None]:
     """Show an error as a sentence and exit with its code."""
+    from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
     from bwpipe.errors import format_error
 
     try:
@@ -91,6 +92,8 @@ def _errors_as_messages() -> Iterator[None]:
     except Exception as error:
         if _debug:
             traceback.print_exc()
+        if not isinstance(error, BwpipeError) and (is_out_of_memory(error) or is_short()):
+            error = RunAborted(OUT_OF_MEMORY)
         text = (
             str(error)
             if isinstance(error, BwpipeError)

@@ -10,7 +10,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
-from bwpipe.errors import UsageError
+from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
+from bwpipe.errors import RunAborted, UsageError
 
 KINDS = ("bwpipe.stages", "bwpipe.models")
 """The built-in packages, and the entry point groups of other packages: an entry point's value is a module."""
@@ -77,6 +78,8 @@ def _import(module: str, what: str) -> None:
     try:
         import_module(module)
     except (Exception, SystemExit) as error:
+        if is_out_of_memory(error) or is_short():
+            raise RunAborted(OUT_OF_MEMORY) from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         remedy = next((text for start, text in _REMEDIES.items() if start in reason), "")
         raise PluginError(f"{what} can't be imported: {reason}{remedy}") from error

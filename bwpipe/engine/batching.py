@@ -9,7 +9,9 @@ from typing import Any
 
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import End
+from bwpipe.core.memory import is_out_of_memory
 from bwpipe.core.stage import BatchMap
+from bwpipe.engine.failures import fail_unit
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import FATAL, RunAborted
 
@@ -37,7 +39,12 @@ def in_batches(stage: BatchMap, items: Iterator[Any], run: RunContext, meter: Me
                     for key in [key for key in open_batches if key[0] is item.unit]:
                         send(key)
                 elif not run.failure(item.unit):
-                    key = (item.unit if item.unit.media.has_segments else None, stage.key(item))
+                    try:
+                        key = (item.unit if item.unit.media.has_segments else None, stage.key(item))
+                        hash(key)
+                    except Exception as error:
+                        fail_unit(item.unit, error, run)
+                        continue
                     new = _Slot(item, key)
                     slots.append(new)
                     open_batches.setdefault(key, []).append(new)
@@ -122,8 +129,10 @@ class _Worker:
         except FATAL:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise MemoryError from error
             if len(slots) == 1:
-                self._run.fail(items[0].unit, error)
+                fail_unit(items[0].unit, error, self._run)
                 return
             for slot in slots:
                 self._apply([slot], size)

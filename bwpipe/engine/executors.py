@@ -10,8 +10,8 @@ from bwpipe.core.frame import End, Unit
 from bwpipe.core.parallel import ordered_map
 from bwpipe.core.stage import BatchMap, Gather, Map, Source, Stage, UnitMap
 from bwpipe.engine.batching import in_batches
+from bwpipe.engine.failures import fail_unit
 from bwpipe.engine.timing import Meter
-from bwpipe.errors import FATAL, MediaError
 
 
 def execute(stage: Stage, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
@@ -50,15 +50,6 @@ def execute_source(stage: Source, units: Iterable[Unit], context: int, run: RunC
         else:
             yield from chain.from_iterable(map(items_of, group))
     run.all_read.set()
-
-
-def fail_unit(unit: Unit, error: Exception, run: RunContext) -> None:
-    """Fail a unit, or raise the error if it is fatal. An image too large for memory only fails its unit."""
-    if isinstance(error, MemoryError) and not unit.media.has_segments:
-        error = MediaError(f"there is not enough memory for {unit.media}")
-    if isinstance(error, FATAL):
-        raise error
-    run.fail(unit, error)
 
 
 def by_unit(items: Iterator[Any]) -> Iterator[tuple[Unit, Iterator[Any]]]:

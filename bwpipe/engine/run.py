@@ -11,6 +11,7 @@ from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile
 from bwpipe.core.console import Progress
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Media, Unit, skipped_in_words
+from bwpipe.core.memory import as_abort, check_room, give_back
 from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting_fragments
 from bwpipe.core.stage import Gather, Sink, Summary, ask
@@ -61,9 +62,12 @@ def run(
 def run_graph(graph: Graph, *, quiet: bool, restart: bool = False, update: bool = False) -> RunResult:
     """Run a graph that has been read; see `run`."""
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
-    with open_ledgers(folders, lock=True) as ledgers, ExitStack() as stack:
-        plan = make_plan(graph, ledgers, restart=restart, update=update)
-        return _Session(graph, plan, ledgers, stack, quiet=quiet, restart=restart).run()
+    try:
+        with as_abort(), open_ledgers(folders, lock=True) as ledgers, ExitStack() as stack:
+            plan = make_plan(graph, ledgers, restart=restart, update=update)
+            return _Session(graph, plan, ledgers, stack, quiet=quiet, restart=restart).run()
+    finally:
+        give_back()
 
 
 class _Session:
@@ -115,6 +119,7 @@ class _Session:
                 self._progress.close()
             self._published = perf_counter()
             if not self._plan.idle:
+                check_room()
                 run_stages(self._graph, self._plan, self._run, result.meters, ready=ready, keep=self._publish, tick=self._show)
             if not self._ledgers:  # without sinks, files count as done once they are read
                 count = len(self._plan.todo) + len(self._plan.broken) - len(self._run.failures)

@@ -11,10 +11,11 @@ from bwpipe.core.frame import End, Unit
 from bwpipe.core.stage import Gather, Sink, Source
 from bwpipe.engine.channel import Channel
 from bwpipe.engine.executors import execute, execute_source
+from bwpipe.engine.failures import as_bwpipe_error
 from bwpipe.engine.planner import Plan
 from bwpipe.engine.sink_executor import execute_sink
 from bwpipe.engine.timing import Meter
-from bwpipe.errors import BwpipeError, RunAborted, RunStopped, format_error
+from bwpipe.errors import BwpipeError, RunStopped
 from bwpipe.graph.graph import Graph, Node
 
 TICK = 0.1
@@ -94,7 +95,7 @@ def run_stages(
         except RunStopped:
             pass
         except BaseException as error:
-            failures.append(_as_bwpipe_error(error, node))
+            failures.append(as_bwpipe_error(error, node))
             abort()
         finally:
             if node.id in inbox:
@@ -136,13 +137,3 @@ def _wait(threads: list[Thread], ended: list[Node], tick: Callable[[], None]) ->
         tick()
     for thread in threads:
         thread.join()
-
-
-def _as_bwpipe_error(error: BaseException, node: Node) -> BwpipeError:
-    """The error to show to the user."""
-    if isinstance(error, BwpipeError):
-        return error
-    what = "out of memory; use a smaller `batch` or `queue`" if isinstance(error, MemoryError) else format_error(error)
-    aborted = RunAborted(f"{node.where}: stage {node.id!r}: {what}")
-    aborted.__cause__ = error
-    return aborted

@@ -12,7 +12,8 @@ from bwpipe.core.frame import End, Unit
 from bwpipe.core.parallel import ordered_map
 from bwpipe.core.segments import Assembly
 from bwpipe.core.stage import Sink
-from bwpipe.engine.executors import by_unit, fail_unit
+from bwpipe.engine.executors import by_unit
+from bwpipe.engine.failures import fail_unit
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, RunAborted
 

@@ -33,7 +33,8 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from bwpipe import (
-    Broken, End, Frame, Gather, Map, Media, MediaError, NoEffect, RunContext, Sink, Source, Stage, Unit, UsageError, stage,
+    BatchMap, Broken, End, Frame, Gather, Map, Media, MediaError, NoEffect, RunContext, Sink, Source, Stage, Unit,
+    UsageError, stage,
 )
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.inputs import find_files
@@ -73,6 +74,12 @@ class Add(Map):
     def setup(self, run: RunContext) -> None:
         if self.fail == "setup":
             raise UsageError("add.fail: this device does not exist")
+        if self.fail == "no memory":
+            raise MemoryError
+        if self.fail == "no threads":
+            raise RuntimeError("can't start new thread")
+        if self.fail == "no memory for a library":
+            raise OSError(errno.ENOMEM, "it failed")
         run.remember("add.chosen", lambda: self.by)
 
     def apply(self, frame: Frame) -> Frame:
@@ -116,6 +123,19 @@ class WriteText(Sink):
     def abandon(self, unit: Unit) -> None:
         if file := self._files.pop(unit, None):
             file.discard()
+
+
+@stage("picky")
+class Picky(BatchMap):
+    """Has no key for some items."""
+
+    def key(self, frame: Frame) -> Any:
+        if frame.luma.item() == 2:
+            raise MediaError("it has no size")
+        return [] if frame.luma.item() == 3 else None
+
+    def apply(self, frames: list[Frame]) -> list[Frame]:
+        return frames
 
 
 @stage("odd")
@@ -422,6 +442,37 @@ def test_a_picture_too_large_for_memory_only_fails_itself(workspace: Workspace) 
     result = workspace.run(add__fail="memory")
 
     assert set(result.failed.values()) == {"there is not enough memory for a picture of 1x1 pixels"}
+
+
+@pytest.mark.parametrize("fail", ["no memory", "no threads", "no memory for a library"])
+def test_too_little_memory_before_anything_is_read_is_one_sentence(workspace: Workspace, fail: str) -> None:
+    with pytest.raises(RunAborted, match="out of memory; use a smaller `batch` or `queue`"):
+        workspace.run(add__fail=fail)
+
+
+def test_a_key_that_can_not_be_made_fails_its_file_only(workspace: Workspace) -> None:
+    graph = workspace.graph()
+    graph["stages"].insert(1, {"use": "picky"})
+
+    result = run(graph)
+
+    bad = [workspace.inputs / "deep" / f"{i}.txt" for i in (2, 3)]
+    assert (result.done, sorted(result.failed)) == (3, bad)
+    assert result.failed[bad[0]] == "it has no size"
+
+
+def test_threads_have_room_or_are_not_started(workspace: Workspace) -> None:
+    graph = workspace.inputs.parent / "graph.yaml"
+    graph.write_text(json.dumps(workspace.graph()))
+    limit = "import resource, runpy, sys\nimport bwpipe.stages.write, bwpipe.stages.colorize, bwpipe.stages.fit\n"
+    limit += "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+    limit += "resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)\n"
+    limit += f"sys.argv = ['bwpipe', 'run', {str(graph)!r}]\nrunpy.run_module('bwpipe', run_name='__main__')\n"
+
+    ended = subprocess.run([sys.executable, "-c", limit], capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 3, ended
+    assert ended.stderr == "error: out of memory: a run needs 640 MB more than there are; add memory, or raise its limit\n"
 
 
 def test_removing_the_output_folder_aborts_the_run_and_it_is_not_created_again(workspace: Workspace) -> None:

@@ -1,0 +1,76 @@
+"""Main memory: whether an error means that there is too little, and giving back what is free."""
+
+import ctypes
+import errno
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from bwpipe.errors import BwpipeError, RunAborted
+
+OUT_OF_MEMORY = "out of memory; use a smaller `batch` or `queue`, smaller frames, or more memory"
+"""The sentence for the user; a prefix says where."""
+_PHRASES = (
+    "can't start new thread",  # Python
+    "can't allocate memory",  # PyTorch
+    "Insufficient memory",  # OpenCV
+    "Cannot allocate memory",  # the C library
+    "failed to map segment",  # the loader of shared libraries
+    "std::bad_alloc",
+)
+_MIB = 1 << 20
+_ROOM = 640 * _MIB
+"""Address space that the threads of a run take at least, in stacks and heaps: one small picture took 680 MiB, a film of 320x240
+900 MiB (two cores, glibc)."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it follows from, means that memory ran out; libraries say so in ways of their own."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
+            return True
+        if any(phrase in str(cause) for phrase in _PHRASES):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def is_short(size: int = 64 * _MIB) -> bool:
+    """Whether not even that many bytes can be had, so that libraries fail in any way: as on an encoder's "generic error"."""
+    try:
+        mmap.mmap(-1, size).close()
+    except (OSError, MemoryError):
+        return True
+    return False
+
+
+def check_room() -> None:
+    """Check that threads have room before they are started: libraries may crash where it runs out. Raises RunAborted."""
+    if is_short(_ROOM):
+        raise RunAborted(f"out of memory: a run needs {_ROOM // _MIB} MB more than there are; add memory, or raise its limit")
+
+
+@contextmanager
+def as_abort() -> Iterator[None]:
+    """Turn errors that mean that memory ran out, and that no file is to blame for, into RunAborted."""
+    try:
+        yield
+    except BwpipeError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error) or is_short():
+            raise RunAborted(OUT_OF_MEMORY) from error
+        raise
+
+
+def give_back() -> None:
+    """Give memory that is free back to the system.
+
+    The threads of each run have heaps of their own, of which GNU's C library keeps what was once used, so that a process grows
+    from run to run although nothing is lost.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
