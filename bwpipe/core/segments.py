@@ -6,7 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from bwpipe.core.atomic_file import WORK_FOLDER
-from bwpipe.core.frame import Unit
+from bwpipe.core.frame import Media, Unit
 
 FRAGMENTS = "fragments"
 """The folder, in the output folder's `.bwpipe/`, for finished segments of unfinished videos."""
@@ -15,6 +15,17 @@ FRAGMENTS = "fragments"
 SHARED_DECODER_FRAMES = 1000
 """Shorter segments share one decoder, up to this many frames in total: starting a decoder costs half a GOP on average, and
 continuing one that starts earlier costs at most this many frames."""
+
+
+EARLIER_DEFAULT = 1000
+"""Frames in a segment where nothing else was said, until 0.1.0: a film that was begun or finished so goes on so."""
+_BY_SIZE = ((1_000_000, 1000), (2_500_000, 500), (6_000_000, 250))
+"""Pixels of a frame up to which a segment has that many frames by default; 125 above."""
+
+
+def default_size(media: Media) -> int:
+    """Frames in a segment of a video by default: about a minute of work on two cores."""
+    return next((size for pixels, size in _BY_SIZE if media.width * media.height <= pixels), 125)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

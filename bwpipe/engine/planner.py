@@ -1,14 +1,15 @@
 """The plan of a run: the units of its source that its sinks have not written yet."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from bwpipe.core.fingerprint import FileStamp, file_stamp
 from bwpipe.core.frame import Broken, Skipped, Unit, skipped_in_words
-from bwpipe.core.segments import Assembly, frame_range, split_into_segments
+from bwpipe.core.segments import EARLIER_DEFAULT, Assembly, default_size, frame_range, split_into_segments
 from bwpipe.core.stage import Sink, Source, UnitMap
 from bwpipe.engine.ledger import Ledger, State
 from bwpipe.engine.outputs import EarlierOutputs, OutputNames, root_of
@@ -76,6 +77,18 @@ class Plan:
     stamps: dict[Unit, FileStamp | None] = field(default_factory=dict)
     scans: SqliteScanCache = field(default_factory=SqliteScanCache)
 
+    def restarts(self, published: Container[tuple[str, Unit]]) -> Iterator[str]:
+        """Where films go on that have begun: each film's name and the first frame that is not in a finished segment.
+
+        `published` has the ids of sinks and the units that they have finished since.
+        """
+        for sink, assemblies in self.assemblies.items():
+            for assembly in assemblies:
+                missing = [unit for unit in assembly.segments if unit in self.recipes[sink] and (sink, unit) not in published]
+                if missing and len(missing) < len(assembly.segments):
+                    start, total = missing[0].start, assembly.whole.media.frames
+                    yield f"{assembly.whole.name}: it goes on at frame {start} of {total}"
+
     @property
     def idle(self) -> bool:
         """Whether there is nothing to read or join."""
@@ -131,22 +144,43 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
     units = [unit for unit in units if unit not in clashes]
     in_segments = bool(sinks) and all(sink.assembles for sink in sinks.values())
     size = graph.segment if in_segments else None
-    segments = {unit: split_into_segments(unit, size) for unit in units}
+    planners = {
+        node.id: _sink_planner(graph, node, plan, ledgers, in_segments=in_segments, restart=restart, update=update)
+        for node in graph.nodes
+        if isinstance(node.stage, Sink)
+    }
+    segments = {unit: _segments(unit, size, planners.values()) for unit in units}
     plan.stamps |= {segment: plan.stamps[unit] for unit in units for segment in segments[unit]}
     for node in graph.nodes:
         if isinstance(node.stage, Sink):
-            ledger = ledgers[node.stage.folder]
-            recipes = PathRecipes(graph, node.id)
-            earlier = PathRecipes01(recipes, in_segments=in_segments)
-            planner = _SinkPlanner(
-                plan, node.id, node.stage, ledger, recipes=recipes, earlier=earlier, restart=restart, update=update
-            )
             for unit in units:
                 names.claim(node.stage.target(unit), node.id, node.stage.folder)
-                planner.add(unit, segments[unit])
+                planners[node.id].add(unit, segments[unit])
     pending = {segment for chosen in plan.recipes.values() for segment in chosen}
     plan.todo = [segment for unit in units for segment in segments[unit] if segment in pending or not sinks]
     return plan
+
+
+def _sink_planner(
+    graph: Graph, node: Node, plan: Plan, ledgers: dict[Path, Ledger], *, in_segments: bool, restart: bool, update: bool
+) -> "_SinkPlanner":
+    """The planner of a node that is a sink."""
+    assert isinstance(node.stage, Sink)
+    recipes = PathRecipes(graph, node.id)
+    earlier = PathRecipes01(recipes, in_segments=in_segments)
+    ledger = ledgers[node.stage.folder]
+    return _SinkPlanner(plan, node.id, node.stage, ledger, recipes=recipes, earlier=earlier, restart=restart, update=update)
+
+
+def _segments(unit: Unit, size: int | Literal["auto"] | None, planners: Iterable["_SinkPlanner"]) -> list[Unit]:
+    """The segments of a unit. By default they follow from its size, unless it was begun or finished by the earlier default."""
+    if size != "auto":
+        return split_into_segments(unit, size)
+    segments = split_into_segments(unit, default_size(unit.media))
+    earlier = split_into_segments(unit, EARLIER_DEFAULT)
+    if len(earlier) != len(segments) and any(planner.has_begun(unit, earlier) for planner in planners):
+        return earlier
+    return segments
 
 
 class _SinkPlanner:
@@ -186,6 +220,15 @@ class _SinkPlanner:
             else:
                 plan.recipes[self._name][unit] = recipe
 
+    def has_begun(self, unit: Unit, segments: Sequence[Unit]) -> bool:
+        """Whether a video is done in these segments, or one of them is."""
+        whole = self._state(unit, self._sink.target(unit), self._recipes.of(unit, segments), segment=False)
+        return whole.kind == "done" or any(map(self._is_done, segments))
+
+    def _is_done(self, segment: Unit) -> bool:
+        """Whether there is a fragment of a segment."""
+        return self._state(segment, self._sink.fragment(segment), self._recipes.of(segment), segment=True).kind == "done"
+
     def _join(self, unit: Unit, segments: Sequence[Unit], recipe: Recipe) -> None:
         """Plan to join a video, and to write the segments that have no fragment yet; all are made by one version of bwpipe."""
         whole = replace(unit)  # distinct from the video's only segment
@@ -193,9 +236,8 @@ class _SinkPlanner:
         chosen = self._plan.recipes[self._name]
         chosen[whole], self._plan.stamps[whole] = recipe, self._plan.stamps[unit]
         for segment in segments:
-            own = self._recipes.of(segment)
-            if self._state(segment, self._sink.fragment(segment), own, segment=True).kind != "done":
-                chosen[segment] = own
+            if not self._is_done(segment):
+                chosen[segment] = self._recipes.of(segment)
 
     def _state(self, unit: Unit, path: Path, recipe: Recipe, *, segment: bool) -> State:
         if self._restart:

@@ -56,7 +56,7 @@ class PathRecipes01:
         """Prepare them; `in_segments` says whether films are written in segments."""
         self._recipes = recipes
         graph = recipes.graph
-        size = graph.segment if "segment" in graph.given else _SEGMENT
+        size = graph.segment if "segment" in graph.given and graph.segment != "auto" else _SEGMENT
         self._size = size if in_segments else None
         # the graph that came with it had these stages only
         self._nodes = [node for node in recipes.nodes if not graph.shipped or node.stage.registered in _STAGES]

@@ -88,6 +88,7 @@ class _Session:
         )
         self._progress = Progress(total_frames(plan.todo), quiet=quiet)
         self._event_logs: list[EventLog] = []
+        self._finished: set[tuple[str, Unit]] = set()
         self._lock = Lock()
         self._published = perf_counter()
         self._last = next((node.id for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), graph.nodes[0].id)
@@ -126,6 +127,8 @@ class _Session:
                 result.done, result.already = (0, count) if unread else (count, 0)
         except BaseException as error:
             stopped = error
+            for line in self._plan.restarts(self._finished):
+                self._progress.say(f"{line} when the run is started again")
             raise
         finally:
             self._progress.close()
@@ -187,6 +190,8 @@ class _Session:
             self._run.exclude(Media(path=skipped.path, name=skipped.name), skipped.why)
         if others := skipped_in_words(self._plan.skipped):
             self._progress.note(others)
+        for line in self._plan.restarts(()):
+            self._progress.note(line)
         if self._plan.own:
             self._progress.note(f"{self._plan.own} files are outputs of earlier runs and are not read")
 
@@ -211,6 +216,7 @@ class _Session:
             seconds.extend(ledger.seconds(part, node.stage.fragment(part)) for part in assembly.segments)
         took = None if None in seconds else sum(each or 0.0 for each in seconds)
         ledger.keep(unit, file, recipe, self._plan.stamps[unit], self._run.raise_if_stopped, seconds=took)
+        self._finished.add((node.id, unit))
         target = node.stage.target(unit)
         if file.target != target:
             self._log("segment", path=str(unit.path), part=unit.part, output=str(target))

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from bwpipe.core.frame import Unit
+from bwpipe.core.segments import default_size
 from bwpipe.core.stage import Sink
 from bwpipe.engine.ledger import open_ledgers
 from bwpipe.engine.planner import make_plan
@@ -94,9 +95,10 @@ class Probe:
         frames = len(film.times)
         shown = float((int(film.times[-1]) + (film.last or 0) - int(film.times[0])) * film.time_base)
         yield f"{film.path}: {frames} frames of {film.width}x{film.height}, {duration(shown)}, {film.codec}"
-        if isinstance(graph.segment, int) and frames > graph.segment:
-            count = -(-frames // graph.segment)
-            yield f"  {count} segments of {graph.segment} frames; joining them temporarily takes twice the size of the output"
+        size = default_size(film) if graph.segment == "auto" else graph.segment
+        if size and frames > size:
+            count = -(-frames // size)
+            yield f"  {count} segments of {size} frames; joining them temporarily takes twice the size of the output"
         count = min(FRAMES, frames)
         with TemporaryDirectory(prefix="bwpipe-") as folder:
             start, outputs = self._run_trial(graph, str(film.path), Path(folder, "start"), _WARM_UP)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bwpipe import MediaError, Source, Unit
+from bwpipe.core.stage import stages
 from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import UsageError
 from bwpipe.graph.graph import read_graph
@@ -136,3 +138,17 @@ def test_the_pictures_of_a_pattern_in_a_folder_with_brackets_are_found(tmp_path:
 def test_a_name_with_anything_but_the_fields_is_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"expected a name with \{stem\} in it once"):
         read_graph(graph(tmp_path, tmp_path / "out", name=name))
+
+
+def test_nothing_is_read_through_a_link_that_replaced_an_input(tmp_path: Path) -> None:
+    source = stages["read"].model_validate({"path": str(tmp_path / "in")})
+    assert isinstance(source, Source)
+    picture(tmp_path / "in" / "deep" / "scan.png")
+    picture(tmp_path / "outside" / "scan.png")
+    (unit,) = source.units()
+    assert isinstance(unit, Unit)
+    (tmp_path / "in" / "deep").rename(tmp_path / "moved")
+    (tmp_path / "in" / "deep").symlink_to(tmp_path / "outside")
+
+    with pytest.raises(MediaError, match="it or its folder was replaced by a link during the run"):
+        list(source.read(unit, 0))

@@ -16,7 +16,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from bwpipe.core.frame import Media, Unit
-from bwpipe.core.segments import split_into_segments
+from bwpipe.core.segments import default_size, split_into_segments
 from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import RunAborted, UsageError
 from bwpipe.graph.graph import read_graph
@@ -222,6 +222,56 @@ def test_segments_share_a_decoder_up_to_a_thousand_frames(size: int, since: list
     film = SegmentedMedia(path=Path("a"), name=PurePosixPath("a"), width=1, height=1, frames=2050)
 
     assert [unit.since for unit in split_into_segments(Unit(film), size)] == since
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((720, 576), 1000), ((1280, 720), 1000), ((1920, 1080), 500), ((2560, 1440), 250), ((3840, 2160), 125)],
+)
+def test_segments_of_large_frames_are_shorter_by_default(size: tuple[int, int], expected: int) -> None:
+    assert default_size(SegmentedMedia(path=Path("a"), name=PurePosixPath("a"), width=size[0], height=size[1])) == expected
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of 26 frames whose segments are of 20 frames by the default of an earlier version, and of 10 by today's."""
+    return make_film(tmp_path_factory.mktemp("large") / "large.mkv", replace(MKV, times=range(0, 26 * 40, 40)))
+
+
+@pytest.fixture
+def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bwpipe.engine.planner.EARLIER_DEFAULT", 20)
+    monkeypatch.setattr("bwpipe.core.segments._BY_SIZE", ((10**9, 10),))
+
+
+@pytest.mark.usefixtures("_short_segments")
+def test_a_film_begun_or_finished_in_segments_of_an_earlier_default_stays_so(large: Path, tmp_path: Path) -> None:
+    coloured(large, tmp_path, segment=20, trip={"at": 22, "how": "fail"})
+    assert len(remaining(tmp_path)) == 1
+
+    assert coloured(large, tmp_path, segment="auto").done == 1
+    assert events(tmp_path).count("segment") == 1
+    assert coloured(large, tmp_path, segment="auto").already == 1
+    assert coloured(large, tmp_path, segment=10).done == 1
+
+
+@pytest.mark.usefixtures("_short_segments")
+def test_a_new_film_is_split_by_the_new_default(large: Path, tmp_path: Path) -> None:
+    coloured(large, tmp_path, segment="auto")
+
+    assert events(tmp_path).count("segment") == 3
+
+
+def test_an_interrupted_film_says_where_it_goes_on(film: Path, tmp_path: Path, capfd: Any) -> None:
+    with pytest.raises(RunAborted):
+        coloured(film, tmp_path, trip={"at": 65, "how": "abort"})
+    done = len(remaining(tmp_path))
+    line = f"film.mp4: it goes on at frame {20 * done} of {len(opened(film).times)}"
+    assert f"{line} when the run is started again\n" in capfd.readouterr().err
+
+    run(graph(film, tmp_path), quiet=False)
+
+    assert f"{line}\n" in capfd.readouterr().err
 
 
 @pytest.fixture(scope="module")
