@@ -24,6 +24,7 @@ from bwpipe.data.dataset import Dataset
 from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import RunStopped
 from bwpipe.nn.checkpoint import load, locate
+from bwpipe.nn.network import networks
 from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.job import FittedNetwork
 from bwpipe.training.training_state import lock_folder
@@ -589,3 +590,29 @@ def test_names_that_are_not_utf8_are_escaped_in_the_card(tmp_path: Path) -> None
 
 if __name__ == "__main__":  # the training that is killed
     train(Path(sys.argv[1]), Path(sys.argv[2]), epochs=40, keep=0, **EVERYTHING)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 3), (2, 2)])
+def test_a_training_after_a_run_in_the_same_process_has_the_threads_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int | None, expected: int
+) -> None:
+    photos = write_photos(tmp_path / "photos", 20)
+    train(tmp_path, photos, epochs=1)
+    counts: set[int] = set()
+    network = networks["test-rgb"]
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda net, luma: (counts.add(torch.get_num_threads()), forward(net, luma))[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        colorize = {"use": "colorize", "model": str(tmp_path / "made.safetensors"), "device": "cpu", "precision": "float32"}
+        write = {"use": "write", "path": str(tmp_path / "out")}
+        run({"stages": [{"use": "read", "path": str(photos)}, {"use": "grayscale"}, colorize, write]})
+        assert counts == {1}
+        counts.clear()
+
+        train(tmp_path / "again", photos, epochs=1, threads=asked)
+    finally:
+        torch.set_num_threads(before)
+
+    assert counts == {expected}
