@@ -588,10 +588,6 @@ def test_names_that_are_not_utf8_are_escaped_in_the_card(tmp_path: Path) -> None
     assert r"| start | caf\udce9\|bar |" in (tmp_path / "b.md").read_text()
 
 
-if __name__ == "__main__":  # the training that is killed
-    train(Path(sys.argv[1]), Path(sys.argv[2]), epochs=40, keep=0, **EVERYTHING)
-
-
 @pytest.mark.parametrize(("asked", "expected"), [(None, 3), (2, 2)])
 def test_a_training_after_a_run_in_the_same_process_has_the_threads_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int | None, expected: int
@@ -601,7 +597,12 @@ def test_a_training_after_a_run_in_the_same_process_has_the_threads_asked_for(
     counts: set[int] = set()
     network = networks["test-rgb"]
     forward = network.forward
-    monkeypatch.setattr(network, "forward", lambda net, luma: (counts.add(torch.get_num_threads()), forward(net, luma))[1])
+
+    def counted(net: Network, luma: torch.Tensor) -> Any:
+        counts.add(torch.get_num_threads())
+        return forward(net, luma)
+
+    monkeypatch.setattr(network, "forward", counted)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -616,3 +617,7 @@ def test_a_training_after_a_run_in_the_same_process_has_the_threads_asked_for(
         torch.set_num_threads(before)
 
     assert counts == {expected}
+
+
+if __name__ == "__main__":  # the training that is killed
+    train(Path(sys.argv[1]), Path(sys.argv[2]), epochs=40, keep=0, **EVERYTHING)
