@@ -24,7 +24,7 @@ from bwpipe.data.dataset import Dataset
 from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import RunStopped
 from bwpipe.nn.checkpoint import load, locate
-from bwpipe.nn.network import networks
+from bwpipe.nn.network import Network, networks
 from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.job import FittedNetwork
 from bwpipe.training.training_state import lock_folder
