@@ -1,12 +1,13 @@
 """Self-describing checkpoints: weights with their network, its options and how they were trained."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
@@ -72,14 +73,53 @@ def _to_half(name: str, value: Tensor) -> Tensor:
 def load(path: Path) -> tuple[Network, Checkpoint]:
     """Build the network of a checkpoint in float32, on the CPU, in evaluation mode.
 
-    No code in the file is executed: safetensors holds only numbers and JSON. Raises UsageError.
+    No code in the file is executed: safetensors holds only numbers and JSON. A network larger than the file's weights is never
+    allocated. Raises UsageError, also if a weight is not a finite number.
     """
     with _opened(path) as (file, checkpoint):
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
-        cls = networks[checkpoint.network]
-        net = cls(cls.Options.model_validate(checkpoint.options))
-        net.load_state_dict(weights)
-    return net.float().eval().requires_grad_(False), checkpoint
+        names = list(file.keys())
+        _check_shapes({name: tuple(file.get_slice(name).get_shape()) for name in names}, checkpoint)
+        net = _build(checkpoint)
+        net.load_state_dict({name: file.get_tensor(name) for name in names})
+        net.float()
+        for name, value in net.state_dict().items():
+            if not value.isfinite().all():
+                raise ValueError(
+                    f"its weight {name} has values that are not finite numbers; restore the original, or train again"
+                )
+    return net.eval().requires_grad_(False), checkpoint
+
+
+def _build(checkpoint: Checkpoint) -> Network:
+    """The network that a checkpoint names, with random weights. Raises UnknownNameError, ValueError, RuntimeError."""
+    cls = networks[checkpoint.network]
+    options = cls.Options.model_validate(checkpoint.options)
+    try:
+        return cls(options)
+    except (TypeError, OverflowError) as error:  # such as 10 ** 30 channels
+        raise ValueError(f"the network it names can't be built: {error}") from error
+
+
+def _check_shapes(found: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> None:
+    """Compare the shapes of a file's weights with those of the network it names, without allocating the network.
+
+    A network whose constructor looks at the values of tensors can't be built that way; `load_state_dict` compares its shapes
+    later. Raises UnknownNameError, ValueError, RuntimeError.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(value.shape) for name, value in _build(checkpoint).state_dict().items()}
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, NotImplementedError) or "meta" in str(error):
+            return
+        raise
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            has, needs = (f"{shapes[name]}" if name in shapes else "nothing" for shapes in (found, wanted))
+            raise ValueError(
+                f"its weights do not fit the network it names, {checkpoint.network}, with its options: for {name} it holds "
+                f"{has}, not {needs}; restore the original, or train again"
+            )
 
 
 def describe(path: Path) -> Checkpoint:

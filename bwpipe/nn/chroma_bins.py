@@ -34,10 +34,11 @@ def bin_centres(step: float = STEP, reach: float = REACH) -> Tensor:
     Returns:
         (Q, 2) float32, Cb and Cr, ascending.
     """
-    line = torch.arange(-int(0.5 / step), int(0.5 / step) + 1) * step
-    points = torch.cartesian_prod(line, line)
-    shifts = offsets(points)
-    return points[shifts.amax(1) - shifts.amin(1) <= reach]
+    with torch.device("cpu"):  # their number depends on values, which the device `meta` does not have
+        line = torch.arange(-int(0.5 / step), int(0.5 / step) + 1) * step
+        points = torch.cartesian_prod(line, line)
+        shifts = offsets(points)
+        return points[shifts.amax(1) - shifts.amin(1) <= reach]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,9 +1,11 @@
 """Networks by name, and self-describing checkpoints."""
 
+import math
 import os
 import pickle
+import resource
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
@@ -148,7 +150,7 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"network": "test-netwrok"}, "did you mean 'test-network'"),
-        ({"options": {"width": 5}}, "size mismatch"),
+        ({"options": {"width": 5}}, "for layers.0.bias it holds .6,., not .5,.; restore"),
         ({"options": {"depth": 5}}, "depth"),
     ],
 )
@@ -163,6 +165,60 @@ def test_a_checkpoint_that_does_not_fit_its_network_is_refused(
 
     assert str(file) in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("test-network", {"width": 2**34}),
+        ("test-network", {"width": 10**30}),
+        ("unet", {"widths": [40_000, 40_000, 40_000]}),
+        ("unet", {"widths": [40_000, 40_000, 10**30]}),
+    ],
+)
+def test_a_tiny_checkpoint_that_names_a_huge_network_allocates_nothing(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    file = tmp_path / "huge.safetensors"
+    description = Checkpoint(network=name, options=options, version="0.1.0")
+    save_file({"a": torch.zeros(3)}, file, {"bwpipe": description.model_dump_json()})
+    load(locate("unet"))  # imports what `unet` needs
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    with pytest.raises(UsageError, match="can't be used as a checkpoint: ") as refusal:
+        load(file)
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(small: Small, tmp_path: Path, value: float) -> None:
+    small.get_parameter("layers.2.bias").data[1] = value
+    save(tmp_path / "a.safetensors", small, DESCRIPTION)
+
+    with pytest.raises(UsageError) as refusal:
+        load(tmp_path / "a.safetensors")
+
+    assert str(refusal.value) == (
+        f"{tmp_path / 'a.safetensors'}: can't be used as a checkpoint: its weight layers.2.bias has values that are not finite "
+        "numbers; restore the original, or train again"
+    )
+
+
+def test_a_network_that_looks_at_values_while_it_is_built_can_be_loaded(tmp_path: Path) -> None:
+    @network("test-looks")
+    class Looks(Small):
+        """Has a buffer whose size depends on values."""
+
+        def __init__(self, options: Widths) -> None:
+            super().__init__(options)
+            line = torch.arange(9)
+            self.register_buffer("even", line[line % 2 == 0])
+
+    save(tmp_path / "a.safetensors", Looks(Widths()), Checkpoint(network="test-looks", version="0.1.0"))
+
+    assert load(tmp_path / "a.safetensors")[0].get_buffer("even").tolist() == [0, 2, 4, 6, 8]
 
 
 def test_a_checkpoint_cut_short_is_refused(small: Small, tmp_path: Path) -> None:
