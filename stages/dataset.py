@@ -17,8 +17,13 @@ from bwpipe import Gather, MediaError, NoEffect, RunContext, Unit, UsageError, s
 from bwpipe.core.fingerprint import Fingerprint
 from bwpipe.core.registry import hint
 from bwpipe.data.cache import Cache, CachedPairs, CacheKey
-from bwpipe.data.dataset import Dataset, Pair, split_validation
+from bwpipe.data.dataset import Dataset, Pair, checks_of, split_validation
 from bwpipe.data.summary import summary
+
+_TOO_FEW = "colour images from a single file are not enough for training and validation; add more"
+_NO_WEIGHT = "dataset.weights: all training images have weight 0; set a weight above 0"
+_ONE_PAIR_EACH = {"read", "grayscale", "pairs"}
+"""Stages that make at most one pair of a file."""
 
 
 @stage("dataset")
@@ -54,6 +59,7 @@ class Gathered(Gather):
         cache = Cache(self.cache)
         if cached := cache.find(self._key):
             return self._dataset(cached, self._key)
+        self._check_count(units, upstream)
         if cache.path(self._key).exists():
             self._run.warn(f"{cache.path(self._key)} is damaged; the dataset is rebuilt")
         return None
@@ -79,6 +85,21 @@ class Gathered(Gather):
             if not any(map(_matcher(given), map(str, names))):
                 suggestion = hint(given, sorted(folders)) if folders else "all images are directly in the folder being read"
                 raise UsageError(f"dataset.weights: no image matches the folder or pattern {given!r}; {suggestion}")
+
+    def _check_count(self, units: Iterable[Unit], upstream: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse what is too little even if all of it can be used, before anything is read. Raises UsageError."""
+        names = list(dict.fromkeys(str(unit.name) for unit in units))
+        if len(names) < 2:
+            raise UsageError(_TOO_FEW)
+        repeats = np.ceil(self._weigh(names))
+        if not repeats.any():
+            raise UsageError(_NO_WEIGHT)
+        if not {each["stage"] for each in upstream} <= _ONE_PAIR_EACH:
+            return
+        validation = split_validation(names, self.split, self.seed)
+        count = sum(repeat for name, repeat in zip(names, repeats.tolist(), strict=True) if name not in validation)
+        for each in checks_of(self._run, self, between=0) if count else ():
+            each.expect_images(int(max(count, repeats.max())))  # one file is always trained on, possibly one of `validation`
 
     def _weigh(self, names: Iterable[str]) -> NDArray[np.float32]:
         """How often each image is used per epoch."""
@@ -109,9 +130,9 @@ class Gathered(Gather):
             root=next((unit.path.parents[len(unit.name.parts) - 1] for unit in key.units), None),
         )
         if not (len(data.training) and len(data.validation)):
-            raise UsageError("colour images from a single file are not enough for training and validation; add more")
+            raise UsageError(_TOO_FEW)
         if not data.weights[data.training].any():
-            raise UsageError("dataset.weights: all training images have weight 0; set a weight above 0")
+            raise UsageError(_NO_WEIGHT)
         for line in summary(data, info.colourfulness, len(info.failed)):
             self._run.note(f"dataset: {line}")
         return data

@@ -22,9 +22,10 @@ from bwpipe.losses.combined import check
 from bwpipe.nn.checkpoint import Checkpoint, load, locate
 from bwpipe.nn.device import EMULATED, available, describe, find_device, slowness
 from bwpipe.nn.network import Network
-from bwpipe.training.builders import build, build_untrained, network_class
+from bwpipe.training.builders import build, build_untrained, check_sizes, network_class
 from bwpipe.training.job import BEST, ChecksTraining, FittedNetwork, UpcomingTraining
 from bwpipe.training.options import TrainingOptions
+from bwpipe.training.schedule import check_batch
 from bwpipe.training.training_state import States, lock_folder, states_in
 from bwpipe.training.validation import GOALS, best
 
@@ -48,6 +49,7 @@ class Fit(TrainingOptions, Stage):
     _run: RunContext = PrivateAttr()
     _device: torch.device = PrivateAttr()
     _start: str | None = PrivateAttr(None)
+    _pair_size: int | None = PrivateAttr(None)
 
     def setup(self, run: RunContext) -> None:
         """Check everything that can be checked before an image is read. Raises UsageError."""
@@ -62,6 +64,8 @@ class Fit(TrainingOptions, Stage):
                 raise UsageError(f"fit.start: {self.start} would be overwritten by this training; copy it and use the copy")
             build(self)  # refuse now, not after all images were read
             self._start = digest(locate(self.start))
+        if self._pair_size is not None:
+            check_sizes(build_untrained(self), self._pair_size, self)
         names = [name for name in GOALS if name != "own_rgb_mse" or network.produces == "rgb"]
         if self.goal not in names:
             raise UsageError(_NO_FIGURE.format(goal=self.goal, model=self.model, names=", ".join(names)))
@@ -82,6 +86,14 @@ class Fit(TrainingOptions, Stage):
         run.claim(str((self._folder / BEST).resolve()), "give each `fit` a `runs` folder of its own")
         if reason := unwritable_reason(self._folder):
             raise UsageError(f"fit.runs: {reason}; choose another folder")
+
+    def expect_size(self, size: int) -> None:
+        """Keep the size of the pairs for `setup`, which refuses what the network does not accept."""
+        self._pair_size = size
+
+    def expect_images(self, count: int) -> None:
+        """Refuse, before an image is read, a batch of more images than there are. Raises UsageError."""
+        check_batch(count, self)
 
     def stream(self, items: Iterator[Dataset]) -> Iterator[FittedNetwork]:
         """Fit the network to the dataset."""

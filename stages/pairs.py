@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr
 
 from bwpipe import Count, Frame, Media, NoEffect, RunContext, Unit, UnitMap, stage
 from bwpipe.core.frame import Luma
-from bwpipe.data.dataset import Pair
+from bwpipe.data.dataset import Pair, checks_of
 from bwpipe.data.grayscale_partners import GrayscalePartners, folder_fingerprint
 from bwpipe.data.near_duplicates import DuplicateIndex
 from bwpipe.pixels.levels import full_range
@@ -58,11 +58,13 @@ class Pairs(UnitMap):
     _seen: DuplicateIndex = PrivateAttr()
 
     def setup(self, run: RunContext) -> None:
-        """List the grey partners. Raises UsageError if there are none."""
+        """List the grey partners, and tell `fit` the size. Raises UsageError if there are none."""
         self._run = run
         run.skip_kind(self, "film", _FILMS)
         self._seen = DuplicateIndex()
         self._unpaired = []
+        for each in checks_of(run, self, between=1):  # `dataset`
+            each.expect_size(self.size)
         self._partners = GrayscalePartners(self.gray, max_pixels=self.max_pixels) if self.gray else None
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:

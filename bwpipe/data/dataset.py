@@ -6,13 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Unit
 
 GREY, COLOUR = "grey.npy", "colour.npy"
@@ -148,6 +149,27 @@ class Dataset:
         vars(self).update(state)
         if self.folder:
             vars(self).update(grey=map_array(self.folder / GREY), colour=map_array(self.folder / COLOUR))
+
+
+@runtime_checkable
+class ChecksDataset(Protocol):
+    """A stage after `pairs` and `dataset` that can refuse a dataset before its images are read."""
+
+    def expect_size(self, size: int) -> None:
+        """Take note, before `setup`, of the height and width of the pairs, in pixels."""
+
+    def expect_images(self, count: int) -> None:
+        """Check the largest possible number of training images per epoch. Raises UsageError."""
+
+
+def checks_of(run: RunContext, stage: object, *, between: int) -> list[ChecksDataset]:
+    """The stages below a stage that check datasets; those with other than `between` stages in between see something else."""
+    below = run.downstream(stage)
+    return [
+        each
+        for each in below
+        if isinstance(each, ChecksDataset) and sum(each is one for other in below for one in run.downstream(other)) == between
+    ]
 
 
 def map_array(path: Path) -> NDArray[Any]:

@@ -9,7 +9,6 @@ from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from bwpipe.core.registry import UnknownNameError
-from bwpipe.data.dataset import Dataset
 from bwpipe.errors import UsageError
 from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.network import Network, networks
@@ -73,18 +72,18 @@ def _describe(net: Network) -> str:
     return f"{net.registered} {net.options.model_dump(mode='json') or ''}".rstrip()
 
 
-def check_sizes(net: Network, data: Dataset, options: TrainingOptions) -> None:
-    """Refuse image sizes that the network does not accept. Raises UsageError."""
-    sides = options.augment.sides(data.size)
-    for size, remedy in ((data.size, "pairs.size"), *((side, "fit.augment.crop") for side in sides)):
+def check_sizes(net: Network, pair_size: int, options: TrainingOptions) -> None:
+    """Refuse image sizes that the network does not accept, for pairs of that height and width. Raises UsageError."""
+    sides = options.augment.sides(pair_size)
+    for size, remedy in ((pair_size, "pairs.size"), *((side, "fit.augment.crop") for side in sides)):
         if not net.takes(size, size):
             height, width = net.input_size(size, size)
             raise UsageError(
                 f"{options.model} takes images of {height} x {width} pixels, not {size} x {size}; set `{remedy}` to match"
             )
-    if max(sides) > data.size:
+    if max(sides) > pair_size:
         raise UsageError(
-            f"fit.augment.crop: {max(sides)} is larger than the images ({data.size}, `pairs.size`); use a smaller one"
+            f"fit.augment.crop: {max(sides)} is larger than the images ({pair_size}, `pairs.size`); use a smaller one"
         )
 
 

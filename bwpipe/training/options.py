@@ -35,13 +35,13 @@ class TrainingOptions(BaseModel):
     """The losses to minimise, by name, each with its weight, or with `weight` and options of its own."""
     optimiser: Literal["adam", "adamw"] = "adam"
     """Adam (Kingma and Ba 2015), or AdamW (Loshchilov and Hutter 2019), whose weight decay is decoupled from the gradient."""
-    rate: Positive = 1e-3
+    rate: Annotated[Positive, Field(allow_inf_nan=False)] = 1e-3
     """The peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
     """The learning rate after the warm-up: constant, or decaying to 0 along half a cosine."""
     warmup: Annotated[int, Field(ge=0)] = 0
     """Number of steps over which the learning rate rises linearly from 0."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Weight decay of the optimiser; not applied to biases and norm weights."""
     clip: Positive | None = None
     """Clip the gradient to this 2-norm; no clipping by default."""

@@ -13,6 +13,15 @@ from bwpipe.errors import UsageError
 from bwpipe.training.options import TrainingOptions
 
 
+def check_batch(count: int, options: TrainingOptions) -> None:
+    """Refuse epochs of `count` training images if that is less than one batch. Raises UsageError."""
+    if count < options.batch:
+        raise UsageError(
+            f"an epoch has only {count} training images, less than one batch of {options.batch}; "
+            "add images, or set a smaller `fit.batch`"
+        )
+
+
 class Schedule:
     """The steps of a training, counted from 0, in epochs, counted from 1.
 
@@ -26,11 +35,7 @@ class Schedule:
         self._options = options
         self._order = lru_cache(maxsize=1)(lambda epoch: data.order(options.seed, epoch))
         sizes = [len(self._order(epoch)) for epoch in range(1, options.epochs + 1)]
-        if min(sizes) < options.batch:
-            raise UsageError(
-                f"an epoch has only {min(sizes)} training images, less than one batch of {options.batch}; "
-                "add images, or set a smaller `fit.batch`"
-            )
+        check_batch(min(sizes), options)
         counts = [count // options.batch for count in sizes]
         self.ends = list(accumulate(counts))
         self.steps = self.ends[-1]

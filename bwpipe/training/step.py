@@ -47,7 +47,7 @@ class TrainStep:
             UsageError: The network, the dataset and the options do not fit together.
         """
         net = build(options)
-        check_sizes(net, data, options)
+        check_sizes(net, data.size, options)
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network: Network = net.to(fabric.device).to(memory_format=layout)
         self.losses = Combined(options.losses, self.network, data).to(fabric.device)

@@ -396,9 +396,11 @@ def test_too_few_images_are_refused(place: Place) -> None:
         path.unlink()
     with pytest.raises(UsageError, match="from a single file are not enough for training and validation; add more"):
         place.run()
+    assert not place.cache.exists()  # refused before anything is read
 
     (only,) = place.photos.rglob("*.png")
-    place.write(str(only.relative_to(place.photos)), grey=True)
+    for name in (str(only.relative_to(place.photos)), "people/b.png"):
+        place.write(name, grey=True)
     with pytest.raises(UsageError, match="there are no images to train on; read a folder of colour photographs"):
         place.run()
 

@@ -61,6 +61,7 @@ def train(
     path: str = "made.safetensors",
     restart: bool = False,
     quiet: bool = True,
+    weights: Mapping[str, float] = MappingProxyType({}),
     below: Sequence[Mapping[str, Any]] = (),
     save: Mapping[str, Any] = MappingProxyType({}),
     **fit: Any,
@@ -70,7 +71,7 @@ def train(
     stages = [
         {"use": "read", "path": str(photos)},
         {"use": "pairs", "size": size, "toned": True},
-        {"use": "dataset", "cache": str(folder / "cache")},
+        {"use": "dataset", "cache": str(folder / "cache"), "weights": dict(weights)},
         {"use": "fit", **options, **fit},
         *below,
         {"use": "save", "path": str(folder / path), "licence": "CC0", "data": "Gradients.", **save},
@@ -360,6 +361,9 @@ def dataset(photos: Path, folder: Path) -> Dataset:
             {"path": "runs/best.safetensors"},
             "best.safetensors would be used by two stages; give each `save` a `path` of its own",
         ),
+        ({"rate": math.inf}, "rate"),
+        ({"weight_decay": math.inf}, "weight_decay"),
+        ({"losses": {"rgb_mse": math.inf}}, "fit.losses.rgb_mse: "),
         ({"path": "made.pt"}, "made.pt does not end in .safetensors"),
         ({"path": "photos/000.png/made.safetensors"}, "000.png is not a folder; choose another one"),
     ],
@@ -370,6 +374,27 @@ def test_invalid_options_are_refused_before_the_first_step(tmp_path: Path, optio
 
     assert complaint in str(refusal.value)
     assert list(tmp_path.rglob("*.safetensors")) == []
+    assert not (tmp_path / "cache").exists()  # nothing was read for it
+
+
+def test_more_images_in_a_batch_than_weights_and_split_can_give_are_refused_before_any_is_read(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 10)
+
+    with pytest.raises(UsageError, match=r"an epoch has only \d+ training images, less than one batch of 10; add images"):
+        train(tmp_path, photos, batch=10)
+
+    assert not (tmp_path / "cache").exists()
+    assert train(tmp_path, photos, batch=10, weights={"*": 2.0}, epochs=1).exit_code == 0
+
+
+@pytest.mark.parametrize("path", ["", "."])
+def test_an_empty_path_of_a_checkpoint_is_refused_in_a_sentence(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError, match=r"save\.path is empty; give the path of a file that ends in \.safetensors"):
+        train(tmp_path, write_photos(tmp_path / "photos", 4), save={"path": path})
 
 
 def test_an_unrelated_file_is_not_overwritten(tmp_path: Path) -> None:
