@@ -6,7 +6,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -42,6 +42,7 @@ class DatasetInfo:
         left_out: The images that were excluded on purpose, and why.
         failed: The files that could not be read, and why.
         recipe: The recipe they were made with.
+        checksum: A hash of all other metadata; empty in datasets of 0.1.0.
     """
 
     names: list[str]
@@ -50,6 +51,12 @@ class DatasetInfo:
     left_out: dict[str, str]
     failed: dict[str, str]
     recipe: list[dict[str, Any]]
+    checksum: str = ""
+
+    def computed_checksum(self) -> str:
+        """What `checksum` is if nothing else has changed."""
+        content = {key: value for key, value in asdict(self).items() if key != "checksum"}
+        return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,19 +106,21 @@ class Cache:
         return self._folder / key.digest
 
     def find(self, key: CacheKey) -> CachedPairs | None:
-        """The pairs of a key; None if they are missing or damaged."""
+        """The pairs of a key, read through and compared with their checksums; None if they are missing or damaged."""
         path = self.path(key)
         try:
             info = DatasetInfo(**json.loads((path / INFO_FILE).read_text(encoding="ascii")))
             pairs = CachedPairs(path, map_array(path / GREY), map_array(path / COLOUR), info)
+            shape = pairs.grey.shape
+            is_valid = (
+                pairs.grey.dtype == pairs.colour.dtype == np.uint8
+                and pairs.colour.shape == (*shape, 3)
+                and shape[:1] == (len(info.names),)
+                and info.checksum in ("", info.computed_checksum())
+                and _digest(path, pairs) == info.digest
+            )
         except (OSError, ValueError, TypeError, EOFError):
             return None
-        shape = pairs.grey.shape
-        is_valid = (
-            pairs.grey.dtype == pairs.colour.dtype == np.uint8
-            and pairs.colour.shape == (*shape, 3)
-            and shape[:1] == (len(info.names),)
-        )
         return pairs if is_valid else None
 
     def fill(self, key: CacheKey, pairs: Iterable[Pair], run: RunContext) -> CachedPairs:
@@ -167,6 +176,7 @@ class Cache:
                 failed={str(unit.name): format_error(error) for unit in key.units if (error := run.failure(unit))},
                 recipe=[dict(each) for each in key.recipe],
             )
+            info = replace(info, checksum=info.computed_checksum())
             with (part / INFO_FILE).open("x", encoding="ascii") as file:
                 json.dump(asdict(info), file, indent=1)
                 file.flush()
@@ -186,6 +196,27 @@ class Cache:
         if written is None:
             raise RunAborted(f"{path}: the files just written cannot be read back; check the disk and run again")
         return written
+
+
+def _digest(folder: Path, pairs: CachedPairs) -> str:
+    """The digest of pairs as they are on the disk, as by `PairFiles`. Raises OSError.
+
+    The files are read, not the memory that they are mapped to: there, a bad sector would end the process.
+    """
+    digest = blake2b(digest_size=16)
+    with (folder / GREY).open("rb") as grey, (folder / COLOUR).open("rb") as colour:
+        files = [(grey, pairs.grey), (colour, pairs.colour)]
+        for file, array in files:
+            file.seek(os.fstat(file.fileno()).st_size - array.nbytes)
+        for name in pairs.info.names:
+            _add_name(digest, name)
+            for file, array in files:
+                digest.update(file.read(array[0].nbytes))
+    return digest.hexdigest()
+
+
+def _add_name(digest: blake2b, name: str) -> None:
+    digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
 
 
 def _try_acquire(lock: FileLock, timeout: float) -> bool:
@@ -230,7 +261,7 @@ class PairFiles:
                     f"{name}: its pair has an array of {array.shape} {array.dtype}, not {shape} uint8; "
                     "the stage before `dataset` must make all pairs the same size"
                 )
-        self._digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        _add_name(self._digest, name)
         for file, array in ((self._grey, pair.grey), (self._colour, pair.colour)):
             self._digest.update(file.add(array))
         self._colourfulness += colourfulness(pair.colour)

@@ -178,12 +178,37 @@ def damage_array(folder: Path) -> None:
     os.truncate(folder / "colour.npy", 1000)
 
 
+def flip_bit(file: Path, position: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+
+
+def rot_grey(folder: Path) -> None:
+    flip_bit(folder / "grey.npy", -1)
+
+
+def rot_colour(folder: Path) -> None:
+    flip_bit(folder / "colour.npy", 200)
+
+
+def rot_name(folder: Path) -> None:
+    flip_bit(folder / "dataset.json", (folder / "dataset.json").read_bytes().index(b"people/0.png") + 7)
+
+
+def rot_reason(folder: Path) -> None:
+    info = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**info, "failed": {info["names"][0]: "it is cut short"}}))
+
+
 def damage_all(folder: Path) -> None:
     for file in folder.iterdir():
         file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [damage_text, damage_names, damage_array, damage_all])
+@pytest.mark.parametrize(
+    "damage", [damage_text, damage_names, damage_array, rot_grey, rot_colour, rot_name, rot_reason, damage_all]
+)
 def test_a_damaged_cache_is_rebuilt_with_a_warning(place: Place, damage: Any, capfd: pytest.CaptureFixture[str]) -> None:
     before = place.dataset()
     colour = before.colour.copy()
@@ -196,6 +221,16 @@ def test_a_damaged_cache_is_rebuilt_with_a_warning(place: Place, damage: Any, ca
     assert datasets_seen[-1].digest == before.digest
     assert_array_equal(datasets_seen[-1].colour, colour)
     assert place.cached() == [folder]
+    assert place.reads() == 0
+
+
+def test_a_dataset_that_0_1_0_cached_is_still_used(place: Place) -> None:
+    place.run()
+    (folder,) = place.cached()
+    info = json.loads((folder / "dataset.json").read_text())
+    del info["checksum"]
+    (folder / "dataset.json").write_text(json.dumps(info))
+
     assert place.reads() == 0
 
 
