@@ -64,7 +64,7 @@ class Provenance:
 
         Args:
             coloured: False for a file that kept its own colour.
-            luma_of_colour: Whether the file's luma was computed anew from its colour.
+            luma_of_colour: Whether the file's luma was computed from its colour.
             also: Why the sink changed the luma, in a word; empty if it did not.
         """
         stages = [_luma_claims(stage, luma_of_colour) for stage in self.stages if coloured or NETWORK not in stage]

@@ -26,7 +26,7 @@ INDEX_VERSION = "index 2, libavformat {}.{}.{}".format(*av.library_versions["lib
 _SHORTFALL = 0.5
 """Seconds by which a file may fall short of the duration in its header, which is rarely exact."""
 _JUMP = 10
-"""Seconds: a longer gap, where a format's clock may start anew, is a jump unless the sound goes on (as in FFmpeg)."""
+"""Seconds: a longer gap, where a format's clock may restart, is a jump unless the sound goes on (as in FFmpeg)."""
 _AROUND = 4
 """How many packets before a joint FFmpeg may take for damaged: those that it was putting together."""
 _CLOCK_MAY_RESTART = 0x0200

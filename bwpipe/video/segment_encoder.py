@@ -88,7 +88,7 @@ class SegmentWriter:
             alpha: (H, W) in the source's depth and full range; None for opaque. Ignored if the output has no alpha channel.
             side_data: What else the frame carries.
             kept: Whether its chroma is the film's own.
-            luma_of_colour: Whether its luma was computed anew from its colour.
+            luma_of_colour: Whether its luma was computed from its colour.
 
         Raises:
             MediaError: The encoder rejects it.

@@ -29,7 +29,7 @@ class CodedPacket(NamedTuple):
         duration: Duration.
         key: Whether it is a keyframe.
         kept: Whether its frame kept the film's own colour.
-        luma_of_colour: Whether its frame's luma was computed anew from its colour.
+        luma_of_colour: Whether its frame's luma was computed from its colour.
         added: Whether its data begin with additions, and these with their length.
         offset: Byte offset of its data in the fragment.
         size: Size of its data in bytes.

@@ -65,7 +65,7 @@ def events(folder: Path) -> list[str]:
     return [json.loads(line)["event"] for line in (folder / "out" / ".bwpipe" / "report.jsonl").read_text().splitlines()]
 
 
-def told(folder: Path, **options: Any) -> str:
+def described(folder: Path, **options: Any) -> str:
     return "\n".join(describe_graph(read_graph(graph(folder, **options))))
 
 
@@ -102,14 +102,14 @@ def test_once_it_is_migrated_an_option_of_films_does_not_redo_its_pictures(folde
     (folder / "in" / "unfinished.mkv").unlink()
     bwpipe.run(graph(folder))
 
-    text = told(folder, write={"preset": "slow"})
+    text = described(folder, write={"preset": "slow"})
 
     assert "would read: 1 film\ndone already: 2" in text
     assert '1: write.preset was "ultrafast", and is "slow"' in text
 
 
 def test_an_option_that_changes_everything_redoes_everything(folder: Path) -> None:
-    text = told(folder, colorize={"vividness": 0.5})
+    text = described(folder, colorize={"vividness": 0.5})
 
     assert "would read: 2 films, 2 pictures" in text
     assert "finished, but done again because the graph or the input changed: 3" in text
@@ -119,7 +119,7 @@ def test_looking_at_it_does_not_migrate_it(folder: Path) -> None:
     ledger = folder / "out" / ".bwpipe" / "ledger.sqlite"
     before = ledger.read_bytes()
 
-    assert "would read: 1 film\ndone already: 3" in told(folder)
+    assert "would read: 1 film\ndone already: 3" in described(folder)
     assert ledger.read_bytes() == before
 
 
