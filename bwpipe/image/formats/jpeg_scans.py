@@ -2,7 +2,7 @@
 
 A file is taken apart into the scans of its components. Those that hold Y alone are copied byte for byte, which is all of them
 for grey pictures, and all but the DC scans for progressive ones. Where Y is interleaved with chroma, its blocks are cut out of
-the bit stream and put in the order of a scan of its own: the bits of AC coefficients are copied, DC differences are coded again,
+the bit stream and put in the order of a scan of its own: the bits of AC coefficients are copied, DC is coded again,
 since the preceding block is another one. The result has several scans, like a progressive file.
 """
 
