@@ -139,6 +139,9 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         others = f" ({skipped_in_words(plan.skipped)})" if plan.skipped else ""
         raise UsageError(f"{graph.nodes[0].where}: there is nothing to read{others}; give the stage another `path`")
     names = OutputNames([*units, *plan.broken])
+    for name, sink in sinks.items():
+        for unit in units:
+            names.claim(sink.target(unit), name, sink.folder)
     clashes = names.clashes(units, sinks.values())
     plan.broken.extend(clashes.values())
     units = [unit for unit in units if unit not in clashes]
@@ -151,11 +154,9 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
     }
     segments = {unit: _segments(unit, size, planners.values()) for unit in units}
     plan.stamps |= {segment: plan.stamps[unit] for unit in units for segment in segments[unit]}
-    for node in graph.nodes:
-        if isinstance(node.stage, Sink):
-            for unit in units:
-                names.claim(node.stage.target(unit), node.id, node.stage.folder)
-                planners[node.id].add(unit, segments[unit])
+    for planner in planners.values():
+        for unit in units:
+            planner.add(unit, segments[unit])
     pending = {segment for chosen in plan.recipes.values() for segment in chosen}
     plan.todo = [segment for unit in units for segment in segments[unit] if segment in pending or not sinks]
     return plan

@@ -136,7 +136,7 @@ def test_the_pictures_of_a_pattern_in_a_folder_with_brackets_are_found(tmp_path:
 
 @pytest.mark.parametrize("name", ["{stem:>9999999999}", "{stem!r:>99}", "{stem!r}", "{stem.__class__}", "{suffix}", "{stem}\0"])
 def test_a_name_with_anything_but_the_fields_is_rejected(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"expected a name with \{stem\} in it once"):
+    with pytest.raises(UsageError, match=r"expected a name that contains \{stem\} exactly once"):
         read_graph(graph(tmp_path, tmp_path / "out", name=name))
 
 
