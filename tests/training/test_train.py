@@ -613,6 +613,7 @@ def test_names_that_are_not_utf8_are_escaped_in_the_card(tmp_path: Path) -> None
     assert r"| start | caf\udce9\|bar |" in (tmp_path / "b.md").read_text()
 
 
+@pytest.mark.slow  # more threads than cores spin where the machine is busy
 @pytest.mark.parametrize(("asked", "expected"), [(None, 3), (2, 2)])
 def test_a_training_after_a_run_in_the_same_process_has_the_threads_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int | None, expected: int
