@@ -278,8 +278,9 @@ def test_overwriting_spares_damaged_inputs(folder: Folder) -> None:
     assert damaged.read_bytes() == b"\xff\xd8\xff\xe0 not much of it is left"
 
 
-def test_overwriting_spares_links_to_inputs(folder: Folder) -> None:
-    (folder.inputs / "a.jpg").symlink_to(folder.inputs / "b.png")
+def test_overwriting_spares_links_among_the_inputs(folder: Folder) -> None:
+    elsewhere = (folder.inputs / "b.png").rename(folder.inputs.parent / "b.png")
+    (folder.inputs / "a.jpg").symlink_to(elsewhere)
     nodes = [{"use": "read", "path": str(folder.inputs)}, {"use": "write", "path": str(folder.inputs)}]
 
     with pytest.raises(UsageError, match=r"would overwrite the input"):
