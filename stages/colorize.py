@@ -120,6 +120,7 @@ class Colorize(BatchMap):
     def close(self) -> None:
         """Release the weights, and restore torch's number of threads."""
         self._networks.clear()
+        self._next_network = iter(())  # it would keep the weights
         if self._threads is not None:
             torch.set_num_threads(self._threads)
 

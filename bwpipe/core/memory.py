@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import gc
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,8 +70,9 @@ def as_abort() -> Iterator[None]:
 def give_back() -> None:
     """Give memory that is free back to the system.
 
-    The threads of each run have heaps of their own, of which GNU's C library keeps what was once used, so that a process grows
-    from run to run although nothing is lost.
+    A process grows from run to run although nothing is lost: the stages of a run and its context refer to each other, weights
+    and all, until Python looks for such circles, and GNU's C library keeps what the heaps of ended threads once used.
     """
+    gc.collect()
     with suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,5 +1,6 @@
 """The `colorize` stage."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 from torch import Tensor, nn
 
-from bwpipe import Frame, RunAborted, RunContext, UsageError
+from bwpipe import Frame, RunAborted, RunContext, UsageError, read_graph, run
 from bwpipe.core import plugins
 from bwpipe.core.stage import stages
 from bwpipe.nn.checkpoint import Checkpoint, save
@@ -273,3 +275,26 @@ def test_the_recipe_depends_on_the_weights_not_on_their_path(model: str, tmp_pat
     assert cls(model=model, vividness=0.5).recipe() != recipe
     assert cls(model=model, every=2).recipe() != recipe
     assert cls(model=model, precision="float32").recipe() != recipe
+
+
+def test_the_weights_are_released_after_a_run(tmp_path: Path) -> None:
+    def networks() -> int:
+        return sum(issubclass(type(each), Network) for each in gc.get_objects())
+
+    Image.fromarray(np.full((16, 16), 90, np.uint8)).save(tmp_path / "a.png")
+    graph = read_graph(
+        {
+            "stages": [
+                {"use": "read", "path": str(tmp_path / "a.png")},
+                {"use": "grayscale"},
+                {"use": "colorize", "model": "autoencoder", "device": "cpu", "precision": "float32"},
+                {"use": "write", "path": str(tmp_path / "out")},
+            ]
+        }
+    )
+    gc.collect()
+    before = networks()
+
+    run(graph)
+
+    assert networks() == before
