@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from bwpipe.core.atomic_file import SUFFIX, WORK_FOLDER
 from bwpipe.core.context import RunContext
 from bwpipe.core.fingerprint import Fingerprint
+from bwpipe.core.folder_lock import FolderLock
 from bwpipe.core.frame import Unit
 from bwpipe.core.inputs import expand_user
 from bwpipe.data.dataset import COLOUR, GREY, Pair, map_array
@@ -141,12 +141,12 @@ class Cache:
     def _locked(self, run: RunContext) -> Iterator[Path]:
         """Lock the cache against other runs; yields the folder for unfinished files, without leftovers of killed runs."""
         work = self._folder / WORK_FOLDER
-        lock = FileLock(work / "lock")
+        lock = FolderLock(work / "lock")
         try:
             work.mkdir(parents=True, exist_ok=True)
-            if not _try_acquire(lock, timeout=0):
-                run.note(f"{self._folder}: waiting for another run that is building a dataset there")
-                while not _try_acquire(lock, timeout=_POLL):
+            if not lock.try_acquire():
+                run.note(f"{self._folder}: waiting for another run that is building a dataset there{lock.hint}")
+                while not lock.try_acquire(timeout=_POLL):
                     run.raise_if_stopped()
         except OSError as error:
             raise UsageError(
@@ -217,14 +217,6 @@ def _digest(folder: Path, pairs: CachedPairs) -> str:
 
 def _add_name(digest: blake2b, name: str) -> None:
     digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-
-
-def _try_acquire(lock: FileLock, timeout: float) -> bool:
-    try:
-        lock.acquire(timeout=timeout)
-    except Timeout:
-        return False
-    return True
 
 
 def _sync(folder: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Literal
 
 from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, remove_file, remove_leftovers
 from bwpipe.core.fingerprint import FileStamp, Fingerprint, digest, file_stamp, fingerprint
+from bwpipe.core.folder_lock import FolderLock
 from bwpipe.core.frame import Unit
 from bwpipe.core.segments import FRAGMENTS
-from bwpipe.engine.folder_lock import FolderLock
 from bwpipe.engine.ledger_file import (
     VERSION,
     Entry,
@@ -96,7 +96,9 @@ class Ledger:
         require_regular_file(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder_lock.acquire()
+            if not self._folder_lock.try_acquire():
+                other = "another run is writing into it; wait for its end, or choose another folder"
+                raise UsageError(f"{self.folder}: {other}{self._folder_lock.hint}")
         except OSError as error:
             raise UsageError(f"{self.folder}: can't write into it ({error.strerror}); choose another folder") from error
         if self._folder_lock.soft:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bwpipe.core.fingerprint import FileStamp, Fingerprint
-from bwpipe.engine.folder_lock import FolderLock
+from bwpipe.core.folder_lock import FolderLock
 from bwpipe.errors import RunAborted, UsageError
 
 VERSION = 2
@@ -111,9 +111,8 @@ def recover(path: Path, lock: FolderLock) -> None:
     if not any(each.exists() for each in journals(path)):
         return
     try:
-        lock.acquire()
-    except UsageError:
-        return  # a run is writing just now
+        if not lock.try_acquire():
+            return  # a run is writing just now
     except OSError as error:
         raise UsageError(
             f"{path}: a run that was killed has to be undone first, but the folder can't be written ({error.strerror})"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from filelock import FileLock, Timeout
 
 from bwpipe.core.atomic_file import WORK_FOLDER, remove_leftovers, write_atomically
+from bwpipe.core.folder_lock import FolderLock
 from bwpipe.errors import UsageError
 
 MAX_STATES = 2
@@ -49,14 +49,13 @@ class Counters:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Create a folder and lock it against other trainings. Raises UsageError if it is locked or cannot be created."""
     work = folder / WORK_FOLDER
-    lock = FileLock(work / "lock")
+    lock = FolderLock(work / "lock")
     try:
         work.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(
-            f"{folder}: another training is using this folder; wait for it to end, or choose another folder"
-        ) from None
+        if not lock.try_acquire():
+            raise UsageError(
+                f"{folder}: another training is using this folder; wait for it to end, or choose another folder{lock.hint}"
+            )
     except OSError as error:
         raise UsageError(
             f"{folder}: the training's state cannot be saved here ({error.strerror}); choose another folder"

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageCms
 
 from bwpipe.core.frame import Frame, Luma, Unit
 from bwpipe.core.provenance import split_note
@@ -15,7 +14,7 @@ from bwpipe.image.formats import jpeg, tiff
 from bwpipe.image.provenance_tag import history
 from bwpipe.image.read import read_image, read_metadata
 from bwpipe.image.tiff_ifd import HISTORY, INNER, RESOLUTION, Directory, directories
-from bwpipe.image.write import EIGHT_BITS, GREY_MODES, NO_ALPHA, NO_METADATA, eight_bits
+from bwpipe.image.write import EIGHT_BITS, NO_ALPHA, NO_METADATA, eight_bits
 from bwpipe.pixels.orientation import upright
 from bwpipe.verify.image_content import compare_image_content
 from bwpipe.verify.luma_difference import LumaTally
@@ -144,7 +143,6 @@ def _compare_metadata(was: Metadata, now: Metadata, verdict: Verdict, before: Im
             verdict.differences += _exif_differences(was.exif, now.exif, after)
         if not xmp and was.xmp != now.xmp:
             verdict.differences.append("its XMP is lost" if not now.xmp else "its XMP differs")
-        _compare_profiles(was, now, verdict, grey=before.mode in GREY_MODES)
     if target != "ppm":
         resolutions = was.dpi if target in NO_METADATA else _dpi(was), _dpi(now)
         if resolutions[0] and not _close(
@@ -161,34 +159,6 @@ def _compare_metadata(was: Metadata, now: Metadata, verdict: Verdict, before: Im
         missing = Counter(was.own) - Counter(now.own)
         names = (chunk.name.decode() if chunk.name.isalpha() else f"0x{chunk.name.hex()}" for chunk in missing)
         verdict.differences += [f"its chunk {name} is lost or differs" for name in names if name != "pHYs"]  # the resolution
-
-
-def _compare_profiles(was: Metadata, now: Metadata, verdict: Verdict, *, grey: bool) -> None:
-    """The ICC profile: the same, or for grey images an RGB profile with the same curve."""
-    if was.icc and not was.icc_is_rgb:
-        if grey and not now.icc and b"kTRC" in was.icc:
-            verdict.differences.append("its ICC profile is lost")
-        elif not (now.icc and grey):
-            verdict.remarks.append("its ICC profile is lost: it describes neither RGB nor grey")
-        elif not _shows_the_same_grey(was.icc, now.icc):
-            verdict.differences.append("its grey ICC profile has become one with another curve")
-    elif was.icc != now.icc:
-        verdict.differences.append("its ICC profile is lost" if not now.icc else "its ICC profile differs")
-
-
-def _shows_the_same_grey(was: bytes, now: bytes) -> bool:
-    """Whether a colour management system shows all grey values alike by two profiles, of grey and RGB."""
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    shown = []
-    for icc, image in ((was, ramp), (now, ramp.convert("RGB"))):
-        try:
-            profile, screen = ImageCms.ImageCmsProfile(BytesIO(icc)), ImageCms.createProfile("sRGB")
-            exact = ImageCms.Flags.NOOPTIMIZE  # else linear curves are off by up to 10 near black
-            converted = ImageCms.profileToProfile(image, profile, screen, outputMode="RGB", flags=exact)
-        except (ImageCms.PyCMSError, OSError):
-            return False
-        shown.append(np.asarray(converted).astype(int))
-    return bool(np.abs(shown[0] - shown[1]).max() <= 1)
 
 
 def _exif_differences(was: bytes, now: bytes, after: ImageFile) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """Train graphs: from a folder of colour photographs to a checkpoint."""
 
+import errno
+import fcntl
 import math
 import os
 import random
@@ -322,6 +324,22 @@ def test_two_fits_in_one_graph_need_two_folders_and_do_not_affect_each_other(tmp
     run({"plugins": [str(NETWORKS)], "stages": [*stages, *both]})
 
     assert (tmp_path / "one" / "best.safetensors").read_bytes() == (tmp_path / "two" / "best.safetensors").read_bytes()
+
+
+def test_a_training_runs_where_the_file_system_has_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    photos = write_photos(tmp_path / "photos", 20)
+
+    assert train(tmp_path, photos, epochs=1).exit_code == 0
+
+    with (
+        lock_folder(tmp_path / "runs"),
+        pytest.raises(UsageError, match=r"another training .*\(if that one is gone, remove .*lock\.soft\)"),
+    ):
+        train(tmp_path, photos, epochs=2)
 
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
