@@ -59,4 +59,4 @@ class Autoencoder(Network):
                 doubled.
         """
         _, chroma = rgb_to_ycbcr(output)
-        return Guess((chroma * (1 + (vividness or 0.0))).clamp(-0.5, 0.5), rgb=output)
+        return Guess((chroma * (1 + (0.0 if vividness is None else vividness))).clamp(-0.5, 0.5), rgb=output)

@@ -5,13 +5,14 @@ from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bwpipe.errors import UsageError
 from bwpipe.nn.chroma_bins import annealed_mean, bin_centres, confidence
 from bwpipe.nn.efficientnet import imagenet_weights
+from bwpipe.nn.encoder_layers import fold_norms, freeze_depthwise
 from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network
 
 SHORT_SIDES: dict[Quality, int] = {"fast": 192, "normal": 256, "best": 384}
@@ -25,8 +26,13 @@ STEP = 1 / 20
 LOWEST_TEMPERATURE = 0.2
 """The temperature of the annealed mean at vividness 1."""
 FROZEN_GROUPS = 3
-"""How many groups of the encoder's blocks are never trained, in addition to the stem: all that is finer than 1/16. Edge and
-texture features learnt on ImageNet serve here as well, and their gradients would take as long as all others together."""
+"""How many groups of the encoder's blocks are not trained with `trained: coarse`, in addition to the stem: all that is finer
+than 1/16. Edge and texture features learnt on ImageNet serve here as well, and their gradients would take as long as all others
+together."""
+HINT_SCALE = 8.0
+"""Factor of the chroma of hints before it meets weights: typical chroma, about 0.1, becomes about 1."""
+HEADS = 6
+"""Attention heads: 32 channels each at the default width."""
 DARK, BRIGHT = 0.1, 0.95
 """The luma below and above which chroma fades out."""
 
@@ -39,8 +45,22 @@ class UnetOptions(NetworkOptions):
     from exist for `lite0` only."""
     widths: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = (192, 128, 64)
     """Channels of the decoder at 1/16, 1/8 and 1/4 of the input's size."""
+    trained: Literal["coarse", "whole"] = "coarse"
+    """The part of the encoder that is trained: its coarser blocks except their depthwise filters, which is fast, or all of it
+    except the statistics of its norms. It does not affect predictions."""
+    hints: bool = False
+    """Whether it takes hints: chroma that is known at some points. Without any, its predictions are those without this part."""
+    attention: bool = False
+    """Whether each cell of the coarsest decoder block sees all others (self-attention), so that alike things get alike
+    colours."""
     vividness: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The default vividness of predictions."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "UnetOptions":
+        if self.attention and self.widths[0] % HEADS:
+            raise ValueError(f"with `attention`, the first of `widths` must be a multiple of {HEADS}, not {self.widths[0]}")
+        return self
 
 
 @network("unet")
@@ -65,22 +85,34 @@ class Unet(Network):
         self.register_buffer("bins", bin_centres(STEP))
         encoder: Any = timm.create_model(f"tf_efficientnet_{options.encoder}", features_only=True, in_chans=1)
         _, *skips, deepest = encoder.feature_info.channels()
-        self.encoder: nn.Module = _freeze_depthwise(encoder)
+        self.encoder: nn.Module = (fold_norms if options.trained == "whole" else freeze_depthwise)(encoder)
         widths = (deepest, *options.widths)
         self.ups = nn.ModuleList(_Up(*pair, skip) for pair, skip in zip(pairwise(widths), reversed(skips), strict=True))
         self.scene = _Scene(deepest, options.widths)
         self.head = nn.Conv2d(widths[-1], len(self.bins), 1)
+        self.hints = _Hints(widths[:-1], deepest) if options.hints else None
+        self.attention = _Attention(widths[1]) if options.attention else None
         for part in self._frozen():
             part.requires_grad_(False)
 
-    def forward(self, luma: Tensor) -> Tensor:
-        """Turn luma (B, 1, H, W) in 0..1, of at least 32 x 32, into logits (B, Q, H / 4, W / 4), rounded up."""
+    def forward(self, luma: Tensor, hints: Tensor | None = None) -> Tensor:
+        """Turn luma (B, 1, H, W) in 0..1, of at least 32 x 32, into logits (B, Q, H / 4, W / 4), rounded up.
+
+        Hints (B, 3, H, W) as in `guess`; they are ignored without the option `hints`.
+        """
+        return self._logits(luma, hints)[0]
+
+    def _logits(self, luma: Tensor, hints: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The logits, and the encoder's features (B, C, H / 16, W / 16), rounded up."""
         _, *skips, x = self.encoder(2 * luma - 1)  # the input range of the ImageNet weights
-        scene = self.scene(x)
-        for up, skip, (scale, shift) in zip(self.ups, reversed(skips), scene, strict=True):
-            x = torch.addcmul(shift, up(x, skip), scale)
+        known, overall = (None, None) if self.hints is None or hints is None else self.hints(hints)
+        scene = self.scene(x, overall)
+        for index, (up, skip, (scale, shift)) in enumerate(zip(self.ups, reversed(skips), scene, strict=True)):
+            x = torch.addcmul(shift, up(x, skip, None if known is None else known[index]), scale)
+            if index == 0 and self.attention is not None:
+                x = self.attention(x)
         logits: Tensor = self.head(x)
-        return logits
+        return logits, skips[-1]
 
     def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
         """Keep the aspect ratio, up to 4 : 1, rounded to multiples of 32; the short side is 192, 256 or 384."""
@@ -106,19 +138,29 @@ class Unet(Network):
         temperature = LOWEST_TEMPERATURE ** (self.options.vividness if vividness is None else vividness)
         return Guess(annealed_mean(output, self.bins, temperature), confidence(output, self.bins))
 
-    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
+    def guess(self, luma: Tensor, vividness: float | None = None, hints: Tensor | None = None) -> Guess:
         """Predict as in `Network`, but fade out chroma towards black and white, where it would show as blotches."""
         with torch.no_grad():
-            predictions = [
-                self.decode(each, vividness) for each in self(luma).split(1)
-            ]  # the distributions of a whole batch overflow the caches
+            logits, features = self._logits(luma, hints)
+            each_alone = torch.split(logits, 1)  # the distributions of a whole batch overflow the caches
+            predictions = [self.decode(each, vividness) for each in each_alone]
             chroma = torch.cat([each.chroma for each in predictions])
             confidences = torch.cat([each.confidence for each in predictions if each.confidence is not None])
-            return Guess(chroma * _fade(luma.float(), *chroma.shape[-2:]), confidences)
+            return Guess(chroma * _fade(luma.float(), *chroma.shape[-2:]), confidences, features=features)
+
+    @property
+    def takes_hints(self) -> bool:
+        """Whether it was built with the option `hints`."""
+        return self.options.hints
+
+    def additions(self) -> tuple[str, ...]:
+        """The parts for hints and attention: a new one adds nothing to the predictions."""
+        return ("hints.", "attention.")
 
     def backbone(self) -> nn.Module:
-        """The trainable part of the encoder: its coarser blocks, whose features represent objects and scenes."""
-        return nn.ModuleList(self.encoder.blocks[FROZEN_GROUPS:])  # type: ignore[index]
+        """The trainable part of the encoder: all of it, or its coarser blocks, whose features represent objects and scenes."""
+        whole = self.options.trained == "whole"
+        return self.encoder if whole else nn.ModuleList(self.encoder.blocks[FROZEN_GROUPS:])  # type: ignore[index]
 
     def train(self, mode: bool = True) -> "Unet":
         """Set training mode, except for the frozen part, whose batch norms keep their statistics."""
@@ -129,7 +171,8 @@ class Unet(Network):
 
     def _frozen(self) -> Iterator[nn.Module]:
         """The frozen part of the encoder."""
-        yield from (self.encoder.conv_stem, self.encoder.bn1, *self.encoder.blocks[:FROZEN_GROUPS])  # type: ignore[index]
+        if self.options.trained == "coarse":
+            yield from (self.encoder.conv_stem, self.encoder.bn1, *self.encoder.blocks[:FROZEN_GROUPS])  # type: ignore[index]
 
     def prime(self) -> None:
         """Load the encoder's ImageNet weights to train from. Raises UsageError if they are missing."""
@@ -147,10 +190,14 @@ class _Up(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(*_layer(channels + skip, out), *_layer(out, out))
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """From (B, `channels`, h / 2, w / 2), rounded up, and (B, `skip`, h, w) to (B, `out`, h, w)."""
+    def forward(self, x: Tensor, skip: Tensor, known: Tensor | None = None) -> Tensor:
+        """From (B, `channels`, h / 2, w / 2), rounded up, and (B, `skip`, h, w) to (B, `out`, h, w).
+
+        Hints (B, `channels`, h, w), if any, are added to the upsampled maps.
+        """
         height, width = skip.shape[-2:]
         x = F.interpolate(x, scale_factor=2, mode="nearest")[..., :height, :width]
+        x = x if known is None else x + known
         out: Tensor = self.layers(torch.cat([x, skip], dim=1))
         return out
 
@@ -174,46 +221,72 @@ class _Scene(nn.Module):
         for weights in self.out.parameters():
             nn.init.zeros_(weights)
 
-    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """From the coarsest maps (B, C, h, w): for each width a scale and a shift (B, width, 1, 1)."""
-        hidden = self.hidden(x.mean(dim=(2, 3))).relu()
+    def forward(self, x: Tensor, overall: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+        """From the coarsest maps (B, C, h, w): for each width a scale and a shift (B, width, 1, 1).
+
+        Overall hints (B, C), if any, are added before the activation.
+        """
+        hidden = self.hidden(x.mean(dim=(2, 3)))
+        hidden = (hidden if overall is None else hidden + overall).relu()
         pairs = [layer(hidden)[..., None, None].chunk(2, dim=1) for layer in self.out]
         return [(1 + scale, shift) for scale, shift in pairs]
 
 
-class _Depthwise(nn.Module):
-    """A depthwise convolution, padded as in TensorFlow, whose filters are never trained.
+class _Hints(nn.Module):
+    """Turns hints into what is added to the decoder's maps at 1/16, 1/8 and 1/4, and to the scene.
 
-    On a CPU their gradient would take as long as all else in the encoder, though they are only a sixteenth of its weights.
+    Initially, and where nothing is known, it is 0.
     """
 
-    weight: Tensor
-
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, channels: Sequence[int], scene: int) -> None:
         super().__init__()
-        self.register_buffer("weight", conv.weight.detach())
-        self.stride = conv.stride[0]
-        self.padding = conv.kernel_size[0] // 2
+        self.local = nn.ModuleList(nn.Conv2d(4, count, 1, bias=False) for count in channels)
+        self.overall = nn.Linear(4, scene, bias=False)
+        for weights in self.parameters():
+            nn.init.zeros_(weights)
+
+    def forward(self, hints: Tensor) -> tuple[list[Tensor], Tensor]:
+        """From hints (B, 3, H, W): maps at 1/16, 1/8 and 1/4, rounded up, and a vector (B, C) for the whole image."""
+        mask = hints[:, 2:].clamp(0, 1)
+        weighted = torch.cat([hints[:, :2] * mask, mask], dim=1)
+        sizes = (16, 8, 4)
+        means = [F.avg_pool2d(weighted, size, ceil_mode=True) for size in sizes]
+        peaks = [F.max_pool2d(mask, size, ceil_mode=True) for size in sizes]
+        maps = [conv(_known(*pair)) for conv, *pair in zip(self.local, means, peaks, strict=True)]
+        overall = _known(weighted.mean(dim=(2, 3), keepdim=True), mask.amax(dim=(2, 3), keepdim=True))
+        return maps, self.overall(overall.flatten(1))
+
+
+def _known(means: Tensor, peak: Tensor) -> Tensor:
+    """What is known of each cell (B, 4, h, w): mean chroma of its hints, times the greatest mask; that mask; the mean mask.
+
+    Args:
+        means: (B, 3, h, w), the means of chroma times mask, and of the mask.
+        peak: (B, 1, h, w), the greatest mask.
+    """
+    density = means[:, 2:]
+    chroma = means[:, :2] / density.clamp(min=1e-6)
+    return torch.cat([HINT_SCALE * chroma * peak, peak, density], dim=1)
+
+
+class _Attention(nn.Module):
+    """Self-attention over all cells of a map (Vaswani et al. 2017), added to it; initially it adds nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inputs = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = len(self.weight)
-        if self.stride == 1:
-            return F.conv2d(x, self.weight, padding=self.padding, groups=channels)
-        ends = [side % 2 for side in x.shape[-2:]]
-        if x.requires_grad:  # same result, but on a CPU the gradient is several times faster with a stride of 1
-            rows, columns = (1 - end for end in ends)
-            return F.conv2d(x, self.weight, padding=self.padding, groups=channels)[..., rows::2, columns::2]
-        around = [self.padding - 1 + end for end in reversed(ends) for end in (end, 1)]
-        return F.conv2d(F.pad(x, around), self.weight, stride=2, groups=channels)
-
-
-def _freeze_depthwise(encoder: nn.Module) -> nn.Module:
-    """Replace the encoder's depthwise convolutions by frozen ones; the names of the weights stay."""
-    for parent in list(encoder.modules()):
-        for name, conv in list(parent.named_children()):
-            if isinstance(conv, nn.Conv2d) and conv.groups > 1:
-                setattr(parent, name, _Depthwise(conv))
-    return encoder
+        """From (B, C, h, w) to the same."""
+        cells = self.norm(x.flatten(2).transpose(1, 2))
+        query, key, value = (each.unflatten(2, (HEADS, -1)).transpose(1, 2) for each in self.inputs(cells).chunk(3, dim=2))
+        seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        added: Tensor = self.output(seen)
+        return x + added.transpose(1, 2).reshape(x.shape)
 
 
 def _fade(luma: Tensor, height: int, width: int) -> Tensor:

@@ -22,7 +22,7 @@ from bwpipe.losses.combined import check
 from bwpipe.nn.checkpoint import Checkpoint, load, locate
 from bwpipe.nn.device import EMULATED, available, describe, find_device, slowness
 from bwpipe.nn.network import Network
-from bwpipe.training.builders import build, build_untrained, check_sizes, network_class
+from bwpipe.training.builders import build, build_untrained, check_hints, check_sizes, network_class
 from bwpipe.training.job import BEST, ChecksTraining, FittedNetwork, UpcomingTraining
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.schedule import check_batch
@@ -65,7 +65,8 @@ class Fit(TrainingOptions, Stage):
             build(self)  # refuse now, not after all images were read
             self._start = digest(locate(self.start))
         if self._pair_size is not None:
-            check_sizes(build_untrained(self), self._pair_size, self)
+            check_sizes(net := build_untrained(self), self._pair_size, self)
+            check_hints(net, self)
         names = [name for name in GOALS if name != "own_rgb_mse" or network.produces == "rgb"]
         if self.goal not in names:
             raise UsageError(_NO_FIGURE.format(goal=self.goal, model=self.model, names=", ".join(names)))

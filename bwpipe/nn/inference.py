@@ -19,16 +19,19 @@ def network_input(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
     return np.clip((small.astype(np.float32) - black) / (white - black), 0, 1)
 
 
-def predict(network: Network, luma: NDArray[np.float32], vividness: float | None = None) -> Guess:
+def predict(
+    network: Network, luma: NDArray[np.float32], vividness: float | None = None, hints: NDArray[np.float32] | None = None
+) -> Guess:
     """Predict chroma for a batch.
 
     Args:
         network: On any device, in any precision.
         luma: (B, h, w) in 0..1, at the network's `input_size`.
         vividness: As in `Network.decode`.
+        hints: (B, 3, h, w), as in `Network.guess`.
 
     Returns:
-        Chroma and confidence in float32, on the CPU; the network's own RGB stays on its device.
+        Chroma, confidence and features in float32, on the CPU; the network's own RGB stays on its device.
 
     Raises:
         MemoryError: The device is out of memory.
@@ -38,9 +41,12 @@ def predict(network: Network, luma: NDArray[np.float32], vividness: float | None
     try:
         with torch.inference_mode():
             batch = torch.from_numpy(luma).unsqueeze(1).to(weights, memory_format=torch.channels_last)
-            output = network.guess(batch, vividness)
+            known = None if hints is None else torch.from_numpy(hints).to(weights, memory_format=torch.channels_last)
+            output = network.guess(batch, vividness) if known is None else network.guess(batch, vividness, known)
             chroma = output.chroma.float().cpu()
-            confidence = None if output.confidence is None else output.confidence.float().cpu()
+            confidence, features = (
+                None if each is None else each.float().cpu() for each in (output.confidence, output.features)
+            )
     except RuntimeError as error:
         if "out of memory" in str(error) or "DefaultCPUAllocator" in str(error):
             raise MemoryError(str(error)) from error
@@ -50,7 +56,7 @@ def predict(network: Network, luma: NDArray[np.float32], vividness: float | None
     if not (chroma.isfinite().all() and (confidence is None or confidence.isfinite().all())):
         remedy = "use another checkpoint" if weights.dtype == torch.float32 else "try `precision: float32`"
         raise RunAborted(f"the network {network.registered!r} predicted colours that are not finite numbers; {remedy}")
-    return Guess(chroma, confidence, output.rgb)
+    return Guess(chroma, confidence, output.rgb, features)
 
 
 def frame_planes(planes: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float16]:

@@ -25,11 +25,14 @@ class Guess:
         chroma: (B, 2, h, w) Cb and Cr in -0.5..0.5 (full-range BT.601), on the network's own grid.
         confidence: (B, 1, h, w) in 0..1, or None if the network reports none.
         rgb: (B, 3, h, w) in 0..1, the network's own RGB output, or None if it has none. Used for metrics only, never written.
+        features: (B, C, H / 16, W / 16), rounded up, what the network sees at each place, for comparing places of different
+            images; they do not depend on hints. None if the network has none.
     """
 
     chroma: Tensor
     confidence: Tensor | None = None
     rgb: Tensor | None = None
+    features: Tensor | None = None
 
 
 class NetworkOptions(BaseModel):
@@ -42,7 +45,8 @@ class Network(nn.Module):
     """Predicts chroma from luma (B, 1, H, W) in 0..1, where 0 is black and 1 is white.
 
     `forward(luma)` returns what the losses need, according to `produces`: RGB (B, 3, H, W) in 0..1, chroma (B, 2, h, w), or
-    logits over bins (B, Q, h, w); `decode` turns that into a prediction.
+    logits over bins (B, Q, h, w); `decode` turns that into a prediction. The `forward` of a network that takes hints has them
+    as an optional second argument.
     """
 
     registered: ClassVar[str] = ""
@@ -72,18 +76,31 @@ class Network(nn.Module):
 
         Args:
             output: The result of `forward`, in float32.
-            vividness: From 0, the safe average colour, to 1, the vivid most likely one; None for the network's default.
+            vividness: From 0, the safe average colour, to 1, the vivid most likely one; None for the network's default. While
+                a network is traced it is a scalar tensor: compute with it, do not branch on it.
         """
 
-    def guess(self, luma: Tensor, vividness: float | None = None) -> Guess:
+    def guess(self, luma: Tensor, vividness: float | None = None, hints: Tensor | None = None) -> Guess:
         """Predict the chroma of luma, without gradients.
 
         Args:
             luma: (B, 1, H, W) in 0..1, at `input_size`, on the network's device and in its precision.
             vividness: As in `decode`.
+            hints: (B, 3, H, W) what is known of the chroma: Cb and Cr in -0.5..0.5, and from 0 to 1 how far they are known at
+                each pixel; None if nothing is. Networks that take none ignore them: see `takes_hints`.
         """
         with torch.no_grad():
-            return self.decode(self(luma).float(), vividness)
+            output = self(luma, hints) if self.takes_hints and hints is not None else self(luma)
+            return self.decode(output.float(), vividness)
+
+    @property
+    def takes_hints(self) -> bool:
+        """Whether hints make a difference to its predictions."""
+        return False
+
+    def additions(self) -> tuple[str, ...]:
+        """The prefixes of weights that a training may add to a checkpoint without them: new ones do not change predictions."""
+        return ()
 
     def takes(self, height: int, width: int) -> bool:
         """Whether it accepts luma of that size, also in training; by default at its `input_size` only."""

@@ -1,6 +1,6 @@
 """Training batches: augmented, with one or more degraded views of each image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from bwpipe.data.dataset import Dataset
 from bwpipe.losses.base import shift_target
 from bwpipe.training.options import TrainingOptions
 
-_AUGMENT, _DAMAGE, _VALIDATION = 1, 2, 3
-"""Separates the random streams of different uses; stands between the seed and the step."""
+_AUGMENT, _DAMAGE, _VALIDATION, _HINTS = 1, 2, 3, 5
+"""Separates the random streams of different uses; stands between the seed and the step. The 4 is in `step`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +23,7 @@ class Views:
         luma: (B, 1, H, W) in 0..1, undamaged.
         rgb: (B, 3, H, W) in 0..1, the target.
         inputs: For each view (B, 1, H, W) in 0..1, degraded independently.
+        hints: For each view (B, 3, H, W), as in `Network.guess`; empty if the network is told nothing.
         shifts: For each view, its shift (rows, columns) down and right, in pixels.
     """
 
@@ -30,10 +31,12 @@ class Views:
     rgb: Tensor
     inputs: list[Tensor]
     shifts: list[tuple[int, int]]
+    hints: list[Tensor] = field(default_factory=list)
 
     def __getitem__(self, part: slice) -> "Views":
         """The views of a slice of the images."""
-        return Views(self.luma[part], self.rgb[part], [each[part] for each in self.inputs], self.shifts)
+        hints = [each[part] for each in self.hints]
+        return Views(self.luma[part], self.rgb[part], [each[part] for each in self.inputs], self.shifts, hints)
 
 
 class BatchAugmenter:
@@ -57,7 +60,8 @@ class BatchAugmenter:
         shifts = [(0, 0), *(self._shift(rng) for _ in range(1, self._view_count))]
         luma, rgb = options.augment.apply(*self._data.batch(indices, self._device), drawn)
         generator = torch.Generator(self._device).manual_seed(seed_of(options.seed, _DAMAGE, step))
-        return Views(luma, rgb, [self._input(luma, rgb, shift, generator) for shift in shifts], shifts)
+        inputs = [self._input(luma, rgb, shift, generator) for shift in shifts]
+        return Views(luma, rgb, inputs, shifts, [self._hints(rgb, shift, step) for shift in shifts] if options.hints else [])
 
     def validation_views(self, indices: NDArray[np.intp], start: int) -> Views:
         """The views for validation: whole, undamaged images; further views are degraded and shifted, the same way every time.
@@ -78,6 +82,12 @@ class BatchAugmenter:
         """The network's input for one view."""
         luma, rgb = shift_target(luma, shift), shift_target(rgb, shift)
         return self._options.damage(luma, rgb, generator) if self._options.damage else luma
+
+    def _hints(self, rgb: Tensor, shift: tuple[int, int], step: int) -> Tensor:
+        """The hints for one view: of the same kind and at the same places in each."""
+        assert self._options.hints
+        generator = torch.Generator(self._device).manual_seed(seed_of(self._options.seed, _HINTS, step))
+        return self._options.hints(shift_target(rgb, shift), generator)
 
     def _shift(self, rng: np.random.Generator) -> tuple[int, int]:
         limit = self._options.shift

@@ -44,23 +44,25 @@ def build(options: TrainingOptions) -> Network:
         net.prime()
     else:
         start, _ = load(locate(options.start))
-        check_compatible(net, start, f"fit.start: {options.start}")
-        net.load_state_dict(start.state_dict())
+        check_compatible(net, start, f"fit.start: {options.start}", additions=net.additions())
+        net.load_state_dict(start.state_dict(), strict=False)
     return net
 
 
-def check_compatible(wanted: Network, found: Network, what: str) -> None:
+def check_compatible(wanted: Network, found: Network, what: str, *, additions: tuple[str, ...] = ()) -> None:
     """Refuse a network whose weights another cannot load; options that do not affect the weights may differ.
 
     Args:
         wanted: The network that loads the weights.
         found: The network in a checkpoint.
         what: The option that names the checkpoint, and the checkpoint's name.
+        additions: Prefixes of weights that the checkpoint may lack.
 
     Raises:
         UsageError: Their classes, or the names or shapes of their weights, differ.
     """
     shapes, others = ({name: each.shape for name, each in net.state_dict().items()} for net in (wanted, found))
+    shapes = {name: shape for name, shape in shapes.items() if name in others or not name.startswith(additions)}
     if found.registered != wanted.registered or shapes != others:
         raise UsageError(
             f"{what} is a checkpoint of {_describe(found)}, not of {_describe(wanted)}; use one of the same network and options"
@@ -70,6 +72,12 @@ def check_compatible(wanted: Network, found: Network, what: str) -> None:
 def _describe(net: Network) -> str:
     """A network's name and options."""
     return f"{net.registered} {net.options.model_dump(mode='json') or ''}".rstrip()
+
+
+def check_hints(net: Network, options: TrainingOptions) -> None:
+    """Refuse hints for a network that does not take them. Raises UsageError."""
+    if options.hints and not net.takes_hints:
+        raise UsageError(f"fit.hints: {options.model}, with its options, takes no hints; leave `hints` out")
 
 
 def check_sizes(net: Network, pair_size: int, options: TrainingOptions) -> None:

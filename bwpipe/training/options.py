@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bwpipe.core.stage import Count, NoEffect
+from bwpipe.core.stage import AddedLater, Count, NoEffect
 from bwpipe.training.augment import Augment
 from bwpipe.training.degradation import Degradation
+from bwpipe.training.random_hints import RandomHints
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -57,6 +58,8 @@ class TrainingOptions(BaseModel):
     """Random augmentation of the photographs."""
     damage: Degradation | None = None
     """Degradation that makes the network's grey input, but not the target, look like old film; `{}` for the defaults."""
+    hints: Annotated[RandomHints | None, AddedLater(without=None)] = None
+    """Parts of the target's chroma that a network that takes hints is told; `{}` for the defaults, by default none."""
     shift: Annotated[int, Field(ge=0)] = 8
     """Maximum shift, in pixels, of the second view where a loss compares two."""
 

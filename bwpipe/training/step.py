@@ -15,7 +15,7 @@ from bwpipe.data.dataset import Dataset
 from bwpipe.losses.combined import Combined
 from bwpipe.nn.network import Network
 from bwpipe.training.batch_views import BatchAugmenter, seed_of
-from bwpipe.training.builders import build, check_sizes, freeze_backbone, make_optimiser
+from bwpipe.training.builders import build, check_hints, check_sizes, freeze_backbone, make_optimiser
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.schedule import Schedule
 from bwpipe.training.training_state import Part
@@ -48,6 +48,7 @@ class TrainStep:
         """
         net = build(options)
         check_sizes(net, data.size, options)
+        check_hints(net, options)
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network: Network = net.to(fabric.device).to(memory_format=layout)
         self.losses = Combined(options.losses, self.network, data).to(fabric.device)

@@ -20,7 +20,8 @@ from bwpipe.training.batch_views import BatchAugmenter, Views
 def predict_views(network: Network, views: Views, autocast: AbstractContextManager[object]) -> ViewBatch:
     """Run a network on all views in one batch; `autocast` is the context for its `forward`."""
     with autocast:
-        output = network(torch.cat(views.inputs) if len(views.inputs) > 1 else views.inputs[0])
+        inputs = torch.cat(views.inputs) if len(views.inputs) > 1 else views.inputs[0]
+        output = network(inputs, torch.cat(views.hints)) if views.hints else network(inputs)
     outputs = output.float().chunk(len(views.inputs))
     predicted = tuple(View(out, network.decode, shift) for out, shift in zip(outputs, views.shifts, strict=True))
     return ViewBatch(views.luma, views.rgb, predicted)

@@ -289,3 +289,92 @@ def test_colorize_works_with_it_on_frames_of_any_shape(tmp_path: Path) -> None:
     assert np.abs(output.chroma).mean() > 1e-3
     assert output.confidence is not None
     assert output.confidence.shape == (64, 128)
+
+
+def hints_of(*places: tuple[int, int, float, float, float], size: tuple[int, int] = (64, 96)) -> Tensor:
+    """Hints (1, 3, H, W) of (row, column, Cb, Cr, mask), each of 5 x 5 pixels."""
+    hints = torch.zeros(1, 3, *size)
+    for row, column, blue, red, mask in places:
+        hints[0, :, row - 2 : row + 3, column - 2 : column + 3] = torch.tensor([blue, red, mask])[:, None, None]
+    return hints
+
+
+def with_random_additions(**options: Any) -> Any:
+    """A network whose parts for hints and attention are as if they had been trained."""
+    net = built(hints=True, attention=True, **options)
+    with torch.no_grad():
+        for name, weights in net.named_parameters():
+            if name.startswith(net.additions()):
+                weights.normal_(std=0.3)
+    return net.requires_grad_(False)
+
+
+def test_new_parts_for_hints_and_attention_change_no_prediction(net: Any) -> None:
+    extended = built(hints=True, attention=True)
+    extended.load_state_dict(net.state_dict(), strict=False)
+    shown = luma(2, 1, 64, 96)
+
+    prediction = extended.guess(shown, None, hints_of((20, 30, 0.2, -0.1, 1.0)).expand(2, -1, -1, -1))
+
+    assert_close(prediction.chroma, net.guess(shown).chroma)
+    assert not net.takes_hints
+    assert extended.takes_hints
+
+
+def test_hints_change_the_colours_but_not_the_features() -> None:
+    net, shown = with_random_additions(), luma(1, 1, 64, 96)
+
+    without, empty = net.guess(shown), net.guess(shown, None, torch.zeros(1, 3, 64, 96))
+    hinted = net.guess(shown, None, hints_of((20, 30, 0.2, -0.1, 1.0)))
+
+    assert torch.equal(without.chroma, empty.chroma)
+    assert (hinted.chroma - without.chroma).abs().max() > 0.01
+    assert hinted.features.shape == (1, 112, 4, 6)
+    assert torch.equal(hinted.features, without.features)
+
+
+def test_the_chroma_of_a_hint_counts_only_where_its_mask_says_it_is_known() -> None:
+    net, shown, hints = with_random_additions(), luma(1, 1, 64, 96), hints_of((20, 30, 0.2, -0.1, 1.0))
+    more = hints.clone()
+    more[:, :2, 40:] = 0.4
+
+    assert_close(net.guess(shown, None, more).chroma, net.guess(shown, None, hints).chroma)
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 47), (150, 150)])
+def test_hints_and_attention_fit_images_of_any_size(height: int, width: int) -> None:
+    prediction = with_random_additions().guess(luma(1, 1, height, width), None, torch.full((1, 3, height, width), 0.1))
+
+    assert prediction.chroma.shape[2:] == (-(-height // 4), -(-width // 4))
+    assert prediction.features is not None
+    assert prediction.features.shape[2:] == (-(-height // 16), -(-width // 16))
+
+
+def test_attention_needs_widths_that_its_heads_can_share() -> None:
+    with pytest.raises(ValueError, match="multiple of 6"):
+        built(attention=True, widths=(190, 128, 64))
+
+
+def test_training_the_whole_encoder_uses_the_same_weights_and_predicts_the_same(net: Any) -> None:
+    whole = built(trained="whole")
+
+    whole.load_state_dict(net.state_dict())
+
+    assert whole.state_dict().keys() == net.state_dict().keys()
+    for shape in ((64, 96), (33, 47)):
+        shown = luma(1, 1, *shape)
+        assert_close(whole.guess(shown).chroma, net.guess(shown).chroma, atol=1e-3, rtol=0)
+
+
+def test_the_whole_encoder_gets_gradients_and_its_norms_keep_their_statistics() -> None:
+    whole = built(trained="whole")
+    freeze_backbone(whole, still=False)
+    before = {name: values.clone() for name, values in whole.state_dict().items()}
+
+    whole(luma(2, 1, 64, 64)).square().mean().backward()
+
+    assert all(weights.grad is not None and weights.grad.any() for weights in whole.encoder.parameters())
+    assert {id(weights) for weights in whole.backbone().parameters()} == {id(weights) for weights in whole.encoder.parameters()}
+    statistics = [name for name in before if name.startswith("encoder") and "running" in name]
+    assert statistics
+    assert all(torch.equal(before[name], whole.state_dict()[name]) for name in statistics)
