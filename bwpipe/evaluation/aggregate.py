@@ -13,6 +13,7 @@ from bwpipe.metrics.correlation import Correlation
 from bwpipe.metrics.descriptions import FIGURES
 from bwpipe.metrics.frechet import LEAST, Features, frechet
 from bwpipe.metrics.image_metrics import NAMES, chroma_of, figures, hues
+from bwpipe.metrics.regions import region_figures, region_sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +28,7 @@ class ImageScores:
         strength: Mean length of chroma, of prediction and reference.
         hues: Amount of each hue, of prediction and reference, (Q,) each.
         features: Features of prediction, reference and grey, (3, 1280); None without an extractor.
+        regions: The `region_sums` of the prediction, (6,).
     """
 
     name: str
@@ -36,6 +38,7 @@ class ImageScores:
     strength: tuple[float, float]
     hues: tuple[NDArray[np.float64], NDArray[np.float64]]
     features: Features | None
+    regions: NDArray[np.float64]
 
 
 def score_image(
@@ -54,6 +57,7 @@ def score_image(
         strength=(_mean_length(predicted), _mean_length(target)),
         hues=(hues(predicted), hues(target)),
         features=extractor([colourised.rgb, reference.rgb, reference.grey]) if extractor else None,
+        regions=region_sums(colourised.rgb, reference.rgb),
     )
 
 
@@ -91,6 +95,7 @@ class Aggregator:
         self._correlation = Correlation()
         self._strength = np.zeros(2)
         self._hues = np.zeros((2, len(NAMES)))
+        self._regions = np.zeros(6)
         self._features: list[Features] = []
 
     @property
@@ -105,6 +110,7 @@ class Aggregator:
         self._correlation.add(*scores.chroma)
         self._strength += scores.strength
         self._hues += scores.hues
+        self._regions += scores.regions
         if scores.features is not None:
             self._features.append(scores.features)
 
@@ -115,8 +121,9 @@ class Aggregator:
         prediction |= {
             "chroma_ratio": float(predicted / target) if target else 0.0,
             "chroma_correlation": self._correlation.value,
+            **region_figures(self._regions),
         }
-        grey |= {"chroma_ratio": 0.0, "chroma_correlation": 0.0}
+        grey |= {"chroma_ratio": 0.0, "chroma_correlation": 0.0, "unevenness": 0.0, "neutral_painted": 0.0}
         if len(self._features) >= LEAST:
             of_prediction, of_reference, of_grey = np.stack(self._features, axis=1)
             prediction["frechet"], grey["frechet"] = frechet(of_prediction, of_reference), frechet(of_grey, of_reference)

@@ -18,6 +18,8 @@ HEADS = {
     "chroma_error": ("chroma err.", ".2f"),
     "chroma_ratio": ("ratio", ".3f"),
     "chroma_correlation": ("corr.", ".3f"),
+    "unevenness": ("uneven", ".3f"),
+    "neutral_painted": ("neutral painted", ".3f"),
     "frechet": ("Frechet", ".2f"),
 }
 """Heading and number format of each figure."""

@@ -16,6 +16,9 @@ FIGURES = {
     "chroma_error": "root mean square of the distance in (Cb, Cr), in code values 0..255; the mean over the pictures",
     "chroma_ratio": "mean length of (Cb, Cr) over all pictures, as a share of the reference's",
     "chroma_correlation": "Pearson correlation over all pixels of all pictures, Cb and Cr pooled; pictures averaged to 64 x 64",
+    "unevenness": "variance of chroma within segments of the reference that have one colour, as a share of the mean square of "
+    "chroma, so that paleness does not help (Felzenszwalb and Huttenlocher 2004, short side 128); pooled over the pictures",
+    "neutral_painted": "share of the reference's neutral pixels, chroma below 0.03, where the prediction's is above 0.06",
     "frechet": "Frechet distance of the pooled features of EfficientNet-Lite0 pretrained on ImageNet; "
     "not the FID of papers, and comparable only for equal numbers of pictures under the same protocol",
 }
