@@ -13,7 +13,18 @@ from bwpipe.core.provenance import KEPT
 from bwpipe.core.stage import Needs
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.motion.shot_report import FLICKER, Step
-from bwpipe.motion.temporal_filter import Change, WindowFrame, change, grid, join, left, mean, usual, vividness, window_frame
+from bwpipe.motion.temporal_filter import (
+    Change,
+    WindowFrame,
+    change,
+    grid,
+    input_vividness,
+    join,
+    mean,
+    output_change,
+    vividness,
+    window_frame,
+)
 
 NEAR = 4
 """Number of frames on each side whose changes determine the strength at a frame."""
@@ -88,8 +99,8 @@ class Steady(UnitMap):
     def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int) -> int:
         """Average the chroma of the frame at an index, and return the next index."""
         here = row[at]
-        here.mean, here.usual = mean(row, at, self.window), usual(row, at, self.window)
-        here.left = vividness(here.mean)
+        here.mean, here.input_vividness = mean(row, at, self.window), input_vividness(row, at, self.window)
+        here.averaged_vividness = vividness(here.mean)
         changes.append(change(row[at - 1], row[at]) if at else None)
         return at + 1
 
@@ -101,9 +112,9 @@ class Steady(UnitMap):
         if here.own is not None:
             strength = self._strength(changes[first + 1 : last + 1])
             chroma = here.own + np.float32(strength) * (chroma - here.own)
-        here.made = chroma
+        here.output = chroma
         notes = dict(here.frame.notes)
-        if at and (moved := changes[at]) and (after := left(row[at - 1], here)) is not None:
+        if at and (moved := changes[at]) and (after := output_change(row[at - 1], here)) is not None:
             notes[FLICKER] = Step(moved.luma, moved.own, after, self.max_flicker)
         return replace(here.frame, chroma=_frame_chroma(chroma), notes=notes)
 
@@ -135,7 +146,7 @@ def _shot(row: Sequence[WindowFrame], at: int) -> tuple[int, int]:
 
 def _gain(window: Sequence[WindowFrame]) -> float:
     """The gain that makes averaged chroma as vivid as its sources: averaging different hues makes them paler."""
-    both = [(each.usual, each.left) for each in window if each.usual]
+    both = [(each.input_vividness, each.averaged_vividness) for each in window if each.input_vividness]
     own, averaged = (sum(values) for values in zip(*both, strict=True)) if both else (0.0, 0.0)
     return min(MOST, max(1.0, own / averaged)) if averaged else 1.0
 

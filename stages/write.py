@@ -157,7 +157,7 @@ class Write(Sink):
         """Write a frame; without chroma it is written in grey."""
         _, target, shots = self._open[frame.unit]
         target.write(frame)
-        shots.see(frame)
+        shots.add_frame(frame)
 
     def commit(self, unit: Unit) -> AtomicFile:
         """Finish the file or fragment. Raises MediaError."""
@@ -176,7 +176,7 @@ class Write(Sink):
     def summary(self, unit: Unit, notes: Sequence[str]) -> Summary:
         """The flicker of a film's shots, and which shots are doubtful."""
         shots = ShotList(notes)
-        doubt = shots.complaint()
+        doubt = shots.warning()
         return Summary(
             lines=(f"{unit.name}: {'; '.join(shots.describe())}",) if shots.shots else (),
             warnings=(doubt,) if doubt else (),

@@ -137,7 +137,7 @@ class ShotList:
             for values in json.loads(text) if text else ():
                 self._add(Shot(*values))
 
-    def see(self, frame: Any) -> None:
+    def add_frame(self, frame: Any) -> None:
         """Add the next item; items that are not frames, or that did not pass through `shots`, are ignored."""
         if not isinstance(frame, Frame) or frame.motion is None or frame.pts is None or frame.unit.media.time_base is None:
             return
@@ -180,7 +180,7 @@ class ShotList:
             names = (f"{clock(shot.start)} ({shot.seconds:.1f} s, confidence {shot.confidence:.2f})" for shot in self.doubtful)
             yield f"most doubtful: {', '.join(names)}"
 
-    def complaint(self) -> str | None:
+    def warning(self) -> str | None:
         """The warning if shots exceed the budget, else None."""
         missed = sorted((shot for shot in self.shots if shot.missed), key=lambda shot: -(shot.flicker[1] or 0))
         if not missed:

@@ -38,9 +38,9 @@ class WindowFrame:
         error_back, error_on: (h, w) their squared forward-backward errors, in cells; None until the neighbour is known.
         consistent: (h, w) where the flow to the previous frame and back agrees; None if nowhere, or if there is no flow.
         mean: (h, w, 2) the chroma averaged over nearby frames of the shot.
-        usual: The mean vividness of the input chroma of these frames; 0 if none of them has chroma.
-        left: The vividness of `mean`.
-        made: (h, w, 2) the output chroma.
+        input_vividness: The mean vividness of the input chroma of these frames; 0 if none of them has chroma.
+        averaged_vividness: The vividness of `mean`.
+        output: (h, w, 2) the output chroma.
     """
 
     frame: Frame
@@ -53,9 +53,9 @@ class WindowFrame:
     error_on: NDArray[np.float32] | None = None
     consistent: NDArray[np.bool_] | None = None
     mean: NDArray[np.float32] | None = None
-    usual: float = 0.0
-    left: float = 0.0
-    made: NDArray[np.float32] | None = None
+    input_vividness: float = 0.0
+    averaged_vividness: float = 0.0
+    output: NDArray[np.float32] | None = None
 
 
 class Change(NamedTuple):
@@ -129,7 +129,7 @@ def mean(row: Sequence[WindowFrame], at: int, window: int) -> NDArray[np.float32
     return np.asarray(cv2.merge([cb / weight, cr / weight]))
 
 
-def usual(row: Sequence[WindowFrame], at: int, window: int) -> float:
+def input_vividness(row: Sequence[WindowFrame], at: int, window: int) -> float:
     """Mean vividness of the input chroma that `mean` averages, weighted by distance in time.
 
     The vividness of the frame's own chroma would not do: it varies from frame to frame, and following it causes flicker.
@@ -180,11 +180,11 @@ def change(before: WindowFrame, after: WindowFrame) -> Change | None:
     return Change(luma, own, chroma_change(sample(before.mean, coordinates) - after.mean, after.consistent))
 
 
-def left(before: WindowFrame, after: WindowFrame) -> float | None:
+def output_change(before: WindowFrame, after: WindowFrame) -> float | None:
     """Change of the output chroma between two consecutive frames; None where `change` is None."""
-    if before.made is None or after.made is None or after.back is None or after.consistent is None:
+    if before.output is None or after.output is None or after.back is None or after.consistent is None:
         return None
-    return chroma_change(warp(before.made, after.back) - after.made, after.consistent)
+    return chroma_change(warp(before.output, after.back) - after.output, after.consistent)
 
 
 def chroma_change(difference: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:

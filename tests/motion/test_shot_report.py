@@ -31,7 +31,7 @@ def film(**options: Any) -> list[Frame]:
 def report_of(frames: Sequence[Frame]) -> ShotList:
     shots = ShotList()
     for frame in frames:
-        shots.see(frame)
+        shots.add_frame(frame)
     return shots
 
 
@@ -72,9 +72,9 @@ def test_the_most_doubtful_shots_are_listed_by_time_the_longest_and_least_confid
 
 
 def test_exceeding_the_budget_gives_a_warning_with_the_worst_shots() -> None:
-    assert report_of(film(max_flicker=100)).complaint() is None
+    assert report_of(film(max_flicker=100)).warning() is None
 
-    warning = report_of(film(max_flicker=0)).complaint()
+    warning = report_of(film(max_flicker=0)).warning()
 
     assert warning is not None
     assert warning.startswith("3 of 3 shots flicker more than `max_flicker: 0` allows, at 0:00:0")
@@ -84,7 +84,7 @@ def test_an_invisible_change_does_not_exceed_the_budget() -> None:
     frames = film_of([plane * 0 + 100 for plane in scene(12, 1)])
     seen = [replace(frame, chroma=np.full((2, 24, 32), 0.1, np.float16)) for frame in run_stage("shots", frames)]
 
-    assert report_of(run_stage("steady", seen, max_flicker=0)).complaint() is None
+    assert report_of(run_stage("steady", seen, max_flicker=0)).warning() is None
 
 
 def test_without_a_prediction_for_each_frame_there_is_no_flicker_before() -> None:
