@@ -55,6 +55,10 @@ class UnetOptions(NetworkOptions):
     colours."""
     vividness: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The default vividness of predictions."""
+    vividness_range: Annotated[float, Field(ge=1, le=4)] = 1
+    """The factor of chroma at vividness 1, and its divisor at vividness 0, relative to vividness 0.5."""
+    gain: Annotated[float, Field(gt=0, le=10)] = 1
+    """The factor of chroma at vividness 0.5; fitted by `calibrate`."""
 
     @model_validator(mode="after")
     def _check_heads(self) -> "UnetOptions":
@@ -133,10 +137,22 @@ class Unet(Network):
         Args:
             output: Logits (B, Q, h, w).
             vividness: From 0, a temperature of 1, which gives the mean of all likely chromas, to 1, a temperature of 0.2, which
-                gives the most likely one; in between, the temperature is interpolated geometrically.
+                gives the most likely one; in between, the temperature is interpolated geometrically. Chroma is multiplied by
+                `gain` and by `vividness_range` to a power from -1 to 1.
         """
-        temperature = LOWEST_TEMPERATURE ** (self.options.vividness if vividness is None else vividness)
-        return Guess(annealed_mean(output, self.bins, temperature), confidence(output, self.bins))
+        options = self.options
+        vividness = options.vividness if vividness is None else vividness
+        factor = options.gain * options.vividness_range ** (2 * vividness - 1)
+        chroma = factor * annealed_mean(output, self.bins, LOWEST_TEMPERATURE**vividness)
+        return Guess(chroma.clamp(-0.5, 0.5), confidence(output, self.bins))
+
+    def calibrated(self, shift: Tensor, gain: float) -> "Unet":
+        """A copy with `shift` (Q,) added to its logits, and another `gain`."""
+        network = type(self)(self.options.model_copy(update={"gain": gain}))
+        network.load_state_dict(self.state_dict())
+        assert network.head.bias is not None
+        network.head.bias.data += shift.to(network.head.bias)
+        return network.to(self.bins.device).eval().requires_grad_(False)
 
     def guess(self, luma: Tensor, vividness: float | None = None, hints: Tensor | None = None) -> Guess:
         """Predict as in `Network`, but fade out chroma towards black and white, where it would show as blotches."""

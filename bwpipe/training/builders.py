@@ -65,13 +65,17 @@ def check_compatible(wanted: Network, found: Network, what: str, *, additions: t
     shapes = {name: shape for name, shape in shapes.items() if name in others or not name.startswith(additions)}
     if found.registered != wanted.registered or shapes != others:
         raise UsageError(
-            f"{what} is a checkpoint of {_describe(found)}, not of {_describe(wanted)}; use one of the same network and options"
+            f"{what} is a checkpoint of {_describe(found, wanted)}, not of {_describe(wanted, found)}; "
+            "use one of the same network and options"
         )
 
 
-def _describe(net: Network) -> str:
-    """A network's name and options."""
-    return f"{net.registered} {net.options.model_dump(mode='json') or ''}".rstrip()
+def _describe(net: Network, other: Network) -> str:
+    """A network's name, and its options as far as they differ from another's of the same name."""
+    options = net.options.model_dump(mode="json")
+    if net.registered == other.registered:
+        options = {name: value for name, value in options.items() if value != other.options.model_dump(mode="json")[name]}
+    return f"{net.registered} {options or ''}".rstrip()
 
 
 def check_hints(net: Network, options: TrainingOptions) -> None:

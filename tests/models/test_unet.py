@@ -378,3 +378,16 @@ def test_the_whole_encoder_gets_gradients_and_its_norms_keep_their_statistics() 
     statistics = [name for name in before if name.startswith("encoder") and "running" in name]
     assert statistics
     assert all(torch.equal(before[name], whole.state_dict()[name]) for name in statistics)
+
+
+def test_vividness_multiplies_chroma_from_one_over_the_range_to_the_range() -> None:
+    plain, ranged = built().requires_grad_(False), built(vividness_range=1.4, gain=0.9).requires_grad_(False)
+    shown = luma(1, 1, 64, 64)
+
+    for vividness, factor in ((0.0, 0.9 / 1.4), (0.5, 0.9), (1.0, 0.9 * 1.4)):
+        expected = (plain(shown), ranged(shown))
+        assert_close(expected[0], expected[1])
+        assert_close(
+            ranged.decode(expected[1], vividness).chroma,
+            (factor * plain.decode(expected[0], vividness).chroma).clamp(-0.5, 0.5),
+        )

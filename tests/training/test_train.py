@@ -372,7 +372,7 @@ def dataset(photos: Path, folder: Path) -> Dataset:
         ),
         (
             {"model": "unet", "start": "unet", "model_options": {"widths": [8, 8, 8]}, "losses": {"chroma_bins": 1}},
-            "[192, 128, 64], 'vividness': 0.27}, not of unet {'encoder': 'lite0', 'widths': [8, 8, 8]",
+            "checkpoint of unet {'widths': [192, 128, 64], 'vividness'",
         ),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
         (
