@@ -23,9 +23,9 @@ LARGEST_DOT = 4
 class RandomHints(BaseModel):
     """Hints that are drawn from the target, so that a network learns to make use of what a person or a memory tells it.
 
-    Each photograph that gets hints gets one kind of them, all equally likely: points, the mean chroma of the photograph, chroma
-    on a grid of 4 x 4 to 16 x 16 cells some of which are unknown, or the chroma of a neighbouring frame: shifted, of another
-    saturation, and unknown in places.
+    Each photograph that gets hints gets one kind of them: points, twice as often as each of the others; the mean chroma of the
+    photograph; chroma on a grid of 4 x 4 to 16 x 16 cells some of which are unknown; or the chroma of a neighbouring frame:
+    shifted, of another saturation, and unknown in places.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -86,7 +86,7 @@ def neighbour(chroma: Tensor, generator: Generator) -> Tensor:
     return _with_mask(moved * (0.7 + 0.6 * saturation), known * (0.3 + 0.6 * mask))
 
 
-KINDS: tuple[Callable[[Tensor, Generator], Tensor], ...] = (points, tint, grid, neighbour)
+KINDS: tuple[Callable[[Tensor, Generator], Tensor], ...] = (points, points, tint, grid, neighbour)
 
 
 def _random(count: int, generator: Generator) -> list[float]:
