@@ -18,7 +18,7 @@ from bwpipe.core.inputs import expand_user, output_stem
 from bwpipe.core.provenance import KEPT, LUMA, Provenance
 from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
-from bwpipe.image.write import TargetFormat, target_format, target_suffix, write_image
+from bwpipe.image.write import GREY_MODES, NO_METADATA, TargetFormat, target_format, target_suffix, write_image
 from bwpipe.motion.shot_report import ShotList
 from bwpipe.pixels.chroma_upsampling import UpsampledChroma, upsample_chroma
 from bwpipe.pixels.ycbcr import ChromaBands, to_codes
@@ -128,15 +128,17 @@ class Write(Sink):
         """The latest only for what earlier ones lost or changed.
 
         Of films side data, an alpha channel, cropping, and more than 8 bits in full range; of pictures the luma of JPEG files,
-        what scanners add to TIFF files, and the last bit of a few samples of large ones.
+        what scanners add to TIFF files, the ICC profile of grey ones, and the last bit of a few samples of large ones.
         """
         media = unit.media if unit else None
         if isinstance(media, VideoFile):
             deep = media.tags.range == FULL and media.depth > 8
             return self.revision if deep or media.alpha or media.carries or media.cropping != NO_CROPPING else 3
         if isinstance(media, ImageFile):
-            again = media.format == "JPEG" and target_format(media, self.format) == "jpeg"
-            return self.revision if again or media.format == "TIFF" or _in_bands(media) else 3
+            target = target_format(media, self.format)
+            again = media.format == "JPEG" and target == "jpeg"
+            curve = media.grey_profile and media.mode in GREY_MODES and target not in NO_METADATA
+            return self.revision if again or curve or media.format == "TIFF" or _in_bands(media) else 3
         return self.revision if unit is None else 3
 
     def setup(self, run: RunContext) -> None:

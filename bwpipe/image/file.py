@@ -43,12 +43,14 @@ class Header:
         width, height: As stored, in pixels.
         mode: The sample layout.
         orientation: EXIF tag 274.
+        grey_profile: Whether it has an ICC profile of grey samples, in formats whose profiles are kept.
     """
 
     width: int
     height: int
     mode: Mode
     orientation: int = 1
+    grey_profile: bool = False
 
     @property
     def depth(self) -> int:
@@ -63,15 +65,17 @@ class ImageFile(Media):
     Attributes:
         format: The format by content, whatever the name.
         mode: The sample layout.
+        grey_profile: Whether it has an ICC profile of grey samples, in formats whose profiles are kept.
     """
 
     format: ImageFormat
     mode: Mode
+    grey_profile: bool = False
 
     @property
     def header(self) -> Header:
         """The header as it was when the file was opened."""
-        return Header(self.width, self.height, self.mode, self.orientation)
+        return Header(self.width, self.height, self.mode, self.orientation, self.grey_profile)
 
 
 class Chunk(NamedTuple):
@@ -105,6 +109,11 @@ class Metadata:
     def icc_is_rgb(self) -> bool:
         """Whether the profile describes RGB (ICC.1:2022, 7.2.6), as the output is RGB."""
         return self.icc[16:20] == b"RGB "
+
+
+def is_grey_profile(icc: bytes) -> bool:
+    """Whether an ICC profile, of which the first 20 bytes suffice, describes grey samples (ICC.1:2022, 7.2.6)."""
+    return icc[16:20] == b"GRAY"
 
 
 def format_of(head: bytes) -> ImageFormat | None:

@@ -68,6 +68,7 @@ def open_image(path: Path, name: PurePosixPath, *, max_pixels: int) -> ImageFile
         orientation=header.orientation,
         format=kind,
         mode=header.mode,
+        grey_profile=header.grey_profile,
     )
 
 

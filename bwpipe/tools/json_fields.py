@@ -140,6 +140,7 @@ VERIFY: Mapping[str, str] = {
     "files[].same": "Whether only colour was added.",
     "files[].differences": "What differs in more than colour, one sentence each.",
     "files[].remarks": "Remarks that are not differences, one sentence each.",
+    "files[].outdated": "Stages of which an earlier revision wrote the output, each with the present one; missing if none.",
     "files[].picture": "The form of the image: what the output has, or [input, output].",
     "files[].picture.size": "Width and height of the output, in pixels as stored.",
     "files[].picture.depth": "Bits per luma sample of the output.",

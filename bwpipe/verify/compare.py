@@ -202,14 +202,27 @@ def compare(
     """Compare a file with its output; `said` are the run's warnings about it. Raises MediaError."""
     match before, after:
         case VideoFile(), VideoFile():
-            return verify_video(before, after, limits, said=said, tick=tick)
+            verdict = verify_video(before, after, limits, said=said, tick=tick)
         case ImageFile(), ImageFile():
             verdict = verify_image(before, after, limits, said=said)
             tick()
-            return verdict
-    return Verdict(
-        before.path, after.path, before.kind, differences=[f"it is a {after.kind}, but the input is a {before.kind}"]
-    )
+        case _:
+            what = f"it is a {after.kind}, but the input is a {before.kind}"
+            verdict = Verdict(before.path, after.path, before.kind, differences=[what])
+    verdict.outdated = ", ".join(_earlier_revisions(verdict, Unit(before)))
+    return verdict
+
+
+def _earlier_revisions(verdict: Verdict, unit: Unit) -> Iterator[str]:
+    """The stages of which an earlier revision wrote the output, by its own metadata."""
+    for recipe in verdict.facts.get("provenance", {}).get("stages", ()):
+        name, revision = recipe.get("stage"), recipe.get("revision")
+        if name in set(stages) and isinstance(revision, int):
+            cls = stages[name]
+            options = {key: value for key, value in recipe.items() if key in cls.model_fields}
+            latest = cls.model_construct(**options).revision_for(unit)
+            if revision < latest:
+                yield f"{name} {revision}, now {latest}"
 
 
 def frames_of(pairs: Pairs) -> Iterator[int]:

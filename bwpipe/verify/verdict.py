@@ -41,6 +41,7 @@ class Verdict:
         differences: Unwanted differences, a sentence each; empty if only colour was added.
         remarks: Notable facts that are not unwanted differences, such as luma changed on request.
         said: The warnings of the run about this file: a loss that it announced is a remark.
+        outdated: The stages of which an earlier revision wrote the output: "write 3, now 4"; empty if there are none.
     """
 
     input: Path
@@ -50,6 +51,7 @@ class Verdict:
     differences: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     said: Sequence[str] = ()
+    outdated: str = ""
 
     def lose(self, text: str, topic: str, count: int = 0) -> None:
         """Add a loss: a remark if the run announced it, else a difference.
@@ -76,12 +78,20 @@ class Verdict:
             "same": not self.differences,
             "differences": self.differences,
             "remarks": self.remarks,
+            **({"outdated": self.outdated} if self.outdated else {}),
             **self.facts,
         }
 
     def lines(self, *, quiet: bool = False) -> list[str]:
-        """The verdict as lines: one of figures, one per remark, one per difference; only the last if `quiet`."""
-        differences = [f"{self.output}: difference: {text}" for text in self.differences]
+        """The verdict as lines: one of figures, one per remark, one per difference; only the last if `quiet`.
+
+        The differences of an outdated output are one line, which says so first.
+        """
+        texts = self.differences
+        if texts and self.outdated:
+            age = f"written by an earlier revision of bwpipe ({self.outdated}); `bwpipe run --update` writes it again"
+            texts = [f"{age}: {', '.join(texts)}"]
+        differences = [f"{self.output}: difference: {text}" for text in texts]
         if quiet:
             return differences
         figures = ", ".join(filter(None, (_summary(topic, facts) for topic, facts in self.facts.items())))

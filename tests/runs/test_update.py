@@ -10,14 +10,18 @@ from typing import Annotated, Any, ClassVar
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from bwpipe import Frame, Map, RunResult, Unit, read_graph, run, stage
 from bwpipe.cli.main import app
-from bwpipe.core.stage import AddedLater
+from bwpipe.core import plugins
+from bwpipe.core.stage import AddedLater, stages
 from bwpipe.graph.templates import template
 from bwpipe.tools.describe import describe_graph
+from tests.image.test_odd_files import PROFILES
 from tests.support.made_films import MKV, make_film
+from tests.support.made_pictures import profile
 
 ANNOUNCED = "would be written differently by this version of bwpipe; run with --update to do them again"
 
@@ -149,6 +153,25 @@ def test_a_revision_can_concern_some_units_only(folder: Folder) -> None:
 
     assert [path.name for path in folder.run().outdated] == ["c.mkv"]
     assert folder.run(update=True).done == 1
+
+
+def test_pictures_whose_grey_profile_was_left_out_by_earlier_versions_are_announced(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(folder.inputs)
+    folder.inputs.mkdir()
+    image = Image.fromarray(np.arange(48 * 64, dtype=np.uint16).astype(np.uint8).reshape(48, 64))
+    image.save(folder.inputs / "grey.png", icc_profile=PROFILES["gamma 1.8"])
+    image.save(folder.inputs / "grey.webp", lossless=True, icc_profile=PROFILES["gamma 1.8"])  # RGB: its profile never counted
+    image.save(folder.inputs / "none.png")
+    image.convert("RGB").save(folder.inputs / "colour.png", icc_profile=profile())
+    plugins.load()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(stages["write"], "revision_for", lambda self, unit: 3)
+        assert folder.run().done == 4
+
+    assert [path.name for path in folder.run().outdated] == ["grey.png"]
+    assert folder.run(write={"format": "bmp"}).outdated == []
 
 
 def test_what_the_user_changed_is_done_at_once_together_with_what_bwpipe_changed(folder: Folder) -> None:

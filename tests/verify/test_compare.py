@@ -12,7 +12,7 @@ from bwpipe.cli.main import app
 from bwpipe.engine.run import run
 from tests.cli.test_commands import bwpipe
 from tests.support.made_films import Kind, make_film
-from tests.support.made_pictures import make_picture
+from tests.support.made_pictures import COMMENT, make_picture
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,31 @@ def test_outputs_carry_a_provenance_line(coloured: tuple[Path, Path]) -> None:
 
     assert all(line.startswith("Colour added by bwpipe ") for line in lines)
     assert all("network autoencoder, weights " in line for line in lines)
+
+
+def test_an_output_of_an_earlier_revision_whose_luma_differs_is_said_to_be_old(tmp_path: Path) -> None:
+    source = make_picture(tmp_path, "jpeg-grey").path
+    write = {"use": "write", "path": str(tmp_path / "out")}
+    assert run({"stages": [{"use": "read", "path": str(source)}, write]}).exit_code == 0
+    output = tmp_path / "out" / source.name
+    with Image.open(output) as image:
+        exif, options = image.getexif(), {"dpi": image.info["dpi"], "icc_profile": image.info.get("icc_profile")}
+        latest = json.loads(exif[37395].partition("{")[2].join("{ "))["stages"][-1]["revision"]
+
+        def rewritten(revision: int) -> tuple[int, list[str], list[str]]:
+            """Another luma, as 0.1.0 wrote it, in a file that states this revision of `write`."""
+            exif[37395] = exif[37395].replace(f'"write", "revision": {latest}', f'"write", "revision": {revision}')
+            image.copy().point(lambda code: min(code + 1, 255)).save(
+                output, "JPEG", quality=100, exif=exif, comment=COMMENT, **options
+            )
+            exif[37395] = exif[37395].replace(f'"write", "revision": {revision}', f'"write", "revision": {latest}')
+            return results(str(source), str(output), "--quiet")
+
+        age = f"written by an earlier revision of bwpipe (write 3, now {latest}); `bwpipe run --update` writes it again: "
+        code, (line,), _ = rewritten(3)
+        assert (code, line.startswith(f"{output}: difference: {age}the luma differs")) == (1, True)
+        code, (line,), _ = rewritten(latest)
+        assert (code, line.startswith(f"{output}: difference: the luma differs")) == (1, True)
 
 
 @pytest.mark.parametrize(("crf", "code"), [(17, 0), (51, 1)])

@@ -13,7 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from bwpipe.errors import MediaError
 from bwpipe.image import tiff_ifd
-from bwpipe.image.file import DAMAGED_PROFILE, Chunk, Header, Metadata, several
+from bwpipe.image.file import DAMAGED_PROFILE, Chunk, Header, Metadata, is_grey_profile, several
 from bwpipe.image.formats import jpeg_scans, jpeg_trailer
 from bwpipe.image.tiff_ifd import directories, orientation, without_thumbnail
 from bwpipe.pixels.ycbcr import AnyChroma, ChromaBands, bands, to_codes
@@ -42,7 +42,8 @@ def header(file: BinaryIO) -> Header:
         if kind in _MULTI_PICTURE_TYPES:
             raise several("several", f"pictures ({_MULTI_PICTURE_TYPES[kind]})")
     mode = "YCbCr" if image.mode == "RGB" and not _is_rgb(image) else image.mode
-    return Header(*image.size, mode, orientation(_exif(image)))
+    grey = is_grey_profile(image.info.get("icc_profile") or b"")  # None if parts of it are missing
+    return Header(*image.size, mode, orientation(_exif(image)), grey)
 
 
 def _open(file: BinaryIO) -> JpegImageFile:

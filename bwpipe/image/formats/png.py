@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bwpipe.errors import MediaError
-from bwpipe.image.file import DAMAGED_PROFILE, Buffer, Chunk, Header, Metadata, several
+from bwpipe.image.file import DAMAGED_PROFILE, Buffer, Chunk, Header, Metadata, is_grey_profile, several
 from bwpipe.image.formats import sixteen_bit
 from bwpipe.image.tiff_ifd import orientation, without_thumbnail
 
@@ -46,13 +46,14 @@ _COMPRESS_LEVEL = 3
 
 def header(file: BinaryIO) -> Header:
     """Read the header of a PNG file. Raises MediaError: damaged, or several frames."""
-    found = {name: _read(file, at, size) for name, at, size in _walk(file) if name in (b"IHDR", b"acTL", b"eXIf")}
+    found = {name: _read(file, at, size) for name, at, size in _walk(file) if name in (b"IHDR", b"acTL", b"eXIf", b"iCCP")}
     width, height, bits, colour = struct.unpack_from(">IIBB", found.get(b"IHDR", b""))
     if b"acTL" in found and (count := struct.unpack_from(">I", found[b"acTL"])[0]) > 1:
         raise several(count, "frames")
     if (bits, colour) not in _MODES:
         raise MediaError("can't be read: its header is damaged")
-    return Header(width, height, _MODES[bits, colour], orientation(found.get(b"eXIf", b"")))
+    grey = is_grey_profile(_profile(found.get(b"iCCP", b""), most=20) or b"")
+    return Header(width, height, _MODES[bits, colour], orientation(found.get(b"eXIf", b"")), grey)
 
 
 def check(data: bytes) -> None:
@@ -118,11 +119,11 @@ def metadata(data: bytes) -> Metadata:
     )
 
 
-def _profile(data: bytes) -> bytes | None:
-    """The ICC profile in a chunk's data; None if it is damaged."""
+def _profile(data: bytes, most: int = _MAX_INFLATED) -> bytes | None:
+    """The ICC profile in a chunk's data, at most `most` bytes of it; None if it is damaged."""
     packed = data.partition(b"\0")[2][1:]
     try:
-        return _inflated(packed) if data else b""
+        return _inflated(packed, most) if data else b""
     except zlib.error:
         return None
 
@@ -143,8 +144,8 @@ def _dpi(data: bytes) -> tuple[float, float] | None:
     return across * _INCH, down * _INCH
 
 
-def _inflated(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, _MAX_INFLATED)
+def _inflated(data: bytes, most: int = _MAX_INFLATED) -> bytes:
+    return zlib.decompressobj().decompress(data, most)
 
 
 def encode(samples: NDArray[Any], metadata: Metadata) -> list[Buffer]:
