@@ -10,7 +10,7 @@ from pydantic import PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Source, Unit, stage
 from bwpipe.core.frame import Skipped
-from bwpipe.core.inputs import expand_user, find_files, is_later_part, leads_outside, open_input
+from bwpipe.core.inputs import expand_user, find_files, is_disc_menu, is_later_part, leads_outside, open_input
 from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
 from bwpipe.core.stage import FilmsOnly, ScanCache
 from bwpipe.errors import FATAL, RunAborted, format_error
@@ -45,7 +45,8 @@ _UNREADABLE = (
 class Read(Source):
     """Reads pictures and films: a file, a folder with its subfolders, or a pattern. Recognises files by content, not name.
 
-    A DVD's title that is cut into `VTS_01_1.VOB`, `VTS_01_2.VOB` and so on is one film, under the name of its first part.
+    A DVD's title that is cut into `VTS_01_1.VOB`, `VTS_01_2.VOB` and so on is one film, under the name of its first part. Of a
+    folder, the menus beside titles, `VTS_01_0.VOB` and `VIDEO_TS.VOB`, are skipped.
     """
 
     path: NoEffect[str]
@@ -82,6 +83,9 @@ class Read(Source):
         alone = expand_user(self.path).is_file()
         for path, name in find_files(self.path):
             if not alone and is_later_part(path):
+                continue
+            if not alone and is_disc_menu(path):
+                yield Skipped(path, name, "menus of DVDs, which `read` takes only if given alone")
                 continue
             found = self._found(path, name, alone=alone)
             if isinstance(found, Unit):

@@ -106,27 +106,34 @@ class Skipped:
     Attributes:
         path: The file, absolute.
         name: Its path relative to the folder that is read.
+        what: What such files are, in the plural; empty if nothing more is known than that they are neither pictures nor films.
     """
 
     path: Path
     name: PurePosixPath
+    what: str = ""
 
     @property
     def why(self) -> str:
-        """The reason, the same for all files with its ending."""
-        return f"of another kind ({self.name.suffix.lower() or 'no ending'})"
+        """The reason, the same for all files that are `what` it is, or else with its ending."""
+        return self.what or f"of another kind ({self.name.suffix.lower() or 'no ending'})"
 
 
 def skipped_in_words(files: Sequence[Skipped]) -> str:
     """One line that counts skipped files and names the first of each kind; empty if there are none."""
+    groups: dict[str, list[Skipped]] = {}
+    for file in files:
+        groups.setdefault(file.what or "of other kinds than pictures and films", []).append(file)
+    return "; ".join(_group_in_words(what, group) for what, group in groups.items())
+
+
+def _group_in_words(what: str, files: Sequence[Skipped]) -> str:
     first: dict[str, str] = {}
     for file in files:
         first.setdefault(file.why, str(file.name))
-    if not files:
-        return ""
     count = "1 file is" if len(files) == 1 else f"{len(files)} files are"
     more = f" and {len(files) - len(first)} more" if len(files) > len(first) else ""
-    return f"{count} of other kinds than pictures and films, and skipped: {', '.join(first.values())}{more}"
+    return f"{count} {what}, and skipped: {', '.join(first.values())}{more}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

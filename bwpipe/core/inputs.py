@@ -17,6 +17,7 @@ SYSTEM_NAMES = frozenset(
 )
 """Lower-case names of operating-system files, which are skipped, as are names that start with a dot."""
 
+_MENU = re.compile(r"(?:VTS_\d\d_0|VIDEO_TS)\.VOB", re.IGNORECASE)
 _FIRST_PART = re.compile(r"VTS_\d\d_1\.VOB", re.IGNORECASE)
 
 
@@ -69,7 +70,7 @@ def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
 def parts_of(path: Path) -> tuple[Path, ...]:
     """The files that hold what a path stands for: itself, and the other parts of a DVD's title if it is the first one.
 
-    A title is a stream that is cut into files of 1 GB, `VTS_01_1.VOB` to at most `VTS_01_9.VOB`; `VTS_01_0.VOB` is its menu.
+    A title is a stream that is cut into files of 1 GB, `VTS_01_1.VOB` to at most `VTS_01_9.VOB`.
     """
     if not _FIRST_PART.fullmatch(path.name):
         return (path,)
@@ -81,6 +82,15 @@ def is_later_part(path: Path) -> bool:
     """Whether a file belongs to a DVD's title whose first part stands for it."""
     first = path.with_name(f"{path.name[:7]}1{path.name[8:]}")
     return path != first and path in parts_of(first) and first.is_file() and not first.is_symlink()
+
+
+def is_disc_menu(path: Path) -> bool:
+    """Whether a file is the menu of a DVD beside its titles: `VTS_01_0.VOB` of one title, `VIDEO_TS.VOB` of all."""
+    if not _MENU.fullmatch(path.name):
+        return False
+    if path.name[:3].upper() == "VTS":
+        return path.with_name(f"{path.name[:7]}1{path.name[8:]}").is_file()
+    return any(_FIRST_PART.fullmatch(other.name) for other in path.parent.iterdir())
 
 
 def open_input(path: Path) -> BinaryIO:

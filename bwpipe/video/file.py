@@ -26,7 +26,7 @@ from bwpipe.pixels.tint_detection import ColourKind
 from bwpipe.pixels.ycbcr import from_codes
 from bwpipe.video.cropping import NO_CROPPING, Cropping
 from bwpipe.video.hdr_metadata import HdrMetadata
-from bwpipe.video.late_streams import PartsFile, Places
+from bwpipe.video.late_streams import PartsFile, Places, is_flv
 from bwpipe.video.pixel_formats import layout
 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,asf,ogg,flv,dv,yuv4mpegpipe,nut,rm,ivf"
@@ -230,6 +230,8 @@ def open_container(path: Path, places: Places = ()) -> InputContainer:
             return av.open(parts, "r", options=options, metadata_errors="surrogateescape")
         probed = sum(stop - start for start, stop in parts.ranges)
         options |= {"probesize": str(probed), "analyzeduration": str(2**62)}
+        if is_flv(parts):  # its clock never wraps around, but a stream that begins late looks like it
+            options["correct_ts_overflow"] = "0"
         container = av.open(parts, "r", options=options, metadata_errors="surrogateescape")
         parts.ranges = ((0, parts.size),)
         container.seek(0, unsupported_byte_offset=True)

@@ -1,4 +1,4 @@
-"""Streams that begin after the header of an MPEG stream: found without FFmpeg, so that it can be shown where they begin.
+"""Streams that begin after the header, in MPEG streams, FLV and Ogg: found without FFmpeg, so that it sees where they begin.
 
 FFmpeg looks for streams in the first megabytes and seconds of a file, and PyAV hides those that appear later. To know all of
 them from the beginning, a file is opened with a view of it: its head, followed by the places where the others begin.
@@ -9,10 +9,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
+from av.stream import Stream
 
 from bwpipe.core.inputs import parts_of
 
@@ -26,6 +28,9 @@ _MOST = 64
 _BLOCK = 1 << 22
 _START_CODE = re.compile(rb"\x00\x00\x01[\xb9-\xff]", re.DOTALL)
 _PACK, _END, _PRIVATE = 0xBA, 0xB9, 0xBD
+_FLV_KINDS = {8: "audio", 9: "video"}
+_FLV_TAGS = frozenset({8, 9, 18})
+_OGG_FIRST, _OGG_LAST = 2, 4
 
 
 class PartsFile(io.RawIOBase):
@@ -104,14 +109,22 @@ class Late(NamedTuple):
 
 
 def late_streams(path: Path, demuxer: str, known: frozenset[int]) -> Late:
-    """Find streams of an MPEG transport or program stream that FFmpeg did not see when it opened the file.
+    """Find streams of an MPEG transport or program stream, an FLV or an Ogg file that FFmpeg did not see when it opened it.
+
+    Those of Ogg files are counted only: FFmpeg can't be made to read them.
 
     Args:
         path: The file; if it stands for several, they are searched in a row, as far as they can be read.
-        demuxer: FFmpeg's name of its format; others than "mpegts" and "mpeg" are not searched.
-        known: FFmpeg's identifiers of the streams that it saw.
+        demuxer: FFmpeg's name of its format; others than "mpegts", "mpeg", "flv" and "ogg" are not searched.
+        known: The `identifier` of each of the streams that it saw.
     """
-    scan = {"mpegts": _transport_streams, "mpeg": _program_streams}.get(demuxer)
+    if demuxer == "ogg":
+        with suppress(OSError), PartsFile([path]) as parts, io.BufferedReader(parts, _BLOCK) as file:
+            return Late((), len(late_ogg_streams(file)))
+        return Late((), 0)
+    if demuxer == "flv" and known >= _FLV_KINDS.keys():
+        return Late((), 0)
+    scan = {"mpegts": _transport_streams, "mpeg": _program_streams, "flv": _flv_streams}.get(demuxer)
     found: dict[int, int] = {}
     size = 0
     if scan is not None:
@@ -122,6 +135,9 @@ def late_streams(path: Path, demuxer: str, known: frozenset[int]) -> Late:
     begins = sorted(at for stream, at in found.items() if stream not in known)
     if not begins:
         return Late((), 0)
+    if demuxer == "flv":  # both ranges have to begin and end with a tag
+        at = begins[0]
+        return Late((((0, _flv_head(path, min(_HEAD, at))), (at, min(at + _AFTER, size))),), 0)
     head = (0, min(_HEAD, size))
     views: list[Places] = [(head, *_around(begins, _BEFORE[-1], size))]
     if demuxer == "mpegts":
@@ -130,6 +146,11 @@ def late_streams(path: Path, demuxer: str, known: frozenset[int]) -> Late:
         tables = (0, min(found.values()))
         views = [(tables, *_around(begins, before, size), head) for before in _BEFORE] + views
     return Late(tuple(views), max(len(begins) - _MOST, 0))
+
+
+def identifier(stream: Stream, demuxer: str) -> int:
+    """What tells a stream from others of its file: FFmpeg's identifier, or in FLV, where all have the same, the kind of tag."""
+    return next((tag for tag, kind in _FLV_KINDS.items() if kind == stream.type), 0) if demuxer == "flv" else stream.id
 
 
 def _around(begins: Sequence[int], before: int, size: int) -> Iterator[tuple[int, int]]:
@@ -167,6 +188,83 @@ def _transport_streams(file: BinaryIO) -> Iterator[tuple[int, int]]:
                     found.add(stream)
                     yield stream, at + int(number) * length
         at += len(block)
+
+
+def is_flv(file: BinaryIO | PartsFile) -> bool:
+    """Whether a file begins as FLV does; it is read from its start afterwards."""
+    file.seek(0)
+    start = file.read(3)
+    file.seek(0)
+    return start == b"FLV"
+
+
+def _flv_tags(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Kind and position of each tag of an FLV file (Adobe Flash Video File Format 10.1, E.3), up to where it is damaged."""
+    head = file.read(9)
+    if len(head) < 9:
+        return
+    at = int.from_bytes(head[5:9], "big") + 4
+    while True:
+        file.seek(at)
+        tag = file.read(4)
+        if len(tag) < 4 or tag[0] & 0x1F not in _FLV_TAGS:
+            return
+        yield tag[0] & 0x1F, at
+        at += 15 + int.from_bytes(tag[1:], "big")
+
+
+def _flv_streams(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Kind and position of each tag of sound or video."""
+    yield from ((kind, at) for kind, at in _flv_tags(file) if kind in _FLV_KINDS)
+
+
+def _flv_head(path: Path, most: int) -> int:
+    """Where the last tag begins that does so within the first `most` bytes."""
+    with PartsFile([path]) as parts, io.BufferedReader(parts, _BLOCK) as file:
+        return max(takewhile(lambda at: at <= most, (at for _, at in _flv_tags(file))), default=most)
+
+
+def late_ogg_streams(file: BinaryIO) -> list[int]:
+    """Where the streams of an Ogg file begin that are not among its first ones (RFC 3533, 4 and 6).
+
+    A link of a chain, which begins when all streams before it have ended, goes on with the streams of the link before as far as
+    it has the same codecs; others in it are late.
+    """
+    late: list[int] = []
+    codecs: list[bytes] = []  # of the first link
+    spare: list[bytes] = []  # of these, those that this link has not gone on with
+    running: set[int] = set()
+    first = True
+    for at, flags, serial, magic in _ogg_pages(file):
+        if flags & _OGG_FIRST:
+            if not running and not first:
+                spare = list(codecs)
+            if late_one := not first and magic not in spare:
+                late.append(at)
+            elif first:
+                codecs.append(magic)
+            else:
+                spare.remove(magic)
+            if not late_one:
+                running.add(serial)
+        else:
+            first = False
+        if flags & _OGG_LAST:
+            running.discard(serial)
+    return late
+
+
+def _ogg_pages(file: BinaryIO) -> Iterator[tuple[int, int, int, bytes]]:
+    """Position, flags, serial number and the first bytes of the payload of each page of an Ogg file, up to any damage."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(27)
+        if len(head) < 27 or head[:4] != b"OggS":
+            return
+        table = file.read(head[26])
+        yield at, head[5], int.from_bytes(head[14:18], "little"), file.read(7)
+        at += 27 + len(table) + sum(table)
 
 
 def _program_streams(file: BinaryIO) -> Iterator[tuple[int, int]]:

@@ -17,11 +17,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from bwpipe.video.file import Clock, Timing, demux, has_parameters, open_container
-from bwpipe.video.late_streams import Places, late_streams
+from bwpipe.video.late_streams import Places, identifier, late_streams
 from bwpipe.video.timeline import Timeline, is_regular
 from bwpipe.video.timeline_survey import LONG, Coded, survey
 
-INDEX_VERSION = "index 2, libavformat {}.{}.{}".format(*av.library_versions["libavformat"])
+INDEX_VERSION = "index 3, libavformat {}.{}.{}".format(*av.library_versions["libavformat"])
 """Cache key for the result of `read_index`; raise the number when the result changes."""
 _SHORTFALL = 0.5
 """Seconds by which a file may fall short of the duration in its header, which is rarely exact."""
@@ -107,7 +107,9 @@ def _late_streams(path: Path, choose: Callable[[InputContainer], VideoStream]) -
     with open_container(path) as container:
         choose(container)
         seen = [stream.id for stream in container.streams if has_parameters(stream)]
-        late = late_streams(path, container.format.name, frozenset(seen))
+        form = container.format.name
+        known = frozenset(identifier(stream, form) for stream in container.streams if has_parameters(stream))
+        late = late_streams(path, form, known)
     best: Places = ()
     most = 0
     for view in late.views:

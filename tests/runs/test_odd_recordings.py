@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from bwpipe.engine.run import RunResult, run
+from bwpipe.graph.graph import read_graph
+from bwpipe.tools.describe import describe_graph
 from bwpipe.verify.compare import Pairs, verify
 from bwpipe.verify.verdict import Limits
 from tests.support.made_films import MKV, make_film, opened, read
@@ -19,10 +21,12 @@ from tests.support.made_recordings import (
     RATE,
     make_recording,
     number_of,
+    pages_of,
     pitches,
     stream_packet,
     subtitle,
     with_edits,
+    with_late_sound_in_flv,
     with_packets,
 )
 
@@ -194,6 +198,42 @@ def test_a_second_sound_that_begins_late_is_copied_from_there(tmp_path: Path) ->
     assert differences(source, tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("seconds", [4, 70])
+def test_sound_of_an_flv_file_that_begins_late_is_copied_from_there(tmp_path: Path, seconds: int) -> None:
+    film = make_recording(tmp_path / "plain.flv", range(25 * seconds + 50), codec="flv")
+    sound = make_recording(tmp_path / "sound.flv", range(25), codec="flv", sounds={"libmp3lame": 0})
+    source = with_late_sound_in_flv(film, sound, tmp_path / "film.flv", seconds)
+
+    _, path = written(source, tmp_path / "out")
+
+    assert opened(path).frames == 25 * seconds + 50
+    assert [track.kind for track in opened(path).tracks] == ["audio"]
+    expected = packets(sound, audio=0)
+    first = packets(path, audio=0)[0][0]
+    assert first == pytest.approx(seconds + expected[0][0], abs=0.002)
+    assert [size for _, size in packets(path, audio=0)] == [size for _, size in expected]
+    assert differences(source, tmp_path / "out") == []
+
+
+def test_a_stream_of_an_ogg_file_that_begins_late_is_named(tmp_path: Path) -> None:
+    make_recording(tmp_path / "film.ogv", range(100), codec="libvpx", muxer={"page_duration": "500000"})
+    make_recording(tmp_path / "sound.ogv", range(25), codec="libvpx", sounds={"flac": 0}, muxer={"serial_offset": "77"})
+    pages, others = pages_of(tmp_path / "film.ogv"), pages_of(tmp_path / "sound.ogv")
+    serial = next(page[14:18] for page in others if page[28:33] == b"\x7fFLAC")
+    source = tmp_path / "late.ogv"
+    source.write_bytes(b"".join([*pages[:-1], *(page for page in others if page[14:18] == serial), pages[-1]]))
+    twice = tmp_path / "twice.ogv"
+    twice.write_bytes(b"".join(pages + pages))  # a chain: nothing begins late
+
+    result, _ = written(source, tmp_path / "out")
+    assert any("it has streams that begin late and can't be found, so they are left out" in text for text in result.remarks)
+    assert any("begins after" in text and "is lost" in text for text in differences(source, tmp_path / "out"))
+
+    result, _ = written(twice, tmp_path / "chain")
+    assert not any("begin late" in text for text in result.remarks)
+    assert not any("begins after" in text for text in differences(twice, tmp_path / "chain"))
+
+
 def test_a_programme_that_changes_its_streams_is_read_to_its_end(tmp_path: Path) -> None:
     first = make_recording(tmp_path / "1.ts", range(200))
     second = make_recording(tmp_path / "2.ts", range(200, 250), sounds={"mp2": 0, "ac3": 0}, muxer={"mpegts_start_pid": "512"})
@@ -269,6 +309,23 @@ def test_a_title_of_a_disc_is_one_film(tmp_path: Path) -> None:
     (folder / "VTS_01_4.VOB").write_bytes(again[: len(again) // 2])  # a part other than the first has changed
     again_run, _ = written(tmp_path / "disc", tmp_path / "out")
     assert (again_run.done, again_run.already) == (1, 1)
+
+
+def test_the_menus_of_a_disc_are_skipped_unless_given_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "disc" / "VIDEO_TS"
+    folder.mkdir(parents=True)
+    menu = make_recording(tmp_path / "menu.vob", range(5))
+    for name in ("VTS_01_1.VOB", "VTS_01_0.VOB", "VIDEO_TS.VOB", "VTS_02_0.VOB"):
+        shutil.copy(menu, folder / name)
+
+    result, _ = written(tmp_path / "disc", tmp_path / "out")
+
+    assert sorted(path.name for path in (tmp_path / "out" / "VIDEO_TS").iterdir()) == ["VTS_01_1.mkv", "VTS_02_0.mkv"]
+    what = "menus of DVDs, which `read` takes only if given alone"
+    assert result.left_out == {what: 2}
+    graph = {"stages": [{"use": "read", "path": str(tmp_path / "disc")}, {"use": "write", "path": str(tmp_path / "out")}]}
+    assert f"2 files are {what}, and skipped: VIDEO_TS/VIDEO_TS.VOB and 1 more" in list(describe_graph(read_graph(graph)))
+    assert written(folder / "VTS_01_0.VOB", tmp_path / "alone")[1].name == "VTS_01_0.mkv"
 
 
 @pytest.mark.parametrize("size", [(1024, 16), (128, 16)])

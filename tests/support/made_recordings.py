@@ -207,3 +207,30 @@ def with_packets(path: Path, target: Path, packets: Sequence[tuple[float, bytes]
         content += data[at : at + 2048]
     target.write_bytes(bytes(content))
     return target
+
+
+def with_late_sound_in_flv(film: Path, sound: Path, target: Path, seconds: float) -> Path:
+    """A copy of an FLV file with the sound of another one, which begins so many seconds later than there."""
+    header, tags = film.read_bytes()[:13], []
+    for path, wanted, later in ((film, (9, 18), 0), (sound, (8,), round(1000 * seconds))):
+        data, at = path.read_bytes(), 13
+        while at < len(data):
+            size = 11 + int.from_bytes(data[at + 1 : at + 4], "big") + 4
+            tag = data[at : at + size]
+            time = (tag[7] << 24 | int.from_bytes(tag[4:7], "big")) + later
+            stamp = time.to_bytes(4, "big")
+            tags += [(time, tag[:4] + stamp[1:] + stamp[:1] + tag[8:])] if tag[0] in wanted else []
+            at += size
+    target.write_bytes(header + b"".join(tag for _, tag in sorted(tags, key=lambda each: each[0])))
+    return target
+
+
+def pages_of(path: Path) -> list[bytes]:
+    """The pages of an Ogg file (RFC 3533, 6)."""
+    data, pages, at = path.read_bytes(), [], 0
+    while at < len(data):
+        count = data[at + 26]
+        size = 27 + count + sum(data[at + 27 : at + 27 + count])
+        pages.append(data[at : at + size])
+        at += size
+    return pages
