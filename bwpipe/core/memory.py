@@ -4,10 +4,18 @@ import ctypes
 import errno
 import gc
 import mmap
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from bwpipe.errors import BwpipeError, RunAborted
+
+try:
+    import resource
+except ImportError:  # not on POSIX
+    _HAS_LIMITS = False
+else:
+    _HAS_LIMITS = True
 
 OUT_OF_MEMORY = "out of memory; use a smaller `batch` or `queue`, smaller frames, or more memory"
 """The sentence for the user; a prefix says where."""
@@ -46,6 +54,22 @@ def is_short(size: int = 64 * _MIB) -> bool:
     except (OSError, MemoryError):
         return True
     return False
+
+
+def address_space() -> float:
+    """The limit of this process's address space in bytes; infinite if there is none."""
+    if not _HAS_LIMITS:
+        return float("inf")
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return float("inf") if soft == resource.RLIM_INFINITY else soft
+
+
+def peak() -> int | None:
+    """Peak memory of this process in bytes; None where the system does not say."""
+    if not _HAS_LIMITS:
+        return None
+    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_rss if sys.platform == "darwin" else peak_rss * 1024
 
 
 def check_room() -> None:

@@ -1,10 +1,10 @@
 """Open an image file: reads its header only."""
 
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from bwpipe.core.memory import address_space
 from bwpipe.errors import MediaError
 from bwpipe.image.file import HEAD, Header, ImageFile, ImageFormat, decoding, format_of
 from bwpipe.image.formats import jpeg, minor, png, pnm, tiff, webp
@@ -84,10 +84,7 @@ def _memory() -> float:
 
 
 def _limits() -> Iterator[float]:
-    yield float("inf")
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY:
-        yield soft
+    yield address_space()
     for line in _lines(Path("/proc/meminfo")):
         if line.startswith("MemTotal:"):
             yield 1024 * int(line.split()[1])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from bwpipe.core.frame import Unit
+from bwpipe.core.memory import peak
 from bwpipe.core.segments import default_size
 from bwpipe.core.stage import Sink
 from bwpipe.engine.ledger import open_ledgers
@@ -88,7 +88,8 @@ class Probe:
         if pictures:
             yield from self._pictures(graph, pictures)
         if todo:
-            yield f"in total: {self.total}; peak memory {bytes_in_words(peak())}"
+            memory = peak()
+            yield f"in total: {self.total}" + ("" if memory is None else f"; peak memory {bytes_in_words(memory)}")
 
     def _film(self, graph: Graph, unit: Unit, film: VideoFile) -> Iterator[str]:
         """Estimate a film: its properties, what happens to its streams, its cost."""
@@ -194,12 +195,6 @@ def _copy_into(folder: Path, units: Sequence[Unit]) -> Path:
 
 def _pixels(units: Sequence[Unit]) -> int:
     return sum(unit.media.width * unit.media.height for unit in units)
-
-
-def peak() -> int:
-    """Peak memory of this process in bytes, which a run like its trials needs too."""
-    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak_rss if sys.platform == "darwin" else peak_rss * 1024
 
 
 def duration(seconds: float) -> str:
