@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Source, Unit, stage
 from bwpipe.core.frame import Skipped
@@ -49,7 +49,7 @@ class Read(Source):
     folder, the menus beside titles, `VTS_01_0.VOB` and `VIDEO_TS.VOB`, are skipped.
     """
 
-    path: NoEffect[str]
+    path: NoEffect[Annotated[str, Field(min_length=1)]]
     """A file, a folder, or a pattern such as `scans/**/*.tif`, relative to the current folder."""
     frames: FilmsOnly[Count | None] = None
     """Read only this many frames of each film, for a trial."""

@@ -41,8 +41,6 @@ class Save(Stage):
     def setup(self, run: RunContext) -> None:
         """Check the path and any existing files. Raises UsageError."""
         self._run = run
-        if self.path == Path():  # what "" becomes; it has no name to change the suffix of
-            raise UsageError("save.path is empty; give the path of a file that ends in .safetensors")
         if self._target.suffix != ".safetensors":
             raise UsageError(f"save.path: {self.path} does not end in .safetensors; rename it")
         target, card_path = self._target, self._target.with_suffix(".md")

@@ -23,7 +23,7 @@ class Score(Stage):
     A graph may have several in sequence: the checkpoint and its model card list the figures of each.
     """
 
-    on: str | None = None
+    on: Annotated[str, Field(min_length=1)] | None = None
     """Photographs: a file, a folder, or a pattern; by default the dataset's validation photographs. Figures are also given for
     each top-level folder."""
     size: Annotated[int, Field(ge=11)] | None = None

@@ -64,12 +64,28 @@ def build(model: type[M], options: Mapping[str, Any], *, of: str, words: tuple[s
         of: The owner of the options, for messages.
         words: Other keys that may appear among the options, for hints.
     """
+    if empty := list(_empty_paths(model, options)):
+        return empty
     try:
         return model.model_validate_json(to_json(options), strict=True)
     except ValidationError as error:
         return list(dict.fromkeys(_translate(model, options, error, of, words)))  # a value can fail every branch of a union
     except UsageError as error:
         return [OptionProblem((), str(error))]
+
+
+def _empty_paths(model: type[BaseModel], options: Any) -> Iterator[OptionProblem]:
+    """Paths that are an empty text, which would stand for the current folder."""
+    for loc in _empty_texts(options):
+        found, value, schema = _descend(options, model.model_json_schema(), loc)
+        if found == loc and any(branch.get("format") == "path" for branch in _branches(schema, schema["$defs"])):
+            yield OptionProblem(loc, f"{_label(loc)}: expected {expected(schema)}, not {format_value(value)}")
+
+
+def _empty_texts(value: Any, loc: Loc = ()) -> Iterator[Loc]:
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from [(*loc, key)] if inner == "" else _empty_texts(inner, (*loc, key))
 
 
 def ordered_fields(model: type[BaseModel]) -> list[str]:

@@ -74,6 +74,17 @@ class Document:
         depth = len(loc)
         return frozenset(str(origin[depth]) for origin in self._origins if origin[:depth] == loc and len(origin) > depth)
 
+    def overrides(self, *loc: str | int) -> tuple[tuple[str, Any], ...]:
+        """The origin of each value that `set` changed within a mapping, with the value."""
+        found = []
+        for path, origin in self._origins.items():
+            if path[: len(loc)] == loc and len(path) > len(loc):
+                value = self.data
+                for step in path:
+                    value = value[step]
+                found.append((origin, value))
+        return tuple(found)
+
     def where(self, *loc: str | int, key: bool = False) -> str:
         """The position of a value, of its key, or of the closest enclosing value that has one.
 

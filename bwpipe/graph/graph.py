@@ -32,7 +32,7 @@ class Settings(BaseModel):
 
     stages: Annotated[list[Any], Field(min_length=1)]
     """The stages. Each follows the one above it, or the one named by its `from`."""
-    plugins: list[str] = []
+    plugins: list[Annotated[str, Field(min_length=1)]] = []
     """Folders with your own stages and networks, one per file; relative to the graph file, in `--set` to the current folder."""
     on_error: Literal["skip", "stop"] = "skip"
     """What happens when a file fails: `skip` continues without it, `stop` ends the run regardless of `max_errors`."""
@@ -71,6 +71,7 @@ class Node:
         upstream: The id of the node whose items it takes; None for the source.
         where: Where it is defined: `pipeline.yaml:4:5`, or `stages[1]` in a dict.
         given: The options that the user gave; those of a graph that comes with bwpipe are not the user's.
+        overrides: The origin of each override of its options, such as "--set colorize.model=x", with its value.
     """
 
     id: str
@@ -78,14 +79,17 @@ class Node:
     upstream: str | None
     where: str
     given: frozenset[str] = frozenset()
+    overrides: tuple[tuple[str, Any], ...] = ()
 
     @contextmanager
     def error_context(self) -> Iterator[None]:
-        """Prefix a UsageError raised inside with the position where the stage is defined."""
+        """Prefix a UsageError raised inside with the override whose value it quotes, or else where the stage is defined."""
         try:
             yield
         except UsageError as error:
-            raise UsageError(f"{self.where}: {error}") from error
+            text = str(error)
+            quoting = (origin for origin, value in self.overrides if value not in (None, "") and str(value) in text)
+            raise UsageError(f"{next(quoting, self.where)}: {text}") from error
 
 
 class _Dumper(yaml.SafeDumper):
@@ -239,7 +243,9 @@ def _nodes(document: Document, entries: list[Any], *, shipped: bool) -> list[Nod
         previous = upstream(parsed, parsed_entries)
         if stage:
             given = document.overridden(*at) if shipped else frozenset(stage.model_fields_set)
-            nodes.append(Node(parsed.id, stage, previous.id if previous else None, document.where(*at), given))
+            nodes.append(
+                Node(parsed.id, stage, previous.id if previous else None, document.where(*at), given, document.overrides(*at))
+            )
         parsed_entries.append(parsed)
     check_topology(document, parsed_entries)
     return nodes

@@ -22,7 +22,7 @@ class TrainingOptions(BaseModel):
     """Name of the network."""
     model_options: dict[str, Any] = {}
     """Options of the network; `bwpipe models NAME` lists them."""
-    start: str | None = None
+    start: Annotated[str, Field(min_length=1)] | None = None
     """A checkpoint of the same network from which the weights are initialised, instead of at random. Options that do not
     affect the weights, such as `vividness`, may differ."""
     epochs: Count = 10

@@ -210,6 +210,10 @@ INVALID = {
     ),
     "no path": Invalid(stages(READ, "use: write"), "3:5: path is missing; give a path", True),
     "an empty path": Invalid(stages(READ, "{use: write, path: }"), "3:23: path: expected a path, not nothing", True),
+    "an empty text for a path": Invalid(stages(READ, '{use: write, path: ""}'), "3:24: path: expected a path, not ''", False),
+    "an empty text to read": Invalid(
+        stages('{use: read, path: ""}', WRITE), "2:23: path: expected text that is not empty, not ''", True
+    ),
     "a folder named by a year": Invalid(
         stages("{use: read, path: 1922}", WRITE), "2:23: path: expected text, not 1922; put it in quotes", True
     ),

@@ -3,9 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
+from bwpipe.core import plugins
+from bwpipe.core.options import build, options_of
+from bwpipe.core.stage import stages
+from bwpipe.engine.run import run_graph
+from bwpipe.errors import UsageError
 from bwpipe.graph.graph import Graph, read_graph
+from bwpipe.graph.templates import template
 from bwpipe.graph.yaml_loader import ConfigError
 
 TEXT = """\
@@ -94,7 +102,7 @@ def test_an_override_can_fix_an_invalid_value_of_the_file() -> None:
         ("write.options=3", "options: expected `key: value` pairs, each value text, not 3"),
         ("colorise.batch=4", "no stage is called 'colorise'; did you mean 'colorize'?"),
         ("queu=8", "unknown option 'queu' of the graph; did you mean 'queue'?"),
-        ("plugins=mine", "plugins: expected a list, each item text, not 'mine'; write [mine]"),
+        ("plugins=mine", "plugins: expected a list, each item text that is not empty, not 'mine'; write [mine]"),
         ("plugins=[mine]", "there is no plugin folder mine"),
         ("colorize=4", "this sets a whole stage; write STAGE.OPTION=VALUE, such as colorize.batch=4"),
         ("stages=[]", "this sets a whole stage; write STAGE.OPTION=VALUE, such as colorize.batch=4"),
@@ -180,3 +188,40 @@ def test_the_text_of_a_graph_is_the_same_graph() -> None:
     ]
     assert (again.plugins, again.segment, again.max_errors) == (graph.plugins, None, 3)
     assert again.description == graph.description
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("colorize.model=nope", "unknown network 'nope'; known: "),
+        ("colorize.device=cuda:77", "there is no device 'cuda:77'"),
+        ("write.codec=nope", "there is no video encoder 'nope'"),
+    ],
+)
+def test_what_is_found_wrong_with_an_override_when_the_run_begins_is_said_of_the_override(
+    change: str, error: str, tmp_path: Path
+) -> None:
+    assert cv2.imwrite(str(tmp_path / "grey.png"), np.zeros((8, 8), np.uint8))
+    graph = read_graph(template("pipeline.yaml"), [f"read.path={tmp_path}", f"write.path={tmp_path / 'out'}", change])
+
+    with pytest.raises(UsageError) as refusal:
+        run_graph(graph, quiet=True)
+
+    assert str(refusal.value).startswith(f"--set {change}: {error}")
+
+
+PATHS = {"dataset.cache", "fit.runs", "pairs.gray", "save.path", "score.html", "write.path"}
+PATHS_AS_TEXT = {"fit.start", "read.path", "score.on"}
+
+
+def test_no_path_may_be_an_empty_text() -> None:
+    plugins.load()
+    options = [(name, option) for name in stages for option in options_of(stages[name])]
+    assert {f"{name}.{option.name}" for name, option in options if "a path" in option.kind} >= PATHS
+
+    for name, option in options:
+        if "a path" in option.kind or f"{name}.{option.name}" in PATHS_AS_TEXT:
+            problems = build(stages[name], {option.name: ""}, of=name)
+            assert isinstance(problems, list)
+            texts = [problem.text for problem in problems if problem.loc == (option.name,)]
+            assert texts == [f"{option.name}: expected {option.kind.removesuffix(' or nothing')}, not ''"]
