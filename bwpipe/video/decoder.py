@@ -120,7 +120,7 @@ def _stored_frames(
 ) -> Iterator[Frame]:
     """The frames as stored in the file; see `read_video`."""
     total, (start, stop) = len(video.times), _bounds(unit, video)
-    decoded = damaged = scaled = 0
+    decoded = damaged = scaled = beyond = 0
     first, since = (max(index - context, 0) for index in (start, start if unit.since is None else unit.since))
     for index, frame in (onward or SharedDecoder(video)).frames(first, since=since, keep_from=stop - context):
         if index >= min(stop + context, total):
@@ -129,16 +129,20 @@ def _stored_frames(
         decoded += inside
         damaged += inside and frame.is_corrupt
         scaled += inside and (frame.width, frame.height) != (video.width, video.height)
-        stored = _stored_chroma(frame, video) if chroma and video.colour != "grey" else None
+        clip = _Clipping(video.depth)
+        luma = clip(_scaled_luma(frame, video, index))
+        stored = _stored_chroma(frame, video, clip) if chroma and video.colour != "grey" else None
         alpha = alpha_plane(frame) if inside else None
+        alpha = None if alpha is None else clip(_scaled(alpha, (video.height, video.width)))
+        beyond += inside and clip.needed
         yield Frame(
-            luma=_scaled_luma(frame, video, index),
+            luma=luma,
             unit=unit,
             index=index,
             pts=int(video.times[index]),
             duration=video.duration(index),
             chroma=stored.chroma if stored else None,
-            alpha=None if alpha is None else _scaled(alpha, (video.height, video.width)),
+            alpha=alpha,
             stored=stored,
             side_data=read_side_data(frame) if inside else (),
             context=not inside,
@@ -150,6 +154,8 @@ def _stored_frames(
         warn(f"{stop - start - decoded} of {extent} failed to decode and are skipped")
     if damaged:
         warn(f"{damaged} of {extent} are damaged: the decoder concealed the errors")
+    if beyond:
+        warn(f"{beyond} of {extent} have samples of more than {video.depth} bits, which are clipped")
     if scaled:
         warn(f"{scaled} of {extent} differ in size from the first and are scaled to {video.width}x{video.height}")
 
@@ -280,7 +286,24 @@ def _scaled_luma(frame: VideoFrame, video: VideoFile, index: int) -> Luma:
     return _scaled(luma_plane(frame, video.matrix), (video.height, video.width))
 
 
-def _stored_chroma(frame: VideoFrame, video: VideoFile) -> StoredChroma:
+class _Clipping:
+    """Clips planes to the codes of a depth, which files with 16 bits a sample can exceed, and remembers whether any did."""
+
+    def __init__(self, depth: int) -> None:
+        self._most = (1 << depth) - 1
+        self.needed = False
+
+    def __call__(self, plane: Luma) -> Luma:
+        """The plane itself if it needs no clipping, else a copy; read-only."""
+        if plane.dtype == np.uint8 or int(plane.max(initial=0)) <= self._most:
+            return plane
+        self.needed = True
+        clipped: Luma = np.minimum(plane, plane.dtype.type(self._most))
+        clipped.flags.writeable = False
+        return clipped
+
+
+def _stored_chroma(frame: VideoFrame, video: VideoFile, clip: _Clipping) -> StoredChroma:
     """A frame's chroma, on the video's own grid."""
     form = layout(video.pix_fmt)
     size = -(-video.height >> form.chroma[1]), -(-video.width >> form.chroma[0])
@@ -289,7 +312,7 @@ def _stored_chroma(frame: VideoFrame, video: VideoFile) -> StoredChroma:
         rgb = layout(frame.format.name).kind == "rgb"
         chroma = rgb_chroma(frame, video.matrix) if rgb else np.zeros((2, *size), np.float32)
         codes = to_codes(chroma, video.matrix, video.depth, video.levels)
-    return stored_chroma([_scaled(plane, size) for plane in codes], video)
+    return stored_chroma([clip(_scaled(plane, size)) for plane in codes], video)
 
 
 def _scaled(plane: Luma, size: tuple[int, int]) -> Luma:

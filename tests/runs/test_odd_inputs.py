@@ -19,7 +19,7 @@ from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import UsageError
 from bwpipe.graph.graph import read_graph
 from bwpipe.tools.describe import describe_graph
-from tests.support.made_films import MKV, make_film
+from tests.support.made_films import MKV, make_film, opened, read
 
 
 def picture(path: Path) -> Path:
@@ -100,6 +100,31 @@ def test_a_film_that_decoders_can_not_open_fails_and_the_others_are_processed(tm
     result, names = written(tmp_path / "in", tmp_path / "out")
 
     assert (names, failed(result)) == (["good.png"], {"a.y4m": "it is damaged: it has samples of more than its 10 bits"})
+
+
+@pytest.mark.parametrize(("chroma", "clipped"), [("mono10", 2), ("420p10", 1)])  # the chroma of a grey film is not read
+def test_samples_beyond_the_depth_of_a_film_are_clipped_with_one_warning(chroma: str, clipped: int, tmp_path: Path) -> None:
+    count, size = 16 * 16, 16 * 16 * (3 if chroma == "420p10" else 2) // 2
+    frames = np.full((300, size), 512, "<u2")
+    frames[:, :count] = np.arange(count) * 3 + 100
+    frames[200, 5] = 5000  # between the frames that are looked at beforehand
+    frames[201, -1] = 40000
+    source = tmp_path / "film.y4m"
+    header = f"YUV4MPEG2 W16 H16 F25:1 Ip A1:1 C{chroma}\n".encode()
+    source.write_bytes(header + b"".join(b"FRAME\n" + frame.tobytes() for frame in frames))
+
+    result = run(
+        {"stages": [{"use": "read", "path": str(source)}, {"use": "write", "path": str(tmp_path / "out"), "codec": "ffv1"}]}
+    )
+
+    assert (result.exit_code, result.failed) == (0, {})
+    assert [text for text in result.remarks if "bits" in text] == [
+        f"{clipped} of 300 frames have samples of more than 10 bits, which are clipped"
+    ]
+    lumas = [frame.luma.ravel() for frame in read(opened(next((tmp_path / "out").glob("film.*"))))]
+    expected = np.minimum(frames[:, :count], 1023)
+    assert len(lumas) == 300
+    assert all((luma == wanted).all() for luma, wanted in zip(lumas, expected, strict=True))
 
 
 def test_films_of_one_name_fail_alone_and_can_be_told_apart_by_their_endings(tmp_path: Path) -> None:
