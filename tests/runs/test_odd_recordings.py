@@ -25,6 +25,7 @@ from tests.support.made_recordings import (
     pitches,
     stream_packet,
     subtitle,
+    with_broadcast_sound,
     with_edits,
     with_late_sound_in_flv,
     with_packets,
@@ -271,11 +272,32 @@ def test_sound_follows_its_edit_list(suffix: str, sound: str, edits: list[tuple[
     assert differences(source, tmp_path / "out") == []
 
 
+@pytest.mark.parametrize(("samples", "codec"), [("s16", "pcm_s16le"), ("s32", "pcm_s24le")])
 @pytest.mark.parametrize(("suffix", "sound"), [(".vob", "pcm_dvd"), (".m2ts", "pcm_bluray")])
-def test_sound_of_discs_is_stored_with_the_same_samples(suffix: str, sound: str, tmp_path: Path) -> None:
-    source = make_recording(tmp_path / f"film{suffix}", range(20), sounds={sound: 0})
+def test_sound_of_discs_is_stored_with_the_same_samples(
+    suffix: str, sound: str, samples: str, codec: str, tmp_path: Path
+) -> None:
+    source = make_recording(tmp_path / f"film{suffix}", range(20), sounds={sound: 0}, samples=samples)
 
-    _, path = written(source, tmp_path / "out")
+    check_plain_sound(source, tmp_path / "out", codec)
+
+
+@pytest.mark.parametrize(("bits", "codec"), [(16, "pcm_s16le"), (24, "pcm_s24le")])
+def test_sound_of_broadcasts_is_stored_with_the_same_samples(bits: int, codec: str, tmp_path: Path) -> None:
+    plain = make_recording(tmp_path / "plain.ts", range(20), sounds={"mp2": 0})
+    rng = np.random.default_rng(7)
+    wave = rng.integers(-(1 << bits - 1), 1 << bits - 1, (20 * 1920, 2), dtype=np.int32)
+    source = with_broadcast_sound(plain, tmp_path / "film.ts", wave, bits)
+
+    found = check_plain_sound(source, tmp_path / "out", codec)
+
+    expected = wave.astype(np.int16) if bits == 16 else wave << 8
+    assert found == expected.tobytes()
+
+
+def check_plain_sound(source: Path, out: Path, codec: str) -> bytes:
+    """Check that the output's sound is PCM of the same samples, and return them."""
+    _, path = written(source, out)
 
     found: list[bytes] = []
     for file in (source, path):
@@ -283,9 +305,10 @@ def test_sound_of_discs_is_stored_with_the_same_samples(suffix: str, sound: str,
             found.append(b"".join(frame.to_ndarray().tobytes() for frame in container.decode(audio=0)))
             stream = container.streams.audio[0]
             assert (stream.rate, stream.channels) == (48000, 2)
-    assert stream.codec_context.name == "pcm_s16le"
+    assert stream.codec_context.name == codec
     assert found[0] == found[1]
-    assert differences(source, tmp_path / "out") == []
+    assert differences(source, out) == []
+    return found[1]
 
 
 def test_a_title_of_a_disc_is_one_film(tmp_path: Path) -> None:

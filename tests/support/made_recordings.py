@@ -43,6 +43,7 @@ def make_recording(
     *,
     codec: str = "mpeg2video",
     sounds: Mapping[str, float] | None = None,
+    samples: str | None = None,
     later: float = 0,
     change: Callable[[int, "Packet[Any]"], None] = lambda number, packet: None,
     options: Mapping[str, str] | None = None,
@@ -55,6 +56,7 @@ def make_recording(
         frames: The numbers of its frames.
         codec: FFmpeg's encoder of the picture.
         sounds: Codecs, and when each of them begins, in seconds.
+        samples: FFmpeg's name of the format of their samples; the first that each encoder knows by default.
         later: What is added to the clock, in seconds.
         change: Called with the number and packet of each coded frame before it is written.
         options: The encoder's.
@@ -71,6 +73,8 @@ def make_recording(
             track = output.add_stream(sound, rate=48000)
             assert isinstance(track, AudioStream)
             track.layout = "stereo"
+            if samples:
+                track.codec_context.format = samples
             tracks.append((track, begins))
         output.start_encoding()
         coded: list[Packet[Any]] = []
@@ -82,9 +86,9 @@ def make_recording(
         for number, packet in enumerate(coded):
             change(number, packet)
         for track, begins in tracks:
-            for samples in _chirp(track, begins, len(frames) / RATE):
-                samples.pts = (samples.pts or 0) + round(later * 48000)
-                coded += track.encode(samples)
+            for piece in _chirp(track, begins, len(frames) / RATE):
+                piece.pts = (piece.pts or 0) + round(later * 48000)
+                coded += track.encode(piece)
             coded += track.encode(None)
         for packet in sorted(coded, key=lambda packet: (packet.dts or 0) * packet.time_base):
             output.mux(packet)
@@ -234,3 +238,36 @@ def pages_of(path: Path) -> list[bytes]:
         pages.append(data[at : at + size])
         at += size
     return pages
+
+
+def with_broadcast_sound(path: Path, target: Path, samples: NDArray[np.int32], bits: int) -> Path:
+    """A copy of a transport stream whose sound, its second stream, becomes samples (N, 2) of 16 or 24 bits as SMPTE 302M."""
+    data = path.read_bytes()
+    cells = [data[at : at + 188] for at in range(0, len(data), 188)]
+    content = [_with_broadcast_map(cell) if cell[1:3] == b"\x50\x00" else cell for cell in cells if cell[2] != 1]
+    for number, start in enumerate(range(0, len(samples), 480)):
+        piece = samples[start : start + 480].astype(np.int64)
+        # of each pair: left, four bits of flags, right, four bits; the lowest bit of each comes first
+        words = ((piece[:, 0], bits), (0 * piece[:, 0], 4), (piece[:, 1], bits), (0 * piece[:, 0], 4))
+        rows = np.hstack([word[:, None] >> np.arange(width) & 1 for word, width in words])
+        packed = np.packbits(rows.astype(np.uint8)).tobytes()
+        packet = stream_packet(0xBD, start / 48000, struct.pack(">I", len(packed) << 16 | (bits - 16) // 4 << 4) + packed)
+        for part in range(0, len(packet), 184):
+            payload = packet[part : part + 184]
+            first, stuffing = 0x40 * (part == 0), 184 - len(payload)
+            field = bytes([stuffing - 1, 0][: min(stuffing, 2)]) + b"\xff" * max(stuffing - 2, 0)
+            counter = (number * -(-len(packet) // 184) + part // 184) & 15
+            content.append(bytes([0x47, first | 1, 1, (0x30 if stuffing else 0x10) | counter]) + field + payload)
+    target.write_bytes(b"".join(content))
+    return target
+
+
+def _with_broadcast_map(cell: bytes) -> bytes:
+    """A packet with the map of a programme (ISO/IEC 13818-1, 2.4.4.8) whose sound becomes one of SMPTE 302M."""
+    section = bytearray(cell[5 : 8 + cell[7] - 4].replace(b"\x03\xe1\x01\xf0\x00", b"\x06\xe1\x01\xf0\x06\x05\x04BSSD"))
+    section[2] = len(section) - 3 + 4
+    crc = 0xFFFFFFFF
+    for byte in section:
+        for bit in range(7, -1, -1):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 ^ byte >> bit & 1 else 0)) & 0xFFFFFFFF
+    return (cell[:5] + bytes(section) + crc.to_bytes(4, "big")).ljust(188, b"\xff")
