@@ -24,7 +24,7 @@ except MediaError as error:
     print(error)
 """
 _PEAK = """
-import resource, sys
+import sys
 import numpy as np
 from pathlib import Path, PurePosixPath
 from bwpipe.core.frame import Unit
@@ -40,10 +40,14 @@ def done(name):
     chroma = UpsampledChroma(small, frame.luma, media.levels, media.matrix)
     write_image(Path(name + ".made"), frame, chroma, target=target_format(media), warn=print)
 
+def peak():  # not of `getrusage`, which begins with the peak of the process that started this one
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
 done(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 done(sys.argv[2])
-print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+print(peak() - before)
 """
 
 
@@ -63,6 +67,7 @@ def test_a_picture_that_needs_more_memory_than_there_is_is_refused_by_its_header
     assert output(_OPEN, tmp_path / "usual") == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say what a process took at most")
 @pytest.mark.parametrize(("form", "depth"), [("JPEG", 8), ("PNG", 8), ("TIFF", 16)])
 def test_a_large_picture_takes_at_most_16_bytes_a_pixel(tmp_path: Path, form: str, depth: int) -> None:
     rows, columns = np.mgrid[:1600, :2500]
@@ -72,7 +77,7 @@ def test_a_large_picture_takes_at_most_16_bytes_a_pixel(tmp_path: Path, form: st
 
     more = int(output(_PEAK, tmp_path / "small", tmp_path / "large"))
 
-    assert more / luma.size < (16 if depth == 8 else 24)
+    assert 5 < more / luma.size < 16
 
 
 @pytest.mark.parametrize("size", [(40, 50), (13, 97), (97, 31), (97, 131)], ids=str)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 from bwpipe.core.frame import Luma
@@ -57,6 +57,8 @@ LAYOUT = frozenset(
     | {*range(317, 329), *range(330, 335), *range(336, 348), *range(512, 533), _XMP, _ICC, LAYERS}
 )
 """Tags that describe the layout of samples in the source, refer to another image, or are copied separately."""
+_BAND_SIZE = 1 << 23
+"""Bytes that are given to Pillow's encoder at a time."""
 _DIFFERENCES = (5, DEFLATE)  # the compressions that use the horizontal predictor
 
 
@@ -274,11 +276,7 @@ def encode(samples: Luma, metadata: Metadata, compression: int = DEFLATE) -> lis
             samples[band, 1:] = np.diff(samples[band], axis=1)
         if np.dtype(samples.dtype).newbyteorder(order) != samples.dtype:
             samples[band] = samples[band].byteswap()
-    grey = BytesIO()
-    Image.fromarray(samples.view(np.uint8).reshape(height, -1)).save(grey, "TIFF", compression=_COMPRESSIONS[compression])
-    packed = next(directories(grey))
-    places = zip(packed.numbers(_STRIPS), packed.numbers(_STRIP_SIZES), strict=True)
-    strips = [grey.getbuffer()[at : at + size] for at, size in places]
+    rows, strips = _strips(samples.view(np.uint8).reshape(height, -1), compression)
     layout = {
         _WIDTH: _longs(order, width),
         _HEIGHT: _longs(order, height),
@@ -287,7 +285,7 @@ def encode(samples: Luma, metadata: Metadata, compression: int = DEFLATE) -> lis
         _PHOTOMETRIC: _shorts(order, _RGB),
         _STRIPS: _longs(order, *[0] * len(strips)),
         _SAMPLES: _shorts(order, count),
-        _ROWS: _longs(order, packed.number(_ROWS, height)),
+        _ROWS: _longs(order, rows),
         _STRIP_SIZES: _longs(order, *map(len, strips)),
         _PLANAR: _shorts(order, 1),
     }
@@ -301,6 +299,27 @@ def encode(samples: Luma, metadata: Metadata, compression: int = DEFLATE) -> lis
         raise MediaError("is too large for a TIFF file, which holds 4 GiB; choose `format: png`")
     directory.tags[_STRIPS] = _longs(order, *starts)
     return [file_start(order), pack(directory, 8), *strips]
+
+
+def _strips(samples: NDArray[np.uint8], compression: int) -> tuple[int, list[Buffer]]:
+    """Rows in a strip, and the strips, of the bytes of all rows (H, N), as Pillow makes them of a grey image.
+
+    Pillow's encoder keeps all that it has compressed beside what it hands over, so it is given some strips at a time.
+    """
+    height, stride = samples.shape
+    if _COMPRESSIONS[compression] == "raw":
+        return height, [samples.reshape(-1).data]
+    rows = min(max(TiffImagePlugin.STRIP_SIZE // stride, 1), height)
+    step = rows * max(_BAND_SIZE // (rows * stride), 1)
+    strips: list[Buffer] = []
+    for start in range(0, height, step):
+        file = BytesIO()
+        image = Image.fromarray(samples[start : start + step])
+        image.save(file, "TIFF", compression=_COMPRESSIONS[compression], tiffinfo={_ROWS: rows})
+        packed, view = next(directories(file)), file.getbuffer()
+        places = zip(packed.numbers(_STRIPS), packed.numbers(_STRIP_SIZES), strict=True)
+        strips += [view[at : at + size] for at, size in places]
+    return rows, strips
 
 
 def _shorts(order: Order, *values: int) -> Tag:
