@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network
+from bwpipe.nn.network import Guess, InputSizes, Network, NetworkOptions, network
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
 
 SIDE = 150
@@ -21,6 +21,7 @@ class Autoencoder(Network):
     """
 
     produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "rgb"
+    sizes: ClassVar[InputSizes] = InputSizes.square(SIDE)
 
     def __init__(self, options: NetworkOptions) -> None:
         """Build it with random weights; it has no options."""
@@ -45,10 +46,6 @@ class Autoencoder(Network):
         x = self.up3(torch.cat([x, quarter], dim=1)).relu()
         rgb: Tensor = self.up4(torch.cat([x, half], dim=1)).sigmoid()
         return rgb
-
-    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
-        """Always 150 x 150: images are resized regardless of aspect ratio and quality."""
-        return SIDE, SIDE
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
         """Convert its RGB to chroma (B, 2, 150, 150), without a confidence.

@@ -13,7 +13,7 @@ from bwpipe.errors import UsageError
 from bwpipe.nn.chroma_bins import annealed_mean, bin_centres, confidence
 from bwpipe.nn.efficientnet import imagenet_weights
 from bwpipe.nn.encoder_layers import fold_norms, freeze_depthwise
-from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, network
+from bwpipe.nn.network import Guess, InputSizes, Network, NetworkOptions, Quality, network
 
 SHORT_SIDES: dict[Quality, int] = {"fast": 192, "normal": 256, "best": 384}
 """Short side of the input by quality, in pixels."""
@@ -79,6 +79,7 @@ class Unet(Network):
     """
 
     produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "bins"
+    sizes: ClassVar[InputSizes] = InputSizes(SHORT_SIDES, STRIDE, MAX_ASPECT)
     Options = UnetOptions
     options: UnetOptions
 
@@ -118,15 +119,6 @@ class Unet(Network):
                 x = self.attention(x)
         logits: Tensor = self.head(x)
         return logits, skips[-1]
-
-    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
-        """Keep the aspect ratio, up to 4 : 1, rounded to multiples of 32; the short side is 192, 256 or 384."""
-        short = SHORT_SIDES[quality]
-
-        def scaled(side: int) -> int:
-            return round(short * min(side / min(height, width), MAX_ASPECT) / STRIDE) * STRIDE
-
-        return scaled(height), scaled(width)
 
     def takes(self, height: int, width: int) -> bool:
         """Any size of at least 32 x 32."""

@@ -1,30 +1,41 @@
 """The `colorize` stage."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from bwpipe import BatchMap, Count, Frame, NoEffect, RunContext, Unit, stage
 from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.provenance import KEPT, NETWORK
-from bwpipe.core.stage import FilmsOnly, Needs
+from bwpipe.core.stage import FilmsOnly, Needs, Sink
 from bwpipe.motion.optical_flow import LONGEST_GAP
-from bwpipe.nn.checkpoint import describe, load, locate
-from bwpipe.nn.device import cores, find_device, fitting_precision, prepare
-from bwpipe.nn.inference import frame_planes, network_input, predict
-from bwpipe.nn.network import Guess, Network, Quality, check_quality
+from bwpipe.nn.checkpoint_file import describe, locate
+from bwpipe.nn.inference import frame_planes, network_input
+from bwpipe.nn.input_size import Quality, check_quality
+from bwpipe.nn.processor import cores, may_have_accelerator
+from bwpipe.nn.runtime.base import Runtime
+from bwpipe.nn.runtime.choose import Engine, choose_engine, open_runtime
+from bwpipe.nn.runtime.openvino import openvino_version
 from bwpipe.pixels.orientation import stored, upright
 
-CPU_BATCH, GPU_BATCH = 4, 16
-"""Default batch sizes. For a frame of 256 x 256 in bfloat16, `unet` took 19 ms of a core in batches of 4, 21 in batches of 2,
-22 in batches of 8. On a GPU nothing was measured."""
+OPENVINO_BATCH, CPU_BATCH, GPU_BATCH = 1, 4, 16
+"""Default batch sizes. OpenVINO computes frames one by one. For a frame of 256 x 256 in bfloat16, `unet` took torch 19 ms of a
+core in batches of 4, 21 in batches of 2, 22 in batches of 8. On a GPU nothing was measured."""
+
+
+def default_batch() -> int:
+    """The batch size that fits what computes by default on this machine."""
+    if may_have_accelerator():
+        from bwpipe.nn.device import find_device
+
+        if find_device("auto").type != "cpu":
+            return GPU_BATCH
+    return OPENVINO_BATCH if openvino_version() else CPU_BATCH
 
 
 @stage("colorize")
@@ -41,52 +52,66 @@ class Colorize(BatchMap):
     quality: Quality = "normal"
     """Resolution of the network's input (`fast`, `normal`, `best`), if the network supports several: higher is slower."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the network; `auto` is 16 bits on a GPU, and on a CPU where bfloat16 is measured to be clearly faster."""
+    """Precision of the network; `auto` is float32 with OpenVINO and otherwise 16 bits on GPUs and on CPUs with instructions for
+    bfloat16 (`avx512_bf16`, `amx_bf16`)."""
+    runtime: NoEffect[Literal["auto", "openvino", "torch"]] = "auto"  # no effect by itself: the recipe has what it comes to
+    """What computes the network: `openvino`, on CPUs only, twice as fast there, or `torch`, on any device. `auto` is OpenVINO on
+    a CPU, if it is installed, and torch elsewhere; an output folder goes on with what it began with."""
     every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)]] = 1
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
     optical flow."""
     device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
     """Device to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a list of devices that are used in turn."""
-    batch: NoEffect[Count] = Field(default_factory=lambda: CPU_BATCH if find_device("auto").type == "cpu" else GPU_BATCH)
-    """Frames per batch; by default 16 on a machine with a GPU, otherwise 4."""
+    batch: NoEffect[Count] = Field(default_factory=default_batch)
+    """Frames per batch; by default 16 on a machine with a GPU, otherwise 1 where OpenVINO is installed, and 4 where not."""
     workers: NoEffect[Count] = Field(default_factory=cores)
     """Number of batches processed in parallel; by default the number of cores."""
 
-    _networks: list[Network] = PrivateAttr(default_factory=list)
+    _runtime: Runtime | None = PrivateAttr(default=None)
     _resolved: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _threads: int | None = PrivateAttr(default=None)
-    _next_network: Iterator[Network] = PrivateAttr()
+    _facts: Mapping[str, str | int | float | bool] = PrivateAttr(default_factory=dict)
 
     @property
     def needs(self) -> Needs:
         """If frames are skipped: shot boundaries from above, and a stage below that fills the gaps."""
         return Needs() if self.every == 1 else Needs(frozenset({"motion"}), frozenset({"chroma of every frame"}))
 
+    def recall(self, facts: Mapping[str, str | int | float | bool]) -> None:
+        """Take over what computed in earlier runs into the same folder."""
+        self._facts = facts
+
     def setup(self, run: RunContext) -> None:
-        """Load the weights onto each device. Raises UsageError."""
-        names = [self.device] if isinstance(self.device, str) else self.device
-        devices = [find_device(name) for name in names]
+        """Make the network ready on each device. Raises UsageError."""
         path = locate(self.model)
-        net, _ = load(path)
-        check_quality(net, self.quality, "colorize")
-        kind = devices[0].type
-        precision: str = self.precision
-        if precision == "auto":
-            precision = run.remember(f"precision of {cached_digest(path)} on {kind}", lambda: fitting_precision(net, kind))
-        for device in devices:
-            self._networks.append(prepare(net, device, getattr(torch, precision)))
-        self._next_network = cycle(self._networks)
-        self._threads = torch.get_num_threads()
-        used = ", ".join(dict.fromkeys(map(str, devices)))
-        self._resolved = {"precision": precision, "device": used, NETWORK: describe(path).network}
+        digest = cached_digest(path)
+        self._facts = run.facts
+        engine = self._engine(digest)
+        if self.runtime == "auto":
+            run.facts[_runtime_fact(digest)] = _with_version(engine)
+        self._runtime = open_runtime(
+            path,
+            engine,
+            self._devices,
+            self.precision,
+            threads=min(self.workers, cores()),
+            resolve=lambda kind, find: run.remember(f"precision of {digest} on {kind}", find),
+            warn=run.warn,
+            work=[each.folder for each in run.downstream(self) if isinstance(each, Sink)],
+        )
+        check_quality(self._runtime, self.quality, "colorize")
+        self._resolved = {**self._runtime.resolved, NETWORK: self._runtime.registered}
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
-        """The options and a hash of the weights."""
-        return {**super().recipe(unit), "weights": cached_digest(locate(self.model))}
+        """The options, a hash of the weights, and OpenVINO's version if it computes."""
+        digest = cached_digest(locate(self.model))
+        engine = self._engine(digest)
+        computed = {"runtime": _with_version(engine)} if engine == "openvino" else {}
+        return {**super().recipe(unit), "weights": digest, **computed}
 
     def shipped(self) -> Mapping[str, str]:
-        """The weights, if they ship with the network of that name."""
-        return {} if Path(self.model).suffix else {"weights": self.model}
+        """The weights, if they ship with the network of that name, and OpenVINO, which comes in another version some day."""
+        weights = {} if Path(self.model).suffix else {"weights": self.model}
+        return {**weights, "runtime": "openvino"} if self._engine(cached_digest(locate(self.model))) == "openvino" else weights
 
     def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
         """The recipe, the name of the network, and its precision and device as resolved by `setup`."""
@@ -98,7 +123,8 @@ class Colorize(BatchMap):
         if frame.chroma is not None or (frame.motion is not None and frame.motion.since % self.every):
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
-        return self._networks[0].input_size(height, width, self.quality)
+        assert self._runtime
+        return self._runtime.input_size(height, width, self.quality)
 
     def apply(self, frames: list[Frame]) -> list[Frame]:
         """Predict the chroma (2, h, w) and the confidence (h, w) of frames with the same key."""
@@ -107,28 +133,42 @@ class Colorize(BatchMap):
             return [
                 replace(frame, notes={**frame.notes, KEPT: True}) if frame.chroma is not None else frame for frame in frames
             ]
-        prediction = self._predict(np.stack([network_input(frame, *size) for frame in frames]))
-        chroma = [_stored(planes, frame) for planes, frame in zip(prediction.chroma.numpy(), frames, strict=True)]
+        assert self._runtime
+        luma = np.stack([network_input(frame, *size) for frame in frames])
+        prediction = self._runtime.predict(luma, self.vividness, many=frames[0].unit.media.has_segments)
+        chroma = [_stored(planes, frame) for planes, frame in zip(prediction.chroma, frames, strict=True)]
         if prediction.confidence is None:
             return [replace(frame, chroma=planes) for frame, planes in zip(frames, chroma, strict=True)]
-        confidence = [_stored(planes, frame)[0] for planes, frame in zip(prediction.confidence.numpy(), frames, strict=True)]
+        confidence = [_stored(planes, frame)[0] for planes, frame in zip(prediction.confidence, frames, strict=True)]
         return [
             replace(frame, chroma=planes, confidence=plane)
             for frame, planes, plane in zip(frames, chroma, confidence, strict=True)
         ]
 
     def close(self) -> None:
-        """Release the weights, and restore torch's number of threads."""
-        self._networks.clear()
-        self._next_network = iter(())  # it would keep the weights
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+        """Release the weights."""
+        if self._runtime:
+            self._runtime.close()
+            self._runtime = None
 
-    def _predict(self, luma: NDArray[np.float32]) -> Guess:
-        """The prediction of the next network in turn for luma (B, h, w) in 0..1. Raises MemoryError, RunAborted."""
-        if torch.get_num_threads() > 1:  # set for this thread and those started by it later; slow to change
-            torch.set_num_threads(1)
-        return predict(next(self._next_network), luma, self.vividness)
+    @property
+    def _devices(self) -> list[str]:
+        return [self.device] if isinstance(self.device, str) else self.device
+
+    def _engine(self, digest: str) -> Engine:
+        """What computes, for weights of this digest. Raises UsageError."""
+        before = str(self._facts.get(_runtime_fact(digest), "")).partition(" ")[0]
+        return choose_engine(self.runtime, self._devices, self.precision, "torch" if before == "torch" else None)
+
+
+def _runtime_fact(digest: str) -> str:
+    """The key under which an output folder remembers what `runtime: auto` is for the weights of this digest."""
+    return f"runtime of {digest}"
+
+
+def _with_version(engine: Engine) -> str:
+    """What computes, with what its bytes depend on."""
+    return f"openvino {openvino_version()}" if engine == "openvino" else engine
 
 
 def _stored(planes: NDArray[np.float32], frame: Frame) -> NDArray[np.float16]:

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable
+from functools import cache
 from hashlib import blake2b
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -13,7 +14,7 @@ from types import ModuleType
 from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
 from bwpipe.errors import RunAborted, UsageError
 
-KINDS = ("bwpipe.stages", "bwpipe.models")
+STAGES, NETWORKS = "bwpipe.stages", "bwpipe.models"
 """The built-in packages, and the entry point groups of other packages: an entry point's value is a module."""
 
 _NOT_PLUGINS = ("_", "test_")
@@ -34,7 +35,10 @@ class PluginError(UsageError):
 
 
 def load(folders: Iterable[Path] = ()) -> None:
-    """Import every plug-in, which registers its classes. Calling it again is harmless.
+    """Import the plug-ins of folders, and stages of installed packages. Calling it again is harmless.
+
+    What is built in, and networks of installed packages, are imported when a registry is asked for them: a network needs torch,
+    whose import takes longer than colouring a picture.
 
     Args:
         folders: Each `*.py` in them is a plug-in, except those whose names start with an underscore, and the files of pytest,
@@ -43,17 +47,44 @@ def load(folders: Iterable[Path] = ()) -> None:
     Raises:
         PluginError: A plug-in can't be imported, or registers a name that is already in use.
     """
-    for kind in KINDS:
-        package = import_module(kind)
-        _import_all(package, Path(package.__path__[0]))
-        for entry in entry_points(group=kind):
-            _import(entry.module, f"plugin {entry.name!r} of the package {entry.dist.name if entry.dist else entry.module!r}")
+    _load_installed(STAGES)
     for folder in folders:
         try:
             _import_all(_package(folder), folder)
         except PluginError as error:
             error.folder = folder
             raise
+
+
+def load_all(package: str) -> None:
+    """Import what is in a built-in package, and what installed packages add to it. Raises PluginError."""
+    built_in = import_module(package)
+    _import_all(built_in, Path(built_in.__path__[0]))
+    _load_installed(package)
+
+
+def load_named(package: str, name: str) -> None:
+    """Import the module of a name in a built-in package; if there is none, what installed packages add. Raises PluginError."""
+    if module := built_in_module(package, name):
+        _import(module, f"plugin {Path(import_module(package).__path__[0]) / name}.py")
+    else:
+        _load_installed(package)
+
+
+def built_in_module(package: str, name: str) -> str | None:
+    """The module of a name in a built-in package; None if there is none."""
+    return f"{package}.{name}" if package and name.isidentifier() and name in _modules_of(package) else None
+
+
+@cache
+def _modules_of(package: str) -> frozenset[str]:
+    """The names of the modules in a built-in package that are plug-ins."""
+    return frozenset(filter(_is_plugin, (module.name for module in iter_modules(import_module(package).__path__))))
+
+
+def _load_installed(group: str) -> None:
+    for entry in entry_points(group=group):
+        _import(entry.module, f"plugin {entry.name!r} of the package {entry.dist.name if entry.dist else entry.module!r}")
 
 
 def _package(folder: Path) -> ModuleType:
@@ -70,8 +101,12 @@ def _package(folder: Path) -> ModuleType:
 
 def _import_all(package: ModuleType, folder: Path) -> None:
     for module in iter_modules(package.__path__):
-        if not (module.name.startswith(_NOT_PLUGINS) or module.name == "conftest"):
+        if _is_plugin(module.name):
             _import(f"{package.__name__}.{module.name}", f"plugin {folder / module.name}.py")
+
+
+def _is_plugin(module: str) -> bool:
+    return not (module.startswith(_NOT_PLUGINS) or module == "conftest")
 
 
 def _import(module: str, what: str) -> None:

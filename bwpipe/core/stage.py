@@ -128,6 +128,9 @@ class Stage(BaseModel):
         """What other stages on its items' path must provide; a graph in which they do not is rejected."""
         return Needs()
 
+    def recall(self, facts: Mapping[str, str | int | float | bool]) -> None:
+        """Called before planning, with what earlier runs into the output folders remembered; see `RunContext.remember`."""
+
     def setup(self, run: RunContext) -> None:
         """Open lasting resources: weights, devices. Raises UsageError for what the user can fix; nothing is written yet."""
 
@@ -371,7 +374,7 @@ def _takes_unit(function: Callable[..., Any]) -> bool:
     return len(signature(function).parameters) > 1
 
 
-stages: Registry[Stage] = Registry("stage")
+stages: Registry[Stage] = Registry("stage", "bwpipe.stages")
 
 
 def stage(name: str) -> Callable[[type[S]], type[S]]:

@@ -1,7 +1,7 @@
 """The plan of a run: the units of its source that its sinks have not written yet."""
 
 import os
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -118,6 +118,9 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         whole={name: [] for name in sinks},
         scans=SqliteScanCache(ledgers.values()),
     )
+    facts = known_facts(ledgers)
+    for node in graph.nodes:
+        node.stage.recall(facts)
     source.remember(plan.scans)
     known = EarlierOutputs(ledgers.values())
     units: list[Unit] = []
@@ -160,6 +163,11 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
     pending = {segment for chosen in plan.recipes.values() for segment in chosen}
     plan.todo = [segment for unit in units for segment in segments[unit] if segment in pending or not sinks]
     return plan
+
+
+def known_facts(ledgers: Mapping[Path, Ledger]) -> dict[str, str | int | float | bool]:
+    """What earlier runs into the output folders remembered."""
+    return {key: value for ledger in ledgers.values() for key, value in ledger.facts.items()}
 
 
 def _sink_planner(

@@ -18,7 +18,7 @@ from bwpipe.core.stage import Gather, Sink, Summary, ask
 from bwpipe.engine.event_log import REPORT, EventLog
 from bwpipe.engine.ledger import Ledger, open_ledgers
 from bwpipe.engine.outdated import announcement
-from bwpipe.engine.planner import Plan, make_plan, total_frames
+from bwpipe.engine.planner import Plan, known_facts, make_plan, total_frames
 from bwpipe.engine.recipes import recipes
 from bwpipe.engine.result import RunResult
 from bwpipe.engine.scheduler import idle_nodes, run_stages
@@ -103,7 +103,7 @@ class _Session:
             record=self._record,
             provenance=lambda stage, unit=None: made_by(graph, stage, unit),
             downstream=graph.downstream,
-            facts={key: value for ledger in ledgers.values() for key, value in ledger.facts.items()},
+            facts=known_facts(ledgers),
         )
 
     def run(self) -> RunResult:

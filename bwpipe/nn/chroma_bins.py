@@ -96,7 +96,7 @@ class SoftEncoding(nn.Module):
         return Shares(places.flatten(3), (blue.unsqueeze(-1) * red.unsqueeze(-2)).flatten(3))
 
 
-def annealed_mean(logits: Tensor, bins: Tensor, temperature: float) -> Tensor:
+def annealed_mean(logits: Tensor, bins: Tensor, temperature: float | Tensor) -> Tensor:
     """Decode a distribution to chroma by the annealed mean (Zhang et al. 2016, equation 5); differentiable.
 
     Args:

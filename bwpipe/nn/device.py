@@ -1,6 +1,5 @@
 """Devices that networks can run on, and the precision to use on them."""
 
-import os
 import platform
 from copy import deepcopy
 from time import perf_counter
@@ -9,6 +8,9 @@ import torch
 
 from bwpipe.errors import UsageError
 from bwpipe.nn.network import Network
+from bwpipe.nn.processor import computes_bfloat16, cores
+
+__all__ = ["available", "cores", "describe", "find_device", "fitting_precision", "prepare", "slowness"]
 
 
 def available() -> list[str]:
@@ -37,15 +39,8 @@ def describe(device: torch.device, threads: int | None = None) -> str:
     return str(device)
 
 
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 EMULATED = 2
 """Multiple of the time in float32 above which a CPU emulates a precision, for lack of instructions."""
-_FASTER = 0.8
-"""Share of the time in float32 below which bfloat16 is used for inference on a CPU."""
 
 
 def prepare(net: Network, device: torch.device, precision: torch.dtype) -> Network:
@@ -53,13 +48,16 @@ def prepare(net: Network, device: torch.device, precision: torch.dtype) -> Netwo
     return deepcopy(net).to(device, precision).to(memory_format=torch.channels_last)
 
 
-def fitting_precision(net: Network, kind: str) -> str:
-    """The precision for inference, by torch's name, that is fast and accurate enough on a kind of device ("cpu", "cuda")."""
+def fitting_precision(kind: str) -> str:
+    """The precision for inference, by torch's name, on a kind of device ("cpu", "cuda"), by what the device says it computes.
+
+    It is not measured: what is faster by little depends on what else runs, and the colours depend on the precision.
+    """
     if kind == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     if kind != "cpu":
         return "float16"
-    return "bfloat16" if slowness(net, torch.bfloat16) < _FASTER else "float32"
+    return "bfloat16" if computes_bfloat16() else "float32"
 
 
 def slowness(net: Network, precision: torch.dtype, *, mixed: bool = False) -> float:
@@ -71,7 +69,7 @@ def slowness(net: Network, precision: torch.dtype, *, mixed: bool = False) -> fl
         net: The network.
         precision: The precision to measure.
         mixed: Whether weights stay in float32 and only `forward` uses that precision, as in training (automatic mixed
-            precision); else it measures inference as in `colorize`.
+            precision); else it measures inference.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,14 +1,17 @@
 """Inference: from frames to network input, and from predictions to the planes of frames."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Frame
 from bwpipe.errors import RunAborted
-from bwpipe.nn.network import Guess, Network
 from bwpipe.pixels.orientation import upright
 from bwpipe.pixels.resize import squash
+
+if TYPE_CHECKING:
+    from bwpipe.nn.network import Guess, Network
 
 
 def network_input(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
@@ -20,8 +23,8 @@ def network_input(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
 
 
 def predict(
-    network: Network, luma: NDArray[np.float32], vividness: float | None = None, hints: NDArray[np.float32] | None = None
-) -> Guess:
+    network: "Network", luma: NDArray[np.float32], vividness: float | None = None, hints: NDArray[np.float32] | None = None
+) -> "Guess":
     """Predict chroma for a batch.
 
     Args:
@@ -37,6 +40,10 @@ def predict(
         MemoryError: The device is out of memory.
         RunAborted: The device failed, or the prediction is not finite.
     """
+    import torch
+
+    from bwpipe.nn.network import Guess
+
     weights = next(network.parameters())
     try:
         with torch.inference_mode():

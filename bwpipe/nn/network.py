@@ -3,18 +3,18 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from bwpipe.core.registry import Registry
-from bwpipe.errors import UsageError
+from bwpipe.nn.input_size import InputSizes, Quality, check_quality
+
+__all__ = ["Guess", "InputSizes", "Network", "NetworkOptions", "Quality", "check_quality", "network", "networks"]
 
 N = TypeVar("N", bound="type[Network]")
-Quality: TypeAlias = Literal["fast", "normal", "best"]
-"""The resolution at which a network sees an image: higher quality takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class Network(nn.Module):
     registered: ClassVar[str] = ""
     produces: ClassVar[Literal["rgb", "chroma", "bins"]]
     Options: ClassVar[type[NetworkOptions]] = NetworkOptions
+    sizes: ClassVar[InputSizes | None] = None
+    """The rule for `input_size` as data, with which the compiled network needs no torch; None if a class has its own method."""
     bins: Tensor
     """(Q, 2) the Cb and Cr of each bin, in -0.5..0.5; only in networks that produce bins."""
 
@@ -60,15 +62,17 @@ class Network(nn.Module):
         super().__init__()
         self.options = options
 
-    @abstractmethod
     def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
-        """The input (height, width) for an upright image of that size.
+        """The input (height, width) for an upright image of that size; by default as `sizes` says.
 
         Args:
             height: Height of the image, in pixels.
             width: Width of the image, in pixels.
             quality: Trade-off with speed; a network with a fixed input size returns the same for each.
         """
+        if self.sizes is None:
+            raise TypeError(f"the network {self.registered!r} has neither `sizes` nor a method `input_size`")
+        return self.sizes.of(height, width, quality)
 
     @abstractmethod
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
@@ -79,6 +83,11 @@ class Network(nn.Module):
             vividness: From 0, the safe average colour, to 1, the vivid most likely one; None for the network's default. While
                 a network is traced it is a scalar tensor: compute with it, do not branch on it.
         """
+
+    @property
+    def default_vividness(self) -> float:
+        """The vividness that None stands for: the option `vividness`, or else 0."""
+        return float(getattr(self.options, "vividness", 0.0))
 
     def guess(self, luma: Tensor, vividness: float | None = None, hints: Tensor | None = None) -> Guess:
         """Predict the chroma of luma, without gradients.
@@ -114,14 +123,7 @@ class Network(nn.Module):
         """Load the pretrained weights of the backbone, before training. Raises UsageError."""
 
 
-def check_quality(net: Network, quality: Quality, where: str) -> None:
-    """Refuse a quality that makes no difference to a network; `where` is the stage or command. Raises UsageError."""
-    height, width = 3000, 4000  # larger than the input of any network
-    if quality != "normal" and net.input_size(height, width, quality) == net.input_size(height, width):
-        raise UsageError(f"{where}: {net.registered} uses one input size for all pictures; leave out `quality: {quality}`")
-
-
-networks: Registry[Network] = Registry("network")
+networks: Registry[Network] = Registry("network", "bwpipe.models")
 
 
 def network(name: str) -> Callable[[N], N]:

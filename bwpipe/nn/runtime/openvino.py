@@ -1,0 +1,192 @@
+"""Networks computed by OpenVINO, on a CPU, without torch."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from threading import Lock, local
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bwpipe.core.memory import is_out_of_memory
+from bwpipe.errors import RunAborted, UsageError
+from bwpipe.nn.input_size import InputSizes, Quality
+from bwpipe.nn.runtime.base import Planes, Prediction
+from bwpipe.nn.runtime.graph_file import WEIGHT, NetworkGraph
+
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
+"""The precisions that OpenVINO computes in on a CPU, and its names for them."""
+_SIZES = 4
+"""How many input sizes of films stay compiled: each takes some 20 MB for each worker."""
+_Key = tuple[int, int] | None
+"""A size that the network is compiled for; None for all sizes."""
+
+
+class OpenVinoRuntime:
+    """A network's graph with a checkpoint's weights.
+
+    Images are computed one by one, each by one thread, so that a result depends on nothing else in the batch; a worker gets
+    its own inference request. For a film the network is compiled for its frame size; for pictures once for all sizes, which
+    takes a third longer an image: compiling takes as long as ten of them.
+    """
+
+    def __init__(
+        self,
+        graph: NetworkGraph,
+        weights: Mapping[str, NDArray[np.float32]],
+        *,
+        sizes: InputSizes | Any = None,
+        precision: str = "float32",
+        threads: int = 1,
+    ) -> None:
+        """Prepare it; compiling comes with the first prediction.
+
+        Args:
+            graph: The graph.
+            weights: The checkpoint's weights by name, which the graph fits.
+            sizes: What knows the input's size, if the graph does not: the network.
+            precision: One of `HINTS`.
+            threads: How many threads will call `predict` at a time.
+
+        Raises:
+            UsageError: OpenVINO can't be imported, or the processor lacks the instructions for the precision.
+        """
+        openvino = import_openvino()
+        self._info = graph.info
+        self._network = sizes
+        self._precision = precision
+        self._core = openvino.Core()
+        if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise UsageError("this processor has no instructions for bfloat16; set `precision: float32`")
+        self._config = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # the other stages compute too
+            "ENABLE_HYPER_THREADING": True,
+        }
+        self._model = _with_weights(self._core.read_model(graph.operations, graph.constants), weights)
+        self._compiled: OrderedDict[_Key, Any] = OrderedDict()
+        self._lock = Lock()
+        self._requests = local()
+
+    @property
+    def registered(self) -> str:
+        """The network's name."""
+        return self._info.network
+
+    @property
+    def takes_hints(self) -> bool:
+        """Whether the network uses hints."""
+        return self._info.takes_hints
+
+    @property
+    def resolved(self) -> Mapping[str, str]:
+        """For the provenance."""
+        return {"runtime": f"openvino {openvino_version()}", "precision": self._precision, "device": "cpu"}
+
+    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
+        """As in `bwpipe.nn.network.Network`."""
+        if self._info.sizes:
+            return self._info.sizes.of(height, width, quality)
+        found: tuple[int, int] = self._network.input_size(height, width, quality)
+        return found
+
+    def predict(
+        self, luma: Planes, vividness: float | None = None, hints: Planes | None = None, *, many: bool = False
+    ) -> Prediction:
+        """As in `Runtime`."""
+        height, width = luma.shape[1:]
+        request = self._request((height, width) if many else None)
+        inputs: dict[str, Planes] = {"vividness": np.float32(self._info.vividness if vividness is None else vividness)}
+        parts = []
+        for number in range(len(luma)):
+            inputs["luma"] = luma[number, None, None]
+            if self._info.takes_hints:
+                inputs["hints"] = np.zeros((1, 3, height, width), np.float32) if hints is None else hints[number, None]
+            parts.append(self._infer(request, inputs))
+        prediction = Prediction.joined(parts)
+        remedy = "use another checkpoint" if self._precision == "float32" else "try `precision: float32`"
+        prediction.check_finite(self.registered, remedy)
+        return prediction
+
+    def close(self) -> None:
+        """Release the weights."""
+        self._compiled.clear()
+        self._requests = local()
+        self._model = None
+
+    def _infer(self, request: Any, inputs: Mapping[str, Planes]) -> Prediction:
+        """The prediction for one image. Raises MemoryError, RunAborted."""
+        try:
+            outputs = request.infer(inputs, share_inputs=True)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise MemoryError(str(error)) from error
+            raise RunAborted(f"OpenVINO failed: {' '.join(str(error).split())}; set `runtime: torch`") from error
+        return Prediction(**{name: np.array(outputs[number]) for number, name in enumerate(self._info.outputs)})
+
+    def _request(self, key: _Key) -> Any:
+        """This thread's inference request for a size."""
+        compiled = self._compile(key)
+        requests: OrderedDict[_Key, tuple[Any, Any]] = self._requests.__dict__.setdefault("found", OrderedDict())
+        if key not in requests or requests[key][0] is not compiled:
+            requests[key] = compiled, compiled.create_infer_request()
+            while len(requests) > _SIZES:
+                requests.popitem(last=False)
+        requests.move_to_end(key)
+        return requests[key][1]
+
+    def _compile(self, key: _Key) -> Any:
+        """The network compiled for a size. Raises MemoryError, RunAborted."""
+        with self._lock:
+            if key not in self._compiled:
+                model = self._model.clone()
+                if key:
+                    hints = {"hints": [1, 3, *key]} if self._info.takes_hints else {}
+                    model.reshape({"luma": [1, 1, *key], **hints})
+                try:
+                    self._compiled[key] = self._core.compile_model(model, "CPU", self._config)
+                except RuntimeError as error:
+                    if is_out_of_memory(error):
+                        raise MemoryError(str(error)) from error
+                    raise RunAborted(f"OpenVINO failed: {' '.join(str(error).split())}; set `runtime: torch`") from error
+                while len(self._compiled) > _SIZES:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(key)
+            return self._compiled[key]
+
+
+def _with_weights(model: Any, weights: Mapping[str, NDArray[np.float32]]) -> Any:
+    """A graph whose parameters for weights are replaced by the weights."""
+    from openvino import opset13
+
+    for parameter in model.get_parameters():
+        name = parameter.get_friendly_name()
+        if name.startswith(WEIGHT):
+            constant = opset13.constant(weights[name.removeprefix(WEIGHT)], name=name)
+            for target in parameter.output(0).get_target_inputs():
+                target.replace_source_output(constant.output(0))
+            model.remove_parameter(parameter)
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def import_openvino() -> Any:
+    """The package. Raises UsageError."""
+    try:
+        import openvino
+    except (ImportError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"OpenVINO can't be imported ({reason}); install it again, or set `colorize.runtime: torch`") from error
+    return openvino
+
+
+def openvino_version() -> str | None:
+    """The installed version of OpenVINO, without importing it; None if there is none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("openvino")
+    except PackageNotFoundError:
+        return None
