@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: run test test-all check docs bench gallery clean
+.PHONY: run test test-all check docs graphs bench gallery clean
 
 run: $(VENV)/samples.installed
 	$(BIN)/bwpipe samples samples
@@ -24,6 +24,9 @@ check: $(VENV)/dev.installed
 
 docs: $(VENV)/dev.installed
 	$(BIN)/python -m bwpipe.cli.reference docs/reference
+
+graphs: $(VENV)/dev.installed
+	$(BIN)/python -m bwpipe.tools.graphs
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m bench.run_graph
