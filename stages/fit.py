@@ -138,7 +138,7 @@ class Fit(TrainingOptions, Stage):
         """Warn if the device is a CPU that has no instructions for the precision and emulates it."""
         if self._device.type != "cpu" or self.precision == "float32":
             return
-        times = slowness(network, getattr(torch, self.precision), mixed=True)
+        times = slowness(network, getattr(torch, self.precision))
         if times > EMULATED:
             self._run.warn(
                 f"fit.precision: {self.precision} takes about {times:.0f} times as long as float32 on this CPU; "

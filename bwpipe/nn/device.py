@@ -60,41 +60,32 @@ def fitting_precision(kind: str) -> str:
     return "bfloat16" if computes_bfloat16() else "float32"
 
 
-def slowness(net: Network, precision: torch.dtype, *, mixed: bool = False) -> float:
-    """Time that one thread of this CPU takes in a precision, as a multiple of its time in float32.
+def slowness(net: Network, precision: torch.dtype) -> float:
+    """Time that one thread of this CPU takes to train in a precision, as a multiple of its time in float32.
 
-    Where a processor lacks the instructions they are emulated, which takes ten times as long; then one trial is enough.
-
-    Args:
-        net: The network.
-        precision: The precision to measure.
-        mixed: Whether weights stay in float32 and only `forward` uses that precision, as in training (automatic mixed
-            precision); else it measures inference.
+    As in training, weights stay in float32 and only `forward` uses the precision (automatic mixed precision). Where a processor
+    lacks the instructions they are emulated, which takes ten times as long; then one trial is enough.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        baseline = _seconds(net, torch.float32, mixed)
-        return _seconds(net, precision, mixed, baseline=baseline) / baseline
+        baseline = _seconds(net, torch.float32)
+        return _seconds(net, precision, baseline=baseline) / baseline
     finally:
         torch.set_num_threads(threads)
 
 
-def _seconds(net: Network, precision: torch.dtype, mixed: bool, baseline: float = float("inf")) -> float:
+def _seconds(net: Network, precision: torch.dtype, baseline: float = float("inf")) -> float:
     """Seconds that a CPU takes: the faster of two trials, or the first if it already shows emulation."""
-    kind = torch.float32 if mixed else precision
-    net = prepare(net, torch.device("cpu"), kind)
-    luma = torch.full((1, 1, *net.input_size(512, 512)), 0.5, dtype=kind)
+    net = prepare(net, torch.device("cpu"), torch.float32)
+    luma = torch.full((1, 1, *net.input_size(512, 512)), 0.5)
 
     def trial() -> float:
         start = perf_counter()
-        if mixed:
-            net(luma)
-        else:
-            net.guess(luma)
+        net(luma)
         return perf_counter() - start
 
-    with torch.inference_mode(), torch.autocast("cpu", precision, enabled=mixed and precision != torch.float32):
+    with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
         trial()  # creates the kernels
         first = trial()
         return first if first > EMULATED * baseline else min(first, trial())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 _DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/dxg", "/dev/kfd")
 """Device files of NVIDIA's drivers (servers and PCs, Jetson, Windows' Linux) and of AMD's."""
+_DESCRIPTION = Path("/proc/cpuinfo")
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 """Names, as Linux gives them, of what x86 processors compute bfloat16 with."""
 
@@ -55,7 +56,7 @@ def _processor_flags() -> frozenset[str]:
 def _processor_lines(key: str) -> list[str]:
     """The values of a key in Linux's description of the processor, one for each core."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = _DESCRIPTION.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     pairs = (line.partition(":") for line in text.splitlines())

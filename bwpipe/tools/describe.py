@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -13,8 +14,10 @@ from bwpipe.engine.ledger import open_ledgers
 from bwpipe.engine.outdated import announcement
 from bwpipe.engine.planner import Finished, Plan, make_plan
 from bwpipe.graph.graph import Graph
-from bwpipe.losses.base import Loss
-from bwpipe.nn.network import Network
+
+if TYPE_CHECKING:  # they import torch
+    from bwpipe.losses.base import Loss
+    from bwpipe.nn.network import Network
 
 _WIDTH = 100
 _MAX_VALUE_LENGTH = 1000
@@ -27,14 +30,14 @@ def describe_stage(cls: type[Stage]) -> Iterator[str]:
     yield from _options(cls)
 
 
-def describe_network(cls: type[Network]) -> Iterator[str]:
+def describe_network(cls: "type[Network]") -> Iterator[str]:
     """Describe a network: name and what it produces, docstring, and each option with its type, default and description."""
     yield f"{cls.registered}: produces {cls.produces}"
     yield from _about(cls)
     yield from _options(cls.Options)
 
 
-def describe_loss(cls: type[Loss]) -> Iterator[str]:
+def describe_loss(cls: "type[Loss]") -> Iterator[str]:
     """Describe a loss: name and applicable networks, docstring, and each option with its type, default and description."""
     yield (
         f"{cls.registered}: for networks that produce {cls.needs}"

@@ -1,0 +1,134 @@
+"""Networks computed by OpenVINO: as torch computes them, and the same bytes however they are asked for."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from bwpipe.errors import RunAborted, UsageError
+from bwpipe.nn.checkpoint import Checkpoint, load, locate, save
+from bwpipe.nn.network import networks
+from bwpipe.nn.runtime.base import Prediction
+from bwpipe.nn.runtime.choose import open_runtime
+
+SIZES = ((256, 256), (256, 384), (384, 256), (192, 320))
+SHIPPED = ("autoencoder", "unet")
+
+
+def images(count: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Smooth images with some grain, (count, h, w) in 0..1."""
+    random = np.random.default_rng(0)
+    coarse = random.random((count, 4, 6), np.float32)
+    smooth = np.stack([cv2.resize(each, size[::-1], interpolation=cv2.INTER_CUBIC) for each in coarse])
+    return np.asarray(np.clip(smooth + random.normal(0, 0.03, smooth.shape), 0, 1), np.float32)
+
+
+def opened(model: str | Path, **options: Any) -> Any:
+    return open_runtime(locate(str(model)), "openvino", ["cpu"], "float32", **options)
+
+
+def assert_same(one: Prediction, other: Prediction) -> None:
+    for name in ("chroma", "confidence", "features"):
+        assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_both_run_times_predict_the_same_colours(name: str, many: bool) -> None:
+    compiled = opened(name)
+    exact = open_runtime(locate(name), "torch", ["cpu"], "float32")
+
+    for size in dict.fromkeys(compiled.input_size(*each) for each in SIZES):
+        for vividness in (None, 0.9):
+            luma = images(2, size)
+            one, other = compiled.predict(luma, vividness, many=many), exact.predict(luma, vividness)
+            assert 255 * np.abs(one.chroma - other.chroma).mean() < 0.2
+            for plane in ("confidence", "features"):
+                assert (getattr(one, plane) is None) == (getattr(other, plane) is None)
+            if other.confidence is not None:
+                assert np.abs(one.confidence - other.confidence).mean() < 0.01
+            if other.features is not None:
+                assert np.abs(one.features - other.features).mean() < 0.01 * np.abs(other.features).mean()
+    exact.close()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_prediction_depends_on_nothing_but_the_image(many: bool) -> None:
+    luma = images(3, (192, 256))
+    alone = opened("unet", threads=1)
+    expected = [alone.predict(luma[[number]], many=many) for number in range(3)]
+
+    several = opened("unet", threads=2)
+    several.predict(images(1, (256, 192)), many=many)  # another size first
+    batch = several.predict(luma[::-1], many=many)
+    with ThreadPoolExecutor(3) as pool:
+        each: Callable[[int], Prediction] = lambda number: several.predict(luma[[number]], many=many)  # noqa: E731
+        parallel = list(pool.map(each, [0, 1, 2, 2, 1, 0]))
+
+    for number, prediction in enumerate(expected):
+        assert_array_equal(batch.chroma[2 - number], prediction.chroma[0])
+        assert_array_equal(batch.confidence[2 - number], prediction.confidence[0])
+        assert_same(parallel[number], prediction)
+        assert_same(parallel[5 - number], prediction)
+
+
+def test_more_sizes_than_are_kept_compiled_give_the_same_bytes() -> None:
+    runtime = opened("autoencoder")
+    unet = opened("unet")
+    sizes = [(32, 32 * number) for number in range(1, 8)]
+
+    first = [unet.predict(images(1, size), many=True) for size in sizes]
+    again = [unet.predict(images(1, size), many=True) for size in sizes]
+
+    for one, other in zip(first, again, strict=True):
+        assert_same(one, other)
+    runtime.close()
+
+
+def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path) -> None:
+    cls: Any = networks["unet"]
+    torch.manual_seed(0)
+    net = cls(cls.Options(hints=True, attention=True))
+    for name, weights in net.named_parameters():
+        if name.startswith(("hints.", "attention.output")):
+            weights.data.normal_(std=0.1)
+    save(tmp_path / "hinted.safetensors", net, Checkpoint(network="unet", options=net.options.model_dump(), version="0"))
+    compiled = opened(tmp_path / "hinted.safetensors")
+    exact = open_runtime(tmp_path / "hinted.safetensors", "torch", ["cpu"], "float32")
+    luma = images(1, (192, 192))
+    hints = np.zeros((1, 3, 192, 192), np.float32)
+    hints[0, :, 40:80, 40:80] = np.array([0.2, -0.1, 1.0], np.float32)[:, None, None]
+
+    assert compiled.takes_hints
+    for given in (None, hints):
+        one, other = compiled.predict(luma, hints=given), exact.predict(luma, hints=given)
+        assert 255 * np.abs(one.chroma - other.chroma).mean() < 0.2
+    assert np.abs(compiled.predict(luma, hints=hints).chroma - compiled.predict(luma).chroma).max() > 1e-3
+    exact.close()
+
+
+def test_colours_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    cls = networks["autoencoder"]
+    net = cls(cls.Options())
+    for weights in net.parameters():
+        weights.data.normal_(std=1e37)
+    save(tmp_path / "bad.safetensors", net, Checkpoint(network="autoencoder", version="0"))
+
+    with pytest.raises(RunAborted, match="colours that are not finite numbers; use another checkpoint"):
+        opened(tmp_path / "bad.safetensors").predict(images(1, (150, 150)))
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    net, checkpoint = load(locate("autoencoder"))
+    next(net.parameters()).data[0] = torch.nan
+    save(tmp_path / "bad.safetensors", net, checkpoint)
+
+    with pytest.raises(UsageError, match=r"bad\.safetensors: can't be used as a checkpoint: its weight down1\.\w+ has values"):
+        opened(tmp_path / "bad.safetensors")
