@@ -54,6 +54,7 @@ class Plan:
         done: Number of files that are already done.
         outdated: Those of them that this version of bwpipe would write differently.
         changed: Finished files that are done again, because the graph or the input changed.
+        begun_again: Films that start over although they were begun, a line each, with the reason.
         kept: Files in the place of an output that bwpipe did not write: they are left unchanged.
         own: Number of files skipped as inputs because they are outputs.
         roots: The folders that were read.
@@ -71,6 +72,7 @@ class Plan:
     done: int = 0
     outdated: list[Finished] = field(default_factory=list)
     changed: list[Finished] = field(default_factory=list)
+    begun_again: list[str] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     own: int = 0
     roots: set[Path] = field(default_factory=set)
@@ -118,9 +120,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         whole={name: [] for name in sinks},
         scans=SqliteScanCache(ledgers.values()),
     )
-    facts = known_facts(ledgers)
-    for node in graph.nodes:
-        node.stage.recall(facts)
+    _remind(graph, ledgers)
     source.remember(plan.scans)
     known = EarlierOutputs(ledgers.values())
     units: list[Unit] = []
@@ -168,6 +168,13 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
 def known_facts(ledgers: Mapping[Path, Ledger]) -> dict[str, str | int | float | bool]:
     """What earlier runs into the output folders remembered."""
     return {key: value for ledger in ledgers.values() for key, value in ledger.facts.items()}
+
+
+def _remind(graph: Graph, ledgers: Mapping[Path, Ledger]) -> None:
+    """Tell the stages what earlier runs remembered."""
+    facts = known_facts(ledgers)
+    for node in graph.nodes:
+        node.stage.recall(facts)
 
 
 def _sink_planner(
@@ -236,7 +243,11 @@ class _SinkPlanner:
 
     def _is_done(self, segment: Unit) -> bool:
         """Whether there is a fragment of a segment."""
-        return self._state(segment, self._sink.fragment(segment), self._recipes.of(segment), segment=True).kind == "done"
+        return self._segment_state(segment).kind == "done"
+
+    def _segment_state(self, segment: Unit) -> State:
+        """The state of a segment's fragment."""
+        return self._state(segment, self._sink.fragment(segment), self._recipes.of(segment), segment=True)
 
     def _join(self, unit: Unit, segments: Sequence[Unit], recipe: Recipe) -> None:
         """Plan to join a video, and to write the segments that have no fragment yet; all are made by one version of bwpipe."""
@@ -244,9 +255,14 @@ class _SinkPlanner:
         self._plan.assemblies[self._name].append(Assembly(whole, tuple(segments)))
         chosen = self._plan.recipes[self._name]
         chosen[whole], self._plan.stamps[whole] = recipe, self._plan.stamps[unit]
+        reasons: dict[str, None] = {}
         for segment in segments:
-            if not self._is_done(segment):
+            state = self._segment_state(segment)
+            if state.kind != "done":
                 chosen[segment] = self._recipes.of(segment)
+                reasons |= dict.fromkeys(state.reasons)
+        if reasons:
+            self._plan.begun_again.append(f"{unit.name}: it starts over, since this changed: {'; '.join(reasons)}")
 
     def _state(self, unit: Unit, path: Path, recipe: Recipe, *, segment: bool) -> State:
         if self._restart:

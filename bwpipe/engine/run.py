@@ -190,7 +190,7 @@ class _Session:
             self._run.exclude(Media(path=skipped.path, name=skipped.name), skipped.why)
         if others := skipped_in_words(self._plan.skipped):
             self._progress.note(others)
-        for line in self._plan.restarts(()):
+        for line in (*self._plan.begun_again, *self._plan.restarts(())):
             self._progress.note(line)
         if self._plan.own:
             self._progress.note(f"{self._plan.own} files are outputs of earlier runs and are not read")

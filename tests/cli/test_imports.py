@@ -44,7 +44,13 @@ def test_no_command_for_colouring_imports_torch_on_a_cpu(inputs: Path, tmp_path:
 
     assert imported("colorize", inputs, "-o", output, *device) == set()
     assert {path.name for path in output.iterdir()} == {"a.png", "b.mp4", ".bwpipe"}
-    stages = ("read", f"path: {inputs}"), ("grayscale", ""), ("shots", ""), ("colorize", "device: cpu"), ("write", f"path: {output}")
+    stages = (
+        ("read", f"path: {inputs}"),
+        ("grayscale", ""),
+        ("shots", ""),
+        ("colorize", "device: cpu"),
+        ("write", f"path: {output}"),
+    )
     graph.write_text("stages:\n" + "".join(f"- use: {name}\n  {option}\n" for name, option in stages))
     assert imported("check", graph) == set()
     assert imported("run", graph) == set()

@@ -1,6 +1,7 @@
 """The `colorize` stage."""
 
 import gc
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from bwpipe import Frame, RunAborted, RunContext, UsageError, read_graph, run
 from bwpipe.core import plugins
+from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.stage import stages
 from bwpipe.nn.checkpoint import Checkpoint, save
 from bwpipe.nn.network import Guess, Network, Quality, network, networks
+from bwpipe.nn.runtime.openvino import OpenVinoRuntime, openvino_version
 from bwpipe.pixels.orientation import stored, upright
 from bwpipe.testing import coloured, make_frames, run_stage
 from tests.support.made_scenes import film_of, scene
@@ -194,7 +197,7 @@ def test_confidence_is_kept_if_the_network_provides_it(tmp_path: Path) -> None:
 def test_running_out_of_memory_halves_the_batch(tmp_path: Path) -> None:
     run = RunContext()
 
-    made = predicted(make_frames(9), written(tmp_path, "test-sure"), batch=8, run=run)
+    made = predicted(make_frames(9), written(tmp_path, "test-sure"), batch=8, run=run, runtime="torch")
 
     assert len(made) == 9
     assert sorted(run.remarks) == [
@@ -234,15 +237,92 @@ def test_bfloat16_differs_little(model: str) -> None:
         assert_allclose(chroma(one), chroma(two), atol=0.01)
 
 
-def test_a_resumed_run_keeps_the_precision_found_to_be_fast(model: str) -> None:
+def test_a_resumed_run_keeps_the_precision(model: str) -> None:
     frames = make_frames(1)
     first = RunContext()
-    predicted(frames, model, precision="auto", run=first)
+    predicted(frames, model, precision="auto", run=first, runtime="torch")
     ((key, _),) = first.facts.items()
 
     for precision in ("float32", "bfloat16"):
-        resumed = predicted(frames, model, precision="auto", run=RunContext(facts={key: precision}))
-        assert_array_equal(chroma(resumed[0]), chroma(predicted(frames, model, precision=precision)[0]))
+        resumed = predicted(frames, model, precision="auto", run=RunContext(facts={key: precision}), runtime="torch")
+        again = predicted(frames, model, precision=precision, runtime="torch")
+        assert_array_equal(chroma(resumed[0]), chroma(again[0]))
+
+
+def test_a_folder_goes_on_with_the_run_time_it_began_with(model: str) -> None:
+    version = openvino_version()
+    first = RunContext()
+    predicted([], model, run=first)
+    ((key, value),) = first.facts.items()
+    assert value == f"openvino {version}"
+
+    by_torch = RunContext(facts={key: "torch"})
+    cls: Any = stages["colorize"]
+    stage = cls(model=model, device="cpu")
+    for facts, runtime in (({}, "openvino"), ({key: "torch"}, "torch"), ({key: "openvino 1999.1"}, "openvino")):
+        stage.recall(facts)
+        stage.setup(RunContext(facts=dict(facts)))
+        assert stage.provenance()["runtime"].split()[0] == runtime
+        stage.close()
+    predicted([], model, run=by_torch)
+    assert by_torch.facts[key] == "torch"
+
+
+def test_the_recipe_has_openvinos_version_as_something_shipped(model: str) -> None:
+    cls: Any = stages["colorize"]
+    stage = cls(model=model, device="cpu")
+    facts = {f"runtime of {cached_digest(Path(model))}": "torch"}
+
+    assert stage.recipe()["runtime"] == f"openvino {openvino_version()}"
+    assert stage.shipped() == {"runtime": "openvino"}
+    stage.recall(facts)
+    assert "runtime" not in stage.recipe()
+    assert stage.shipped() == {}
+    assert cls(model=model, device="cpu", runtime="torch").recipe() == stage.recipe()
+    assert cls(model="unet", device="cpu").shipped() == {"weights": "unet", "runtime": "openvino"}
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (
+            {"precision": "float16"},
+            "OpenVINO does not compute in float16 on a CPU; set `precision: float32`, or `runtime: torch`",
+        ),
+        ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
+    ],
+)
+def test_what_openvino_cannot_do_is_refused_if_it_is_asked_for(model: str, options: dict[str, str], reason: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(reason)):
+        predicted([], model, runtime="openvino", **options)
+
+
+def test_float16_on_a_cpu_is_computed_by_torch(model: str) -> None:
+    cls: Any = stages["colorize"]
+
+    assert "runtime" not in cls(model=model, device="cpu", precision="float16").recipe()
+
+
+def test_without_openvino_torch_computes(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bwpipe.nn.runtime.choose.openvino_version", lambda: None)
+    run = RunContext()
+
+    (made,) = predicted(make_frames(1), model, run=run)
+
+    assert made.chroma is not None
+    assert list(run.facts.values()) == ["torch"]
+    with pytest.raises(UsageError, match="OpenVINO is not installed; install it with `pip install openvino`, or set"):
+        predicted([], model, runtime="openvino")
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_batches_and_workers_do_not_change_the_bytes(runtime: str, tmp_path: Path) -> None:
+    frames = make_frames(5, height=64, width=96)
+
+    expected = predicted(frames, "unet", batch=2, runtime=runtime)
+    for batch, workers in ((1, 1), (4, 2), (1, 3)) if runtime == "openvino" else ((2, 3),):
+        made = predicted(frames, "unet", batch=batch, workers=workers, runtime=runtime)
+        assert all((one.chroma == other.chroma).all() for one, other in zip(expected, made, strict=True))
 
 
 def test_chroma_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
@@ -253,7 +333,7 @@ def test_chroma_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     save(tmp_path / "bad.safetensors", net, Checkpoint(network="autoencoder", version="0"))
 
     with pytest.raises(RunAborted, match="colours that are not finite numbers"):
-        predicted(make_frames(1), str(tmp_path / "bad.safetensors"))
+        predicted(make_frames(1), str(tmp_path / "bad.safetensors"), runtime="torch")
 
 
 def test_an_unknown_device_is_refused_with_a_list_of_devices(model: str) -> None:
@@ -280,7 +360,7 @@ def test_the_recipe_depends_on_the_weights_not_on_their_path(model: str, tmp_pat
 
 def test_the_weights_are_released_after_a_run(tmp_path: Path) -> None:
     def networks() -> int:
-        return sum(issubclass(type(each), Network) for each in gc.get_objects())
+        return sum(issubclass(type(each), Network | OpenVinoRuntime) for each in gc.get_objects())
 
     Image.fromarray(np.full((16, 16), 90, np.uint8)).save(tmp_path / "a.png")
     graph = read_graph(

@@ -16,7 +16,10 @@ Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def choose_engine(
-    runtime: Literal["auto", "torch", "openvino"], devices: Sequence[str], precision: Precision, before: Literal["torch"] | None = None
+    runtime: Literal["auto", "torch", "openvino"],
+    devices: Sequence[str],
+    precision: Precision,
+    before: Literal["torch"] | None = None,
 ) -> Engine:
     """The run time for some devices: for `auto` OpenVINO where it is installed and all devices are CPUs, else torch.
 
@@ -82,9 +85,8 @@ def open_runtime(
     Raises:
         UsageError: The checkpoint or an option can't be used.
     """
-    if engine == "openvino":
-        if runtime := _open_graph(path, precision, threads, warn, cache_folders(work)):
-            return runtime
+    if engine == "openvino" and (runtime := _open_graph(path, precision, threads, warn, cache_folders(work))):
+        return runtime
     from bwpipe.nn.checkpoint import load
     from bwpipe.nn.device import find_device, fitting_precision
     from bwpipe.nn.runtime.pytorch import TorchRuntime
@@ -104,9 +106,9 @@ def _open_graph(
     """The run time by OpenVINO; None if the network can't be turned into a graph. Raises UsageError."""
     resolved = "float32" if precision == "auto" else precision
     checkpoint = describe(path)
-    if graph := find_graph(path, checkpoint, folders):
-        if graph.info.sizes:
-            return OpenVinoRuntime(graph, read_arrays(path), precision=resolved, threads=threads)
+    graph = find_graph(path, checkpoint, folders)
+    if graph and graph.info.sizes:
+        return OpenVinoRuntime(graph, read_arrays(path), precision=resolved, threads=threads)
     from bwpipe.nn.checkpoint import load
     from bwpipe.nn.runtime.graphs import source_digest
     from bwpipe.nn.runtime.trace import CannotTrace, trace, weight_arrays

@@ -1,4 +1,4 @@
-"""The file of a network's graph: what OpenVINO computes of a checkpoint's weights, and what is known of the network without torch.
+"""The file of a network's graph: what OpenVINO computes with a checkpoint's weights, and what is known of it without torch.
 
 It is a zip archive of `graph.json`, a `GraphInfo`; `graph.xml`, OpenVINO's description of the operations, in which the weights
 are parameters; and `graph.bin`, its other constants. It holds no weights and no code.

@@ -83,13 +83,13 @@ def cache_folders(work: Sequence[Path] = (), environment: Mapping[str, str] = os
         environment: The environment variables.
     """
     given = environment.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(given):  # others are to be ignored, as the XDG Base Directory Specification says
+    if Path(given).is_absolute():  # others are to be ignored, as the XDG Base Directory Specification says
         return [Path(given, "bwpipe", FOLDER)]
     if sys.platform == "win32":
         local = environment.get("LOCALAPPDATA")
         return [Path(local, "bwpipe", FOLDER)] if local else [folder / WORK_FOLDER / FOLDER for folder in work]
     home = environment.get("HOME", "")
-    if os.path.isabs(home) and os.path.isdir(home):
+    if Path(home).is_absolute() and Path(home).is_dir():
         return [Path(home, "Library/Caches" if sys.platform == "darwin" else ".cache", "bwpipe", FOLDER)]
     return [folder / WORK_FOLDER / FOLDER for folder in work]
 

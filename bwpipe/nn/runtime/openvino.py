@@ -178,7 +178,9 @@ def import_openvino() -> Any:
         import openvino
     except (ImportError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"OpenVINO can't be imported ({reason}); install it again, or set `colorize.runtime: torch`") from error
+        raise UsageError(
+            f"OpenVINO can't be imported ({reason}); install it again, or set `colorize.runtime: torch`"
+        ) from error
     return openvino
 
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -48,10 +47,10 @@ class Small(Network):
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder of the user."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    yield tmp_path / "cache" / "bwpipe" / "graphs"
+    return tmp_path / "cache" / "bwpipe" / "graphs"
 
 
 def written(path: Path, seed: int = 0, name: str = "test-graphs") -> Path:
@@ -66,7 +65,9 @@ def opened(path: Path, warnings: list[str] | None = None, work: tuple[Path, ...]
     return open_runtime(path, "openvino", ["cpu"], "float32", warn=warn, work=work)
 
 
-def test_a_network_is_traced_once_and_kept_in_the_users_cache(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_is_traced_once_and_kept_in_the_users_cache(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = written(tmp_path / "own.safetensors")
 
     first = opened(path)
@@ -98,7 +99,9 @@ def test_a_damaged_graph_is_made_again(tmp_path: Path, cache: Path, damage: str)
     whole = file.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 255
-    file.write_bytes({"cut": whole[:-100], "flipped": bytes(flipped), "emptied": b"", "foreign": b"PK\x03\x04 something"}[damage])
+    file.write_bytes(
+        {"cut": whole[:-100], "flipped": bytes(flipped), "emptied": b"", "foreign": b"PK\x03\x04 something"}[damage]
+    )
 
     assert (opened(path).predict(luma).chroma == expected).all()
     assert file.read_bytes() != b""

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from bwpipe.errors import RunAborted, UsageError
 from bwpipe.nn.checkpoint import Checkpoint, load, locate, save
+from bwpipe.nn.checkpoint_file import read_arrays
 from bwpipe.nn.network import networks
 from bwpipe.nn.runtime.base import Prediction
 from bwpipe.nn.runtime.choose import open_runtime
+from bwpipe.nn.runtime.graph_file import read_graph_file
+from bwpipe.nn.runtime.graphs import shipped_path
+from bwpipe.nn.runtime.openvino import OpenVinoRuntime
 
 SIZES = ((256, 256), (256, 384), (384, 256), (192, 320))
 SHIPPED = ("autoencoder", "unet")
@@ -80,7 +84,6 @@ def test_a_prediction_depends_on_nothing_but_the_image(many: bool) -> None:
 
 
 def test_more_sizes_than_are_kept_compiled_give_the_same_bytes() -> None:
-    runtime = opened("autoencoder")
     unet = opened("unet")
     sizes = [(32, 32 * number) for number in range(1, 8)]
 
@@ -89,7 +92,6 @@ def test_more_sizes_than_are_kept_compiled_give_the_same_bytes() -> None:
 
     for one, other in zip(first, again, strict=True):
         assert_same(one, other)
-    runtime.close()
 
 
 def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path) -> None:
@@ -114,15 +116,14 @@ def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path)
     exact.close()
 
 
-def test_colours_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    cls = networks["autoencoder"]
-    net = cls(cls.Options())
-    for weights in net.parameters():
-        weights.data.normal_(std=1e37)
-    save(tmp_path / "bad.safetensors", net, Checkpoint(network="autoencoder", version="0"))
+def test_colours_that_are_not_finite_are_refused() -> None:
+    weights = read_arrays(locate("unet"))
+    graph = read_graph_file(shipped_path("unet"))
+    assert graph
+    runtime = OpenVinoRuntime(graph, weights | {"bins": np.full_like(weights["bins"], np.inf)})
 
-    with pytest.raises(RunAborted, match="colours that are not finite numbers; use another checkpoint"):
-        opened(tmp_path / "bad.safetensors").predict(images(1, (150, 150)))
+    with pytest.raises(RunAborted, match="'unet' predicted colours that are not finite numbers; use another checkpoint"):
+        runtime.predict(images(1, (64, 64)))
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
