@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from bwpipe.errors import UsageError
 from bwpipe.nn.checkpoint_file import describe, read_arrays
-from bwpipe.nn.processor import may_have_accelerator
+from bwpipe.nn.processor import computes_bfloat16, may_have_accelerator
 from bwpipe.nn.runtime.base import Runtime
 from bwpipe.nn.runtime.graphs import cache_folders, find_graph, keep_graph
 from bwpipe.nn.runtime.openvino import HINTS, OpenVinoRuntime, openvino_version
@@ -37,7 +37,7 @@ def choose_engine(
     on_cpu = all(map(_is_cpu, devices))
     known = precision == "auto" or precision in HINTS
     if runtime == "auto":
-        possible = on_cpu and known and openvino_version() is not None
+        possible = on_cpu and known and openvino_version() is not None and (precision != "bfloat16" or computes_bfloat16())
         return "openvino" if possible and before != "torch" else "torch"
     if openvino_version() is None:
         raise UsageError("OpenVINO is not installed; install it with `pip install openvino`, or set `runtime: torch`")
