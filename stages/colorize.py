@@ -54,7 +54,7 @@ class Colorize(BatchMap):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the network; `auto` is float32 with OpenVINO and otherwise 16 bits on GPUs and on CPUs with instructions for
     bfloat16 (`avx512_bf16`, `amx_bf16`)."""
-    runtime: NoEffect[Literal["auto", "openvino", "torch"]] = "auto"  # no effect by itself: the recipe has what it comes to
+    runtime: Literal["auto", "openvino", "torch"] = "auto"
     """What computes the network: `openvino`, on CPUs only and twice as fast there, or `torch`, on any device. `auto` is
     OpenVINO on a CPU, if it is installed, and torch elsewhere; an output folder goes on with what it began with."""
     every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)]] = 1
@@ -105,8 +105,10 @@ class Colorize(BatchMap):
         """The options, a hash of the weights, and OpenVINO's version if it computes."""
         digest = cached_digest(locate(self.model))
         engine = self._engine(digest)
-        computed = {"runtime": _with_version(engine)} if engine == "openvino" else {}
-        return {**super().recipe(unit), "weights": digest, **computed}
+        recipe = {**super().recipe(unit), "weights": digest, "runtime": _with_version(engine)}
+        if engine == "torch":  # as before there was the option
+            del recipe["runtime"]
+        return recipe
 
     def shipped(self) -> Mapping[str, str]:
         """The weights, if they ship with the network of that name, and OpenVINO, which comes in another version some day."""
