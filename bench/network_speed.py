@@ -2,10 +2,10 @@
 
     python -m bench.network_speed [--model unet] [--side 256] [--frames 160] [--repeat 5]
 
-Square frames of one size are predicted by each run time as `colorize` does it, on all cores, with its default batch; by OpenVINO
-compiled for the size, as for a film, and for any size, as for pictures. The bare encoder gets torch's batches in as many workers.
-Medians of alternating runs in one process, each after a warm-up, on an otherwise idle machine; on a busy one the ratios count, and
-the processor time that a frame takes. It ends with how much both differ, and how long OpenVINO takes to be ready.
+Square frames of one size are predicted by each run time as `colorize` does it, on all cores, with its default batch; by
+OpenVINO compiled for the size, as for a film, and for any size, as for pictures. The bare encoder gets torch's batches in as
+many workers. Medians of alternating runs in one process, each after a warm-up, on an otherwise idle machine; on a busy one the
+ratios count, and the processor time that a frame takes. It ends with how much both differ, and when OpenVINO is ready.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import timm
@@ -28,11 +28,11 @@ from bwpipe.nn.checkpoint_file import locate
 from bwpipe.nn.device import fitting_precision
 from bwpipe.nn.efficientnet import NAME
 from bwpipe.nn.processor import cores, processor_name
-from bwpipe.nn.runtime.base import Runtime
+from bwpipe.nn.runtime.base import Planes, Runtime
 from bwpipe.nn.runtime.choose import open_runtime
 from bwpipe.testing import make_frames, run_stage
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
 BATCH = 4
 """Torch's default batch on a CPU."""
 TIMEOUT = 600
@@ -45,7 +45,7 @@ def frames_of(count: int, side: int) -> list[Frame]:
 
 def predicting(runtime: Runtime, frames: list[Frame], batch: int, *, many: bool = True) -> Callable[[], Any]:
     """A call that predicts all frames, with one single-threaded worker per core."""
-    luma = np.stack([frame.luma for frame in frames]).astype(np.float32) / 255
+    luma = np.stack([frame.luma for frame in frames]).astype(np.float32) / np.float32(255)
     parts = [luma[start : start + batch] for start in range(0, len(luma), batch)]
 
     def run() -> None:
@@ -104,7 +104,7 @@ def lines(model: str, side: int, count: int, repeat: int) -> Iterator[str]:
     path = locate(model)
     start, used = time.perf_counter(), time.process_time()
     compiled = open_runtime(path, "openvino", ["cpu"], "float32", threads=cores())
-    luma = frames[0].luma[None].astype(np.float32) / 255
+    luma: Planes = frames[0].luma[None].astype(np.float32) / np.float32(255)
     compiled.predict(luma, many=True)
     ready = time.perf_counter() - start, time.process_time() - used
     exact = {precision: open_runtime(path, "torch", ["cpu"], precision) for precision in PRECISIONS}

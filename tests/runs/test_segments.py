@@ -274,6 +274,31 @@ def test_an_interrupted_film_says_where_it_goes_on(film: Path, tmp_path: Path, c
     assert f"{line}\n" in capfd.readouterr().err
 
 
+def test_a_film_begun_with_another_openvino_starts_over_and_says_so(
+    film: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_colour(out: Path, **trip: Any) -> dict[str, Any]:
+        described = graph(film, out, trip=trip)
+        described["stages"][1:1] = [{"use": "colorize", "model": "autoencoder", "device": "cpu"}]
+        return described
+
+    with pytest.raises(RunAborted):
+        run(with_colour(tmp_path / "out", at=65, how="abort"))
+    assert len(remaining(tmp_path / "out")) > 0
+    capfd.readouterr()
+    monkeypatch.setattr("bwpipe.stages.colorize.openvino_version", lambda: "1999.1")
+
+    run(with_colour(tmp_path / "out"), quiet=False)
+
+    said = capfd.readouterr().err
+    assert 'film.mp4: it starts over, since this changed: colorize.runtime was "openvino' in said
+    assert 'and is "openvino 1999.1"\n' in said
+    monkeypatch.undo()
+    again = run(with_colour(tmp_path / "out"), quiet=False)
+    assert (again.done, again.already) == (0, 1)
+    assert "1 finished file" in capfd.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_film(tmp_path_factory.mktemp("film") / "film.mp4", KINDS["uneven times and B-frames"])

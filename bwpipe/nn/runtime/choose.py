@@ -121,4 +121,4 @@ def _open_graph(
             warn(f"the network {checkpoint.network!r} can't be compiled for OpenVINO ({error}), so torch computes it")
             return None
         keep_graph(graph, path, checkpoint, folders)
-    return OpenVinoRuntime(graph, weight_arrays(network), sizes=network, precision=resolved, threads=threads)
+    return OpenVinoRuntime(graph, weight_arrays(network), network=network, precision=resolved, threads=threads)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bwpipe.core.memory import is_out_of_memory
 from bwpipe.errors import RunAborted, UsageError
-from bwpipe.nn.input_size import InputSizes, Quality
+from bwpipe.nn.input_size import HasInputSize, Quality
 from bwpipe.nn.runtime.base import Planes, Prediction
 from bwpipe.nn.runtime.graph_file import WEIGHT, NetworkGraph
 
@@ -35,7 +35,7 @@ class OpenVinoRuntime:
         graph: NetworkGraph,
         weights: Mapping[str, NDArray[np.float32]],
         *,
-        sizes: InputSizes | Any = None,
+        network: HasInputSize | None = None,
         precision: str = "float32",
         threads: int = 1,
     ) -> None:
@@ -44,7 +44,7 @@ class OpenVinoRuntime:
         Args:
             graph: The graph.
             weights: The checkpoint's weights by name, which the graph fits.
-            sizes: What knows the input's size, if the graph does not: the network.
+            network: What knows the input's size, if the graph does not.
             precision: One of `HINTS`.
             threads: How many threads will call `predict` at a time.
 
@@ -53,7 +53,7 @@ class OpenVinoRuntime:
         """
         openvino = import_openvino()
         self._info = graph.info
-        self._network = sizes
+        self._network = network
         self._precision = precision
         self._core = openvino.Core()
         if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -89,8 +89,8 @@ class OpenVinoRuntime:
         """As in `bwpipe.nn.network.Network`."""
         if self._info.sizes:
             return self._info.sizes.of(height, width, quality)
-        found: tuple[int, int] = self._network.input_size(height, width, quality)
-        return found
+        assert self._network
+        return self._network.input_size(height, width, quality)
 
     def predict(
         self, luma: Planes, vividness: float | None = None, hints: Planes | None = None, *, many: bool = False
@@ -98,7 +98,9 @@ class OpenVinoRuntime:
         """As in `Runtime`."""
         height, width = luma.shape[1:]
         request = self._request((height, width) if many else None)
-        inputs: dict[str, Planes] = {"vividness": np.float32(self._info.vividness if vividness is None else vividness)}
+        inputs: dict[str, Planes] = {
+            "vividness": np.array(self._info.vividness if vividness is None else vividness, np.float32)
+        }
         parts = []
         for number in range(len(luma)):
             inputs["luma"] = luma[number, None, None]

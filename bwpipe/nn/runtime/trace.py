@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def _trace(network: Network, options: dict[str, Any], source: str) -> NetworkGra
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # that the tracing of torch will end one day, and that it follows one path
             height, width = network.input_size(*_IMAGES[1])
-            example = (torch.rand(1, 1, height, width), torch.tensor(network.default_vividness))
+            example: tuple[Tensor, ...] = (torch.rand(1, 1, height, width), torch.tensor(network.default_vividness))
             example += (_hints(height, width),) if network.takes_hints else ()
             traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
             model = _converted(traced, example)
@@ -103,7 +103,7 @@ class _Traced(nn.Module):
         self.outputs: list[str] = []
 
     def forward(self, luma: Tensor, vividness: Tensor, hints: Tensor | None = None) -> tuple[Tensor, ...]:
-        guess = self.network.guess(luma, vividness) if hints is None else self.network.guess(luma, vividness, hints)
+        guess = self.network.guess(luma, cast(float, vividness), *(() if hints is None else (hints,)))
         found = {name: getattr(guess, name) for name in ("chroma", "confidence", "features")}
         self.outputs = [name for name, value in found.items() if value is not None]
         return tuple(found[name] for name in self.outputs)
@@ -151,7 +151,7 @@ def _weights_as_parameters(model: Any, weights: dict[str, NDArray[np.float32]]) 
 
 def _compare(graph: NetworkGraph, network: Network, weights: dict[str, NDArray[np.float32]]) -> None:
     """Compare a graph's predictions with the network's, each compiled for one size and for all. Raises CannotTrace."""
-    runtime = OpenVinoRuntime(graph, weights, sizes=network)
+    runtime = OpenVinoRuntime(graph, weights, network=network)
     for luma, vividness, hints in _trials(network):
         wanted = predict(network, luma, vividness, hints)
         for many in (False, True):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -11,16 +11,15 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bwpipe.errors import RunAborted, UsageError
 from bwpipe.nn.checkpoint import Checkpoint, load, locate, save
-from bwpipe.nn.checkpoint_file import read_arrays
-from bwpipe.nn.network import networks
+from bwpipe.nn.network import Guess, InputSizes, Network, network, networks
 from bwpipe.nn.runtime.base import Prediction
 from bwpipe.nn.runtime.choose import open_runtime
-from bwpipe.nn.runtime.graph_file import read_graph_file
-from bwpipe.nn.runtime.graphs import shipped_path
 from bwpipe.nn.runtime.openvino import OpenVinoRuntime
+from bwpipe.nn.runtime.trace import trace
 
 SIZES = ((256, 256), (256, 384), (384, 256), (192, 320))
 SHIPPED = ("autoencoder", "unet")
@@ -116,14 +115,32 @@ def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path)
     exact.close()
 
 
-def test_colours_that_are_not_finite_are_refused() -> None:
-    weights = read_arrays(locate("unet"))
-    graph = read_graph_file(shipped_path("unet"))
-    assert graph
-    runtime = OpenVinoRuntime(graph, weights | {"bins": np.full_like(weights["bins"], np.inf)})
+@network("test-openvino")
+class Unbounded(Network):
+    """A network whose colours nothing keeps within bounds."""
 
-    with pytest.raises(RunAborted, match="'unet' predicted colours that are not finite numbers; use another checkpoint"):
-        runtime.predict(images(1, (64, 64)))
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
+    sizes: ClassVar[InputSizes] = InputSizes.square(16)
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.gain = torch.nn.Parameter(torch.full((1, 2, 1, 1), 0.1))
+
+    def forward(self, luma: Tensor) -> Tensor:
+        return self.gain * luma
+
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+        return Guess(output)
+
+
+def test_colours_that_are_not_finite_are_refused() -> None:
+    graph = trace(Unbounded(Unbounded.Options()).eval(), {}, "")
+    runtime = OpenVinoRuntime(graph, {"gain": np.full((1, 2, 1, 1), np.inf, np.float32)})
+
+    with pytest.raises(
+        RunAborted, match="'test-openvino' predicted colours that are not finite numbers; use another checkpoint"
+    ):
+        runtime.predict(images(1, (16, 16)))
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
