@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tifffile
 from PIL import Image, ImageCms
 
 from bwpipe.image.file import ImageFile, decoding
@@ -68,6 +67,8 @@ def _content(media: ImageFile) -> _Content:
         alpha = "A" in image.getbands() or "transparency" in image.info
         icc = image.info.get("icc_profile") or b""
     if media.format == "TIFF":
+        import tifffile  # takes longer than all else here
+
         with suppress(Exception), decoding(), tifffile.TiffFile(media.path) as file:
             page: Any = file.pages[0]
             kinds = [int(kind) for kind in page.extrasamples]

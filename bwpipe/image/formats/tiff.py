@@ -8,7 +8,6 @@ from itertools import accumulate
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
@@ -189,6 +188,8 @@ def samples(data: bytes) -> NDArray[Any] | None:
         return None
     found: NDArray[Any]
     if _for_tifffile(first):
+        import tifffile  # takes longer than the other formats together
+
         found = tifffile.imread(BytesIO(data), key=0)
         found = np.moveaxis(found, 0, -1) if first.number(_PLANAR) == _PLANES else found
     else:
