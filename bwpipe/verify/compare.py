@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bwpipe.core.frame import Broken, Media, Skipped, Unit
 from bwpipe.core.inputs import expand_user, output_stem
+from bwpipe.core.registry import UnknownNameError
 from bwpipe.core.stage import Source, stages
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import ImageFile
@@ -217,7 +219,9 @@ def _earlier_revisions(verdict: Verdict, unit: Unit) -> Iterator[str]:
     """The stages of which an earlier revision wrote the output, by its own metadata."""
     for recipe in verdict.facts.get("provenance", {}).get("stages", ()):
         name, revision = recipe.get("stage"), recipe.get("revision")
-        if name in set(stages) and isinstance(revision, int):
+        if not isinstance(name, str) or not isinstance(revision, int):
+            continue
+        with suppress(UnknownNameError):  # of a plug-in that is not here
             cls = stages[name]
             options = {key: value for key, value in recipe.items() if key in cls.model_fields}
             latest = cls.model_construct(**options).revision_for(unit)
