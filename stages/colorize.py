@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,13 @@ from pydantic import Field, PrivateAttr
 from bwpipe import BatchMap, Count, Frame, NoEffect, RunContext, Unit, stage
 from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.provenance import KEPT, NETWORK
-from bwpipe.core.stage import FilmsOnly, Needs, Sink
+from bwpipe.core.stage import AddedLater, FilmsOnly, Needs, Sink
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.nn.checkpoint_file import describe, locate
-from bwpipe.nn.inference import frame_planes, network_input
+from bwpipe.nn.inference import average_views, frame_planes, network_input
 from bwpipe.nn.input_size import Quality, check_quality
 from bwpipe.nn.processor import cores, may_have_accelerator
-from bwpipe.nn.runtime.base import Runtime
+from bwpipe.nn.runtime.base import Prediction, Runtime
 from bwpipe.nn.runtime.choose import Engine, choose_engine, open_runtime
 from bwpipe.nn.runtime.openvino import openvino_version
 from bwpipe.pixels.orientation import stored, upright
@@ -45,12 +45,17 @@ class Colorize(BatchMap):
     On a CPU each worker uses one thread, which is faster than one worker with all threads.
     """
 
+    revision: ClassVar[int] = 2
+
     model: NoEffect[str] = "unet"  # no effect by itself: the recipe has the hash of the weights
     """The name of a network that ships with bwpipe, or the path of a checkpoint."""
     vividness: Annotated[float, Field(ge=0, le=1)] | None = None
     """From 0 (the average, safe colour) to 1 (the most likely, vivid colour); by default the network's own setting."""
+    saturation: Annotated[float, Field(ge=0, le=4), AddedLater(without=1.0)] = 1.0
+    """Factor applied to the predicted chroma: 0 is grey; colours beyond the gamut are limited when the picture is written."""
     quality: Quality = "normal"
-    """Resolution of the network's input (`fast`, `normal`, `best`), if the network supports several: higher is slower."""
+    """How closely the network looks (`fast`, `normal`, `best`), if it supports several: at a higher resolution, or several
+    times, which is slower."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the network; `auto` is float32 with OpenVINO and otherwise 16 bits on GPUs and on CPUs with instructions for
     bfloat16 (`avx512_bf16`, `amx_bf16`)."""
@@ -110,6 +115,10 @@ class Colorize(BatchMap):
             del recipe["runtime"]
         return recipe
 
+    def revision_for(self, unit: Unit | None) -> int:
+        """The latest only for the best quality, which was one larger view."""
+        return self.revision if unit is None or self.quality == "best" else 1
+
     def shipped(self) -> Mapping[str, str]:
         """The weights, if they ship with the network of that name, and OpenVINO, which comes in another version some day."""
         weights = {} if Path(self.model).suffix else {"weights": self.model}
@@ -120,32 +129,40 @@ class Colorize(BatchMap):
         resolved = self._resolved or {NETWORK: describe(locate(self.model)).network}
         return {**super().provenance(unit), **resolved}
 
-    def key(self, frame: Frame) -> tuple[int, int] | None:
-        """The size of the network's input for a frame; None if the frame needs no prediction."""
+    def key(self, frame: Frame) -> tuple[tuple[int, int], ...] | None:
+        """The sizes of the network's inputs for a frame, see `further_views`; None if the frame needs no prediction."""
         if frame.chroma is not None or (frame.motion is not None and frame.motion.since % self.every):
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
         assert self._runtime
-        return self._runtime.input_size(height, width, self.quality)
+        runtime, quality = self._runtime, self.quality
+        return runtime.input_size(height, width, quality), *runtime.further_views(height, width, quality)
 
     def apply(self, frames: list[Frame]) -> list[Frame]:
         """Predict the chroma (2, h, w) and the confidence (h, w) of frames with the same key."""
-        size = self.key(frames[0])
-        if size is None:
+        sizes = self.key(frames[0])
+        if sizes is None:
             return [
                 replace(frame, notes={**frame.notes, KEPT: True}) if frame.chroma is not None else frame for frame in frames
             ]
-        assert self._runtime
-        luma = np.stack([network_input(frame, *size) for frame in frames])
-        prediction = self._runtime.predict(luma, self.vividness, many=frames[0].unit.media.has_segments)
-        chroma = [_stored(planes, frame) for planes, frame in zip(prediction.chroma, frames, strict=True)]
-        if prediction.confidence is None:
+        first, *further = [self._predict(frames, size, mirrored=number > 0) for number, size in enumerate(sizes)]
+        mean = average_views([first.chroma, *(each.chroma for each in further)]) * np.float32(self.saturation)
+        chroma = [_stored(planes, frame) for planes, frame in zip(mean.clip(-0.5, 0.5), frames, strict=True)]
+        if first.confidence is None:
             return [replace(frame, chroma=planes) for frame, planes in zip(frames, chroma, strict=True)]
-        confidence = [_stored(planes, frame)[0] for planes, frame in zip(prediction.confidence, frames, strict=True)]
+        sure = average_views([first.confidence, *(each.confidence for each in further if each.confidence is not None)])
+        confidence = [_stored(planes, frame)[0] for planes, frame in zip(sure, frames, strict=True)]
         return [
             replace(frame, chroma=planes, confidence=plane)
             for frame, planes, plane in zip(frames, chroma, confidence, strict=True)
         ]
+
+    def _predict(self, frames: list[Frame], size: tuple[int, int], *, mirrored: bool) -> Prediction:
+        """The prediction for frames, at a size, mirrored left to right or not."""
+        assert self._runtime
+        luma = np.stack([network_input(frame, *size) for frame in frames])
+        seen = np.ascontiguousarray(luma[..., ::-1]) if mirrored else luma
+        return self._runtime.predict(seen, self.vividness, many=frames[0].unit.media.has_segments)
 
     def close(self) -> None:
         """Release the weights."""

@@ -12,7 +12,7 @@ from bwpipe.core.frame import Chroma
 from bwpipe.core.inputs import StemIndex
 from bwpipe.errors import MediaError
 from bwpipe.evaluation.references import Files, Reference, Sizing, rgb_of
-from bwpipe.nn.inference import frame_planes, predict
+from bwpipe.nn.inference import average_views, frame_planes, predict
 from bwpipe.nn.network import Guess, Network, Quality, check_quality
 from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.resize import squash
@@ -57,21 +57,27 @@ class NetworkPredictions:
     def __call__(self, reference: Reference) -> ColourisedImage:
         """Predict. Raises MemoryError, RunAborted."""
         shape: tuple[int, int] = reference.luma.shape
-        output = self._predict(reference.luma)
-        chroma = upsample_chroma(frame_planes(output.chroma[0].numpy(), shape), reference.luma, (0, 255), "bt601", shape)
+        planes, output = self._predict(reference.luma)
+        chroma = upsample_chroma(frame_planes(planes, shape), reference.luma, (0, 255), "bt601", shape)
         rgb = ycbcr_to_rgb(reference.luma, chroma).astype(np.uint8, copy=False)
         return ColourisedImage(rgb, None if output.rgb is None else _mse(output.rgb[0].float().cpu().numpy(), reference.rgb))
 
     def chroma(self, luma: NDArray[np.uint8]) -> Chroma:
         """The chroma (2, h, w), on the network's own grid, for luma (H, W) in full range. Raises MemoryError, RunAborted."""
-        return frame_planes(self._predict(luma).chroma[0].numpy(), luma.shape)
+        return frame_planes(self._predict(luma)[0], luma.shape)
 
-    def _predict(self, luma: NDArray[np.uint8]) -> Guess:
+    def _predict(self, luma: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Guess]:
+        """The chroma (2, h, w), the mean over all views, and the prediction for the first view."""
         height, width = luma.shape
-        planes = squash(luma, *self._network.input_size(height, width, self._quality))[None].astype(np.float32) / np.float32(
-            255
-        )
-        return predict(self._network, planes, self._vividness)
+        net, quality = self._network, self._quality
+        guesses = [
+            predict(net, seen[None].astype(np.float32) / np.float32(255), self._vividness)
+            for seen in (
+                squash(luma, *net.input_size(height, width, quality)),
+                *(squash(luma, *size)[:, ::-1] for size in net.further_views(height, width, quality)),
+            )
+        ]
+        return average_views([guess.chroma.numpy() for guess in guesses])[0], guesses[0]
 
     def describe(self) -> dict[str, str | float]:
         """The network, and how its chroma is combined with the image."""

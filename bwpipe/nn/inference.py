@@ -1,5 +1,6 @@
 """Inference: from frames to network input, and from predictions to the planes of frames."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,25 @@ def predict(
         remedy = "use another checkpoint" if weights.dtype == torch.float32 else "try `precision: float32`"
         raise RunAborted(f"the network {network.registered!r} predicted colours that are not finite numbers; {remedy}")
     return Guess(chroma, confidence, output.rgb, features)
+
+
+def average_views(views: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The mean of predictions for one batch.
+
+    Args:
+        views: (B, C, h, w) each, on grids of their own; all but the first are mirrored left to right.
+
+    Returns:
+        (B, C, h, w), on the grid of the first.
+    """
+    first, *others = views
+    height, width = first.shape[2:]
+    total = first.copy()
+    for view in others:
+        for number, planes in enumerate(view[..., ::-1]):
+            resized = squash(planes.transpose(1, 2, 0), height, width).reshape(height, width, -1)
+            total[number] += resized.transpose(2, 0, 1)
+    return total / np.float32(len(views))
 
 
 def frame_planes(planes: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float16]:

@@ -74,6 +74,13 @@ class Network(nn.Module):
             raise TypeError(f"the network {self.registered!r} has neither `sizes` nor a method `input_size`")
         return self.sizes.of(height, width, quality)
 
+    def further_views(self, height: int, width: int, quality: Quality = "normal") -> tuple[tuple[int, int], ...]:
+        """The (height, width) of further inputs for an upright image of that size, mirrored left to right.
+
+        Their predictions are averaged with the first one's (test-time augmentation); by default as `sizes` says.
+        """
+        return self.sizes.further_views(height, width, quality) if self.sizes else ()
+
     @abstractmethod
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
         """Decode an output to a prediction; differentiable.

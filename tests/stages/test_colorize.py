@@ -17,10 +17,11 @@ from bwpipe import Frame, RunAborted, RunContext, UsageError, read_graph, run
 from bwpipe.core import plugins
 from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.stage import stages
-from bwpipe.nn.checkpoint import Checkpoint, save
+from bwpipe.nn.checkpoint import Checkpoint, load, locate, save
 from bwpipe.nn.network import Guess, Network, Quality, network, networks
 from bwpipe.nn.runtime.openvino import OpenVinoRuntime, openvino_version
 from bwpipe.pixels.orientation import stored, upright
+from bwpipe.pixels.resize import squash
 from bwpipe.testing import coloured, make_frames, run_stage
 from tests.support.made_scenes import film_of, scene
 
@@ -102,8 +103,32 @@ def test_quality_determines_the_networks_input_size(tmp_path: Path) -> None:
     frame = make_frames(1, height=600, width=800)[0]
     model = written(tmp_path, "unet")
 
-    for quality, size in (("fast", (48, 64)), ("normal", (64, 88)), ("best", (96, 128))):
+    for quality, size in (("fast", (48, 64)), ("normal", (64, 88)), ("best", (64, 88))):
         assert chroma(predicted([frame], model, quality=quality)[0]).shape == (2, *size)
+
+
+def test_the_best_quality_is_the_mean_of_views_at_three_sizes_of_which_two_are_mirrored() -> None:
+    frame = film_of(scene(1, seed=3))[0]
+    net, _ = load(locate("unet"))
+
+    made = chroma(predicted([frame], "unet", quality="best")[0]).astype(np.float32)
+
+    total = np.zeros_like(made)
+    for size, mirrored in (((256, 352), False), ((192, 256), True), ((320, 416), True)):
+        luma = squash(frame.luma, *size).astype(np.float32) / 255
+        seen = torch.from_numpy(np.ascontiguousarray(luma[:, ::-1] if mirrored else luma))
+        planes = net.guess(seen[None, None]).chroma[0].numpy()
+        total += squash((planes[..., ::-1] if mirrored else planes).transpose(1, 2, 0), 64, 88).transpose(2, 0, 1) / 3
+    assert_allclose(made, total, atol=2e-3)
+
+
+def test_saturation_multiplies_the_chroma(model: str) -> None:
+    frame = make_frames(1, height=150, width=150)[0]
+
+    plain, strong, grey = (chroma(predicted([frame], model, saturation=factor)[0]) for factor in (1, 1.5, 0))
+
+    assert_allclose(strong, (1.5 * plain).clip(-0.5, 0.5), atol=1e-3)
+    assert not grey.any()
 
 
 def test_a_quality_that_makes_no_difference_is_refused(model: str) -> None:

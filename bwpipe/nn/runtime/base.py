@@ -66,6 +66,10 @@ class Runtime(Protocol):
         """As in `bwpipe.nn.network.Network`."""
         ...
 
+    def further_views(self, height: int, width: int, quality: Quality = "normal") -> tuple[tuple[int, int], ...]:
+        """As in `bwpipe.nn.network.Network`."""
+        ...
+
     def predict(
         self, luma: Planes, vividness: float | None = None, hints: Planes | None = None, *, many: bool = False
     ) -> Prediction:

@@ -92,6 +92,12 @@ class OpenVinoRuntime:
         assert self._network
         return self._network.input_size(height, width, quality)
 
+    def further_views(self, height: int, width: int, quality: Quality = "normal") -> tuple[tuple[int, int], ...]:
+        """As in `bwpipe.nn.network.Network`."""
+        sizes = self._info.sizes or self._network
+        assert sizes
+        return sizes.further_views(height, width, quality)
+
     def predict(
         self, luma: Planes, vividness: float | None = None, hints: Planes | None = None, *, many: bool = False
     ) -> Prediction:

@@ -46,6 +46,10 @@ class TorchRuntime:
         """As in `bwpipe.nn.network.Network`."""
         return self._network.input_size(height, width, quality)
 
+    def further_views(self, height: int, width: int, quality: Quality = "normal") -> tuple[tuple[int, int], ...]:
+        """As in `bwpipe.nn.network.Network`."""
+        return self._network.further_views(height, width, quality)
+
     def predict(
         self, luma: Planes, vividness: float | None = None, hints: Planes | None = None, *, many: bool = False
     ) -> Prediction:
