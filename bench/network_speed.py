@@ -27,7 +27,7 @@ from bwpipe.core.parallel import ordered_map
 from bwpipe.nn.checkpoint_file import locate
 from bwpipe.nn.device import fitting_precision
 from bwpipe.nn.efficientnet import NAME
-from bwpipe.nn.processor import cores, processor_name
+from bwpipe.nn.processor import computes_bfloat16, cores, processor_name
 from bwpipe.nn.runtime.base import Planes, Runtime
 from bwpipe.nn.runtime.choose import open_runtime
 from bwpipe.testing import make_frames, run_stage
@@ -115,6 +115,9 @@ def lines(model: str, side: int, count: int, repeat: int) -> Iterator[str]:
         "openvino, one size": predicting(compiled, frames, 1),
         "openvino, any size": predicting(compiled, frames, 1, many=False),
     }
+    if computes_bfloat16():
+        half = open_runtime(path, "openvino", ["cpu"], "bfloat16", threads=cores())
+        calls["openvino, bfloat16"] = predicting(half, frames, 1)
     for precision in PRECISIONS:
         calls[f"torch, {precision}"] = predicting(exact[precision], frames, BATCH)
         calls[f"bare encoder, {precision}"] = encoding(precision, frames, BATCH)

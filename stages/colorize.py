@@ -60,8 +60,9 @@ class Colorize(BatchMap):
     """Precision of the network; `auto` is float32 with OpenVINO and otherwise 16 bits on GPUs and on CPUs with instructions for
     bfloat16 (`avx512_bf16`, `amx_bf16`)."""
     runtime: Literal["auto", "openvino", "torch"] = "auto"
-    """What computes the network: `openvino`, on CPUs only and twice as fast there, or `torch`, on any device. `auto` is
-    OpenVINO on a CPU, if it is installed, and torch elsewhere; an output folder goes on with what it began with."""
+    """What computes the network: `openvino`, on CPUs only and about twice as fast there in the same precision, or
+    `torch`, on any device. `auto` is OpenVINO on a CPU, if it is installed, and torch elsewhere; an output folder goes on with
+    what it began with."""
     every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)]] = 1
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
     optical flow."""

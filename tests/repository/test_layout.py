@@ -66,7 +66,9 @@ def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -
         assert {f"{inside}/{path.relative_to(ROOT / folder)}" for path in (ROOT / folder).rglob("*.py")} <= names
     weights = {f"bwpipe/models/weights/{path.name}" for path in (ROOT / "models" / "weights").iterdir()}
     assert any(name.endswith(".safetensors") for name in weights)
-    assert weights | {f"bwpipe/graph/templates/{name}" for name in NAMES} | {"bwpipe/py.typed"} <= names
+    graphs = {f"bwpipe/models/graphs/{path.name}" for path in (ROOT / "models" / "graphs").iterdir()}
+    assert graphs
+    assert weights | graphs | {f"bwpipe/graph/templates/{name}" for name in NAMES} | {"bwpipe/py.typed"} <= names
     assert {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")} == {"bwpipe"}
 
 
