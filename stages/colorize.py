@@ -117,8 +117,9 @@ class Colorize(BatchMap):
         return recipe
 
     def revision_for(self, unit: Unit | None) -> int:
-        """The latest only for the best quality, which was one larger view."""
-        return self.revision if unit is None or self.quality == "best" else 1
+        """1 where torch computes one view, whose results have not changed since 0.1.0; the latest elsewhere."""
+        unchanged = self.quality != "best" and self._engine(cached_digest(locate(self.model))) == "torch"
+        return 1 if unchanged else self.revision
 
     def shipped(self) -> Mapping[str, str]:
         """The weights, if they ship with the network of that name, and OpenVINO, which comes in another version some day."""
