@@ -1,6 +1,7 @@
 """The `colorize` stage."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,6 +14,7 @@ from bwpipe import BatchMap, Count, Frame, NoEffect, RunContext, Unit, stage
 from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.provenance import KEPT, NETWORK
 from bwpipe.core.stage import AddedLater, FilmsOnly, Needs, Sink
+from bwpipe.errors import UsageError
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.nn.checkpoint_file import describe, locate
 from bwpipe.nn.inference import average_views, frame_planes, network_input
@@ -118,8 +120,11 @@ class Colorize(BatchMap):
 
     def revision_for(self, unit: Unit | None) -> int:
         """1 where torch computes one view, whose results have not changed since 0.1.0; the latest elsewhere."""
-        unchanged = self.quality != "best" and self._engine(cached_digest(locate(self.model))) == "torch"
-        return 1 if unchanged else self.revision
+        computes = self.runtime.partition(" ")[0]  # with a version, if the options come from an output's metadata
+        if computes == "auto":
+            with suppress(UsageError):  # such as for a device of another machine
+                computes = self._engine(cached_digest(locate(self.model)))
+        return 1 if computes == "torch" and self.quality != "best" else self.revision
 
     def shipped(self) -> Mapping[str, str]:
         """The weights, if they ship with the network of that name, and OpenVINO, which comes in another version some day."""

@@ -307,6 +307,16 @@ def test_the_recipe_has_openvinos_version_as_something_shipped(model: str) -> No
     assert cls(model="unet", device="cpu").shipped() == {"weights": "unet", "runtime": "openvino"}
 
 
+def test_the_revision_follows_from_what_computed_also_by_an_outputs_metadata(model: str) -> None:
+    cls: Any = stages["colorize"]
+
+    assert cls(model=model, device="cpu").revision_for(None) == 2
+    assert cls(model=model, runtime="torch").revision_for(None) == 1
+    stated = {"openvino 1999.1": 2, "torch 2.15.0+cu132": 1}
+    assert {runtime: cls.model_construct(runtime=runtime, device="cuda:7").revision_for(None) for runtime in stated} == stated
+    assert cls.model_construct(device="cuda:99").revision_for(None) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
