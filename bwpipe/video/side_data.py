@@ -6,13 +6,13 @@ messages of H.264 and H.265 (ITU-T H.264 and H.265, annex D). They follow from t
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from av.packet import Packet, PacketSideData, packet_sidedata_type_from_literal
 from av.sidedata.sidedata import SideData as SideDataOfFrame
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.stream import Stream
 from av.video.frame import VideoFrame
 
@@ -87,9 +87,13 @@ def side_data_of(frame: VideoFrame) -> dict[Type, bytes]:
 
 
 def _found(frame: VideoFrame) -> list[SideDataOfFrame] | None:
-    """None if some are of a kind that is newer than PyAV, such as EXIF of motion JPEG: it then gives none at all."""
+    """None if some are of a kind that is newer than PyAV, such as EXIF of motion JPEG: it then gives none at all.
+
+    Not by `frame.side_data`: a frame keeps that, and that the frame, so that its samples stay in memory until Python looks for
+    such circles, hundreds of frames later.
+    """
     try:
-        return list(cast(Iterable[SideDataOfFrame], frame.side_data))  # PyAV's stubs take it for one
+        return list(SideDataContainer(frame))  # type: ignore[call-arg]  # which PyAV's stubs don't know
     except ValueError:
         return None
 

@@ -1,3 +1,4 @@
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,3 +251,18 @@ def test_frames_of_another_size_are_scaled_to_the_first_and_reported(tmp_path: P
 def test_a_film_whose_depth_changes_fails_and_the_error_names_the_frame(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"frame 30 is yuv420p10le after yuv420p: cut the film there first"):
         read(appended(tmp_path, replace(TS, pix_fmt="yuv420p10le")))
+
+
+def test_samples_do_not_stay_in_memory_once_a_frame_is_dropped(tmp_path: Path) -> None:
+    film = opened(make_film(tmp_path / "film.mp4", Kind(times=range(0, 60 * 512, 512))))
+    gc.collect()
+    gc.disable()  # whatever it would free later has stayed too long
+    try:
+        before = sum(isinstance(each, VideoFrame) for each in gc.get_objects())
+        for _ in read_video(Unit(film), warn=pytest.fail):
+            pass
+        after = sum(isinstance(each, VideoFrame) for each in gc.get_objects())
+    finally:
+        gc.enable()
+
+    assert after - before < 10
