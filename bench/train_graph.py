@@ -28,11 +28,11 @@ from lightning_fabric import Fabric
 
 from bwpipe import Stage, stage
 from bwpipe.core import plugins
+from bwpipe.core.memory import keep_freed_memory
 from bwpipe.data.dataset import COLOUR, GREY, Dataset
 from bwpipe.engine.run import run
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.step import TrainStep
-from bwpipe.training.trainer import keep_freed_memory
 
 SIZE = 160
 TIMEOUT = 600
@@ -136,7 +136,9 @@ def step_seconds(data: Dataset, count: int) -> dict[str, float]:
     """Median seconds per step with images from files and from memory, alternating."""
     assert data.folder
     evict(data.folder)
-    keep_freed_memory()  # as `fit` does; otherwise it is chance which of the two gets new memory from the kernel at each step
+    keep_freed_memory(
+        of_any_size=True
+    )  # as `fit` does; otherwise it is chance which of the two gets new memory from the kernel at each step
     fabric = Fabric(accelerator="cpu", devices=1)
     options = TrainingOptions.model_validate(FIT)
     steppers = {"files": TrainStep(options, data, fabric), "memory": TrainStep(options, constant(data, options.batch), fabric)}

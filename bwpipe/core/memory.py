@@ -4,9 +4,11 @@ import ctypes
 import errno
 import gc
 import mmap
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from bwpipe.errors import BwpipeError, RunAborted
 
@@ -89,6 +91,44 @@ def as_abort() -> Iterator[None]:
         if is_out_of_memory(error) or is_short():
             raise RunAborted(OUT_OF_MEMORY) from error
         raise
+
+
+def keep_freed_memory(*, of_any_size: bool = False) -> None:
+    """Make GNU's C library reuse freed memory for the next frame or step, instead of returning large blocks to the system.
+
+    Otherwise every 4 KiB of a new block costs a page fault: a film of 720p had 3,700 to 15,000 of them a frame, and 15 % of its
+    CPU time was the system's. The setting applies to the whole process; with other C libraries nothing is done.
+
+    Args:
+        of_any_size: Also for blocks above 32 MiB, as in a training: the loss `chroma_bins` takes 45 ms of a core instead of
+            125 (32 images, 407 bins). Such blocks are then all cut from one heap, so that the process may grow more.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    settings = _ANY_SIZE if of_any_size else _COMMON_SIZES
+    for option, value in settings:
+        library.mallopt(option, value)
+
+
+_MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -4, -3, -1, -2
+"""Options of `mallopt`, from malloc.h."""
+_ANY_SIZE = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 1 << 30), (_TOP_PAD, 1 << 28))
+_COMMON_SIZES = ((_MMAP_THRESHOLD, 32 * _MIB), (_TRIM_THRESHOLD, 256 * _MIB))
+"""32 MiB is the most that the library accepts."""
+
+
+def available() -> int | None:
+    """Bytes of memory that the system can still give to this process, its control group included; None where it can't say."""
+    found = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")))
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
+        found.append(max(int(limit) - int(used), 0))
+    return min(found, default=None)
 
 
 def give_back() -> None:

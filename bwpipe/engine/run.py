@@ -11,7 +11,7 @@ from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile
 from bwpipe.core.console import Progress
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Media, Unit, skipped_in_words
-from bwpipe.core.memory import as_abort, check_room, give_back
+from bwpipe.core.memory import as_abort, check_room, give_back, keep_freed_memory
 from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting_fragments
 from bwpipe.core.stage import Gather, Sink, Summary, ask
@@ -121,6 +121,7 @@ class _Session:
             self._published = perf_counter()
             if not self._plan.idle:
                 check_room()
+                keep_freed_memory()
                 run_stages(self._graph, self._plan, self._run, result.meters, ready=ready, keep=self._publish, tick=self._show)
             if not self._ledgers:  # without sinks, files count as done once they are read
                 count = len(self._plan.todo) + len(self._plan.broken) - len(self._run.failures)
