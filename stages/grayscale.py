@@ -5,10 +5,11 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from bwpipe import Frame, Map, RunContext, Unit, stage
+from bwpipe import Count, Frame, Map, NoEffect, RunContext, Unit, stage
 from bwpipe.core.frame import Chroma, Luma, Media
+from bwpipe.core.parallel import cores
 from bwpipe.core.provenance import LUMA, LUMA_OF_COLOUR
 from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.levels import auto_levels, denoise, full_range, stretch, tonal_range
@@ -55,9 +56,10 @@ class Grayscale(Map):
     """Whether to reduce grain in the guide, according to the noise found."""
     restore: bool = False
     """Apply `levels` and `denoise` to the output's luma too, not only to the guide."""
+    workers: NoEffect[Count] = Field(default_factory=cores)
+    """Number of frames processed in parallel; by default the number of cores."""
 
     _run: RunContext = PrivateAttr()
-    _told: set[tuple[Media, str]] = PrivateAttr(default_factory=set)
 
     def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options, and why the luma was changed, if it was."""
@@ -112,11 +114,9 @@ class Grayscale(Map):
 
     def _warn(self, text: str, media: Media) -> None:
         """Warn of each picture, and of each film once."""
-        if isinstance(media, VideoFile):
-            if (media, text) in self._told:
-                return
-            self._told.add((media, text))
-        self._run.warn(text, media, each=isinstance(media, VideoFile))
+        film = isinstance(media, VideoFile)
+        if not film or self._run.first(id(self), media, text):
+            self._run.warn(text, media, each=film)
 
     def _denoised(self, luma: A, levels: tuple[int, int]) -> A:
         return denoise(luma, levels) if self.denoise == "light" else luma

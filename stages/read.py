@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from threading import get_ident
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr
@@ -66,8 +67,7 @@ class Read(Source):
 
     _run: RunContext = PrivateAttr()
     _scans: ScanCache | None = PrivateAttr(default=None)
-    _shared_decoder: SharedDecoder | None = PrivateAttr(default=None)
-    _warned: set[VideoFile] = PrivateAttr(default_factory=set)
+    _decoders: dict[int, SharedDecoder] = PrivateAttr(default_factory=dict)
     _places: dict[Path, str] = PrivateAttr(default_factory=dict)
 
     def setup(self, run: RunContext) -> None:
@@ -130,8 +130,7 @@ class Read(Source):
         """The single frame of a picture, or the frames of a film in presentation order."""
         self._check_place(unit.path)
         if isinstance(unit.media, VideoFile):
-            if unit.media not in self._warned:  # even if the first segment is already done
-                self._warned.add(unit.media)
+            if self._run.first(id(self), "faults", unit.media):  # even if the first segment is already done
                 for fault in unit.media.faults:
                     self._run.warn(fault, unit.media, each=True)
             warn = partial(self._run.warn, media=unit.media, each=True)
@@ -141,16 +140,18 @@ class Read(Source):
         self._check_place(unit.path)
 
     def close(self) -> None:
-        """Close the decoder."""
-        if self._shared_decoder:
-            self._shared_decoder.close()
+        """Close the decoders."""
+        while self._decoders:
+            self._decoders.popitem()[1].close()
 
     def _decoder(self, film: VideoFile) -> SharedDecoder:
-        """The decoder shared by a film's consecutive segments."""
-        if self._shared_decoder is None or self._shared_decoder.film is not film:
-            self.close()
-            self._shared_decoder = SharedDecoder(film)
-        return self._shared_decoder
+        """The decoder shared by the consecutive segments of a film that this thread reads."""
+        decoder = self._decoders.get(get_ident())
+        if decoder is None or decoder.film is not film:
+            if decoder:
+                decoder.close()
+            decoder = self._decoders[get_ident()] = SharedDecoder(film)
+        return decoder
 
     def _check_place(self, path: Path) -> None:
         """Nothing is read through a link that took a file's or a folder's place after the file was found. Raises MediaError."""

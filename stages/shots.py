@@ -2,15 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from threading import local
+from typing import ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from bwpipe import Frame, UnitMap, stage
+from bwpipe import Count, Frame, NoEffect, UnitMap, stage
 from bwpipe.core.frame import FlowField, Motion
+from bwpipe.core.parallel import cores, ordered_map
 from bwpipe.motion.optical_flow import Flow, motion_plane
 from bwpipe.motion.shot_detection import REACH, FrameSignature, begins_shot, frame_signature
+
+MOST_WORKERS = 4
+"""Enough for any film: two searches take 2 ms of a core."""
 
 
 @stage("shots")
@@ -24,6 +30,9 @@ class Shots(UnitMap):
     provides: ClassVar[frozenset[str]] = frozenset({"motion"})
     changes_only: ClassVar[str | None] = "film"
 
+    workers: NoEffect[Count] = Field(default_factory=lambda: min(MOST_WORKERS, cores()))
+    """Number of frames analysed in parallel; by default the number of cores, but at most 4."""
+
     @property
     def context(self) -> int:
         """The frames needed to detect a cut, and one more, for a cut at the next frame."""
@@ -32,15 +41,23 @@ class Shots(UnitMap):
     def apply(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Set the `Motion` of each frame of a film."""
         window = _Window()
-        for frame in frames:
-            if frame.unit.media.kind != "film":
-                yield frame
+        for analysed in ordered_map(_analyse, _with_previous(frames), self.workers):
+            if isinstance(analysed, Frame):
+                yield analysed
                 continue
-            window.add(frame)
+            window.add(analysed)
             if window.waiting > REACH + 1:
                 yield window.next()
         while window.waiting:
             yield window.next()
+
+
+class _Pair(NamedTuple):
+    """A frame of a film and its thumbnail, with that of the frame before it."""
+
+    frame: Frame
+    view: NDArray[np.uint8]
+    before: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,21 +71,46 @@ class _Analysed:
     forward: FlowField | None = None
 
 
-def _analyse(frame: Frame, before: _Analysed | None, flow: Flow) -> _Analysed:
-    view = motion_plane(frame)
-    view.flags.writeable = False
+def _with_previous(frames: Iterator[Frame]) -> Iterator[Frame | _Pair]:
+    """The frames of films with their thumbnails; other frames as they are."""
+    before: NDArray[np.uint8] | None = None
+    for frame in frames:
+        if frame.unit.media.kind != "film":
+            yield frame
+            continue
+        view = motion_plane(frame)
+        view.flags.writeable = False
+        yield _Pair(frame, view, before)
+        before = view
+
+
+def _analyse(item: Frame | _Pair) -> Frame | _Analysed:
+    """What is found out about a frame of a film; may be called by several threads."""
+    if isinstance(item, Frame):
+        return item
+    frame, view, before = item
     if before is None:
         return _Analysed(frame, view, frame_signature(view))
-    back, forward = flow(view, before.view), flow(before.view, view)
+    flow = _flow()
+    back, forward = flow(view, before), flow(before, view)
     back.flags.writeable = forward.flags.writeable = False
-    return _Analysed(frame, view, frame_signature(view, before.view, back, forward), back, forward)
+    return _Analysed(frame, view, frame_signature(view, before, back, forward), back, forward)
+
+
+_OF_THREAD = local()
+
+
+def _flow() -> Flow:
+    """This thread's own search for optical flow."""
+    if not hasattr(_OF_THREAD, "flow"):
+        _OF_THREAD.flow = Flow()
+    return cast(Flow, _OF_THREAD.flow)
 
 
 class _Window:
     """The window of frames around the next one to output: those that wait for later frames, and some before them."""
 
     def __init__(self) -> None:
-        self._flow = Flow()
         self._frames: list[_Analysed] = []
         self._at = 0
         self._cut = False
@@ -79,11 +121,11 @@ class _Window:
         """Number of frames not yet output."""
         return len(self._frames) - self._at
 
-    def add(self, frame: Frame) -> None:
+    def add(self, analysed: _Analysed) -> None:
         """Add a frame."""
         if not self._frames:
-            self._cut = frame.index == 0
-        self._frames.append(_analyse(frame, self._frames[-1] if self._frames else None, self._flow))
+            self._cut = analysed.frame.index == 0
+        self._frames.append(analysed)
 
     def next(self) -> Frame:
         """Output the next frame with its motion."""

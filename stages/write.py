@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,6 +16,7 @@ from bwpipe import Count, Frame, MediaError, NoEffect, RunContext, Sink, Unit, s
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.frame import Luma, Media
 from bwpipe.core.inputs import expand_user, output_stem
+from bwpipe.core.parallel import cores
 from bwpipe.core.provenance import KEPT, LUMA, Provenance
 from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
@@ -33,6 +35,8 @@ from bwpipe.video.segment_encoder import SegmentWriter
 from bwpipe.video.segment_file import Fragment
 from bwpipe.video.side_data import loss
 
+_CODES = "chroma codes"
+"""Key of the note on a frame that holds what `Write.prepare` computes for it."""
 _MOST_IN_ONE_PIECE = 16_000_000
 """Pixels of a picture whose chroma is upsampled in one piece, as 0.1.0 did; it takes 23 bytes for each."""
 
@@ -81,13 +85,12 @@ class Write(Sink):
     modified. It is set as a file is written; files that are done already keep theirs."""
     verify: NoEffect[bool] = False
     """Compare each finished file with its input, as `bwpipe verify` does; the file fails if anything but colour differs."""
-    workers: NoEffect[Count] = 2
-    """Number of pictures written in parallel."""
+    workers: NoEffect[Count] = Field(default_factory=lambda: max(2, cores()))
+    """Number of pictures written in parallel, and of a film's frames whose chroma is upsampled in parallel; by default the
+    number of cores, but at least 2."""
 
     _folder: Path | None = PrivateAttr(default=None)
     _run: RunContext = PrivateAttr()
-    _warned: set[VideoFile] = PrivateAttr(default_factory=set)
-    _lost: set[tuple[VideoFile, str]] = PrivateAttr(default_factory=set)
     _open: dict[Unit, tuple[AtomicFile, "_ImageTarget | _VideoTarget", ShotList]] = PrivateAttr(default_factory=dict)
 
     @property
@@ -154,6 +157,13 @@ class Write(Sink):
         except BaseException:
             file.discard()
             raise
+
+    def prepare(self, frame: Frame) -> Frame:
+        """Compute the chroma codes of a film's frame."""
+        if not isinstance(frame.unit.media, VideoFile):
+            return frame
+        codes = _codes(frame, frame.unit.media, self.encoding)
+        return replace(frame, notes={**frame.notes, _CODES: codes})
 
     def write(self, frame: Frame) -> None:
         """Write a frame; without chroma it is written in grey."""
@@ -253,14 +263,12 @@ class Write(Sink):
     def _warn_of_lost(self, target: "_VideoTarget") -> None:
         """Warn once of each kind of side data that the codec can't store."""
         for kind in sorted(target.lost):
-            if (target.film, kind) not in self._lost:
-                self._lost.add((target.film, kind))
+            if self._run.first(id(self), "lost", target.film, kind):
                 self._run.warn(loss(kind, self.codec), target.film, each=True)
 
     def _warn_of_changes(self, film: VideoFile) -> None:
         """Warn once about what the conversion changes."""
-        if film not in self._warned:
-            self._warned.add(film)
+        if self._run.first(id(self), "changes", film):
             for text in conversion_notes(film, self.encoding):
                 self._run.warn(text, film, each=True)
 
@@ -317,17 +325,16 @@ class _VideoTarget:
     """A fragment of a film, written frame by frame."""
 
     def __init__(self, writer: SegmentWriter, film: VideoFile, encoding: Encoding) -> None:
-        self._writer, self.film = writer, film
-        self._grid, self._depth = chroma_grid(film, encoding), coded_depth(film, encoding)
-        self._levels = coded_levels(film, self._depth)
+        self._writer, self.film, self._encoding = writer, film, encoding
         self.close, self.abandon, self.lost = writer.close, writer.abandon, writer.lost
 
     def write(self, frame: Frame) -> None:
         if frame.pts is None:
             raise MediaError(f"frame {frame.index} has no timestamp")
+        codes = frame.notes.get(_CODES)
         self._writer.write(
             frame.luma,
-            self._own_codes(frame) if self._keeps(frame) else self._codes(frame),
+            _codes(frame, self.film, self._encoding) if codes is None else codes,
             frame.pts,
             frame.duration,
             alpha=frame.alpha,
@@ -336,19 +343,14 @@ class _VideoTarget:
             luma_of_colour=LUMA in frame.notes,
         )
 
-    def _codes(self, frame: Frame) -> Luma:
-        size = self._grid.height, self._grid.width
-        return to_codes(_upsampled(frame, size), self.film.matrix, self._depth, self._levels)
 
-    def _keeps(self, frame: Frame) -> bool:
-        """Whether the codes of the input are those to write, but for their depth."""
-        stored = frame.stored
-        same = stored is not None and stored.chroma is frame.chroma
-        return same and stored is not None and stored.codes.shape[1:] == (self._grid.height, self._grid.width)
-
-    def _own_codes(self, frame: Frame) -> Luma:
-        assert frame.stored is not None
-        return in_depth(frame.stored.codes, self.film.depth, self._depth, full=self.film.tags.range == FULL)
+def _codes(frame: Frame, film: VideoFile, encoding: Encoding) -> Luma:
+    """The chroma codes (2, h, w) to write for a film's frame: its own, if they are still its chroma, but for their depth."""
+    grid, depth = chroma_grid(film, encoding), coded_depth(film, encoding)
+    size, stored = (grid.height, grid.width), frame.stored
+    if stored is not None and stored.chroma is frame.chroma and stored.codes.shape[1:] == size:
+        return in_depth(stored.codes, film.depth, depth, full=film.tags.range == FULL)
+    return to_codes(_upsampled(frame, size), film.matrix, depth, coded_levels(film, depth))
 
 
 def _upsampled(frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:

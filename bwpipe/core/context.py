@@ -1,7 +1,7 @@
 """One run of a graph, as its stages see it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, TypeVar
@@ -63,6 +63,7 @@ class RunContext:
         self.failures: dict[Unit | Broken, Exception] = {}
         self._failed: dict[Path, set[str]] = {}
         self._claimed: set[str] = set()
+        self._asked: set[tuple[Hashable, ...]] = set()
         self._skip_requests: list[tuple[object, str, str]] = []
         self.all_read = Event()
         self._lock = Lock()
@@ -84,6 +85,13 @@ class RunContext:
         if first or each:
             self._say(f"warning: {media.name}: {text}" if media else f"warning: {text}")
         self._record("warning", media.path if media else None, text)
+
+    def first(self, *what: Hashable) -> bool:
+        """Whether this is asked for the first time in the run: of many threads that ask, one is told so."""
+        with self._lock:
+            new = what not in self._asked
+            self._asked.add(what)
+            return new
 
     def said(self, media: Media) -> tuple[str, ...]:
         """The warnings that this run has given about a file."""

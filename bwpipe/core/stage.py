@@ -306,7 +306,7 @@ class Sink(Stage):
     works_in = "write"
 
     workers: NoEffect[Count] = 1
-    """Number of pictures written in parallel; a film is written by one worker."""
+    """Number of pictures written in parallel, and of a film's frames that are prepared in parallel (`prepare`)."""
     overwrite: NoEffect[bool] = False
     """Also overwrite files that bwpipe did not write."""
 
@@ -322,9 +322,16 @@ class Sink(Stage):
     def open(self, unit: Unit) -> None:
         """Called before the first item of a unit. Raises MediaError."""
 
+    def prepare(self, item: Any, /) -> Any:
+        """Optional: the part of the work on an item that needs no other item, such as computing samples from planes.
+
+        For the frames of a film it is done in `workers` threads, ahead of `write`, which gets the result. Raises MediaError.
+        """
+        return item
+
     @abstractmethod
     def write(self, item: Any, /) -> None:
-        """Write one item of the unit `item.unit`. Raises MediaError."""
+        """Write one item, as `prepare` returned it, of the unit `item.unit`. Raises MediaError."""
 
     @abstractmethod
     def commit(self, unit: Unit) -> AtomicFile:

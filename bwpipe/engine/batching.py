@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -19,16 +20,21 @@ OPEN_BATCHES = 4
 """Limit on items in open batches, in full batches; beyond it the oldest open batch is sent part-filled."""
 
 
-def in_batches(stage: BatchMap, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
-    """The stream of a BatchMap: one open batch per key; a batch of video frames never crosses a unit boundary."""
+def in_batches(
+    stage: BatchMap, items: Iterator[Any], run: RunContext, meter: Meter, pool: Executor | None = None
+) -> Iterator[Any]:
+    """The stream of a BatchMap: one open batch per key; a batch of video frames never crosses a unit boundary.
+
+    `pool` has the stage's workers, if other streams share them.
+    """
     slots: deque[_Slot | End] = deque()
     open_batches: dict[Any, list[_Slot]] = {}
     worker = _Worker(stage, run, meter)
-    with ThreadPoolExecutor(stage.workers) as pool:
+    with nullcontext(pool) if pool else ThreadPoolExecutor(stage.workers) as threads:
 
         def send(key: Any) -> None:
             batch = open_batches.pop(key)
-            future = pool.submit(worker.do, batch)
+            future = threads.submit(worker.do, batch)
             for slot in batch:
                 slot.future = future
 

@@ -1,6 +1,7 @@
 """Executors for each stage shape: a stream of items in and out, with an `End` after those of each unit."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from itertools import chain, groupby
 from time import perf_counter
 from typing import Any
@@ -14,13 +15,13 @@ from bwpipe.engine.failures import fail_unit
 from bwpipe.engine.timing import Meter
 
 
-def execute(stage: Stage, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
-    """The output stream of a stage that is neither source nor sink."""
+def execute(stage: Stage, items: Iterator[Any], run: RunContext, meter: Meter, pool: Executor | None = None) -> Iterator[Any]:
+    """The output stream of a stage that is neither source nor sink; `pool` has its workers, if other streams share them."""
     match stage:
         case Map():
-            return _map(stage, items, run, meter)
+            return _map(stage, items, run, meter, pool)
         case BatchMap():
-            return in_batches(stage, items, run, meter)
+            return in_batches(stage, items, run, meter, pool)
         case UnitMap():
             return _unit_map(stage, items, run, meter)
         case Gather():
@@ -49,7 +50,6 @@ def execute_source(stage: Source, units: Iterable[Unit], context: int, run: RunC
             yield from chain.from_iterable(ordered_map(lambda unit: list(items_of(unit)), group, stage.workers))
         else:
             yield from chain.from_iterable(map(items_of, group))
-    run.all_read.set()
 
 
 def by_unit(items: Iterator[Any]) -> Iterator[tuple[Unit, Iterator[Any]]]:
@@ -72,11 +72,11 @@ def _attempt(call: Callable[[Any], Any], item: Any, run: RunContext, meter: Mete
         return None
 
 
-def _map(stage: Map, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:
+def _map(stage: Map, items: Iterator[Any], run: RunContext, meter: Meter, pool: Executor | None) -> Iterator[Any]:
     def apply(item: Any) -> Any:
         return item if isinstance(item, End) else _attempt(stage.apply, item, run, meter)
 
-    return (output for output in ordered_map(apply, items, stage.workers) if output is not None)
+    return (output for output in ordered_map(apply, items, stage.workers, pool) if output is not None)
 
 
 def _unit_map(stage: UnitMap, items: Iterator[Any], run: RunContext, meter: Meter) -> Iterator[Any]:

@@ -1,19 +1,23 @@
-"""The scheduler: one thread per stage, one bounded channel per edge."""
+"""The scheduler: one thread per stage, one bounded channel per edge, in each lane."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from threading import Thread
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Lock, Thread
 from time import sleep
 from typing import Any
 
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import End, Unit
-from bwpipe.core.stage import Gather, Sink, Source
+from bwpipe.core.stage import BatchMap, Gather, Map, Sink, Source
 from bwpipe.engine.channel import Channel
 from bwpipe.engine.executors import execute, execute_source
 from bwpipe.engine.failures import as_bwpipe_error
+from bwpipe.engine.lanes import UnitQueue, lane_count
 from bwpipe.engine.planner import Plan
-from bwpipe.engine.sink_executor import execute_sink
+from bwpipe.engine.sink_executor import Assemblies, execute_sink
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, RunStopped
 from bwpipe.graph.graph import Graph, Node
@@ -47,74 +51,149 @@ def run_stages(
         BwpipeError: The first error of a stage; all other stages have ended by then.
         BaseException: What interrupted this thread, such as a signal; all stages have ended by then.
     """
-    idle = idle_nodes(graph, ready)
-    nodes = [node for node in graph.nodes if node.id not in idle]
-    consumers = [node for node in nodes if node.upstream and node.id not in ready]
-    inbox = {node.id: Channel[Any](graph.queue) for node in consumers}
-    outbox = {node.id: [inbox[other.id] for other in consumers if other.upstream == node.id] for node in nodes}
-    failures: list[BwpipeError] = []
-    ended: list[Node] = []
+    threads = _Threads(graph, plan, run, meters, ready=ready, keep=keep)
+    threads.run(tick)
+    if threads.failures:
+        raise threads.failures[0]
 
-    def abort() -> None:
-        run.stop()
-        for channel in inbox.values():
-            channel.abort()
 
-    def stream(node: Node) -> Iterator[Any]:
-        meter = meters[node.id]
-        match node.stage:
-            case Gather() if node.id in ready:
-                return iter([ready[node.id]])
-            case Source():
-                return execute_source(node.stage, plan.todo, plan.context, run, meter)
-            case Sink():
-                return execute_sink(
-                    node.stage,
-                    iter(inbox[node.id]),
-                    wanted=plan.recipes[node.id].__contains__,
-                    keep=lambda unit, file: keep(node, unit, file),
-                    run=run,
-                    meter=meter,
-                    assemblies=plan.assemblies[node.id],
-                )
-            case _:
-                return execute(node.stage, iter(inbox[node.id]), run, meter)
+class _Threads:
+    """The threads of a run, and the channels between them.
 
-    def work(node: Node) -> None:
+    Attributes:
+        failures: The errors that ended the run, in order.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        run: RunContext,
+        meters: dict[str, Meter],
+        *,
+        ready: Mapping[str, Any],
+        keep: Callable[[Node, Unit, AtomicFile], None],
+    ) -> None:
+        self.failures: list[BwpipeError] = []
+        self._plan, self._run, self._meters, self._ready, self._keep = plan, run, meters, ready, keep
+        idle = idle_nodes(graph, ready)
+        self._nodes = [node for node in graph.nodes if node.id not in idle]
+        self._queue = UnitQueue(plan.todo)
+        stages = [node.stage for node in self._nodes]
+        self._lanes = range(lane_count(stages, plan.todo, len(self._queue), graph.segments_at_once))
+        consumers = [node for node in self._nodes if node.upstream and node.id not in ready]
+        self._inbox = {(node.id, lane): Channel[Any](graph.queue) for node in consumers for lane in self._lanes}
+        self._outbox = {
+            (node.id, lane): [self._inbox[other.id, lane] for other in consumers if other.upstream == node.id]
+            for node in self._nodes
+            for lane in self._lanes
+        }
+        self._assemblies = {
+            node.id: Assemblies(plan.assemblies[node.id], plan.recipes[node.id].__contains__)
+            for node in self._nodes
+            if isinstance(node.stage, Sink)
+        }
+        self._pools: dict[str, Executor] = {}
+        self._ended: list[tuple[Node, int]] = []
+        self._complete = Counter[str]()
+        self._lock = Lock()
+
+    def run(self, tick: Callable[[], None]) -> None:
+        """Run them until all have ended, whatever interrupts this thread meanwhile."""
+        threads = [Thread(target=self._work, args=(node, lane), name=self._name(node, lane)) for node, lane in self._pairs()]
+        with ExitStack() as stack:
+            for node in self._nodes if len(self._lanes) > 1 else ():
+                if isinstance(node.stage, Map | BatchMap | Sink) and node.stage.workers > 1:
+                    self._pools[node.id] = stack.enter_context(ThreadPoolExecutor(node.stage.workers))
+            try:
+                for thread in threads:
+                    thread.start()
+                self._wait(threads, tick)
+            except BaseException:  # a signal: stop, but let every stage release its resources
+                self._abort()
+                self._wait([thread for thread in threads if thread.ident], lambda: None)
+                raise
+
+    def _pairs(self) -> list[tuple[Node, int]]:
+        """Each stage in each lane."""
+        return [(node, lane) for lane in self._lanes for node in self._nodes]
+
+    def _name(self, node: Node, lane: int) -> str:
+        """The name of a thread, for profilers and debuggers."""
+        return node.id if len(self._lanes) == 1 else f"{node.id} {lane + 1}"
+
+    def _work(self, node: Node, lane: int) -> None:
+        """The work of one thread."""
         try:
-            for item in stream(node):
+            for item in self._stream(node, lane):
                 if isinstance(node.stage, Sink):
                     continue
                 if not isinstance(item, End):
-                    meters[node.id].items += 1
-                wanted = [channel.put(item) for channel in outbox[node.id]]
+                    self._meters[node.id].count()
+                wanted = [channel.put(item) for channel in self._outbox[node.id, lane]]
                 if wanted and not any(wanted):
                     break
             else:
-                node.stage.finish()
+                self._finish(node)
         except RunStopped:
             pass
         except BaseException as error:
-            failures.append(as_bwpipe_error(error, node))
-            abort()
+            self.failures.append(as_bwpipe_error(error, node))
+            self._abort()
         finally:
-            if node.id in inbox:
-                inbox[node.id].leave()
-            for channel in outbox[node.id]:
+            if (node.id, lane) in self._inbox:
+                self._inbox[node.id, lane].leave()
+            for channel in self._outbox[node.id, lane]:
                 channel.end()
-            ended.append(node)
+            self._ended.append((node, lane))
 
-    threads = [Thread(target=work, args=(node,), name=node.id) for node in nodes]
-    try:
+    def _stream(self, node: Node, lane: int) -> Iterator[Any]:
+        """What a stage makes in a lane."""
+        plan, run, meter, pool = self._plan, self._run, self._meters[node.id], self._pools.get(node.id)
+        match node.stage:
+            case Gather() if node.id in self._ready:
+                return iter([self._ready[node.id]])
+            case Source():
+                return execute_source(node.stage, self._queue.take(), plan.context, run, meter)
+            case Sink():
+                return execute_sink(
+                    node.stage,
+                    iter(self._inbox[node.id, lane]),
+                    wanted=plan.recipes[node.id].__contains__,
+                    keep=lambda unit, file: self._keep(node, unit, file),
+                    run=run,
+                    meter=meter,
+                    assemblies=self._assemblies[node.id],
+                    pool=pool,
+                )
+            case _:
+                return execute(node.stage, iter(self._inbox[node.id, lane]), run, meter, pool)
+
+    def _finish(self, node: Node) -> None:
+        """A stage has come to its end in a lane."""
+        with self._lock:
+            self._complete[node.id] += 1
+            if self._complete[node.id] < len(self._lanes):
+                return
+        node.stage.finish()
+        if isinstance(node.stage, Source):
+            self._run.all_read.set()
+
+    def _abort(self) -> None:
+        self._run.stop()
+        for channel in self._inbox.values():
+            channel.abort()
+
+    def _wait(self, threads: list[Thread], tick: Callable[[], None]) -> None:
+        """Wait until all threads have ended.
+
+        Not by joining alone: after a signal during `join`, Python 3.11 considers a running thread ended.
+        """
+        while len(self._ended) < len(threads):
+            sleep(TICK)
+            tick()
         for thread in threads:
-            thread.start()
-        _wait(threads, ended, tick)
-    except BaseException:  # a signal: stop, but let every stage release its resources
-        abort()
-        _wait([thread for thread in threads if thread.ident], ended, lambda: None)
-        raise
-    if failures:
-        raise failures[0]
+            thread.join()
 
 
 def idle_nodes(graph: Graph, ready: Mapping[str, Any]) -> set[str]:
@@ -125,15 +204,3 @@ def idle_nodes(graph: Graph, ready: Mapping[str, Any]) -> set[str]:
         if consumers and all(other in ready or other in idle for other in consumers):
             idle.add(node.id)
     return idle
-
-
-def _wait(threads: list[Thread], ended: list[Node], tick: Callable[[], None]) -> None:
-    """Wait until all threads have ended.
-
-    Not by joining alone: after a signal during `join`, Python 3.11 considers a running thread ended.
-    """
-    while len(ended) < len(threads):
-        sleep(TICK)
-        tick()
-    for thread in threads:
-        thread.join()

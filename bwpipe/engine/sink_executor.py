@@ -3,7 +3,10 @@
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
 from itertools import groupby
+from threading import Lock
 from typing import Any
 
 from bwpipe.core.atomic_file import AtomicFile
@@ -28,7 +31,8 @@ def execute_sink(
     keep: Callable[[Unit, AtomicFile], None],
     run: RunContext,
     meter: Meter,
-    assemblies: Sequence[Assembly] = (),
+    assemblies: "Sequence[Assembly] | Assemblies" = (),
+    pool: Executor | None = None,
 ) -> Iterator[Unit]:
     """The stream of a sink: finished units, written or failed; each video comes after its segments.
 
@@ -40,10 +44,12 @@ def execute_sink(
         run: The context of the run.
         meter: Measures the stage's work.
         assemblies: The videos to join, each as soon as its last pending segment is finished.
+        pool: The threads that prepare frames, if other streams share them.
     """
-    writer = _Writer(stage, keep, run, meter, assemblies)
-    pending = {assembly: sum(map(wanted, assembly.segments)) for assembly in assemblies}
-    yield from (writer.join(assembly) for assembly, count in pending.items() if not count)
+    if not isinstance(assemblies, Assemblies):
+        assemblies = Assemblies(assemblies, wanted)
+    writer = _Writer(stage, keep, run, meter, assemblies=assemblies, pool=pool)
+    yield from map(writer.join, assemblies.complete())
     groups = ((unit, group) for unit, group in by_unit(items) if wanted(unit))
     for has_segments, unit_groups in groupby(groups, key=lambda group: group[0].media.has_segments):
         if not has_segments:
@@ -52,10 +58,42 @@ def execute_sink(
             continue
         for unit, group in unit_groups:
             yield writer.write(unit, group)
-            if assembly := writer.assemblies_by_segment.get(unit):
-                pending[assembly] -= 1
-                if not pending[assembly]:
-                    yield writer.join(assembly)
+            if assembly := assemblies.completed_by(unit):
+                yield writer.join(assembly)
+
+
+class Assemblies:
+    """The videos that a sink has to join, and how many segments each still waits for. Thread-safe."""
+
+    def __init__(self, assemblies: Iterable[Assembly], wanted: Callable[[Unit], bool]) -> None:
+        """`wanted` tells whether a segment has to be written; the others have been."""
+        self._lock = Lock()
+        self._pending = {assembly: sum(map(wanted, assembly.segments)) for assembly in assemblies}
+        self._of = {segment: assembly for assembly in self._pending for segment in assembly.segments}
+
+    def __contains__(self, unit: Unit) -> bool:
+        """Whether a unit is a segment of one of them."""
+        return unit in self._of
+
+    def complete(self) -> list[Assembly]:
+        """Those that wait for nothing; each is given once."""
+        with self._lock:
+            found = [assembly for assembly, count in self._pending.items() if not count]
+            for assembly in found:
+                del self._pending[assembly]
+            return found
+
+    def completed_by(self, segment: Unit) -> Assembly | None:
+        """The video that waits for nothing more, now that a segment is finished; None if there is none."""
+        assembly = self._of.get(segment)
+        if assembly is None:
+            return None
+        with self._lock:
+            self._pending[assembly] -= 1
+            if self._pending[assembly]:
+                return None
+            del self._pending[assembly]
+            return assembly
 
 
 class _Writer:
@@ -67,9 +105,11 @@ class _Writer:
         keep: Callable[[Unit, AtomicFile], None],
         run: RunContext,
         meter: Meter,
-        assemblies: Sequence[Assembly],
+        *,
+        assemblies: Assemblies,
+        pool: Executor | None,
     ) -> None:
-        self.assemblies_by_segment = {segment: assembly for assembly in assemblies for segment in assembly.segments}
+        self._assemblies, self._pool = assemblies, pool
         self._stage = stage
         self._folder = os.path.realpath(stage.folder)
         self._keep = keep
@@ -78,10 +118,23 @@ class _Writer:
 
     def write(self, unit: Unit, items: Iterable[Any]) -> Unit:
         """Write a unit's items up to its End."""
+        if not unit.media.has_segments:
+            return self._write(unit, map(self._prepared, items))
+        with closing(ordered_map(self._prepared, items, self._stage.workers, self._pool)) as prepared:
+            return self._write(unit, prepared)
+
+    def _prepared(self, item: Any) -> tuple[Any, Any]:
+        """An item, and what the sink makes of it before it is written."""
+        if isinstance(item, End) or item.context or self._run.failure(item.unit):
+            return item, None
+        with self._meter.working():
+            return item, self._stage.prepare(item)
+
+    def _write(self, unit: Unit, items: Iterable[tuple[Any, Any]]) -> Unit:
         stage, run = self._stage, self._run
         opened = False
         try:
-            for item in items:
+            for item, prepared in items:
                 if run.failure(unit) or (isinstance(item, End) and item.error):
                     if isinstance(item, End) and item.error:
                         run.fail(unit, item.error)
@@ -89,7 +142,7 @@ class _Writer:
                 if not isinstance(item, End):
                     if item.context:
                         continue
-                elif not opened and unit not in self.assemblies_by_segment:  # a segment of a video may be empty
+                elif not opened and unit not in self._assemblies:  # a segment of a video may be empty
                     run.fail(unit, MediaError("none of its frames could be written"))
                     continue
                 with self._meter.working():
@@ -102,8 +155,8 @@ class _Writer:
                         opened = False
                         self._publish(unit, file)
                     else:
-                        stage.write(item)
-                        self._meter.items += 1
+                        stage.write(prepared)
+                        self._meter.count()
         except Exception as error:
             self._fail(unit, error)
         finally:

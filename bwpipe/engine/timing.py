@@ -28,6 +28,11 @@ class Meter:
         finally:
             self.add(perf_counter() - start)
 
+    def count(self) -> None:
+        """Count one item."""
+        with self._lock:
+            self.items += 1
+
     def add(self, seconds: float) -> None:
         """Add seconds of work; negative values subtract time spent waiting."""
         with self._lock:

@@ -43,6 +43,9 @@ class Settings(BaseModel):
     segment: Count | Literal["auto", "off"] = "auto"
     """Number of frames of a film that are processed, saved and resumed as one segment. `auto` is 1000 up to 720p, 500 at 1080p
     and 125 at 4K, so that an interruption loses about a minute of work; `off` processes each film as a whole."""
+    segments_at_once: Count | Literal["auto"] = "auto"
+    """Number of segments in work at a time; more keep more cores or a GPU busy, and take more memory. `auto` is one for every 4
+    cores, or fewer if they would not fit into memory. The result does not depend on it."""
 
 
 class Entry(BaseModel):
@@ -113,6 +116,7 @@ class Graph:
         max_errors: How many files may fail before the run ends; None for no limit.
         queue: Maximum number of items queued between two stages.
         segment: Number of frames per segment of a video; "auto" for one that depends on their size, None for all.
+        segments_at_once: Number of segments in work at a time; None for one by cores and memory.
         path: The file it was read from; None for a dict.
         plugins: Its plug-in folders, absolute.
         given: The settings beside the stages that the user gave, such as `segment`.
@@ -125,6 +129,7 @@ class Graph:
     max_errors: int | None = None
     queue: int = 4
     segment: int | Literal["auto"] | None = "auto"
+    segments_at_once: int | None = None
     path: Path | None = None
     plugins: tuple[Path, ...] = ()
     given: frozenset[str] = frozenset()
@@ -195,6 +200,7 @@ def _graph_of(document: Document) -> Graph:
         settings.max_errors,
         settings.queue,
         segment,
+        None if settings.segments_at_once == "auto" else settings.segments_at_once,
         document.path,
         folders,
         given,
