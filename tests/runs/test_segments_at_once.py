@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from bwpipe import Gather
+from bwpipe import Frame, Gather, Map
 from bwpipe.core import segments
 from bwpipe.core.frame import Media, Unit
 from bwpipe.core.segments import split_into_segments
-from bwpipe.core.stage import stages
 from bwpipe.engine import lanes
 from bwpipe.engine.lanes import UnitQueue, lane_count
 from bwpipe.engine.run import run
@@ -45,6 +44,16 @@ class Stop(Map):
             os.kill(os.getpid(), signal.SIGKILL)
         return frame
 '''
+
+
+class Same(Map):
+    def apply(self, frame: Frame) -> Frame:
+        return frame
+
+
+class Together(Gather):
+    def gather(self, frames: Iterator[Frame]) -> Frame:
+        return next(frames)
 
 
 class Film(Media):
@@ -124,7 +133,7 @@ def test_segments_that_share_a_decoder_are_read_by_one_lane(monkeypatch: pytest.
 
 
 def test_how_many_segments_are_in_work_follows_from_cores_memory_and_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    some: list[Any] = [stages["read"](path="."), stages["grayscale"]()]
+    some = [Same(), Same()]
     units = [Unit(Film(path=Path("a"), name=PurePosixPath("a"), width=1280, height=720, frames=9000))]
     monkeypatch.setattr(lanes, "cores", lambda: 16)
     monkeypatch.setattr(lanes, "available", lambda: 64 << 30)
@@ -136,5 +145,4 @@ def test_how_many_segments_are_in_work_follows_from_cores_memory_and_stages(monk
     assert lane_count(some, units, 9, None) == 2
     monkeypatch.setattr(lanes, "cores", lambda: 2)
     assert lane_count(some, units, 9, None) == 1
-    assert issubclass(stages["dataset"], Gather)
-    assert lane_count([*some, stages["dataset"]()], units, 9, 5) == 1
+    assert lane_count([*some, Together()], units, 9, 5) == 1
