@@ -1,6 +1,6 @@
 """Measure and show how `shots` and `steady` reduce a film's flicker. `bench.steady_cost` measures their cost.
 
-    python -m bench.steady FILM [--frames 300] [--model NAME] [--every 1] [--film BOTH.mp4] [--sheet SHEET.png --at 70 240]
+    python -m bench.steady FILM [--frames 300] [--model NAME] [--every N|auto] [--film BOTH.mp4] [--sheet SHEET.png --at 70 240]
 
 `--film` writes both results side by side, before | after; `--sheet` writes the frames around the given indices, before above
 after. Indices of interest are printed: where shots begin, and where motion is fastest.
@@ -23,7 +23,11 @@ import torch
 from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from bwpipe import Frame
+from bwpipe import Frame, RunContext
+from bwpipe.core.frame import End
+from bwpipe.core.stage import stages
+from bwpipe.engine.executors import execute
+from bwpipe.engine.timing import Meter
 from bwpipe.metrics.image_metrics import colourfulness
 from bwpipe.metrics.temporal import SHORT, FlowPair, flow_pair
 from bwpipe.motion.optical_flow import warp
@@ -106,6 +110,18 @@ def copied(frame: Frame) -> Frame:
     return replace(frame, luma=luma)
 
 
+def seen_in_part(shown: Sequence[Frame], every: int | str, **network: Any) -> list[Frame]:
+    """The frames of one film after `colorize` in a graph in which `steady` fills in those that it skips."""
+    stage, run = stages["colorize"](every=every, **network), RunContext()
+    stage.placed([stages["shots"]()], [[stages["steady"]()]])
+    stage.setup(run)
+    made = list(execute(stage, iter([*shown, End(shown[0].unit)]), run, Meter()))
+    stage.close()
+    for error in run.failures.values():
+        raise error
+    return [item for item in made if isinstance(item, Frame)]
+
+
 def lines(options: argparse.Namespace) -> Iterator[str]:
     """The report, line by line."""
     grey = [copied(frame) for frame in run_stage("grayscale", run_stage("read", path=options.film, frames=options.frames))]
@@ -117,8 +133,11 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     plain = run_stage("colorize", shown, **network)
     steady = run_stage("steady", plain)
     yield from figures(options, analysis, plain, steady, "steady")
-    if options.every > 1:
-        filled = run_stage("steady", run_stage("colorize", shown, every=options.every, **network))
+    if options.every != 1:
+        some = seen_in_part(shown, options.every, **network)
+        filled = run_stage("steady", some)
+        count = sum(frame.chroma is not None for frame in some)
+        yield f"every {options.every}: the network saw {count} of {len(some)} frames, {count / len(some):.3f}"
         yield from figures(options, analysis, plain, filled, f"every {options.every}")
         sample = range(0, len(grey), SAMPLE)
         both = ([rgb_image(frames[i], analysis.luma[i]) for i in sample] for frames in (steady, filled))
@@ -192,7 +211,7 @@ def main() -> None:
     parser.add_argument("film")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--model", default="unet")
-    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--every", type=lambda text: text if text == "auto" else int(text), default=1)
     parser.add_argument("--film", dest="film_out", metavar="FILE")
     parser.add_argument("--sheet")
     parser.add_argument("--at", type=int, nargs="*", default=[])

@@ -1,7 +1,11 @@
 """The `colorize` stage."""
 
+<<<<<<< HEAD
 from collections.abc import Mapping
 from contextlib import suppress
+=======
+from collections.abc import Mapping, Sequence
+>>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,9 +16,14 @@ from pydantic import Field, PrivateAttr
 
 from bwpipe import BatchMap, Count, Frame, NoEffect, RunContext, Unit, stage
 from bwpipe.core.fingerprint import cached_digest
+from bwpipe.core.frame import Motion
 from bwpipe.core.provenance import KEPT, NETWORK
+<<<<<<< HEAD
 from bwpipe.core.stage import AddedLater, FilmsOnly, Needs, Sink
 from bwpipe.errors import UsageError
+=======
+from bwpipe.core.stage import FilmsOnly, Needs, Sink, Stage
+>>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.nn.checkpoint_file import describe, locate
 from bwpipe.nn.inference import average_views, frame_planes, network_input
@@ -25,6 +34,8 @@ from bwpipe.nn.runtime.choose import Engine, choose_engine, open_runtime
 from bwpipe.nn.runtime.openvino import openvino_version
 from bwpipe.pixels.orientation import stored, upright
 
+FILLED = "chroma of every frame"
+"""What a stage provides that fills the gaps between the frames that the network saw."""
 OPENVINO_BATCH, CPU_BATCH, GPU_BATCH = 1, 4, 16
 """Default batch sizes. OpenVINO computes frames one by one. For a frame of 256 x 256 in bfloat16, `unet` took torch 19 ms of a
 core in batches of 4, 21 in batches of 2, 22 in batches of 8. On a GPU nothing was measured."""
@@ -62,12 +73,19 @@ class Colorize(BatchMap):
     """Precision of the network; `auto` is float32 with OpenVINO and otherwise 16 bits on GPUs and on CPUs with instructions for
     bfloat16 (`avx512_bf16`, `amx_bf16`)."""
     runtime: Literal["auto", "openvino", "torch"] = "auto"
+<<<<<<< HEAD
     """What computes the network: `openvino`, on CPUs only and about twice as fast there in the same precision, or
     `torch`, on any device. `auto` is OpenVINO on a CPU, if it is installed, and torch elsewhere; an output folder goes on with
     what it began with."""
     every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)]] = 1
+=======
+    """What computes the network: `openvino`, on CPUs only and twice as fast there, or `torch`, on any device. `auto` is
+    OpenVINO on a CPU, if it is installed, and torch elsewhere; an output folder goes on with what it began with."""
+    every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)] | Literal["auto"]] = "auto"
+>>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
-    optical flow."""
+    optical flow. `auto` runs it where too little of a frame can be propagated, and 16 frames later at the latest; it is 1 where
+    no stage below propagates chroma."""
     device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
     """Device to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a list of devices that are used in turn."""
     batch: NoEffect[Count] = Field(default_factory=default_batch)
@@ -75,14 +93,20 @@ class Colorize(BatchMap):
     workers: NoEffect[Count] = Field(default_factory=cores)
     """Number of batches processed in parallel; by default the number of cores."""
 
+    _filled: bool = PrivateAttr(default=False)
     _runtime: Runtime | None = PrivateAttr(default=None)
     _resolved: dict[str, Any] = PrivateAttr(default_factory=dict)
     _facts: Mapping[str, str | int | float | bool] = PrivateAttr(default_factory=dict)
 
     @property
     def needs(self) -> Needs:
-        """If frames are skipped: shot boundaries from above, and a stage below that fills the gaps."""
-        return Needs() if self.every == 1 else Needs(frozenset({"motion"}), frozenset({"chroma of every frame"}))
+        """If every nth frame is to be seen: shot boundaries from above, and a stage below that fills the gaps."""
+        return Needs() if self.every in (1, "auto") else Needs(frozenset({"motion"}), frozenset({FILLED}))
+
+    def placed(self, above: Sequence[Stage], below: Sequence[Sequence[Stage]]) -> None:
+        """Find out whether the gaps that `every: auto` leaves are filled, whichever way a frame goes on."""
+        moved = any("motion" in stage.provides for stage in above)
+        self._filled = moved and bool(below) and all(any(FILLED in stage.provides for stage in path) for path in below)
 
     def recall(self, facts: Mapping[str, str | int | float | bool]) -> None:
         """Take over what computed in earlier runs into the same folder."""
@@ -110,10 +134,12 @@ class Colorize(BatchMap):
         self._resolved = {**self._runtime.resolved, NETWORK: self._runtime.registered}
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
-        """The options, a hash of the weights, and OpenVINO's version if it computes."""
+        """The options, what `every: auto` comes to, a hash of the weights, and OpenVINO's version if it computes."""
         digest = cached_digest(locate(self.model))
         engine = self._engine(digest)
         recipe = {**super().recipe(unit), "weights": digest, "runtime": _with_version(engine)}
+        if "every" in recipe:
+            recipe["every"] = self._every
         if engine == "torch":  # as before there was the option
             del recipe["runtime"]
         return recipe
@@ -136,9 +162,15 @@ class Colorize(BatchMap):
         resolved = self._resolved or {NETWORK: describe(locate(self.model)).network}
         return {**super().provenance(unit), **resolved}
 
+<<<<<<< HEAD
     def key(self, frame: Frame) -> tuple[tuple[int, int], ...] | None:
         """The sizes of the network's inputs for a frame, see `further_views`; None if the frame needs no prediction."""
         if frame.chroma is not None or (frame.motion is not None and frame.motion.since % self.every):
+=======
+    def key(self, frame: Frame) -> tuple[int, int] | None:
+        """The size of the network's input for a frame; None if the frame needs no prediction."""
+        if frame.chroma is not None or (frame.motion is not None and self._is_skipped(frame.motion)):
+>>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
         assert self._runtime
@@ -164,12 +196,24 @@ class Colorize(BatchMap):
             for frame, planes, plane in zip(frames, chroma, confidence, strict=True)
         ]
 
+<<<<<<< HEAD
     def _predict(self, frames: list[Frame], size: tuple[int, int], *, mirrored: bool) -> Prediction:
         """The prediction for frames, at a size, mirrored left to right or not."""
         assert self._runtime
         luma = np.stack([network_input(frame, *size) for frame in frames])
         seen = np.ascontiguousarray(luma[..., ::-1]) if mirrored else luma
         return self._runtime.predict(seen, self.vividness, many=frames[0].unit.media.has_segments)
+=======
+    @property
+    def _every(self) -> int | Literal["auto"]:
+        """The option; 1 if the frames in between would stay without chroma."""
+        return 1 if self.every == "auto" and not self._filled else self.every
+
+    def _is_skipped(self, motion: Motion) -> bool:
+        """Whether a frame of a film is left to the stage that fills the gaps."""
+        every = self._every
+        return not motion.key if every == "auto" else motion.since % every > 0
+>>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
 
     def close(self) -> None:
         """Release the weights."""

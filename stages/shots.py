@@ -12,6 +12,7 @@ from pydantic import Field
 from bwpipe import Count, Frame, NoEffect, UnitMap, stage
 from bwpipe.core.frame import FlowField, Motion
 from bwpipe.core.parallel import cores, ordered_map
+from bwpipe.motion.key_frames import KeyFrames
 from bwpipe.motion.optical_flow import Flow, motion_plane
 from bwpipe.motion.shot_detection import REACH, FrameSignature, begins_shot, frame_signature
 
@@ -115,6 +116,7 @@ class _Window:
         self._at = 0
         self._cut = False
         self._since = -1
+        self._key_frames = KeyFrames()
 
     @property
     def waiting(self) -> int:
@@ -134,8 +136,9 @@ class _Window:
         self._since = 0 if cut else self._since + 1
         back = None if cut else here.back
         on = None if self._cut or self.waiting == 1 else self._frames[self._at + 1].forward
+        key = self._key_frames.is_key(here.view, back, None if back is None else here.forward, ends=on is None)
         self._at += 1
         if self._at > REACH + 1:
             del self._frames[0]
             self._at -= 1
-        return replace(here.frame, motion=Motion(here.view, cut, self._since, back, on))
+        return replace(here.frame, motion=Motion(here.view, cut, self._since, back, on, key))

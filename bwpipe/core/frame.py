@@ -147,6 +147,8 @@ class Motion:
         back: (h, w, 2) float32, read-only: optical flow to the previous frame, as x and y offsets in cells. None at the start
             of a shot.
         on: The same to the next frame; None at the end of a shot. Both are None if there is no such frame.
+        key: Whether too much of it is unlike the last key frame of its shot along the motion (`motion.key_frames`): chroma of
+            the other frames can be filled in from the key frames around them.
     """
 
     seen: NDArray[np.uint8]
@@ -154,6 +156,7 @@ class Motion:
     since: int
     back: FlowField | None
     on: FlowField | None
+    key: bool = True
 
 
 class StoredChroma(NamedTuple):

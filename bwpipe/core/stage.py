@@ -131,6 +131,14 @@ class Stage(BaseModel):
     def recall(self, facts: Mapping[str, str | int | float | bool]) -> None:
         """Called before planning, with what earlier runs into the output folders remembered; see `RunContext.remember`."""
 
+    def placed(self, above: "Sequence[Stage]", below: "Sequence[Sequence[Stage]]") -> None:
+        """Called once a graph is read, for what its result depends on besides its own options; called before `recipe`.
+
+        Args:
+            above: The stages from the source to the one above it.
+            below: The stages below it, on each path to an end of the graph.
+        """
+
     def setup(self, run: RunContext) -> None:
         """Open lasting resources: weights, devices. Raises UsageError for what the user can fix; nothing is written yet."""
 

@@ -189,6 +189,8 @@ def _graph_of(document: Document) -> Graph:
     shipped = document.path is not None and document.path.parent == template(document.path.name).parent
     nodes = _nodes(document, settings.stages, shipped=shipped)
     document.raise_errors()
+    for node in nodes:
+        node.stage.placed(_above(node, nodes), _below(node, nodes))
     segment = None if settings.segment == "off" else settings.segment
     given = document.overridden() if shipped else frozenset(settings.model_fields_set)
     if settings.segment == "auto":
@@ -255,6 +257,19 @@ def _nodes(document: Document, entries: list[Any], *, shipped: bool) -> list[Nod
         parsed_entries.append(parsed)
     check_topology(document, parsed_entries)
     return nodes
+
+
+def _above(node: Node, nodes: Sequence[Node]) -> list[Stage]:
+    """The stages from the source to the one above a node."""
+    upstream = next((other for other in nodes if other.id == node.upstream), None)
+    return [*_above(upstream, nodes), upstream.stage] if upstream else []
+
+
+def _below(node: Node, nodes: Sequence[Node]) -> list[list[Stage]]:
+    """The stages below a node, on each path to an end of the graph."""
+    consumers = [other for other in nodes if other.upstream == node.id]
+    paths = [[other.stage, *path] for other in consumers for path in _below(other, nodes)]
+    return paths or [[]]
 
 
 def _stage(document: Document, at: Loc, data: Any) -> tuple[ParsedEntry, Stage | None]:

@@ -37,10 +37,14 @@ def chroma(frame: Frame) -> NDArray[np.float32]:
     return frame.chroma.astype(np.float32)
 
 
-def painted(frames: Sequence[Frame], paint: Paint, every: int = 1) -> list[Frame]:
+def painted(frames: Sequence[Frame], paint: Paint, every: int | str = 1) -> list[Frame]:
     """Frames as output by `shots` and a network."""
-    seen = run_stage("shots", frames)
-    return [frame if motion(frame).since % every else replace(frame, chroma=paint(frame).astype(np.float16)) for frame in seen]
+
+    def is_seen(frame: Frame) -> bool:
+        return motion(frame).key if isinstance(every, str) else motion(frame).since % every == 0
+
+    frames = run_stage("shots", frames)
+    return [replace(frame, chroma=paint(frame).astype(np.float16)) if is_seen(frame) else frame for frame in frames]
 
 
 def restless(frame: Frame) -> NDArray[np.float32]:
@@ -66,8 +70,8 @@ def vividness(frames: Sequence[Frame]) -> float:
     return float(np.mean([np.hypot(*chroma(frame)).mean() for frame in frames]))
 
 
-@pytest.mark.parametrize("every", [1, 4])
-def test_chroma_changes_less_than_half_as_much_and_is_as_vivid(every: int) -> None:
+@pytest.mark.parametrize("every", [1, 4, "auto"])
+def test_chroma_changes_less_than_half_as_much_and_is_as_vivid(every: int | str) -> None:
     frames = film_of(scene(40, 1, speed=(0, 2)))
     full, given = painted(frames, restless), painted(frames, restless, every)
 
@@ -109,8 +113,8 @@ def test_pulsing_vividness_is_smoothed() -> None:
     assert 0.95 < left.mean() / came.mean() < 1.01
 
 
-@pytest.mark.parametrize("every", [1, 4])
-def test_no_chroma_crosses_a_cut(every: int) -> None:
+@pytest.mark.parametrize("every", [1, 4, "auto"])
+def test_no_chroma_crosses_a_cut(every: int | str) -> None:
     frames = film_of(scene(14, 1) + scene(14, 2))
 
     def two_tones(frame: Frame) -> NDArray[np.float32]:
@@ -122,8 +126,8 @@ def test_no_chroma_crosses_a_cut(every: int) -> None:
         assert np.abs(chroma(frame) - (0.2 if frame.index < 14 else -0.2)).max() < 1e-3, frame.index
 
 
-@pytest.mark.parametrize("every", [1, 4])
-def test_moving_objects_do_not_bleed_into_what_they_cover_and_uncover(every: int) -> None:
+@pytest.mark.parametrize("every", [1, 4, "auto"])
+def test_moving_objects_do_not_bleed_into_what_they_cover_and_uncover(every: int | str) -> None:
     planes = scene(24, 3, speed=(0, 0), grain=1)
     inside = np.zeros((24, HEIGHT, WIDTH), bool)
     for i, plane in enumerate(planes):
@@ -188,6 +192,23 @@ def test_a_graph_that_skips_frames_without_filling_them_in_is_refused() -> None:
         read_graph(graph("read", "colorize", "steady", "shots", "write", **(options | {"colorize": {}})))
 
 
+def test_which_frames_are_skipped_follows_from_whether_all_ways_on_fill_them_in() -> None:
+    unit = replace(film_of(scene(3, 1))[0].unit)
+
+    def every(*names: str, ways: Sequence[dict[str, Any]] = (), **options: Any) -> Any:
+        described = graph(*names, read={"path": "."}, write={"path": "out"}, colorize=options)
+        described["stages"] += ways
+        (stage,) = (node.stage for node in read_graph(described).nodes if node.stage.registered == "colorize")
+        return stage.recipe(unit)["every"]
+
+    plain = {"use": "write", "id": "plain", "from": "colorize", "path": "plain"}
+    assert every("read", "grayscale", "shots", "colorize", "steady", "write") == "auto"
+    assert every("read", "grayscale", "shots", "colorize", "write") == 1
+    assert every("read", "grayscale", "colorize", "write") == 1
+    assert every("read", "grayscale", "shots", "colorize", "steady", "write", ways=[plain]) == 1
+    assert every("read", "grayscale", "shots", "colorize", "steady", "write", every=4) == 4
+
+
 TRIP = '''
 """A stage that aborts a run."""
 
@@ -214,8 +235,8 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("every", [1, 4])
-def test_segments_done_in_two_runs_are_those_of_one_run(tmp_path: Path, plugin: str, every: int) -> None:
+@pytest.mark.parametrize("every", [1, 4, "auto"])
+def test_segments_done_in_two_runs_are_those_of_one_run(tmp_path: Path, plugin: str, every: int | str) -> None:
     film = make_film(tmp_path / "film.mkv", Kind(suffix=".mkv", times=range(0, 1600, 40), time_base=Kind().time_base))
 
     def colour(folder: str, at: int, segment: int = 16) -> Any:
