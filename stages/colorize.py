@@ -1,11 +1,7 @@
 """The `colorize` stage."""
 
-<<<<<<< HEAD
-from collections.abc import Mapping
-from contextlib import suppress
-=======
 from collections.abc import Mapping, Sequence
->>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,12 +14,8 @@ from bwpipe import BatchMap, Count, Frame, NoEffect, RunContext, Unit, stage
 from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.frame import Motion
 from bwpipe.core.provenance import KEPT, NETWORK
-<<<<<<< HEAD
-from bwpipe.core.stage import AddedLater, FilmsOnly, Needs, Sink
+from bwpipe.core.stage import AddedLater, FilmsOnly, Needs, Sink, Stage
 from bwpipe.errors import UsageError
-=======
-from bwpipe.core.stage import FilmsOnly, Needs, Sink, Stage
->>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.nn.checkpoint_file import describe, locate
 from bwpipe.nn.inference import average_views, frame_planes, network_input
@@ -73,16 +65,10 @@ class Colorize(BatchMap):
     """Precision of the network; `auto` is float32 with OpenVINO and otherwise 16 bits on GPUs and on CPUs with instructions for
     bfloat16 (`avx512_bf16`, `amx_bf16`)."""
     runtime: Literal["auto", "openvino", "torch"] = "auto"
-<<<<<<< HEAD
     """What computes the network: `openvino`, on CPUs only and about twice as fast there in the same precision, or
     `torch`, on any device. `auto` is OpenVINO on a CPU, if it is installed, and torch elsewhere; an output folder goes on with
     what it began with."""
-    every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)]] = 1
-=======
-    """What computes the network: `openvino`, on CPUs only and twice as fast there, or `torch`, on any device. `auto` is
-    OpenVINO on a CPU, if it is installed, and torch elsewhere; an output folder goes on with what it began with."""
     every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)] | Literal["auto"]] = "auto"
->>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
     optical flow. `auto` runs it where too little of a frame can be propagated, and 16 frames later at the latest; it is 1 where
     no stage below propagates chroma."""
@@ -162,15 +148,9 @@ class Colorize(BatchMap):
         resolved = self._resolved or {NETWORK: describe(locate(self.model)).network}
         return {**super().provenance(unit), **resolved}
 
-<<<<<<< HEAD
     def key(self, frame: Frame) -> tuple[tuple[int, int], ...] | None:
         """The sizes of the network's inputs for a frame, see `further_views`; None if the frame needs no prediction."""
-        if frame.chroma is not None or (frame.motion is not None and frame.motion.since % self.every):
-=======
-    def key(self, frame: Frame) -> tuple[int, int] | None:
-        """The size of the network's input for a frame; None if the frame needs no prediction."""
         if frame.chroma is not None or (frame.motion is not None and self._is_skipped(frame.motion)):
->>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
         assert self._runtime
@@ -196,14 +176,13 @@ class Colorize(BatchMap):
             for frame, planes, plane in zip(frames, chroma, confidence, strict=True)
         ]
 
-<<<<<<< HEAD
     def _predict(self, frames: list[Frame], size: tuple[int, int], *, mirrored: bool) -> Prediction:
         """The prediction for frames, at a size, mirrored left to right or not."""
         assert self._runtime
         luma = np.stack([network_input(frame, *size) for frame in frames])
         seen = np.ascontiguousarray(luma[..., ::-1]) if mirrored else luma
         return self._runtime.predict(seen, self.vividness, many=frames[0].unit.media.has_segments)
-=======
+
     @property
     def _every(self) -> int | Literal["auto"]:
         """The option; 1 if the frames in between would stay without chroma."""
@@ -213,7 +192,6 @@ class Colorize(BatchMap):
         """Whether a frame of a film is left to the stage that fills the gaps."""
         every = self._every
         return not motion.key if every == "auto" else motion.since % every > 0
->>>>>>> 54b7522 (See a frame of a film only where motion does not explain it)
 
     def close(self) -> None:
         """Release the weights."""
