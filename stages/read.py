@@ -13,7 +13,8 @@ from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Sourc
 from bwpipe.core.frame import Skipped
 from bwpipe.core.inputs import expand_user, find_files, is_disc_menu, is_later_part, leads_outside, open_input
 from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
-from bwpipe.core.stage import FilmsOnly, ScanCache
+from bwpipe.core.ports import ScanCache
+from bwpipe.core.stage import FilmsOnly
 from bwpipe.errors import FATAL, RunAborted, format_error
 from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_image

@@ -6,24 +6,17 @@ from dataclasses import dataclass
 from functools import cache
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.context import RunContext
 from bwpipe.core.fingerprint import Fingerprint
-from bwpipe.core.frame import Broken, End, Skipped, Unit
+from bwpipe.core.frame import Broken, Skipped, Unit
+from bwpipe.core.ports import Ports, ScanCache, item_of
 from bwpipe.core.registry import Registry
 from bwpipe.core.segments import fragment_path
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The types of a stage's input and output items; None for none."""
-
-    takes: type | None
-    gives: type | None
 
 
 class Needs(NamedTuple):
@@ -31,16 +24,6 @@ class Needs(NamedTuple):
 
     above: frozenset[str] = frozenset()
     below: frozenset[str] = frozenset()
-
-
-def item_of(hint: Any) -> type | None:
-    """The item type in a type hint: Frame for `list[Frame]`, `Iterator[Frame | End]` and `Frame`; None for `None`."""
-    if isinstance(hint, type) and not get_args(hint):
-        return None if hint is type(None) else hint
-    inner = [item for arg in get_args(hint) if (item := item_of(arg)) not in (None, End)]
-    if len(inner) != 1:
-        raise TypeError(f"{get_origin(hint) or hint}: a port takes or gives one type of item")
-    return inner[0]
 
 
 T = TypeVar("T")
@@ -67,24 +50,6 @@ class AddedLater:
     """
 
     without: Any
-
-
-class ScanCache(Protocol):
-    """Caches the results of scanning whole inputs, so that the next run need not scan them again."""
-
-    def find(self, path: Path, what: str, look: Callable[[], bytes]) -> bytes:
-        """The result that an earlier run cached for a file, or else the result of `look`.
-
-        Args:
-            path: The file, absolute.
-            what: Identifies the scan and its method, such as a library version: a different value causes a new scan.
-            look: Scans the file. Its exceptions are propagated.
-
-        Raises:
-            UsageError: The cache is corrupt.
-            RunAborted: The cache can't be read.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +96,7 @@ class Stage(BaseModel):
     def recall(self, facts: Mapping[str, str | int | float | bool]) -> None:
         """Called before planning, with what earlier runs into the output folders remembered; see `RunContext.remember`."""
 
-    def placed(self, above: "Sequence[Stage]", below: "Sequence[Sequence[Stage]]") -> None:
+    def placed(self, above: Sequence["Stage"], below: Sequence[Sequence["Stage"]]) -> None:
         """Called once a graph is read, for what its result depends on besides its own options; called before `recipe`.
 
         Args:

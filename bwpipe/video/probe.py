@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Matrix
-from bwpipe.core.stage import ScanCache
+from bwpipe.core.ports import ScanCache
 from bwpipe.errors import MediaError
 from bwpipe.pixels.levels import range_of_counts
 from bwpipe.pixels.tint_detection import ColourKind, colour_kind

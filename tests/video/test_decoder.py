@@ -258,10 +258,10 @@ def test_samples_do_not_stay_in_memory_once_a_frame_is_dropped(tmp_path: Path) -
     gc.collect()
     gc.disable()  # whatever it would free later has stayed too long
     try:
-        before = sum(isinstance(each, VideoFrame) for each in gc.get_objects())
+        before = sum(type(each) is VideoFrame for each in gc.get_objects())
         for _ in read_video(Unit(film), warn=pytest.fail):
             pass
-        after = sum(isinstance(each, VideoFrame) for each in gc.get_objects())
+        after = sum(type(each) is VideoFrame for each in gc.get_objects())
     finally:
         gc.enable()
 
