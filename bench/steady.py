@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import cv2
@@ -112,7 +112,7 @@ def copied(frame: Frame) -> Frame:
 
 def seen_in_part(shown: Sequence[Frame], every: int | str, **network: Any) -> list[Frame]:
     """The frames of one film after `colorize` in a graph in which `steady` fills in those that it skips."""
-    stage, run = stages["colorize"](every=every, **network), RunContext()
+    stage, run = cast(Any, stages["colorize"])(every=every, **network), RunContext()
     stage.placed([stages["shots"]()], [[stages["steady"]()]])
     stage.setup(run)
     made = list(execute(stage, iter([*shown, End(shown[0].unit)]), run, Meter()))

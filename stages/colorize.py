@@ -70,7 +70,7 @@ class Colorize(BatchMap):
     what it began with."""
     every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)] | Literal["auto"]] = "auto"
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
-    optical flow. `auto` runs it where too little of a frame can be propagated, and 16 frames later at the latest; it is 1 where
+    optical flow. `auto` runs it where too little of a frame can be propagated, and 8 frames later at the latest; it is 1 where
     no stage below propagates chroma."""
     device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
     """Device to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a list of devices that are used in turn."""

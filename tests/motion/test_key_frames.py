@@ -9,7 +9,7 @@ from bwpipe import Frame
 from bwpipe.motion.key_frames import MOST_APART
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.testing import run_stage
-from tests.support.made_scenes import HEIGHT, WIDTH, Planes, film_of, scene
+from tests.support.made_scenes import WIDTH, Planes, film_of, scene
 
 
 def keys(frames: Sequence[Frame]) -> list[int]:
@@ -20,8 +20,8 @@ def shown(planes: Planes) -> list[Frame]:
     return run_stage("shots", film_of(planes))
 
 
-def test_a_scene_that_motion_explains_has_a_key_frame_every_sixteenth() -> None:
-    assert keys(shown(scene(40, 1, speed=(0, 0)))) == [0, MOST_APART, 2 * MOST_APART]
+def test_a_scene_that_motion_explains_has_a_key_frame_every_eighth_and_one_at_its_end() -> None:
+    assert keys(shown(scene(30, 1, speed=(0, 0), grain=0))) == [0, 8, 16, 24, 29]
 
 
 def test_every_frame_is_near_a_key_frame_of_its_own_shot() -> None:
@@ -33,7 +33,7 @@ def test_every_frame_is_near_a_key_frame_of_its_own_shot() -> None:
         assert start in found
         stop = next((frame.index for frame in frames[start + 1 :] if frame.motion and frame.motion.cut), len(frames))
         own = np.array([key for key in found if start <= key < stop])
-        assert all(np.abs(own - index).min() <= LONGEST_GAP for index in range(start, stop))
+        assert all(np.abs(own - index).min() <= LONGEST_GAP // 2 for index in range(start, stop))
 
 
 def test_something_that_comes_into_the_picture_makes_a_key_frame() -> None:
@@ -49,15 +49,14 @@ def test_something_that_comes_into_the_picture_makes_a_key_frame() -> None:
     assert len(found) > len(keys(shown(scene(30, 3, speed=(0, 0), grain=1))))
 
 
-def test_fast_turns_have_more_key_frames_than_a_still_camera() -> None:
-    still, fast = (keys(shown(scene(60, 4, speed=(0, speed)))) for speed in (0, 7))
+def test_a_fast_turn_of_the_camera_has_more_key_frames_than_a_still_one() -> None:
+    still, fast = (keys(shown(scene(40, 4, speed=(0, speed), grain=1))) for speed in (0, 5))
 
-    assert len(still) < len(fast) < 60
+    assert 2 * len(still) < len(fast)
 
 
-def test_flicker_of_the_light_alone_makes_no_key_frames() -> None:
+def test_flicker_of_the_light_alone_makes_few_key_frames() -> None:
     rng = np.random.default_rng(0)
-    planes = [np.asarray(plane + rng.uniform(-8, 8), np.float32) for plane in scene(33, 5, speed=(0, 0))]
+    planes = [np.asarray(plane + rng.uniform(-8, 8), np.float32) for plane in scene(33, 5, speed=(0, 0), grain=1)]
 
-    assert keys(shown(planes)) == [0, MOST_APART, 2 * MOST_APART]
-    assert planes[0].shape == (HEIGHT, WIDTH)
+    assert len(keys(shown(planes))) <= 2 * len(range(0, 33, MOST_APART))
