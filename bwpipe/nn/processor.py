@@ -7,16 +7,15 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bwpipe.core.parallel import cores
+
+__all__ = ["computes_bfloat16", "cores", "may_have_accelerator", "processor_name"]
+
 _DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/dxg", "/dev/kfd")
 """Device files of NVIDIA's drivers (servers and PCs, Jetson, Windows' Linux) and of AMD's."""
 _DESCRIPTION = Path("/proc/cpuinfo")
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 """Names, as Linux gives them, of what x86 processors compute bfloat16 with."""
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def may_have_accelerator() -> bool:
