@@ -118,7 +118,7 @@ stages = [ReadPoems(path=sys.argv[1]), Rhyme(), Shout(batch=3), Number(), WriteP
 names = [each.registered for each in stages]
 nodes = [Node(name, each, names[i - 1] if i else None, name) for i, (name, each) in enumerate(zip(names, stages))]
 print(run_graph(Graph(nodes, segment=2), quiet=True))
-rooms = ("image", "video", "motion", "nn", "pixels", "metrics", "data", "losses", "training", "verify", "stages", "models")
+rooms = ("image", "video", "motion", "nn", "pixels", "metrics", "data", "losses", "training", "verify", "stages.", "models.")
 domain = (*(f"bwpipe.{room}" for room in rooms), "torch", "av", "cv2")
 print([name for name, module in sys.modules.items() if name.startswith(domain) and hasattr(module, "__file__")])
 """
