@@ -68,7 +68,7 @@ class Colorize(BatchMap):
     """What computes the network: `openvino`, on CPUs only and about twice as fast there in the same precision, or
     `torch`, on any device. `auto` is OpenVINO on a CPU, if it is installed, and torch elsewhere; an output folder goes on with
     what it began with."""
-    every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)] | Literal["auto"]] = "auto"
+    every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)] | Literal["auto"]] = 1
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
     optical flow. `auto` runs it where too little of a frame can be propagated, and 8 frames later at the latest; it is 1 where
     no stage below propagates chroma."""

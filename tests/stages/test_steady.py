@@ -202,10 +202,11 @@ def test_which_frames_are_skipped_follows_from_whether_all_ways_on_fill_them_in(
         return stage.recipe(unit)["every"]
 
     plain = {"use": "write", "id": "plain", "from": "colorize", "path": "plain"}
-    assert every("read", "grayscale", "shots", "colorize", "steady", "write") == "auto"
-    assert every("read", "grayscale", "shots", "colorize", "write") == 1
-    assert every("read", "grayscale", "colorize", "write") == 1
-    assert every("read", "grayscale", "shots", "colorize", "steady", "write", ways=[plain]) == 1
+    assert every("read", "grayscale", "shots", "colorize", "steady", "write") == 1
+    assert every("read", "grayscale", "shots", "colorize", "steady", "write", every="auto") == "auto"
+    assert every("read", "grayscale", "shots", "colorize", "write", every="auto") == 1
+    assert every("read", "grayscale", "colorize", "write", every="auto") == 1
+    assert every("read", "grayscale", "shots", "colorize", "steady", "write", ways=[plain], every="auto") == 1
     assert every("read", "grayscale", "shots", "colorize", "steady", "write", every=4) == 4
 
 
