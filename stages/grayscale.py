@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Count, Frame, Map, NoEffect, RunContext, Unit, stage
+from bwpipe import Count, Frame, Map, MediaError, NoEffect, RunContext, Unit, stage
 from bwpipe.core.frame import Chroma, Luma, Media
 from bwpipe.core.parallel import cores
 from bwpipe.core.provenance import LUMA, LUMA_OF_COLOUR
@@ -83,8 +83,8 @@ class Grayscale(Map):
         """Make the guide (h, w), with a short side of at most 512, of the luma (H, W); drop or keep the chroma."""
         frame = self._without_chroma(frame)
         media = frame.unit.media
-        small = _small(frame.luma, media)
-        points = auto_levels(media.tones or tonal_range(small), media.levels) if self.levels == "auto" else media.levels
+        small, levels = media.on_display(_small(frame.luma, media))
+        points = auto_levels(media.tones or tonal_range(small), levels) if self.levels == "auto" else levels
         if not self.restore:
             return replace(frame, guide=_read_only(self._denoised(full_range(small, points), (0, 255))))
         luma = stretch(frame.luma, points, media.levels) if self.levels == "auto" else frame.luma
@@ -92,8 +92,12 @@ class Grayscale(Map):
         return replace(frame, luma=_read_only(luma), guide=_read_only(full_range(_small(luma, media), media.levels)))
 
     def _without_chroma(self, frame: Frame) -> Frame:
-        """The frame without its chroma, unless real colour is to be kept."""
+        """The frame without its chroma, unless real colour is to be kept. Raises MediaError."""
         media = frame.unit.media
+        if media.curve is not None and (self.restore or (frame.chroma is not None and self.weights != "source")):
+            raise MediaError(
+                "its codes are not meant for a display, so its luma can't be changed; leave out `restore` and `weights`"
+            )
         if isinstance(media, VideoFile) and media.colour != "colour" and media.coloured > _FEW:
             share = f"{media.coloured:.0%} of the frames looked at"
             self._warn(f"{share} are in colour, which is replaced as in the others; to keep it, cut them out", media)

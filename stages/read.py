@@ -2,23 +2,30 @@
 
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import partial
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 from threading import get_ident
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Source, Unit, stage
 from bwpipe.core.frame import Skipped
 from bwpipe.core.inputs import expand_user, find_files, is_disc_menu, is_later_part, leads_outside, open_input
 from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
 from bwpipe.core.ports import ScanCache
-from bwpipe.core.stage import FilmsOnly
-from bwpipe.errors import FATAL, RunAborted, format_error
+from bwpipe.core.stage import AddedLater, FilmsOnly
+from bwpipe.errors import FATAL, RunAborted, UsageError, format_error
 from bwpipe.image.file import HEAD, sniff
 from bwpipe.image.open import open_image
 from bwpipe.image.read import read_image
+from bwpipe.sequence.file import FrameSequence
+from bwpipe.sequence.find import ALONE, SequenceFinder, SequenceHints, parse_rate
+from bwpipe.sequence.frames import is_frame_format
+from bwpipe.sequence.numbering import names_frames
+from bwpipe.sequence.read import SequenceReader
 from bwpipe.video import file as video_file
 from bwpipe.video.decoder import SharedDecoder, read_video
 from bwpipe.video.file import VideoFile
@@ -49,10 +56,26 @@ class Read(Source):
 
     A DVD's title that is cut into `VTS_01_1.VOB`, `VTS_01_2.VOB` and so on is one film, under the name of its first part. Of a
     folder, the menus beside titles, `VTS_01_0.VOB` and `VIDEO_TS.VOB`, are skipped.
+
+    Numbered frames, as film scanners write them (TIFF, PNG, JPEG, DPX or OpenEXR), are one film where `sequence` says so.
     """
 
     path: NoEffect[Annotated[str, Field(min_length=1)]]
-    """A file, a folder, or a pattern such as `scans/**/*.tif`, relative to the current folder."""
+    """A file, a folder, or a pattern such as `scans/**/*.tif`, relative to the current folder. With `rate`, a pattern such as
+    `reel1_%06d.tif` or `reel1_*.dpx` is one film, whose frames are these files."""
+    sequence: NoEffect[Literal["auto", True, False]] = "auto"
+    """Whether numbered files are the frames of a film: `auto` takes a pattern with `rate` for one; `true` also takes files of a
+    folder that differ only by a running number; `false` takes none."""
+    rate: FilmsOnly[Annotated[int | float | str | None, AfterValidator(parse_rate), AddedLater(without=None)]] = None
+    """Frames per second of numbered frames, such as `24` or `24000/1001`."""
+    gaps: FilmsOnly[Annotated[Literal["refuse", "hold"], AddedLater(without="refuse")]] = "refuse"
+    """Where numbers are missing, occur twice, or belong to a file that can't be read: `refuse` the film, or `hold` the frame
+    before for longer."""
+    transfer: FilmsOnly[Annotated[Literal["video", "log", "linear"] | None, AddedLater(without=None)]] = None
+    """What the codes of numbered frames mean: `video` for a display, `log` (Cineon), or `linear` light; by default `log` where a
+    DPX header says so, else `video`. The codes are kept in any case; networks are shown what a display would show."""
+    sound: FilmsOnly[Annotated[str | None, AddedLater(without=None)]] = None
+    """A file with the sound of numbered frames, such as `reel1.wav`, which begins with the first one."""
     frames: FilmsOnly[Count | None] = None
     """Read only this many frames of each film, for a trial."""
     picture: FilmsOnly[Count | None] = None
@@ -70,10 +93,14 @@ class Read(Source):
     _scans: ScanCache | None = PrivateAttr(default=None)
     _decoders: dict[int, SharedDecoder] = PrivateAttr(default_factory=dict)
     _places: dict[Path, str] = PrivateAttr(default_factory=dict)
+    _readers: dict[int, SequenceReader] = PrivateAttr(default_factory=dict)
+    _hints: SequenceHints = PrivateAttr(default_factory=SequenceHints)
 
     def setup(self, run: RunContext) -> None:
-        """Keep the run, for warnings."""
+        """Keep the run, for warnings, and say what looks like a film."""
         self._run = run
+        for hint in self._hints.texts():
+            run.warn(hint)
 
     def remember(self, scans: ScanCache) -> None:
         """Keep the cache of video indexes."""
@@ -81,9 +108,17 @@ class Read(Source):
 
     def units(self) -> Iterator[Unit | Broken | Skipped]:
         """Every picture and film; what only has the name of one is broken, and other files are skipped."""
+        finder = self._finder()
+        if finder:
+            for unit in finder.units():
+                if isinstance(unit, Unit):
+                    self._places[unit.path] = os.path.realpath(unit.path)
+                yield unit
+            if self.sequence != True or has_magic(self.path):  # noqa: E712 ("auto" is true as well)
+                return
         alone = expand_user(self.path).is_file()
         for path, name in find_files(self.path):
-            if not alone and is_later_part(path):
+            if (not alone and is_later_part(path)) or (finder and finder.owns(path)):
                 continue
             if not alone and is_disc_menu(path):
                 yield Skipped(path, name, "menus of DVDs, which `read` takes only if given alone")
@@ -91,7 +126,36 @@ class Read(Source):
             found = self._found(path, name, alone=alone)
             if isinstance(found, Unit):
                 self._places[path] = os.path.realpath(path)
+            if not finder and not alone:
+                self._hints.see(found)
             yield found
+
+    def _finder(self) -> SequenceFinder | None:
+        """What finds films of numbered frames; None if there are none to be found. Raises UsageError."""
+        numbered = names_frames(self.path)
+        pattern = numbered or (has_magic(self.path) and not os.path.lexists(expand_user(self.path)))
+        if self.sequence is False or (self.sequence == "auto" and not numbered and not (pattern and self.rate)):
+            if self.rate and not self.sequence:
+                raise UsageError(
+                    "`rate` is for numbered frames, but `sequence: false` takes no files for such; leave one of them out"
+                )
+            if self.rate:
+                raise UsageError(f"`rate` is for numbered frames, but {self.path} is no pattern for such; set `sequence: true`")
+            return None
+        if not self.rate:
+            raise UsageError(
+                f"{self.path} is one film of numbered frames; set `rate` to its frames per second, such as `rate: 24`"
+            )
+        return SequenceFinder(
+            self.path,
+            rate=Fraction(self.rate),
+            gaps=self.gaps,
+            transfer=self.transfer,
+            sound=self.sound,
+            max_pixels=self.max_pixels,
+            stop=self.frames,
+            scans=self._scans,
+        )
 
     def _found(self, path: Path, name: PurePosixPath, *, alone: bool) -> Unit | Broken | Skipped:
         """What a file is, by its content; whatever is wrong with it concerns no other file."""
@@ -120,6 +184,8 @@ class Read(Source):
         """The unit of a picture or a film; None for other files. Raises MediaError, OSError, and whatever decoders raise."""
         with open_input(path) as file:
             head = file.read(HEAD)
+        if is_frame_format(head):
+            raise MediaError(ALONE)
         if sniff(head):
             return Unit(open_image(path, name, max_pixels=self.max_pixels))
         if video_file.sniff(path):
@@ -135,6 +201,10 @@ class Read(Source):
                 for fault in unit.media.faults:
                     self._run.warn(fault, unit.media, each=True)
             warn = partial(self._run.warn, media=unit.media, each=True)
+            if isinstance(unit.media, FrameSequence):
+                yield from self._sequence_reader(unit.media).frames(unit, context, warn=warn)
+                self._check_place(unit.path)
+                return
             yield from read_video(unit, context, warn=warn, onward=self._decoder(unit.media), chroma=True)
         else:
             yield read_image(unit)
@@ -144,6 +214,8 @@ class Read(Source):
         """Close the decoders."""
         while self._decoders:
             self._decoders.popitem()[1].close()
+        while self._readers:
+            self._readers.popitem()[1].close()
 
     def _decoder(self, film: VideoFile) -> SharedDecoder:
         """The decoder shared by the consecutive segments of a film that this thread reads."""
@@ -153,6 +225,15 @@ class Read(Source):
                 decoder.close()
             decoder = self._decoders[get_ident()] = SharedDecoder(film)
         return decoder
+
+    def _sequence_reader(self, film: FrameSequence) -> SequenceReader:
+        """This thread's reader of a film of numbered frames, which keeps what two consecutive segments share."""
+        reader = self._readers.get(get_ident())
+        if reader is None or reader.film is not film:
+            if reader:
+                reader.close()
+            reader = self._readers[get_ident()] = SequenceReader(film, self.workers)
+        return reader
 
     def _check_place(self, path: Path) -> None:
         """Nothing is read through a link that took a file's or a folder's place after the file was found. Raises MediaError."""

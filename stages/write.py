@@ -23,7 +23,9 @@ from bwpipe.image.file import ImageFile
 from bwpipe.image.write import GREY_MODES, NO_METADATA, TargetFormat, target_format, target_suffix, write_image
 from bwpipe.motion.shot_report import ShotList
 from bwpipe.pixels.chroma_upsampling import UpsampledChroma, upsample_chroma
+from bwpipe.pixels.resize import resize_area
 from bwpipe.pixels.ycbcr import ChromaBands, to_codes
+from bwpipe.sequence.transfer import chroma_for_codes
 from bwpipe.verify.compare import check_output
 from bwpipe.video.container import container_for, conversion_notes
 from bwpipe.video.cropping import NO_CROPPING
@@ -358,4 +360,9 @@ def _upsampled(frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:
     if frame.chroma is None:
         return np.zeros((2, *size), np.float32)
     media = frame.unit.media
-    return upsample_chroma(frame.chroma, frame.luma, media.levels, media.matrix, size)
+    if media.curve is None:
+        return upsample_chroma(frame.chroma, frame.luma, media.levels, media.matrix, size)
+    shown, levels = media.on_display(frame.luma)
+    chroma = upsample_chroma(frame.chroma, shown, levels, media.matrix, (media.height, media.width))
+    chroma = chroma_for_codes(chroma, frame.luma, media.curve, media.matrix)
+    return np.stack([resize_area(plane, size) for plane in chroma])

@@ -1,6 +1,6 @@
 """What flows through a graph: frames, which belong to units, which belong to media."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bwpipe.core.fingerprint import FileStamp, digest, file_stamp
 
 Luma: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 Chroma: TypeAlias = NDArray[np.float16]
@@ -19,12 +21,13 @@ FlowField: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Media:
-    """One input file, and what is known about it before its frames are read.
+    """One input, and what is known about it before its frames are read: a file, or many that are read as one film.
 
-    `bwpipe.image.file.ImageFile` and `bwpipe.video.file.VideoFile` add what their writers need.
+    `bwpipe.image.file.ImageFile`, `bwpipe.video.file.VideoFile` and `bwpipe.sequence.file.FrameSequence` add what their
+    writers need.
 
     Attributes:
-        path: The file, absolute.
+        path: The file, absolute; the first one if there are many.
         name: Its path relative to the folder that is read; the output mirrors it.
         width, height: Size of the luma plane as stored, in pixels; 0 for a medium without images.
         depth: Significant bits per luma sample: 8 in a uint8 array, more in a uint16 array.
@@ -33,11 +36,16 @@ class Media:
         orientation: EXIF orientation (tag 274) of the stored rows and columns: 1 is upright.
         frames: Number of frames that the file declares; None if it does not.
         tones: Luma code values that span nearly all of a video (`video.probe`); None if each frame is measured on its own.
+            Of a medium with a curve they are what the curve gives.
+        curve: (codes,) uint16, increasing: how bright each luma code is on a display, 0 to 65535, where codes are logarithmic
+            or proportional to light. None if they are meant for a display as they are.
     """
 
     kind: ClassVar[str] = "picture"
     has_segments: ClassVar[bool] = False
     """Whether it can be split into segments of many consecutive frames; otherwise it is one unit of few frames."""
+    has_frame_files: ClassVar[bool] = False
+    """Whether each of its frames is a file of its own."""
 
     path: Path
     name: PurePosixPath
@@ -50,6 +58,22 @@ class Media:
     time_base: Fraction | None = None
     frames: int | None = 1
     tones: tuple[int, int] | None = None
+    curve: NDArray[np.uint16] | None = None
+
+    def on_display(self, luma: Luma) -> tuple[Luma, tuple[int, int]]:
+        """Luma codes as a display shows them, and those of black and white there: the same and `levels` without a curve."""
+        return (luma, self.levels) if self.curve is None else (self.curve[luma], (0, 65535))
+
+    def stamp(self, start: int = 0, stop: int | None = None, *, again: bool = True) -> FileStamp | None:
+        """The stamp of what holds the frames from `start` to `stop`, excluded; None if that is gone.
+
+        With `again` false, what was found when the medium was opened may do.
+        """
+        return file_stamp(self.path)
+
+    def digest(self, stamp: FileStamp, tick: Callable[[], None] = lambda: None) -> str:
+        """A hash of what had this stamp; `tick` is called now and then, and its exceptions end the work. Raises OSError."""
+        return digest(self.path, tick)
 
     def __str__(self) -> str:
         """A description for messages: "a picture of 640x480 pixels"."""

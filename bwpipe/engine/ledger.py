@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Literal
 
 from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, remove_file, remove_leftovers
-from bwpipe.core.fingerprint import FileStamp, Fingerprint, digest, file_stamp, fingerprint
+from bwpipe.core.fingerprint import FileStamp, Fingerprint, fingerprint
 from bwpipe.core.folder_lock import FolderLock
 from bwpipe.core.frame import Unit
 from bwpipe.core.segments import FRAGMENTS
@@ -179,8 +179,8 @@ class Ledger:
         difference = self._compare(entry, recipe)
         if difference.users:
             return State("changed", difference.users + difference.ours, entry.seconds)
-        now = file_stamp(unit.path)
-        if not self._same_input(unit.path, now, entry):
+        now = unit.media.stamp(unit.start, unit.stop, again=False)
+        if not self._same_input(unit, now, entry):
             return State("changed", ("its input",), entry.seconds)
         assert now
         entry = replace(entry, source=now, path=os.fsencode(unit.path))
@@ -201,14 +201,14 @@ class Ledger:
                 self._compared[key] = Difference(users=("its recipe",))
         return self._compared[key]
 
-    def _same_input(self, path: Path, now: FileStamp | None, entry: Entry) -> bool:
+    def _same_input(self, unit: Unit, now: FileStamp | None, entry: Entry) -> bool:
         """Whether an input holds the bytes that an entry was made of: by its stamp or else by its digest."""
         if now is None:
             return False
         if now == entry.source or (entry.source.ctime_ns is None and now.fingerprint == entry.source.fingerprint):
             return True
         with suppress(OSError):
-            return now.size == entry.source.size and self._digest(path, now) == entry.digest
+            return now.size == entry.source.size and self._digest(unit, now) == entry.digest
         return False
 
     def store_updates(self) -> None:
@@ -252,11 +252,11 @@ class Ledger:
             RunAborted: The ledger can't be written.
             OSError: The file can't be written.
         """
-        now = file_stamp(unit.path)
+        now = unit.media.stamp(unit.start, unit.stop)
         if source is None or now is None or now.fingerprint != source.fingerprint:
             raise MediaError("it changed while it was being read; run again")
         before = self._digests.get(unit.path)
-        found = self._digest(unit.path, now, tick)
+        found = self._digest(unit, now, tick)
         if before and before[0].fingerprint == now.fingerprint and before[1] != found:
             raise MediaError("it changed while it was being read; run again")
         status = file.flush()
@@ -328,11 +328,11 @@ class Ledger:
             if self._name(path) not in self._entries or path.is_dir():
                 remove_file(path)
 
-    def _digest(self, path: Path, now: FileStamp, tick: Callable[[], None] = lambda: None) -> str:
+    def _digest(self, unit: Unit, now: FileStamp, tick: Callable[[], None] = lambda: None) -> str:
         """The digest of an input with a known stamp, computed once however many segments it has. Raises OSError."""
-        known = self._digests.get(path)
+        known = self._digests.get(unit.path)
         if known is None or known[0] != now:
-            known = self._digests[path] = now, digest(path, tick)
+            known = self._digests[unit.path] = now, unit.media.digest(now, tick)
         return known[1]
 
     def keep_failure(self, path: Path, error: str) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from bwpipe.core.fingerprint import FileStamp, file_stamp
+from bwpipe.core.fingerprint import FileStamp
 from bwpipe.core.frame import Broken, Skipped, Unit, skipped_in_words
 from bwpipe.core.segments import EARLIER_DEFAULT, Assembly, default_size, frame_range, split_into_segments
 from bwpipe.core.stage import Sink, Source, UnitMap
@@ -137,7 +137,9 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
                 plan.broken.append(unwritable)
             else:
                 units.append(found)
-                plan.stamps[found] = file_stamp(found.path)  # right away, so that any later change is detected
+                plan.stamps[found] = found.media.stamp(
+                    found.start, found.stop
+                )  # right away, so that any later change is detected
     if not (units or plan.broken):
         others = f" ({skipped_in_words(plan.skipped)})" if plan.skipped else ""
         raise UsageError(f"{graph.nodes[0].where}: there is nothing to read{others}; give the stage another `path`")
@@ -156,7 +158,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         if isinstance(node.stage, Sink)
     }
     segments = {unit: _segments(unit, size, planners.values()) for unit in units}
-    plan.stamps |= {segment: plan.stamps[unit] for unit in units for segment in segments[unit]}
+    plan.stamps |= {segment: _segment_stamp(plan.stamps[unit], segment) for unit in units for segment in segments[unit]}
     for planner in planners.values():
         for unit in units:
             planner.add(unit, segments[unit])
@@ -175,6 +177,12 @@ def _remind(graph: Graph, ledgers: Mapping[Path, Ledger]) -> None:
     facts = known_facts(ledgers)
     for node in graph.nodes:
         node.stage.recall(facts)
+
+
+def _segment_stamp(whole: FileStamp | None, segment: Unit) -> FileStamp | None:
+    """The stamp of a segment: that of the file, or of its own frames where each has a file."""
+    media = segment.media
+    return media.stamp(segment.start, segment.stop, again=False) if media.has_frame_files else whole
 
 
 def _sink_planner(

@@ -24,7 +24,8 @@ def motion_plane(frame: Frame) -> NDArray[np.uint8]:
     """A frame's guide, or its luma if it has none, on the flow grid."""
     if frame.guide is not None:
         return _small(frame.guide)
-    return full_range(_small(frame.luma), frame.unit.media.levels)
+    luma, levels = frame.unit.media.on_display(_small(frame.luma))
+    return full_range(luma, levels)
 
 
 def _small(plane: L) -> L:

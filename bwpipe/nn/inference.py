@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def network_input(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
     """A frame's guide, or its luma if it has none, upright, resized to (height, width), in 0..1: black is 0, white is 1."""
     media = frame.unit.media
-    plane, (black, white) = (frame.luma, media.levels) if frame.guide is None else (frame.guide, (0, 255))
+    plane, (black, white) = media.on_display(frame.luma) if frame.guide is None else (frame.guide, (0, 255))
     small = squash(upright(plane, media.orientation), height, width)
     return np.clip((small.astype(np.float32) - black) / (white - black), 0, 1)
 

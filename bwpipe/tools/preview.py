@@ -96,7 +96,8 @@ def small(frame: Frame, *, coloured: bool = True) -> NDArray[np.uint8]:
     aspect = float(media.sample_aspect or 1) if isinstance(media, VideoFile) else 1.0
     scale = min(1.0, CELL / max(height, width * aspect))
     size = max(1, round(height * scale)), max(1, round(width * aspect * scale))
-    luma = squash(full_range(resize_area(frame.luma, (min(size[0], height), min(size[1], width))), media.levels), *size)
+    shown, levels = media.on_display(resize_area(frame.luma, (min(size[0], height), min(size[1], width))))
+    luma = squash(full_range(shown, levels), *size)
     if frame.chroma is None or not coloured:
         chroma = np.zeros((2, *size), np.float32)
     else:

@@ -114,12 +114,12 @@ class Streams:
 def read_streams(video: VideoFile) -> Streams:
     """Read all packets of a video's other streams. Raises MediaError."""
     with video.open() as container:
-        main = video_stream(container, video.picture)
-        if main is None:
+        main = video_stream(container, video.picture) if video.stream_index >= 0 else None
+        if main is None and video.stream_index >= 0:
             raise MediaError("it has changed since it was opened")
         chapters = list(container.chapters())
         end = None
-        if main.start_time is not None and main.duration is not None and main.time_base:
+        if main is not None and main.start_time is not None and main.duration is not None and main.time_base:
             end = (main.start_time + main.duration) * main.time_base
         copies: dict[int, StreamDigest] = {}
         for track in video.tracks:
@@ -137,7 +137,7 @@ def read_streams(video: VideoFile) -> Streams:
             for packet in without_hidden(in_step(demux(container, with_packets), video)) if with_packets else ():
                 copies[packet.stream_index].add(packet, _samples(packet) if plain_codec(packet.stream) else None)
         others = [copy for copy in copies.values() if not _holds_chapters(copy, len(chapters))]
-        return Streams(others, main.disposition, chapters, end)
+        return Streams(others, main.disposition if main else video.disposition, chapters, end)
 
 
 def _samples(packet: "Packet[Stream]") -> bytes:

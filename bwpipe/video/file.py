@@ -126,7 +126,7 @@ class VideoFile(Media):
             Empty if timestamps are not exact or the video is damaged: it is then decoded from its start.
         fields: Field order of its frames if they are interlaced, else "".
         deinterlaced: Field order of the file's frames if they are deinterlaced on reading; `fields` is then "".
-        stream_index: Index of the video stream in the file.
+        stream_index: Index of the video stream in the file; negative if its frames are in no container.
         places: What to show to FFmpeg first, for it to find streams that begin late: byte ranges; empty if none do.
         clocks: By the index of another stream: how its timestamps are shifted where the video's are.
         disposition: Disposition flags of the video stream, such as default.

@@ -108,7 +108,7 @@ def open_video(
             time_base=stream.time_base,
             frames=len(index.times),
             tones=range_of_counts(counts),
-            colour=_colour(kinds),
+            colour=kind_of_film(kinds),
             coloured=coloured,
             carries=frozenset(carries),
             cropping=read_cropping(stream),
@@ -130,7 +130,9 @@ def open_video(
             places=index.places,
             clocks=index.clocks,
             disposition=stream.disposition,
-            tracks=tuple(_track(other) for other in container.streams if other is not stream and not _is_redundant(other)),
+            tracks=tuple(
+                describe_track(other) for other in container.streams if other is not stream and not _is_redundant(other)
+            ),
             chapters=len(container.chapters()),
             metadata=(dict(container.metadata), _stream_tags(container, stream, first)),
             faults=index.faults,
@@ -191,7 +193,7 @@ def _looked_at(
     return counts, kinds, carries
 
 
-def _colour(kinds: list[ColourKind]) -> ColourKind:
+def kind_of_film(kinds: list[ColourKind]) -> ColourKind:
     """The kind of a film, by those of the frames that were looked at: half of them decide."""
     if 2 * kinds.count("colour") >= max(len(kinds), 1):
         return "colour"
@@ -217,6 +219,14 @@ def _display(frame: VideoFrame) -> tuple[int, ...] | None:
     return cosine, -sine, 0, sine, cosine, 0, 0, 0, 1 << 30
 
 
+def display_matrix(orientation: int) -> tuple[int, ...] | None:
+    """The display matrix of an EXIF orientation, in FFmpeg's layout; None for an upright one."""
+    if orientation == 1:
+        return None
+    a, b, c, d = (_ONE * sign for signs, found in _ORIENTATIONS.items() if found == orientation for sign in signs)
+    return a, b, 0, c, d, 0, 0, 0, 1 << 30
+
+
 def _rate(stream: VideoStream, times: NDArray[np.int64]) -> Fraction | None:
     """Frames per second: the header's value if it is within 5 % (a DV file may state 60000), else measured."""
     stated = stream.average_rate
@@ -234,7 +244,8 @@ def _orientation(display: tuple[int, ...] | None) -> int:
     return _ORIENTATIONS.get((a, b, c, d), 1)
 
 
-def _track(stream: Stream) -> Track:
+def describe_track(stream: Stream) -> Track:
+    """What is known of a stream other than the video stream."""
     codec = stream.codec_context.name if stream.codec_context is not None else ""
     words = (stream.metadata.get(key, "") for key in ("language", "title", "filename"))
     label = ", ".join(word for word in words if word not in {"", "und"})

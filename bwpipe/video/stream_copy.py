@@ -273,8 +273,12 @@ def lost_tags(video: VideoFile, path: Path, muxer: str, streams: Sequence[int]) 
     tags: list[str] = []
     lost: list[str] = []
     with video.open() as source, open_container(path) as output:
-        tags += _missing(portable_tags(source.metadata, muxer), portable_tags(read_note(output.metadata)[0], muxer), "")
-        for one, other in zip((source.streams[index] for index in streams), filter(_is_copy, output.streams), strict=False):
+        tags += _missing(portable_tags(video.metadata[0], muxer), portable_tags(read_note(output.metadata)[0], muxer), "")
+        for index, other in zip(streams, filter(_is_copy, output.streams), strict=False):
+            if index < 0:  # frames that are in no container
+                tags += _missing(video.metadata[1], portable_tags(other.metadata, muxer), " of the video stream")
+                continue
+            one = source.streams[index]
             tags += _missing(
                 portable_tags(one.metadata, muxer), portable_tags(other.metadata, muxer), f" of {_name(video, one)}"
             )

@@ -1,0 +1,1 @@
+"""Numbered frames, one file each, that are one film: found, read and written."""
