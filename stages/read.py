@@ -72,8 +72,8 @@ class Read(Source):
     """Where numbers are missing, occur twice, or belong to a file that can't be read: `refuse` the film, or `hold` the frame
     before for longer."""
     transfer: FilmsOnly[Annotated[Literal["video", "log", "linear"] | None, AddedLater(without=None)]] = None
-    """What the codes of numbered frames mean: `video` for a display, `log` (Cineon), or `linear` light; by default `log` where a
-    DPX header says so, else `video`. The codes are kept in any case; networks are shown what a display would show."""
+    """What the codes of numbered frames mean: `video` for a display, `log` (Cineon), or `linear` light; by default `log` where
+    a DPX header says so, else `video`. The codes are kept in any case; networks see what a display would show."""
     sound: FilmsOnly[Annotated[str | None, AddedLater(without=None)]] = None
     """A file with the sound of numbered frames, such as `reel1.wav`, which begins with the first one."""
     frames: FilmsOnly[Count | None] = None
@@ -136,9 +136,7 @@ class Read(Source):
         pattern = numbered or (has_magic(self.path) and not os.path.lexists(expand_user(self.path)))
         if self.sequence is False or (self.sequence == "auto" and not numbered and not (pattern and self.rate)):
             if self.rate and not self.sequence:
-                raise UsageError(
-                    "`rate` is for numbered frames, but `sequence: false` takes no files for such; leave one of them out"
-                )
+                raise UsageError("`rate` is for numbered frames, but `sequence: false` takes no files for those; leave one out")
             if self.rate:
                 raise UsageError(f"`rate` is for numbered frames, but {self.path} is no pattern for such; set `sequence: true`")
             return None

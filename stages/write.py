@@ -8,43 +8,38 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from bwpipe import Count, Frame, MediaError, NoEffect, RunContext, Sink, Unit, stage
 from bwpipe.core.atomic_file import AtomicFile
-from bwpipe.core.frame import Luma, Media
 from bwpipe.core.inputs import expand_user, output_stem
 from bwpipe.core.parallel import cores
-from bwpipe.core.provenance import KEPT, LUMA, Provenance
+from bwpipe.core.provenance import KEPT, LUMA
+from bwpipe.core.segments import FRAMES_FACT
 from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
-from bwpipe.image.write import GREY_MODES, NO_METADATA, TargetFormat, target_format, target_suffix, write_image
+from bwpipe.image.write import GREY_MODES, NO_METADATA, TargetFormat, target_format, target_suffix
 from bwpipe.motion.shot_report import ShotList
-from bwpipe.pixels.chroma_upsampling import UpsampledChroma, upsample_chroma
-from bwpipe.pixels.resize import resize_area
-from bwpipe.pixels.ycbcr import ChromaBands, to_codes
-from bwpipe.sequence.transfer import chroma_for_codes
+from bwpipe.sequence.encode import FrameTarget
+from bwpipe.sequence.file import FrameSequence
+from bwpipe.sequence.naming import FRAME, without_number
+from bwpipe.sequence.output import FrameOutput, FrameSegment
+from bwpipe.sequence.targets import CODES, ImageTarget, SegmentTarget, chroma_codes, in_bands
 from bwpipe.verify.compare import check_output
 from bwpipe.video.container import container_for, conversion_notes
 from bwpipe.video.cropping import NO_CROPPING
-from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, coded_depth, coded_levels
+from bwpipe.video.encoding import Encoding, check_encoding, coded_depth
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
-from bwpipe.video.pixel_formats import in_depth
 from bwpipe.video.segment_encoder import SegmentWriter
 from bwpipe.video.segment_file import Fragment
 from bwpipe.video.side_data import loss
 
-_CODES = "chroma codes"
-"""Key of the note on a frame that holds what `Write.prepare` computes for it."""
-_MOST_IN_ONE_PIECE = 16_000_000
-"""Pixels of a picture whose chroma is upsampled in one piece, as 0.1.0 did; it takes 23 bytes for each."""
-
 
 def _check_name(text: str) -> str:
-    fields = [tuple(field) for _, *field in Formatter().parse(text) if field[0] is not None]
+    if len(FRAME.findall(text)) > 1:
+        raise ValueError('expected the number of a frame once, such as "{stem}_{frame:06d}"')
+    fields = [tuple(field) for _, *field in Formatter().parse(FRAME.sub("", text)) if field[0] is not None]
     plain = all(not spec and not conversion for _, spec, conversion in fields)
     names = sorted(str(name) for name, _, _ in fields)
     if not plain or names not in (["stem"], ["stem", "suffix"]) or any(char in text for char in "/\\\0"):
@@ -62,9 +57,14 @@ class Write(Sink):
     """Output folder; created if missing."""
     name: NoEffect[Annotated[str, AfterValidator(_check_name)]] = "{stem}"
     """File name without extension, such as "{stem}-coloured", in quotes; {stem} is the input's name, and {suffix} its extension
-    without the dot, to tell `reel.ts` from `reel.mkv`: "{stem}-{suffix}"."""
-    format: PicturesOnly[TargetFormat | None] = None
-    """Format of pictures; each picture's own by default."""
+    without the dot, to tell `reel.ts` from `reel.mkv`: "{stem}-{suffix}". Frames take a number too, in "{stem}_{frame:06d}" of
+    six digits; by default they are called like the input's."""
+    as_: NoEffect[Literal["film", "frames"] | None] = Field(default=None, alias="as")
+    """Whether films become a `film` in one file, or `frames`, a numbered file each; by default what the input is. Frames keep
+    the input's numbers; those of a film in one file are counted from 0."""
+    format: PicturesOnly[FrameTarget | None] = None
+    """Format of pictures, and of films as frames: each picture's own by default, and TIFF for frames of a film in one file. DPX
+    has 10 bits and OpenEXR half precision; these two are for frames only."""
     quality: PicturesOnly[Annotated[int, Field(ge=1, le=100)]] = 95
     """JPEG quality of pictures from other formats, and of the chroma of all. JPEG inputs keep their luma exactly."""
     codec: FilmsOnly[str] = "h264"
@@ -88,12 +88,16 @@ class Write(Sink):
     verify: NoEffect[bool] = False
     """Compare each finished file with its input, as `bwpipe verify` does; the file fails if anything but colour differs."""
     workers: NoEffect[Count] = Field(default_factory=lambda: max(2, cores()))
-    """Number of pictures written in parallel, and of a film's frames whose chroma is upsampled in parallel; by default the
-    number of cores, but at least 2."""
+    """Number of pictures, or of frames as files, written in parallel, and of a film's frames whose chroma is upsampled in
+    parallel; by default the number of cores, but at least 2."""
 
     _folder: Path | None = PrivateAttr(default=None)
     _run: RunContext = PrivateAttr()
-    _open: dict[Unit, tuple[AtomicFile, "_ImageTarget | _VideoTarget", ShotList]] = PrivateAttr(default_factory=dict)
+    _open: dict[Unit, tuple[AtomicFile, ImageTarget | SegmentTarget | FrameSegment, ShotList]] = PrivateAttr(
+        default_factory=dict
+    )
+    _reels: set[tuple[str, str, str]] = PrivateAttr(default_factory=set)
+    _patterns: set[str] = PrivateAttr(default_factory=set)
 
     @property
     def encoding(self) -> Encoding:
@@ -112,19 +116,59 @@ class Write(Sink):
     def target(self, unit: Unit) -> Path:
         """The output file, which mirrors the input's place."""
         media = unit.media
+        if isinstance(media, FrameSequence):
+            self._reels.add(media.files.key)
+        if frames := self._frames(unit):
+            self._patterns.add(str(frames.names.place / frames.names.pattern))
+            return frames.target
         if isinstance(media, VideoFile):
             suffix = container_for(media, self.encoding).suffix
         elif isinstance(media, ImageFile):
-            suffix = target_suffix(media, target_format(media, self.format))
+            suffix = target_suffix(media, self._image_target(media))
         else:
             suffix = media.name.suffix
-        return self.folder / media.name.parent / f"{output_stem(self.name, media.name)}{suffix}"
+        return self.folder / media.name.parent / f"{output_stem(without_number(self.name), media.name)}{suffix}"
+
+    def _frames(self, unit: Unit | None) -> FrameOutput | None:
+        """What writes a film as frames; None for what is not written so."""
+        media = unit.media if unit else None
+        if not isinstance(media, VideoFile) or not self._is_as_frames(media):
+            return None
+        return FrameOutput(
+            media, self.folder, name=self.name, requested=self.format, quality=self.quality, workers=self.workers
+        )
+
+    def _is_as_frames(self, film: VideoFile) -> bool:
+        """Whether a film is written as frames."""
+        return (self.as_ or ("frames" if isinstance(film, FrameSequence) else "film")) == "frames"
+
+    def _image_target(self, media: ImageFile) -> TargetFormat:
+        """The format of a picture. Raises MediaError."""
+        if self.format == "dpx" or self.format == "exr":  # noqa: PLR1714 (as types are narrowed)
+            raise MediaError("DPX and OpenEXR are written as frames of films only; choose another `format`")
+        return target_format(media, self.format)
+
+    def keeps_fragments(self, unit: Unit) -> bool:
+        """Those of films as frames, which tell the files."""
+        return self._frames(unit) is not None
+
+    def is_intact(self, unit: Unit, path: Path) -> bool:
+        """Whether all frames of a film, or of its segment, are there."""
+        frames = self._frames(unit)
+        return frames is None or frames.is_intact(path)
+
+    def in_the_way(self, unit: Unit) -> Path | None:
+        """A file with the name of a frame that no run has written."""
+        frames = self._frames(unit)
+        return frames.in_the_way(unit.stop) if frames else None
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options for its kind; of a picture the format that it is written in, and `quality` only for JPEG."""
         recipe = super().recipe(unit)
+        if frames := self._frames(unit):
+            return {"stage": recipe["stage"], **frames.recipe}
         if unit and isinstance(unit.media, ImageFile):
-            recipe["format"] = target_format(unit.media, self.format)
+            recipe["format"] = self._image_target(unit.media)
             if recipe["format"] != "jpeg":
                 recipe.pop("quality", None)
         return recipe
@@ -140,19 +184,24 @@ class Write(Sink):
             deep = media.tags.range == FULL and media.depth > 8
             return self.revision if deep or media.alpha or media.carries or media.cropping != NO_CROPPING else 3
         if isinstance(media, ImageFile):
-            target = target_format(media, self.format)
+            target = self._image_target(media)
             again = media.format == "JPEG" and target == "jpeg"
             curve = media.grey_profile and media.mode in GREY_MODES and target not in NO_METADATA
-            return self.revision if again or curve or media.format == "TIFF" or _in_bands(media) else 3
+            return self.revision if again or curve or media.format == "TIFF" or in_bands(media) else 3
         return self.revision if unit is None else 3
 
     def setup(self, run: RunContext) -> None:
         """Check the encoding. Raises UsageError."""
         check_encoding(self.encoding)
         self._run = run
+        for pattern in sorted(self._patterns):  # so that the next run knows them, whatever becomes of this one
+            run.remember(f"{FRAMES_FACT}{pattern}", lambda: True)
 
     def open(self, unit: Unit) -> None:
         """Open a file, or a fragment of a film."""
+        if frames := self._frames(unit):
+            self._open_frames(unit, frames)
+            return
         file = AtomicFile(self.fragment(unit) if unit.media.has_segments else self.target(unit), self.folder)
         try:
             self._open[unit] = file, self._open_target(unit, file.path), ShotList()
@@ -162,10 +211,10 @@ class Write(Sink):
 
     def prepare(self, frame: Frame) -> Frame:
         """Compute the chroma codes of a film's frame."""
-        if not isinstance(frame.unit.media, VideoFile):
+        media = frame.unit.media
+        if not isinstance(media, VideoFile) or self._is_as_frames(media):
             return frame
-        codes = _codes(frame, frame.unit.media, self.encoding)
-        return replace(frame, notes={**frame.notes, _CODES: codes})
+        return replace(frame, notes={**frame.notes, CODES: chroma_codes(frame, media, self.encoding)})
 
     def write(self, frame: Frame) -> None:
         """Write a frame; without chroma it is written in grey."""
@@ -178,10 +227,10 @@ class Write(Sink):
         file, target, shots = self._open[unit]
         target.close()
         file.notes = shots.text
-        if isinstance(target, _VideoTarget):
+        if isinstance(target, SegmentTarget):
             self._warn_of_lost(target)
-        else:
-            self._set_times(unit, file)
+        elif isinstance(target, ImageTarget):
+            self._set_times(unit.path, unit, file)
         if self.verify and not isinstance(unit.media, VideoFile):  # a film is verified after its fragments are joined
             check_output(unit.media, file.path, said=self._run.said(unit.media))
         del self._open[unit]
@@ -214,6 +263,10 @@ class Write(Sink):
         if not isinstance(film, VideoFile):
             raise TypeError(f"{film.name} is not a film")
         self._warn_of_changes(film)
+        if frames := self._frames(unit):
+            if self.verify:
+                check_output(film, frames.pattern, said=self._run.said(film), tick=self._run.raise_if_stopped)
+            return frames.finish(fragments)
         file = AtomicFile(self.target(unit), self.folder)
         try:
             writer = VideoMuxer(
@@ -230,7 +283,7 @@ class Write(Sink):
                 writer.close()
             finally:
                 writer.abandon()
-            self._set_times(unit, file)
+            self._set_times(unit.path, unit, file)
             if self.verify:
                 check_output(film, file.path, said=self._run.said(film), tick=self._run.raise_if_stopped)
         except BaseException:
@@ -252,17 +305,17 @@ class Write(Sink):
         fewer = f"{depth} bits" if depth < film.depth else ""
         return provenance.line(coloured=not kept, luma_of_colour=luma_of_colour, also=fewer)
 
-    def _set_times(self, unit: Unit, file: AtomicFile) -> None:
+    def _set_times(self, source: Path, unit: Unit, file: AtomicFile) -> None:
         """Give a finished file the date of its input, if so wished."""
         if self.times != "keep":
             return
         try:
-            stat = unit.path.stat()
+            stat = source.stat()
             os.utime(file.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         except OSError as error:
             self._run.warn(f"its date can't be kept ({error.strerror})", unit.media)
 
-    def _warn_of_lost(self, target: "_VideoTarget") -> None:
+    def _warn_of_lost(self, target: SegmentTarget) -> None:
         """Warn once of each kind of side data that the codec can't store."""
         for kind in sorted(target.lost):
             if self._run.first(id(self), "lost", target.film, kind):
@@ -271,98 +324,34 @@ class Write(Sink):
     def _warn_of_changes(self, film: VideoFile) -> None:
         """Warn once about what the conversion changes."""
         if self._run.first(id(self), "changes", film):
-            for text in conversion_notes(film, self.encoding):
+            frames = self._frames(Unit(film))
+            for text in frames.losses() if frames else conversion_notes(film, self.encoding):
                 self._run.warn(text, film, each=True)
 
     def _warner(self, film: VideoFile) -> Callable[[str], None]:
         return lambda text: self._run.warn(text, film, each=True)
 
-    def _open_target(self, unit: Unit, path: Path) -> "_ImageTarget | _VideoTarget":
+    def _open_frames(self, unit: Unit, frames: FrameOutput) -> None:
+        """Open the record of a segment of a film that is written as frames. Raises MediaError, OSError."""
+        self._warn_of_changes(frames.film)
+        provenance = self._run.provenance(self, unit)
+
+        def note(frame: Frame) -> str:
+            return provenance.line(coloured=KEPT not in frame.notes, luma_of_colour=LUMA in frame.notes) if provenance else ""
+
+        def date(source: Path, file: AtomicFile) -> None:
+            self._set_times(source, unit, file)
+
+        file, segment = frames.open(self.fragment(unit), self._reels, note=note, date=date, warn=self._warner(frames.film))
+        self._open[unit] = file, segment, ShotList()
+
+    def _open_target(self, unit: Unit, path: Path) -> ImageTarget | SegmentTarget:
         media = unit.media
         if isinstance(media, VideoFile):
             self._warn_of_changes(media)
-            return _VideoTarget(SegmentWriter(path, media, self.encoding), media, self.encoding)
+            return SegmentTarget(SegmentWriter(path, media, self.encoding), media, self.encoding)
         if isinstance(media, ImageFile):
-            target = target_format(media, self.format)
+            target = self._image_target(media)
             provenance = self._run.provenance(self, unit)
-            return _ImageTarget(path, target, self.quality, provenance, lambda text: self._run.warn(text, media))
+            return ImageTarget(path, target, self.quality, provenance, lambda text: self._run.warn(text, media))
         raise TypeError(f"{media.name} is neither a picture nor a film")
-
-
-def _in_bands(media: Media) -> bool:
-    """Whether a picture is so large that its chroma is computed in bands of rows; its rounding differs in the last bit."""
-    return media.width * media.height > _MOST_IN_ONE_PIECE
-
-
-class _ImageTarget:
-    """The output file of a picture, written in one call."""
-
-    def __init__(
-        self, path: Path, target: TargetFormat, quality: int, provenance: Provenance | None, warn: Callable[[str], None]
-    ) -> None:
-        self._path, self._target, self._quality, self._provenance, self._warn = path, target, quality, provenance, warn
-
-    def write(self, frame: Frame) -> None:
-        media = frame.unit.media
-        chroma: ChromaBands | NDArray[np.float32]
-        if frame.chroma is None:
-            chroma = np.broadcast_to(np.zeros((2, 1, 1), np.float32), (2, *frame.luma.shape))
-        elif _in_bands(media):
-            chroma = UpsampledChroma(frame.chroma, frame.luma, media.levels, media.matrix)
-        else:
-            chroma = _upsampled(frame, (media.height, media.width))
-        line = ""
-        if self._provenance:
-            line = self._provenance.line(coloured=KEPT not in frame.notes, luma_of_colour=LUMA in frame.notes)
-        write_image(self._path, frame, chroma, target=self._target, quality=self._quality, line=line, warn=self._warn)
-
-    def close(self) -> None:
-        """Nothing to do."""
-
-    def abandon(self) -> None:
-        """Nothing to release."""
-
-
-class _VideoTarget:
-    """A fragment of a film, written frame by frame."""
-
-    def __init__(self, writer: SegmentWriter, film: VideoFile, encoding: Encoding) -> None:
-        self._writer, self.film, self._encoding = writer, film, encoding
-        self.close, self.abandon, self.lost = writer.close, writer.abandon, writer.lost
-
-    def write(self, frame: Frame) -> None:
-        if frame.pts is None:
-            raise MediaError(f"frame {frame.index} has no timestamp")
-        codes = frame.notes.get(_CODES)
-        self._writer.write(
-            frame.luma,
-            _codes(frame, self.film, self._encoding) if codes is None else codes,
-            frame.pts,
-            frame.duration,
-            alpha=frame.alpha,
-            side_data=frame.side_data,
-            kept=KEPT in frame.notes,
-            luma_of_colour=LUMA in frame.notes,
-        )
-
-
-def _codes(frame: Frame, film: VideoFile, encoding: Encoding) -> Luma:
-    """The chroma codes (2, h, w) to write for a film's frame: its own, if they are still its chroma, but for their depth."""
-    grid, depth = chroma_grid(film, encoding), coded_depth(film, encoding)
-    size, stored = (grid.height, grid.width), frame.stored
-    if stored is not None and stored.chroma is frame.chroma and stored.codes.shape[1:] == size:
-        return in_depth(stored.codes, film.depth, depth, full=film.tags.range == FULL)
-    return to_codes(_upsampled(frame, size), film.matrix, depth, coded_levels(film, depth))
-
-
-def _upsampled(frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:
-    """The chroma (2, *size) to write, within the gamut; zero if the frame has none."""
-    if frame.chroma is None:
-        return np.zeros((2, *size), np.float32)
-    media = frame.unit.media
-    if media.curve is None:
-        return upsample_chroma(frame.chroma, frame.luma, media.levels, media.matrix, size)
-    shown, levels = media.on_display(frame.luma)
-    chroma = upsample_chroma(frame.chroma, shown, levels, media.matrix, (media.height, media.width))
-    chroma = chroma_for_codes(chroma, frame.luma, media.curve, media.matrix)
-    return np.stack([resize_area(plane, size) for plane in chroma])

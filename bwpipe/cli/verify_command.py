@@ -30,6 +30,9 @@ def verify(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Reject larger pictures and frames, as `read.max_pixels` does.")
     ] = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="FPS", help="Numbered frames: their frames per second, as `read.rate`.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the full report as JSON; - is standard output.")
     ] = None,
@@ -44,8 +47,10 @@ def verify(
     from bwpipe.core.console import Progress, print_lines
     from bwpipe.core.inputs import expand_user
     from bwpipe.errors import UsageError
+    from bwpipe.sequence.naming import without_number
 
-    if name.count("{stem}") != 1 or any(char in name.replace("{stem}", "").replace("{suffix}", "", 1) for char in "{}/\\"):
+    plain = without_number(name)
+    if plain.count("{stem}") != 1 or any(char in plain.replace("{stem}", "").replace("{suffix}", "", 1) for char in "{}/\\"):
         raise UsageError('--name must contain {stem} exactly once, such as "{stem}-coloured"')
     target = check_writable(json_file) if json_file and json_file != STDOUT else None
     plugins.load()
@@ -69,7 +74,7 @@ def verify(
     def said(path: Path) -> Sequence[str]:
         return warnings.get(str(path), ())
 
-    pairs = Pairs(source, output, name=name, max_pixels=max_pixels, is_output=is_output, said=said)
+    pairs = Pairs(source, output, name=name, max_pixels=max_pixels, rate=rate, is_output=is_output, said=said)
     progress, done = Progress(sum(frames_of(pairs)), quiet=quiet), 0
 
     def tick() -> None:

@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -62,12 +62,18 @@ class AtomicFile:
 
     def publish(self) -> None:
         """Rename the file to its final name. Raises OSError, MediaError."""
+        self.publish_all([self])
+
+    def publish_all(self, files: "Iterable[AtomicFile]") -> None:
+        """Rename files of this one's folder to their final names. Raises OSError, MediaError."""
         place = self._real_place()
         with self._opened(Path(WORK_FOLDER)) as work, self._opened(place) as folder:
-            if work is None or folder is None:
-                self.path.replace(self.target)
-            else:
-                os.rename(self.path.name, self.target.name, src_dir_fd=work, dst_dir_fd=folder)
+            for file in files:
+                if work is None or folder is None:
+                    file.path.replace(file.target)
+                else:
+                    os.rename(file.path.name, file.target.name, src_dir_fd=work, dst_dir_fd=folder)
+            if folder is not None:
                 os.fsync(folder)
 
     def _real_place(self) -> Path:
@@ -104,6 +110,15 @@ class AtomicFile:
     def discard(self) -> None:
         """Remove the unfinished file."""
         self.path.unlink(missing_ok=True)
+
+
+def publish_together(files: Iterable[AtomicFile]) -> None:
+    """Rename many complete files to their final names; each folder is flushed once, at the end. Raises OSError, MediaError."""
+    by_folder: dict[Path, list[AtomicFile]] = {}
+    for file in files:
+        by_folder.setdefault(file.target.parent, []).append(file)
+    for same in by_folder.values():
+        same[0].publish_all(same)
 
 
 def _open_folder(path: Path | str, above: int | None, stack: ExitStack) -> int:

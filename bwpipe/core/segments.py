@@ -1,7 +1,9 @@
 """Segments of videos: how a video is split into units, and where their fragments are kept until they are joined."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -11,6 +13,10 @@ from bwpipe.core.frame import Media, Unit
 FRAGMENTS = "fragments"
 """The folder, in the output folder's `.bwpipe/`, for finished segments of unfinished videos."""
 
+
+FRAMES_FACT = "frames "
+"""What begins the key of a fact that says which names in an output folder are those of a film's frames, as a pattern."""
+_NUMBER = re.compile(r"%0(\d+)d")
 
 SHARED_DECODER_FRAMES = 1000
 """Shorter segments share one decoder, up to this many frames in total: starting a decoder costs half a GOP on average, and
@@ -69,6 +75,19 @@ def waiting_fragments(folder: Path, targets: Sequence[Path]) -> list[Path]:
     """The fragments of some videos in an output folder, including those of other recipes."""
     prefixes = {_prefix(folder, target) for target in targets}
     return sorted(path for path in (folder / WORK_FOLDER / FRAGMENTS).glob("*-*") if path.name.partition("-")[0] in prefixes)
+
+
+@cache
+def _names_of(pattern: str) -> "re.Pattern[str]":
+    place = list(_NUMBER.finditer(pattern))[-1]
+    before, after = re.escape(pattern[: place.start()]), re.escape(pattern[place.end() :])
+    return re.compile(rf"{before}\d{{{place[1]},}}{after}", re.DOTALL)
+
+
+def is_frame(name: str, facts: Iterable[str]) -> bool:
+    """Whether a path relative to an output folder is that of a film's frame, by the keys of the folder's facts."""
+    patterns = (key.removeprefix(FRAMES_FACT) for key in facts if key.startswith(FRAMES_FACT))
+    return any(_names_of(pattern).fullmatch(name) for pattern in patterns)
 
 
 def _prefix(folder: Path, target: Path) -> str:

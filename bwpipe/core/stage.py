@@ -331,6 +331,18 @@ class Sink(Stage):
         """Whether it writes videos in segments."""
         return type(self).assemble is not Sink.assemble
 
+    def keeps_fragments(self, unit: Unit) -> bool:
+        """Whether the fragments of a video stay when it is finished, since they say which files it consists of."""
+        return False
+
+    def is_intact(self, unit: Unit, path: Path) -> bool:
+        """Whether what a recorded file of a unit, which is there, stands for is there too, such as frames that are files."""
+        return True
+
+    def in_the_way(self, unit: Unit) -> Path | None:
+        """A file, besides `target`, in the place of one that it would write for a unit, and not written by bwpipe."""
+        return None
+
     def fragment(self, unit: Unit) -> Path:
         """The path of a segment's fragment until its video is joined."""
         return fragment_path(self.folder, self.target(unit), unit.part)

@@ -13,7 +13,7 @@ from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, remove_file, remove
 from bwpipe.core.fingerprint import FileStamp, Fingerprint, fingerprint
 from bwpipe.core.folder_lock import FolderLock
 from bwpipe.core.frame import Unit
-from bwpipe.core.segments import FRAGMENTS
+from bwpipe.core.segments import FRAGMENTS, is_frame
 from bwpipe.engine.ledger_file import (
     VERSION,
     Entry,
@@ -148,7 +148,7 @@ class Ledger:
 
     def knows(self, path: Path) -> bool:
         """Whether a run wrote a file of this name in the folder."""
-        return self._name(path) in self._entries
+        return self._name(path) in self._entries or is_frame(str(path.relative_to(self.folder)), self.facts)
 
     def wrote(self, path: Path) -> bool:
         """Whether a file (absolute path, links resolved) is in the folder and was written by a run."""

@@ -233,10 +233,12 @@ class _SinkPlanner:
         state = self._state(unit, target, recipe, segment=False)
         if state.kind == "done" or (state.kind == "outdated" and not self._update):
             plan.done += 1
-            plan.whole[self._name].extend([target] if joined else [])
+            plan.whole[self._name].extend([target] if joined and not sink.keeps_fragments(unit) else [])
             plan.outdated.extend([self._finished(unit, target, state)] if state.kind == "outdated" else [])
         elif os.path.lexists(target) and not (sink.overwrite or self._ledger.owns(unit, target)):
             plan.kept.append(target)
+        elif not sink.overwrite and (other := sink.in_the_way(unit)):
+            plan.kept.append(other)
         else:
             plan.changed.extend([self._finished(unit, target, state)] if state.kind in ("changed", "outdated") else [])
             if joined:
@@ -275,7 +277,10 @@ class _SinkPlanner:
     def _state(self, unit: Unit, path: Path, recipe: Recipe, *, segment: bool) -> State:
         if self._restart:
             return State("missing")
-        return self._ledger.state(unit, path, recipe, partial(self._earlier.of, unit, segment=segment))
+        state = self._ledger.state(unit, path, recipe, partial(self._earlier.of, unit, segment=segment))
+        if state.kind in ("done", "outdated") and not self._sink.is_intact(unit, path):
+            return State("missing")
+        return state
 
     def _finished(self, unit: Unit, target: Path, state: State) -> Finished:
         return Finished(unit, self._name, target, state.reasons, state.seconds)

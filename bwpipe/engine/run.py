@@ -224,7 +224,7 @@ class _Session:
             return
         notes = [ledger.notes(part, node.stage.fragment(part)) for part in assembly.segments] if assembly else [file.notes]
         self._report_summary(unit, target, node.stage.summary(unit, notes))
-        if assembly:
+        if assembly and not node.stage.keeps_fragments(unit):
             ledger.forget(waiting_fragments(ledger.folder, [target]))
         with self._lock:
             self._result.done += 1

@@ -68,7 +68,14 @@ def rgb_to_ycbcr(rgb: Luma, matrix: Matrix = "bt601") -> tuple[Luma, Chroma]:
     return luma, chroma
 
 
-def ycbcr_to_rgb(luma: Luma, chroma: AnyChroma | ChromaBands, matrix: Matrix = "bt601", *, out: Luma | None = None) -> Luma:
+def ycbcr_to_rgb(
+    luma: Luma,
+    chroma: AnyChroma | ChromaBands,
+    matrix: Matrix = "bt601",
+    *,
+    out: Luma | None = None,
+    white: int | None = None,
+) -> Luma:
     """Combine luma and chroma into RGB whose luma, computed again and rounded, is identical.
 
     Green is derived from the luma and the rounded red and blue, which compensates for their rounding. Out-of-gamut colour loses
@@ -79,11 +86,12 @@ def ycbcr_to_rgb(luma: Luma, chroma: AnyChroma | ChromaBands, matrix: Matrix = "
         chroma: (2, H, W).
         matrix: The one that the luma was computed with.
         out: Where to write RGB; a new array by default.
+        white: The code of white; by default the largest of the type.
 
     Returns:
         RGB (H, W, 3), of the luma's type.
     """
-    weights, white = WEIGHTS[matrix], int(np.iinfo(luma.dtype).max)
+    weights, white = WEIGHTS[matrix], white or int(np.iinfo(luma.dtype).max)
     rgb = np.empty((*luma.shape, 3), luma.dtype) if out is None else out
     for band in bands(*luma.shape):
         y = luma[band].astype(np.float32)

@@ -98,12 +98,13 @@ def _channel_names(value: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def encode(planes: Mapping[str, NDArray[np.float16]], source: bytes) -> bytes:
+def encode(planes: Mapping[str, NDArray[np.float16]], source: bytes, *, note: tuple[str, str] = ("", "")) -> bytes:
     """An OpenEXR file of half-precision samples, compressed by zlib.
 
     Args:
         planes: (H, W) by the name of their channel.
         source: An OpenEXR file whose attributes are kept but for those of the layout; empty for none.
+        note: The name of an attribute to add, and its text; not added if that is empty.
     """
     names = sorted(planes)
     height, width = planes[names[0]].shape
@@ -120,6 +121,8 @@ def encode(planes: Mapping[str, NDArray[np.float16]], source: bytes) -> bytes:
         "screenWindowWidth": Attribute(b"float", struct.pack("<f", 1.0)),
     }
     kept = kept_attributes(source) if source else {}
+    if note[1]:
+        kept[note[0]] = Attribute(b"string", note[1].encode())
     head = MAGIC + struct.pack("<I", 2)
     for name, attribute in sorted({**layout, **kept}.items()):
         head += (

@@ -19,6 +19,7 @@ from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import ImageFile
 from bwpipe.image.open import open_image
 from bwpipe.image.read import read_image
+from bwpipe.sequence.file import FrameSequence
 from bwpipe.sequence.numbering import FrameFiles, by_last_number, find_frames, list_frames
 from bwpipe.sequence.open import Gaps, open_sequence
 from bwpipe.sequence.transfer import Transfer
@@ -133,6 +134,12 @@ class SequenceFinder:
             for files in groups.values():
                 if len(files) > 1 and Path(files.name(0)).suffix.lower() in _FRAMES:
                     yield files, parent
+
+
+def open_frames(pattern: Path, *, rate: Fraction | int, max_pixels: int) -> FrameSequence:
+    """The film of a pattern such as `reel1_%06d.tif`; gaps and damaged frames are left out of it. Raises MediaError."""
+    files = next(find_frames(str(pattern)))
+    return open_sequence(files, rate=Fraction(rate), gaps="hold", max_pixels=max_pixels)
 
 
 @dataclass(slots=True)

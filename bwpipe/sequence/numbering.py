@@ -63,6 +63,11 @@ class FrameFiles:
         return f"{self.prefix}{int(self.numbers[index]):0{int(self.widths[index])}d}{self.suffix}"
 
     @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from other films: its folder, with links resolved, and what stands before and after the number."""
+        return os.path.realpath(self.folder), self.prefix, self.suffix
+
+    @property
     def pattern(self) -> str:
         """Its name with a place for the number, as FFmpeg writes it: `reel1_%06d.tif`."""
         fixed = len(self.widths) > 0 and bool((self.widths == self.widths[0]).all())
@@ -129,13 +134,16 @@ class _Group:
         self.stats.extend((status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
 
-def list_frames(folder: Path, split: Split) -> dict[tuple[str, str], FrameFiles]:
-    """The numbered files of a folder, grouped by what stands before and after their number. Raises OSError."""
+def list_frames(folder: Path, split: Split, *, links: bool = False) -> dict[tuple[str, str], FrameFiles]:
+    """The numbered files of a folder, grouped by what stands before and after their number. Raises OSError.
+
+    Folders and links are left out, unless `links` asks for whatever has such a name.
+    """
     groups: dict[tuple[str, str], _Group] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             parts = split(entry.name)
-            if parts and not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+            if parts and not entry.name.startswith(".") and (links or entry.is_file(follow_symlinks=False)):
                 prefix, digits, suffix = parts
                 groups.setdefault((prefix, suffix), _Group()).add(digits, entry.stat(follow_symlinks=False))
     return {key: _ordered(folder, *key, group) for key, group in sorted(groups.items())}

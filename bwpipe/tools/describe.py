@@ -59,7 +59,9 @@ def describe_graph(graph: Graph) -> Iterator[str]:
         after = f", after {node.upstream}" if node.upstream else ""
         yield f"{name}: {ports(type(node.stage))}{after}"
         values = node.stage.model_dump(mode="json")
-        yield from (f"  {key}: {format_value(values[key], _MAX_VALUE_LENGTH)}" for key in ordered_fields(type(node.stage)))
+        fields = type(node.stage).model_fields
+        for key in ordered_fields(type(node.stage)):
+            yield f"  {fields[key].alias or key}: {format_value(values[key], _MAX_VALUE_LENGTH)}"
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     with open_ledgers(folders, lock=False) as ledgers:
         plan = make_plan(graph, ledgers)

@@ -14,7 +14,12 @@ from bwpipe.core.stage import Source, stages
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import ImageFile
 from bwpipe.image.open import open_image
+from bwpipe.sequence.file import FrameSequence
+from bwpipe.sequence.find import open_frames
+from bwpipe.sequence.naming import find_output, without_number
+from bwpipe.sequence.numbering import names_frames
 from bwpipe.verify.image import verify_image
+from bwpipe.verify.sequence import verify_sequence
 from bwpipe.verify.verdict import Limits, Verdict
 from bwpipe.verify.video import verify_video
 from bwpipe.video.file import VideoFile
@@ -28,12 +33,17 @@ def check_output(media: Media, path: Path, *, said: Sequence[str] = (), tick: Ca
 
     Args:
         media: The input.
-        path: The finished file.
+        path: The finished file, or the pattern of finished frames.
         said: The run's warnings about the input: what they announce is no difference.
         tick: Called after each frame; may raise to stop.
     """
-    opener = open_video if isinstance(media, VideoFile) else open_image
-    verdict = compare(media, opener(path, PurePosixPath(path.name), max_pixels=_ANY_SIZE), Limits(), said=said, tick=tick)
+    if isinstance(media, VideoFile) and names_frames(str(path)):
+        output: Media = open_frames(path, rate=media.rate or 24, max_pixels=_ANY_SIZE)
+    else:
+        output = (open_video if isinstance(media, VideoFile) else open_image)(
+            path, PurePosixPath(path.name), max_pixels=_ANY_SIZE
+        )
+    verdict = compare(media, output, Limits(), said=said, tick=tick)
     if first := next(iter(verdict.differences), None):
         more = f", and {len(verdict.differences) - 1} more" if len(verdict.differences) > 1 else ""
         raise MediaError(f"its output differs in more than colour: {first}{more}; set `verify: false` to keep it")
@@ -98,6 +108,7 @@ class Pairs:
         *,
         name: str = "{stem}",
         max_pixels: int | None = None,
+        rate: str | None = None,
         is_output: Callable[[Path], bool] = lambda path: False,
         said: Callable[[Path], Sequence[str]] = lambda path: (),
     ) -> None:
@@ -108,6 +119,7 @@ class Pairs:
             output: A file if `source` is one, or a folder.
             name: Output file name without its suffix, as in `write.name`.
             max_pixels: As in `read.max_pixels`.
+            rate: As in `read.rate`: the files of a folder or a pattern are numbered frames.
             is_output: Whether a file was written by a run, and is therefore no input even if it lies among the inputs.
             said: The warnings that a run has given about an input: a loss that it announced is no difference.
 
@@ -115,12 +127,14 @@ class Pairs:
             UsageError: There is nothing to read, or the output does not exist or does not match the input.
         """
         output = expand_user(output)
-        if not output.exists():
+        frames = names_frames(str(output))
+        if not output.exists() and not frames:
             raise UsageError(f"there is no file or folder {output}; give the output of a run")
-        self._options = {} if max_pixels is None else {"max_pixels": max_pixels}
+        self._options: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
+        self._rate = rate
         self.said = said
-        self._name, self._single = name, output if output.is_file() else None
-        if self._single and not expand_user(source).is_file():
+        self._name, self._single = name, output if output.is_file() or frames else None
+        if self._single and not (expand_user(source).is_file() or names_frames(source)):
             raise UsageError(f"{output} is a file, but {source} is not; give two files, or two folders")
         self._folder = Path(os.path.realpath(output))
         units = (each for each in self._reader(source).units() if not isinstance(each, Skipped))
@@ -141,12 +155,14 @@ class Pairs:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if path.is_file():
                     self._listings[folder].setdefault(path.stem, []).append(path)
-        stem = output_stem(self._name, unit.name)
+        stem = output_stem(without_number(self._name), unit.name)
         candidates = [path for path in self._listings[folder].get(stem, []) if path.resolve() != unit.path.resolve()]
         exact = [path for path in candidates if path.suffix == unit.name.suffix]
         others = [path for path in candidates if f"{unit.name.parent / unit.name.stem}{path.suffix}" not in self._names]
         if not exact and len(others) > 1:
             raise MediaError(f"{' and '.join(map(str, others))} could both be its output; compare it with one of them")
+        if not (exact or others) and isinstance(unit.media, VideoFile):
+            return find_output(unit.media, self._folder, self._name)
         return next(iter(exact or others), None)
 
     def opened(self, path: Path) -> Media:
@@ -157,7 +173,13 @@ class Pairs:
         return found.media
 
     def _reader(self, path: str) -> Source:
-        reader = stages["read"].model_validate({"path": path, **self._options})
+        options = dict(self._options)
+        if self._rate or names_frames(path):
+            options |= {"rate": self._rate or "24", "gaps": "hold"}
+            options |= {} if names_frames(path) or not Path(path).is_dir() else {"sequence": True}
+        if Path(path).is_file():
+            options.pop("rate", None)
+        reader = stages["read"].model_validate({"path": path, **options})
         assert isinstance(reader, Source)
         return reader
 
@@ -203,6 +225,8 @@ def compare(
 ) -> Verdict:
     """Compare a file with its output; `said` are the run's warnings about it. Raises MediaError."""
     match before, after:
+        case (FrameSequence(), VideoFile()) | (VideoFile(), FrameSequence()):
+            return verify_sequence(before, after, limits, said=said, tick=tick)
         case VideoFile(), VideoFile():
             verdict = verify_video(before, after, limits, said=said, tick=tick)
         case ImageFile(), ImageFile():

@@ -20,7 +20,8 @@ FRAMES = scene(12)
 def graph(path: Path | str, out: Path, *, segment: int = 5, write: dict[str, Any] | None = None, **options: Any) -> Any:
     options.setdefault("rate", 24)
     reading = {"use": "read", "path": str(path), **{key: value for key, value in options.items() if value is not None}}
-    return {"segment": segment, "stages": [reading, {"use": "write", "path": str(out), "codec": "ffv1", **(write or {})}]}
+    writing = {"use": "write", "path": str(out), "as": "film", "codec": "ffv1", **(write or {})}
+    return {"segment": segment, "stages": [reading, writing]}
 
 
 def run(path: Path | str, out: Path, **options: Any) -> "bwpipe.RunResult":

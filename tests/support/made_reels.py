@@ -87,7 +87,9 @@ def write_frame(path: Path, kind: Kind, frame: NDArray[np.float32], number: int 
     elif kind == "png16":
         cv2.imwrite(str(path), np.rint(frame * 65535).astype(np.uint16))
     elif kind == "tiff16":
-        tifffile.imwrite(path, np.rint(frame * 65535).astype(np.uint16), software="scanner", description=f"frame {number}")
+        tifffile.imwrite(
+            path, np.rint(frame * 65535).astype(np.uint16), software="scanner", description=f"frame {number}", metadata=None
+        )
     elif kind == "dpx":
         codes = np.rint(95 + frame * 590).astype(np.uint16)
         path.write_bytes(dpx_file(np.repeat(codes[..., None], 3, axis=-1), time_code=0x01020000 | number % 24))
