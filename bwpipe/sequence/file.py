@@ -60,6 +60,11 @@ class FrameSequence(VideoFile):
     stop: int | None
     hold: bool
 
+    @property
+    def pattern(self) -> str:
+        """The pattern of its files, as `read.path` takes it."""
+        return str(self.files.folder / self.files.pattern)
+
     def open(self) -> InputContainer:
         """Open the file of its sound, or in its place a sound without samples. Raises MediaError."""
         if self.sound is None:

@@ -20,6 +20,7 @@ from bwpipe.engine.planner import make_plan
 from bwpipe.engine.run import run_graph
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph, read_graph
+from bwpipe.sequence.file import FrameSequence
 from bwpipe.verify.stream_hashes import Streams, read_streams
 from bwpipe.verify.streams import compare_streams
 from bwpipe.verify.timestamps import tolerance
@@ -102,14 +103,15 @@ class Probe:
             yield f"  {count} segments of {size} frames; joining them temporarily takes twice the size of the output"
         count = min(FRAMES, frames)
         with TemporaryDirectory(prefix="bwpipe-") as folder:
-            start, outputs = self._run_trial(graph, str(film.path), Path(folder, "start"), _WARM_UP)
+            source = film.pattern if isinstance(film, FrameSequence) else str(film.path)
+            start, outputs = self._run_trial(graph, source, Path(folder, "start"), _WARM_UP)
             others = read_streams(film)
-            for path in outputs:
+            for path in outputs if len(outputs) == 1 else ():  # several are frames, which have no other streams
                 yield from _streams(film, others, path)
             excerpt = Path(folder, "excerpt.mkv")
-            spread = frames > count and write_excerpt(film, excerpt, count)
+            spread = frames > count and not isinstance(film, FrameSequence) and write_excerpt(film, excerpt, count)
             with redirect_stderr(StringIO()):  # warnings have been shown by the first trial
-                trial_input = str(excerpt if spread else film.path)
+                trial_input = str(excerpt) if spread else source
                 fixed, _ = self._run_trial(graph, trial_input, Path(folder, "warm"), _WARM_UP, alone=spread)
                 seconds, outputs = self._run_trial(graph, trial_input, Path(folder, "trial"), FRAMES, alone=spread)
             size = sum(path.stat().st_size for path in outputs)
