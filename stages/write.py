@@ -16,7 +16,7 @@ from bwpipe.core.inputs import expand_user, output_stem
 from bwpipe.core.parallel import cores
 from bwpipe.core.provenance import KEPT, LUMA
 from bwpipe.core.segments import FRAMES_FACT
-from bwpipe.core.stage import FilmsOnly, PicturesOnly, Summary
+from bwpipe.core.stage import AddedLater, FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
 from bwpipe.image.write import GREY_MODES, NO_METADATA, TargetFormat, target_format, target_suffix
 from bwpipe.motion.shot_report import ShotList
@@ -28,7 +28,7 @@ from bwpipe.sequence.targets import CODES, ImageTarget, SegmentTarget, chroma_co
 from bwpipe.verify.compare import check_output
 from bwpipe.video.container import container_for, conversion_notes
 from bwpipe.video.cropping import NO_CROPPING
-from bwpipe.video.encoding import Encoding, check_encoding, coded_depth
+from bwpipe.video.encoding import ContainerName, Encoding, check_encoding, coded_depth, pixel_format
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
 from bwpipe.video.segment_encoder import SegmentWriter
@@ -51,7 +51,7 @@ def _check_name(text: str) -> str:
 class Write(Sink):
     """Writes pictures and films in colour, keeping luma and everything else in the file, in a tree that mirrors the input's."""
 
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
 
     path: NoEffect[Path]
     """Output folder; created if missing."""
@@ -68,8 +68,8 @@ class Write(Sink):
     quality: PicturesOnly[Annotated[int, Field(ge=1, le=100)]] = 95
     """JPEG quality of pictures from other formats, and of the chroma of all. JPEG inputs keep their luma exactly."""
     codec: FilmsOnly[str] = "h264"
-    """Video encoder of films: `h264`, `h265`, `av1`, `prores`, `ffv1` (lossless), `h264_nvenc`, `hevc_nvenc` and `av1_nvenc` on
-    NVIDIA GPUs, or another FFmpeg encoder."""
+    """Video encoder of films: `h264`, `h265`, `av1`, `prores`, `dnxhr`, `ffv1` (lossless), `h264_nvenc`, `hevc_nvenc` and
+    `av1_nvenc` on NVIDIA GPUs, or another FFmpeg encoder."""
     crf: FilmsOnly[Annotated[float, Field(ge=0)] | None] = None
     """Constant rate factor of films, or the encoder's equivalent (`cq` of NVENC); lower means better quality and larger files;
     visually lossless by default."""
@@ -78,6 +78,9 @@ class Write(Sink):
     pix_fmt: FilmsOnly[str | None] = None
     """Pixel format of films, by FFmpeg's name; by default the source's chroma subsampling, bit depth and alpha channel. With
     fewer bits than the source's, such as `yuv420p10le`, samples are rounded."""
+    container: FilmsOnly[Annotated[ContainerName | None, AddedLater(without=None)]] = None
+    """Container of films: `mkv`, `mov`, `mp4`, or `same`, the input's own; what it can't hold is left out, with a warning. By
+    default the input's own kind if it can hold everything, else Matroska."""
     threads: FilmsOnly[Count] = 4
     """Encoder threads of a film. They affect the output's bytes, so the default does not depend on the number of cores."""
     options: FilmsOnly[dict[str, str]] = Field(default_factory=dict)
@@ -97,13 +100,20 @@ class Write(Sink):
         default_factory=dict
     )
     _reels: set[tuple[str, str, str]] = PrivateAttr(default_factory=set)
+    _fitting: set[VideoFile] = PrivateAttr(default_factory=set)
     _patterns: set[str] = PrivateAttr(default_factory=set)
 
     @property
     def encoding(self) -> Encoding:
         """The encoding of films."""
         return Encoding(
-            codec=self.codec, crf=self.crf, preset=self.preset, pix_fmt=self.pix_fmt, threads=self.threads, options=self.options
+            codec=self.codec,
+            crf=self.crf,
+            preset=self.preset,
+            pix_fmt=self.pix_fmt,
+            container=self.container,
+            threads=self.threads,
+            options=self.options,
         )
 
     @property
@@ -122,6 +132,9 @@ class Write(Sink):
             self._patterns.add(str(frames.names.place / frames.names.pattern))
             return frames.target
         if isinstance(media, VideoFile):
+            if media not in self._fitting:  # refused before the work begins
+                pixel_format(media, self.encoding)
+                self._fitting.add(media)
             suffix = container_for(media, self.encoding).suffix
         elif isinstance(media, ImageFile):
             suffix = target_suffix(media, self._image_target(media))
@@ -164,9 +177,9 @@ class Write(Sink):
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options for its kind; of a picture the format that it is written in, and `quality` only for JPEG."""
-        recipe = super().recipe(unit)
         if frames := self._frames(unit):
-            return {"stage": recipe["stage"], **frames.recipe}
+            return {"stage": self.registered, **frames.recipe}
+        recipe = super().recipe(unit)
         if unit and isinstance(unit.media, ImageFile):
             recipe["format"] = self._image_target(unit.media)
             if recipe["format"] != "jpeg":
@@ -176,18 +189,21 @@ class Write(Sink):
     def revision_for(self, unit: Unit | None) -> int:
         """The latest only for what earlier ones lost or changed.
 
-        Of films side data, an alpha channel, cropping, and more than 8 bits in full range; of pictures the luma of JPEG files,
-        what scanners add to TIFF files, the ICC profile of grey ones, and the last bit of a few samples of large ones.
+        Of films where the index of MP4 and QuickTime files is (5); side data, alpha, cropping, and more than 8 bits in full
+        range (4). Of pictures the luma of JPEG files, what scanners add to TIFF files, the ICC profile of grey ones, and the
+        last bit of a few samples of large ones (4).
         """
         media = unit.media if unit else None
         if isinstance(media, VideoFile):
+            if container_for(media, self.encoding).muxer in {"mp4", "mov"}:
+                return self.revision
             deep = media.tags.range == FULL and media.depth > 8
-            return self.revision if deep or media.alpha or media.carries or media.cropping != NO_CROPPING else 3
+            return 4 if deep or media.alpha or media.carries or media.cropping != NO_CROPPING else 3
         if isinstance(media, ImageFile):
             target = self._image_target(media)
             again = media.format == "JPEG" and target == "jpeg"
             curve = media.grey_profile and media.mode in GREY_MODES and target not in NO_METADATA
-            return self.revision if again or curve or media.format == "TIFF" or in_bands(media) else 3
+            return 4 if again or curve or media.format == "TIFF" or in_bands(media) else 3
         return self.revision if unit is None else 3
 
     def setup(self, run: RunContext) -> None:

@@ -137,9 +137,8 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
                 plan.broken.append(unwritable)
             else:
                 units.append(found)
-                plan.stamps[found] = found.media.stamp(
-                    found.start, found.stop
-                )  # right away, so that any later change is detected
+                # right away, so that any later change is detected
+                plan.stamps[found] = found.media.stamp(found.start, found.stop, again=False)
     if not (units or plan.broken):
         others = f" ({skipped_in_words(plan.skipped)})" if plan.skipped else ""
         raise UsageError(f"{graph.nodes[0].where}: there is nothing to read{others}; give the stage another `path`")

@@ -21,7 +21,7 @@ from bwpipe.pixels.ycbcr import WEIGHTS, Weights, offsets, rgb_to_ycbcr, ycbcr_t
 from bwpipe.sequence import dpx, exr
 from bwpipe.sequence.file import FrameSequence
 from bwpipe.sequence.frames import exr_light, luma_of_light, luminance, read_file
-from bwpipe.sequence.transfer import chroma_for_codes, light_of_log, to_light
+from bwpipe.sequence.transfer import chroma_for_codes, light_of_log_codes, to_light
 from bwpipe.video.cropping import NO_CROPPING
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.pixel_formats import rescale
@@ -147,14 +147,14 @@ class FrameEncoder:
         shown, (black, white) = film.on_display(frame.luma)
         signal = np.clip((shown.astype(np.float32) - black) / np.float32(white - black), 0, 1)
         light = to_light(signal)
-        alpha = None if frame.alpha is None else frame.alpha.astype(np.float32) / ((1 << film.depth) - 1)
+        top = np.float32((1 << film.depth) - 1)
+        alpha = None if frame.alpha is None else np.asarray(frame.alpha.astype(np.float32) / top, np.float32)
         if source:
             stored, alpha = exr_light(source)
             exact = luminance(stored, weights)
             light = np.where(luma_of_light(exact) == frame.luma, exact, light)  # where no stage has changed the luma
         elif isinstance(film, FrameSequence) and film.transfer == "log":
-            codes = np.arange(1 << film.depth) * (1023 / ((1 << film.depth) - 1))
-            light = light_of_log(codes).astype(np.float32)[frame.luma]
+            light = light_of_log_codes(film.depth)[frame.luma]
         parts = offsets(self._shown_chroma(frame), WEIGHTS[film.matrix])
         rgb = np.stack([to_light(np.clip(signal + part, 0, 1)) for part in parts])
         seen = luminance(rgb, weights)

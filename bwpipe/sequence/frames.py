@@ -138,7 +138,7 @@ def dpx_rgb(data: bytes) -> tuple[NDArray[np.uint16], int]:
 
 def _shown(codes: NDArray[np.uint8] | NDArray[np.uint16], curve: NDArray[np.uint16], matrix: Matrix) -> Chroma:
     """The chroma of red, green and blue (3, H, W) in codes, as seen on a display."""
-    return chroma_on_display(curve[codes].astype(np.float32) / FULL_DISPLAY, matrix)
+    return chroma_on_display(curve[codes].astype(np.float32) / np.float32(FULL_DISPLAY), matrix)
 
 
 def _rgb(luma: Luma, chroma: Chroma) -> Luma:
@@ -154,7 +154,7 @@ def _read_exr(data: bytes) -> FramePlanes:
     shade = None if alpha is None else np.rint(np.clip(alpha, 0, 1) * 65535).astype(np.uint16)
     if len(light) == 1 or (np.array_equal(light[0], light[1]) and np.array_equal(light[0], light[2])):
         return FramePlanes(luma, None, shade, 16)
-    return FramePlanes(luma, chroma_on_display(to_display(np.minimum(light, 1)), MATRIX["exr"]), shade, 16)
+    return FramePlanes(luma, chroma_on_display(to_display(light.clip(0, 1)), MATRIX["exr"]), shade, 16)
 
 
 def exr_light(data: bytes) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:

@@ -43,6 +43,13 @@ def light_of_log(codes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @cache
+def light_of_log_codes(depth: int) -> NDArray[np.float32]:
+    """`light_of_log` of each code of `depth` bits."""
+    codes = np.arange(1 << depth, dtype=np.float64) * (1023 / ((1 << depth) - 1))
+    return light_of_log(codes).astype(np.float32)
+
+
+@cache
 def curve_of(transfer: Transfer, depth: int) -> NDArray[np.uint16] | None:
     """How bright each code of `depth` bits is on a display, 0 to 65535; None for codes that are meant for one.
 

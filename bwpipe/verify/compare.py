@@ -225,7 +225,7 @@ def compare(
 ) -> Verdict:
     """Compare a file with its output; `said` are the run's warnings about it. Raises MediaError."""
     match before, after:
-        case (FrameSequence(), VideoFile()) | (VideoFile(), FrameSequence()):
+        case VideoFile(), VideoFile() if isinstance(before, FrameSequence) or isinstance(after, FrameSequence):
             return verify_sequence(before, after, limits, said=said, tick=tick)
         case VideoFile(), VideoFile():
             verdict = verify_video(before, after, limits, said=said, tick=tick)

@@ -16,7 +16,7 @@ from bwpipe.sequence import dpx, exr
 from bwpipe.sequence.file import FrameSequence
 from bwpipe.sequence.frames import exr_light, luma_of_light, luminance, read_file
 from bwpipe.sequence.read import SequenceReader
-from bwpipe.sequence.transfer import light_of_log, to_light
+from bwpipe.sequence.transfer import light_of_log_codes, to_light
 from bwpipe.verify.image import verify_image
 from bwpipe.verify.luma_difference import LumaTally
 from bwpipe.verify.stream_hashes import read_streams
@@ -211,8 +211,7 @@ class _Comparison:
                 return one.luma
             black, white = before.levels
             if isinstance(before, FrameSequence) and before.transfer == "log":
-                codes = np.arange(1 << before.depth) * (1023 / ((1 << before.depth) - 1))
-                return luma_of_light(light_of_log(codes).astype(np.float32))[one.luma]
+                return luma_of_light(light_of_log_codes(before.depth)[one.luma])
             signal = np.clip((one.luma.astype(np.float32) - black) / np.float32(white - black), 0, 1)
             return luma_of_light(to_light(signal))
         if before.tags.range == FULL:
@@ -220,7 +219,7 @@ class _Comparison:
         black, white = before.levels
         top = (1 << after.depth) - 1
         scaled = np.rint((one.luma.astype(np.float64) - black) * (top / (white - black))).clip(0, top)
-        return scaled.astype(one.luma.dtype if after.depth == before.depth else np.uint16 if after.depth > 8 else np.uint8)
+        return scaled.astype(np.uint8) if after.depth == 8 else scaled.astype(np.uint16)
 
     def _allowed(self) -> int:
         """By how many codes the luma may be off, since its samples are coded otherwise."""

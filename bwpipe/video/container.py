@@ -11,7 +11,7 @@ import av.error
 
 from bwpipe.errors import MediaError
 from bwpipe.video.cropping import NO_CROPPING, can_write_cropping
-from bwpipe.video.encoding import Encoding, encoder, pixel_format
+from bwpipe.video.encoding import ContainerName, Encoding, encoder, pixel_format
 from bwpipe.video.file import VideoFile
 from bwpipe.video.hdr_metadata import ENCODERS, HdrMetadata
 from bwpipe.video.pixel_formats import layout
@@ -28,12 +28,17 @@ class Container(NamedTuple):
 
 
 def container_for(video: VideoFile, encoding: Encoding) -> Container:
-    """The output container: one of the input's kind if it can hold everything, else Matroska.
+    """The output container: the one that is asked for, else one of the input's kind if it can hold everything, else Matroska.
 
     If none can hold everything, the one that loses least, audio last. Raises MediaError if none can hold the video stream.
     """
     codec = encoder(encoding.codec).name
-    candidates = [container for container in _containers(video) if _holds(container.muxer, codec)]
+    possible = _requested(video, encoding.container) if encoding.container else list(_containers(video))
+    candidates = [container for container in possible if _holds(container.muxer, codec)]
+    if not candidates and encoding.container:
+        suffix = possible[0].suffix if possible else video.name.suffix
+        others = [name for name in _MUXERS if _holds(_MUXERS[name], codec)]
+        raise MediaError(f"{suffix} can't hold {codec} here; choose `container: {' or '.join(others)}`, or another `codec`")
     if not candidates:
         raise MediaError(f"no container here can hold {codec}: choose another `codec`")
 
@@ -62,6 +67,28 @@ def _containers(video: VideoFile) -> Iterator[Container]:
     yield Container("matroska", ".mkv")
     if "mov" not in video.container:
         yield from (mp4, mov)
+
+
+_MUXERS: dict[ContainerName, str] = {"mkv": "matroska", "mov": "mov", "mp4": "mp4"}
+
+
+def _requested(video: VideoFile, name: ContainerName) -> list[Container]:
+    """The container that is asked for; none for "same" where the input's own kind is not written."""
+    suffix = video.name.suffix.lower()
+    if name == "same":
+        own = _own_muxer(video, suffix)
+        return [Container(own, suffix)] if own else []
+    suffixes = {"mkv": (".mkv",), "mov": (".mov", ".qt"), "mp4": (".mp4", ".m4v")}[name]
+    return [Container(_MUXERS[name], suffix if suffix in suffixes else suffixes[0])]
+
+
+def _own_muxer(video: VideoFile, suffix: str) -> str:
+    """The muxer for a container of the input's own kind; empty if there is none."""
+    if "matroska" in video.container:
+        return "webm" if suffix == ".webm" else "matroska"
+    if "mov" in video.container:
+        return "mov" if suffix in {".mov", ".qt"} or (suffix not in {".mp4", ".m4v"} and video.brand == "qt") else "mp4"
+    return ""
 
 
 _MP4_ONLY = frozenset({"av1", "vp9"})
@@ -93,7 +120,10 @@ def conversion_notes(video: VideoFile, encoding: Encoding) -> Iterator[str]:
     container, pix_fmt = container_for(video, encoding), pixel_format(video, encoding)
     suffix = container.suffix
     if video.name.suffix.lower() != suffix:
-        yield f"it is written as {suffix}: its own container can't hold {encoding.codec} with all of its streams and tags"
+        asked = "as `container` asks for" if encoding.container else ""
+        reason = f"its own container can't hold {encoding.codec} with all of its streams and tags"
+        if video.stream_index >= 0 and not asked:
+            yield f"it is written as {suffix}: {reason}"
     for track in video.tracks:
         if container.muxer not in track.fits:
             yield f"{track} is left out: {suffix} can't hold it"

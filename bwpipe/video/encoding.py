@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cache
 from operator import itemgetter
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import av
 import av.error
@@ -20,7 +20,7 @@ from bwpipe.video.file import FULL, LIMITED, VideoFile
 from bwpipe.video.hdr_metadata import NO_HDR, HdrMetadata, hdr_options
 from bwpipe.video.pixel_formats import layout
 
-_ALIASES = {"h265": "hevc", "av1": "libsvtav1", "prores": "prores_ks"}
+_ALIASES = {"h265": "hevc", "av1": "libsvtav1", "prores": "prores_ks", "dnxhr": "dnxhd"}
 _DEFAULTS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "17", "preset": "medium"},
     "libx265": {"crf": "20", "preset": "medium"},
@@ -38,6 +38,8 @@ _PREFER_422 = frozenset({"prores_ks"})
 """Encoders without 4:2:0 that are meant for 4:2:2: 4:4:4 is a different profile with far larger files."""
 _ALPHA = frozenset({"ffv1", "prores_ks", "prores", "prores_aw", "magicyuv", "libvpx-vp9"})
 """Encoders whose alpha channel is kept. That of x265 is a second layer, which nothing here can join."""
+_DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
+"""The profiles of DNxHR, which has any size, by pixel format; DNxHD, the encoder's default, has a few sizes only."""
 _HARDWARE = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
 """Name suffixes of hardware encoders."""
 _KEEPING = ("h265", "prores", "ffv1")
@@ -57,6 +59,9 @@ _GRIDS: dict[tuple[int, int], tuple[str, ...]] = {
 """Output pixel formats for each chroma grid of a source (`Layout.chroma`), best first, without the depth."""
 
 
+ContainerName: TypeAlias = Literal["mkv", "mov", "mp4", "same"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
     """How to encode videos.
@@ -67,6 +72,7 @@ class Encoding:
         preset: The encoder's speed preset; None for "medium".
         pix_fmt: FFmpeg's pixel format name, possibly with fewer bits than the source; None for the source's chroma grid,
             depth and alpha channel, 4:2:0 if it has no chroma.
+        container: "mkv", "mov", "mp4", or "same" for the input's own; None for that if it can hold everything, else Matroska.
         threads: Encoder threads. They change x264's output, so the number does not depend on the core count; with 4, files
             are 1 % larger than with 1.
         options: Further encoder options, by FFmpeg's names.
@@ -76,6 +82,7 @@ class Encoding:
     crf: float | None = None
     preset: str | None = None
     pix_fmt: str | None = None
+    container: ContainerName | None = None
     threads: int = 4
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -153,10 +160,12 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {closest!r}?" if similarity > 0.6 else ""
 
 
-def encoder_options(encoding: Encoding, hdr: HdrMetadata = NO_HDR) -> dict[str, str]:
-    """The options to open the encoder with, for a video with this HDR metadata."""
+def encoder_options(encoding: Encoding, hdr: HdrMetadata = NO_HDR, pix_fmt: str = "yuv422p") -> dict[str, str]:
+    """The options to open the encoder with, for a video with this HDR metadata and in this pixel format."""
     name = encoder(encoding.codec).name
     options = dict(_DEFAULTS.get(name, {}))
+    if encoding.codec == "dnxhr" and pix_fmt in _DNXHR:
+        options["profile"] = _DNXHR[pix_fmt]
     if encoding.crf is not None:
         options[_quality_option(name)] = f"{encoding.crf:g}"
     if encoding.preset is not None:

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from fractions import Fraction
+from io import BufferedWriter, FileIO
 from itertools import chain
 from math import lcm
 from pathlib import Path
@@ -30,6 +31,7 @@ from bwpipe.video.side_data import add_to_block
 from bwpipe.video.stream_copy import StreamCopier, lost_tags, portable_tags
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from av.container.core import Chapter
 
 _BUFFER = 1 << 18
@@ -40,6 +42,16 @@ _ITUNES_TAGS = frozenset(
 """Tags that MP4's iTunes metadata can hold. With any others, all go into QuickTime's list of keys, which has no cover art."""
 _MAX_TIMESCALE = 2**31 - 1
 """The most ticks per second that MP4 allows."""
+
+
+class _Written(BufferedWriter):
+    """A file that is written at once: to move its index to the front, the muxer opens it a second time."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write all of it. Raises OSError."""
+        count = super().write(data)
+        self.flush()
+        return count
 
 
 class VideoMuxer:
@@ -80,7 +92,7 @@ class VideoMuxer:
         self._tick = tick
         self._whole = stop is None or stop >= len(video.times)
         self._container = container_for(video, encoding)
-        self._file = path.open("wb")
+        self._file = _Written(FileIO(path, "wb"))
         try:
             self._output = av.open(
                 self._file,
@@ -217,6 +229,8 @@ class VideoMuxer:
             assert isinstance(added, VideoStream)
             stream = added
             configure(stream.codec_context, video, encoding)
+        if codec.canonical_name == "hevc" and self._container.muxer in {"mp4", "mov"}:
+            stream.codec_context.codec_tag = "hvc1"  # parameter sets in the header: Apple's players take no other
         stream.set_display_matrix(video.display)
         stream.metadata.update(portable_tags(video.metadata[1], self._container.muxer))
         stream.disposition = video.disposition
@@ -230,8 +244,9 @@ class VideoMuxer:
         # start times are stored in this timescale, which should represent each video tick and each audio sample exactly
         common = lcm(ticks, *(track.rate for track in self._video.tracks if track.rate))
         unusual = set(portable_tags(self._video.metadata[0], self._container.muxer)) - _ITUNES_TAGS
+        options["movflags"] = "faststart"  # the index goes first, so that players can begin before they have all of the file
         if unusual and not any(track.cover for track in self._video.tracks):
-            options["movflags"] = "use_metadata_tags"
+            options["movflags"] += "+use_metadata_tags"
         if not any(track.kind == "video" and not track.cover for track in self._video.tracks):
             options["video_track_timescale"] = str(ticks)  # applies to all video streams: a second one would lose precision
         return {**options, "movie_timescale": str(common if common <= _MAX_TIMESCALE else ticks)}

@@ -157,7 +157,7 @@ def configure(context: VideoCodecContext, video: VideoFile, encoding: Encoding) 
     if video.sample_aspect:
         context.sample_aspect_ratio = video.sample_aspect
     set_field_coding(context, video.fields)
-    context.options = encoder_options(encoding, video.hdr)
+    context.options = encoder_options(encoding, video.hdr, context.pix_fmt)
 
 
 def encoding_error(encoding: Encoding, error: av.error.FFmpegError) -> MediaError:

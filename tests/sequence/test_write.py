@@ -50,11 +50,13 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(path: Path, out: Path, plugins: Path | None = None, *, reading: Any = None, segment: int = 5, **write: Any) -> Any:
+def run(
+    path: Path, out: Path, plugins: Path | None = None, *, reading: Any = None, segment: int = 5, kind: str = "", **write: Any
+) -> Any:
     rate = {} if path.suffix == ".mkv" else {"rate": 24}
     stages: list[Any] = [{"use": "read", "path": str(path), **rate, **(reading or {})}]
     stages += [{"use": "paint"}] if plugins else []
-    stages += [{"use": "write", "path": str(out), **write}]
+    stages += [{"use": "write", "path": str(out), **({"as": kind} if kind else {}), **write}]
     graph = {"segment": segment, "stages": stages, **({"plugins": [str(plugins)]} if plugins else {})}
     result = bwpipe.run(graph)
     assert not result.failed, result.failed
@@ -75,14 +77,14 @@ def rgb_of(path: Path) -> NDArray[Any]:
     if path.suffix == ".tif":
         return np.asarray(tifffile.imread(path))
     if path.suffix == ".png":
-        return np.asarray(cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGR2RGB))
+        return np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))[..., ::-1]
     if path.suffix == ".dpx":
         return dpx_rgb(path.read_bytes())[0]
     return np.asarray(Image.open(path))
 
 
 def luma(rgb: NDArray[Any], weights: Sequence[float]) -> NDArray[Any]:
-    return np.rint(rgb.astype(np.float64) @ np.array(weights))
+    return np.asarray(np.rint(rgb.astype(np.float64) @ np.array(weights)))
 
 
 @pytest.mark.parametrize(("kind", "white"), [("png8", 255), ("png16", 65535), ("tiff16", 65535)])
@@ -104,8 +106,9 @@ def test_tags_of_each_tiff_file_are_kept(tmp_path: Path, plugins: Path) -> None:
     run(reel(tmp_path, "tiff16"), tmp_path / "out", plugins)
 
     with tifffile.TiffFile(tmp_path / "out/reel1_000007.tif") as file:
-        assert (file.pages[0].tags["Software"].value, file.pages[0].tags["ImageDescription"].value) == ("scanner", "frame 7")
-        assert file.pages[0].dtype == np.uint16
+        page: Any = file.pages[0]
+        assert (page.tags["Software"].value, page.tags["ImageDescription"].value) == ("scanner", "frame 7")
+        assert page.dtype == np.uint16
 
 
 def test_logarithmic_dpx_keeps_codes_and_header(tmp_path: Path, plugins: Path) -> None:
@@ -148,7 +151,7 @@ def test_each_kind_of_frame_becomes_each_other(kind: Kind, target: str, tmp_path
 
     suffix = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg", "dpx": ".dpx", "exr": ".exr"}[target]
     assert names(tmp_path / "out") == [f"reel1-{number:04d}{suffix}" for number in range(1, 5)]
-    again = run(tmp_path / "out" / f"reel1-%04d{suffix}", tmp_path / "film", codec="ffv1", **{"as": "film"})
+    again = run(tmp_path / "out" / f"reel1-%04d{suffix}", tmp_path / "film", codec="ffv1", kind="film")
     film = opened(tmp_path / "film/reel1.mkv")
     assert (film.frames, again.done) == (4, 1)
     shown = np.stack([full_display(frame.luma, film.depth, kind, target) for frame in read(film)])
@@ -173,7 +176,7 @@ def full_display(codes: NDArray[Any], depth: int, kind: str, target: str) -> NDA
 def test_a_film_in_one_file_becomes_frames_counted_from_0(tmp_path: Path, plugins: Path) -> None:
     film = make_film(tmp_path / "film.mkv", MKV)
 
-    result = run(film, tmp_path / "out", plugins, format="png", **{"as": "frames"})
+    result = run(film, tmp_path / "out", plugins, format="png", kind="frames")
 
     assert result.done == 1
     assert names(tmp_path / "out")[:2] == ["film_000000.png", "film_000001.png"]

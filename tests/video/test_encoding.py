@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from av.codec.codec import codecs_available
@@ -12,7 +13,7 @@ from bwpipe.video.container import Container, container_for
 from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, encoder, encoder_options
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
-from tests.support.made_films import FFV1, H264, MKV, make_corpus, make_film, opened, read, rewritten
+from tests.support.made_films import FFV1, H264, MKV, Kind, make_corpus, make_film, opened, read, rewritten
 
 PRORES = Encoding(codec="prores")
 
@@ -133,3 +134,46 @@ def test_chroma_keeps_the_grid_of_the_source_and_full_resolution_for_odd_sizes(c
     assert chroma_grid(corpus["RGB"], H264) == (64, 96, (1, 1), (0.0, 0.0))
     assert chroma_grid(corpus["odd size"], H264) == (63, 97, (1, 1), (0.0, 0.0))
     assert chroma_grid(corpus["odd size"], FFV1) == (32, 49, (2, 2), (0.5, 0.0))
+
+
+@pytest.mark.parametrize(("container", "suffix"), [("mkv", ".mkv"), ("mov", ".mov"), ("mp4", ".mp4"), ("same", ".mp4")])
+def test_a_container_that_is_asked_for_is_taken(container: Any, suffix: str, corpus: dict[str, VideoFile]) -> None:
+    assert container_for(corpus["10 bits"], Encoding(codec="h265", container=container)).suffix == suffix
+
+
+@pytest.mark.parametrize(("container", "codec"), [("mov", "ffv1"), ("mp4", "prores"), ("same", "ffv1")])
+def test_a_container_that_can_not_hold_the_codec_is_refused(container: Any, codec: str, corpus: dict[str, VideoFile]) -> None:
+    name = "AVI" if container == "same" else "10 bits"
+
+    with pytest.raises(MediaError, match="choose `container: mkv"):
+        container_for(corpus[name], Encoding(codec=codec, container=container))
+
+
+def atoms(path: Path) -> list[bytes]:
+    """The types of the boxes of an MP4 or QuickTime file, in order."""
+    data, at, found = path.read_bytes(), 0, []
+    while at < len(data):
+        found.append(data[at + 4 : at + 8])
+        at += int.from_bytes(data[at : at + 4], "big")
+    return found
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+def test_the_index_is_first_and_h265_is_marked_for_players_of_apple(container: Any, tmp_path: Path) -> None:
+    film = opened(make_film(tmp_path / "film.mp4", Kind(sound="aac")))
+
+    written = rewritten(film, tmp_path, Encoding(codec="h265", preset="ultrafast", container=container))
+
+    kinds = atoms(written.path)
+    assert kinds.index(b"moov") < kinds.index(b"mdat")
+    assert b"hvc1" in written.path.read_bytes()
+    assert b"hev1" not in written.path.read_bytes()
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv422p10le", "yuv444p10le"])
+def test_dnxhr_takes_films_of_any_size(pix_fmt: str, tmp_path: Path) -> None:
+    film = opened(make_film(tmp_path / "film.mkv", replace(MKV, pix_fmt=pix_fmt, size=(256, 120))))
+
+    written = rewritten(film, tmp_path, Encoding(codec="dnxhr", container="mov"))
+
+    assert (written.codec, written.depth, written.frames) == ("dnxhd", film.depth, film.frames)
