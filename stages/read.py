@@ -114,7 +114,7 @@ class Read(Source):
                 if isinstance(unit, Unit):
                     self._places[unit.path] = os.path.realpath(unit.path)
                 yield unit
-            if self.sequence != True or has_magic(self.path):  # noqa: E712 ("auto" is true as well)
+            if not expand_user(self.path).is_dir():
                 return
         alone = expand_user(self.path).is_file()
         for path, name in find_files(self.path):

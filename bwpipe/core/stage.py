@@ -336,7 +336,7 @@ class Sink(Stage):
         return False
 
     def is_intact(self, unit: Unit, path: Path) -> bool:
-        """Whether what a recorded file of a unit, which is there, stands for is there too, such as frames that are files."""
+        """Whether what a unit's recorded file stands for is there, too, such as frames that are files."""
         return True
 
     def in_the_way(self, unit: Unit) -> Path | None:

@@ -40,6 +40,8 @@ _ALPHA = frozenset({"ffv1", "prores_ks", "prores", "prores_aw", "magicyuv", "lib
 """Encoders whose alpha channel is kept. That of x265 is a second layer, which nothing here can join."""
 _DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
 """The profiles of DNxHR, which has any size, by pixel format; DNxHD, the encoder's default, has a few sizes only."""
+_LIMITED_ONLY = frozenset({"prores_ks", "prores", "prores_aw"})
+"""Encoders whose codec can't say that codes span the full range: players would take them for limited ones."""
 _HARDWARE = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
 """Name suffixes of hardware encoders."""
 _KEEPING = ("h265", "prores", "ffv1")
@@ -223,6 +225,8 @@ def _names(video: VideoFile, encoding: Encoding, depths: Iterable[int]) -> list[
 def _fitting_format(video: VideoFile, encoding: Encoding) -> str | None:
     """The output pixel format; None if no format fits."""
     codec = encoder(encoding.codec)
+    if video.tags.range == FULL and codec.name in _LIMITED_ONLY:
+        return None
     formats = [form.name for form in codec.video_formats or ()]
     deeper = [depth for depth in _DEPTHS if depth > video.depth and video.tags.range == LIMITED]
     possible = _names(video, encoding, (video.depth, *deeper))
