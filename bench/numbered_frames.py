@@ -105,13 +105,12 @@ def outputs(folder: Path) -> list[Path]:
 def steady(folder: Path, frames: int, gap: Sequence[int]) -> None:
     """Colour a made reel of each kind, with a gap, and the same reel in FFV1; print the flicker of each."""
     reel = scene(frames, 144, 192, step=1)
-    reference: dict[str, list[float]] = {}
+    reference: dict[str, list[str]] = {}
     for kind in ("png8", "tiff16", "dpx", "exr"):
         write_reel(folder / kind, kind, reel, skip=tuple(gap))
         path = folder / kind / f"reel1_%06d{SUFFIXES[kind]}"
-        film = folder / f"{kind}.mkv"
-        plain = [read(path), {"use": "write", "path": str(film.parent / "films"), "as": "film", "codec": "ffv1", "name": kind}]
-        plain[1]["name"] = f"{kind}-{{stem}}"
+        name = f"{kind}-{{stem}}"
+        plain = [read(path), {"use": "write", "path": str(folder / "films"), "as": "film", "codec": "ffv1", "name": name}]
         finish(bwpipe("run", graph(folder / "plain.yaml", {"stages": plain}), "--quiet"))
         source = folder / "films" / f"{kind}-reel1.mkv"
         for name, reading in (("frames", read(path)), ("FFV1", {"use": "read", "path": str(source)})):
@@ -119,8 +118,7 @@ def steady(folder: Path, frames: int, gap: Sequence[int]) -> None:
             out = folder / f"{kind}-{name}"
             file = graph(folder / "steady.yaml", {"stages": [*stages, {"use": "write", "path": str(out), "codec": "ffv1"}]})
             seconds, _, text = finish(bwpipe("run", file))
-            figures = [float(number) for number in re.findall(r"flicker \D*([\d.]+)", text)]
-            reference.setdefault(kind, []).extend(figures[:1])
+            reference.setdefault(kind, []).extend(re.findall(r"flicker ([\d.]+ -> [\d.]+)", text))
             print(f"{kind}, {name}: {seconds:.0f} s; {[line for line in text.splitlines() if 'flicker' in line]}", flush=True)
         print(f"{kind}: flicker as frames and in FFV1: {reference[kind]}", flush=True)
 

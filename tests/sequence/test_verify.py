@@ -13,23 +13,15 @@ from typer.testing import CliRunner
 import bwpipe
 from bwpipe.cli.main import app
 from bwpipe.sequence import exr
-from tests.sequence.test_write import PLUGIN
 from tests.support.made_films import MKV, make_film
 from tests.support.made_reels import SUFFIXES, Kind, scene, write_reel
 
 FRAMES = scene(8)
 
 
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plugins")
-    (folder / "paint.py").write_text(PLUGIN)
-    return folder
-
-
 def run(path: Path, out: Path, plugins: Path, **write: Any) -> None:
     rate = {} if path.suffix == ".mkv" else {"rate": 24}
-    stages: list[Any] = [{"use": "read", "path": str(path), **rate}, {"use": "paint"}]
+    stages: list[Any] = [{"use": "read", "path": str(path), **rate}, {"use": "paint_reel"}]
     result = bwpipe.run({"plugins": [str(plugins)], "stages": [*stages, {"use": "write", "path": str(out), **write}]})
     assert not result.failed, result.failed
 

@@ -21,33 +21,6 @@ from tests.support.made_films import MKV, make_film, opened, read
 from tests.support.made_reels import SUFFIXES, Kind, scene, write_frame, write_reel
 
 FRAMES = scene(12)
-PLUGIN = '''
-"""A stage that paints."""
-
-from dataclasses import replace
-
-import numpy as np
-
-from bwpipe import Frame, Map, stage
-
-
-@stage("paint")
-class Paint(Map):
-    """Paints each frame in one colour that depends on its number."""
-
-    def apply(self, frame: Frame) -> Frame:
-        """Chroma of one value."""
-        chroma = np.full((2, 4, 6), 0.02, np.float16)
-        chroma[1] += np.float16(0.1 + 0.01 * (frame.index % 7))
-        return replace(frame, chroma=chroma)
-'''
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plugins")
-    (folder / "paint.py").write_text(PLUGIN)
-    return folder
 
 
 def run(
@@ -55,7 +28,7 @@ def run(
 ) -> Any:
     rate = {} if path.suffix == ".mkv" else {"rate": 24}
     stages: list[Any] = [{"use": "read", "path": str(path), **rate, **(reading or {})}]
-    stages += [{"use": "paint"}] if plugins else []
+    stages += [{"use": "paint_reel"}] if plugins else []
     stages += [{"use": "write", "path": str(out), **({"as": kind} if kind else {}), **write}]
     graph = {"segment": segment, "stages": stages, **({"plugins": [str(plugins)]} if plugins else {})}
     result = bwpipe.run(graph)
