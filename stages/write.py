@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.inputs import expand_user, output_stem
 from bwpipe.core.parallel import cores
 from bwpipe.core.provenance import KEPT, LUMA
-from bwpipe.core.segments import FRAMES_FACT
+from bwpipe.core.segments import frames_fact
 from bwpipe.core.stage import AddedLater, FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
 from bwpipe.image.write import GREY_MODES, NO_METADATA, TargetFormat, target_format, target_suffix
@@ -101,7 +101,7 @@ class Write(Sink):
     )
     _reels: set[tuple[str, str, str]] = PrivateAttr(default_factory=set)
     _fitting: set[VideoFile] = PrivateAttr(default_factory=set)
-    _patterns: set[str] = PrivateAttr(default_factory=set)
+    _patterns: set[PurePath] = PrivateAttr(default_factory=set)
 
     @property
     def encoding(self) -> Encoding:
@@ -129,7 +129,7 @@ class Write(Sink):
         if isinstance(media, FrameSequence):
             self._reels.add(media.files.key)
         if frames := self._frames(unit):
-            self._patterns.add(str(frames.names.place / frames.names.pattern))
+            self._patterns.add(frames.names.place / frames.names.pattern)
             return frames.target
         if isinstance(media, VideoFile):
             if media not in self._fitting:  # refused before the work begins
@@ -211,7 +211,7 @@ class Write(Sink):
         check_encoding(self.encoding)
         self._run = run
         for pattern in sorted(self._patterns):  # so that the next run knows them, whatever becomes of this one
-            run.remember(f"{FRAMES_FACT}{pattern}", lambda: True)
+            run.remember(frames_fact(pattern), lambda: True)
 
     def open(self, unit: Unit) -> None:
         """Open a file, or a fragment of a film."""

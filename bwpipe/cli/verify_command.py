@@ -48,6 +48,7 @@ def verify(
     from bwpipe.core.inputs import expand_user
     from bwpipe.errors import UsageError
     from bwpipe.sequence.naming import without_number
+    from bwpipe.sequence.numbering import names_frames
 
     plain = without_number(name)
     if plain.count("{stem}") != 1 or any(char in plain.replace("{stem}", "").replace("{suffix}", "", 1) for char in "{}/\\"):
@@ -64,7 +65,7 @@ def verify(
     from bwpipe.verify.verdict import Limits, Verdict
 
     resolved = Path(os.path.realpath(expand_user(output)))
-    folder = resolved.parent if resolved.is_file() else resolved
+    folder = resolved.parent if resolved.is_file() or names_frames(str(resolved)) else resolved
     outputs, root = EarlierOutputs([Ledger(resolved)]), Path(os.path.realpath(expand_user(source)))
     warnings = read_warnings(folder / WORK_FOLDER)
 

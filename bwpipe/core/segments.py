@@ -1,11 +1,12 @@
 """Segments of videos: how a video is split into units, and where their fragments are kept until they are joined."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from bwpipe.core.atomic_file import WORK_FOLDER
 from bwpipe.core.frame import Media, Unit
@@ -14,7 +15,7 @@ FRAGMENTS = "fragments"
 """The folder, in the output folder's `.bwpipe/`, for finished segments of unfinished videos."""
 
 
-FRAMES_FACT = "frames "
+_FRAMES_FACT = "frames "
 """What begins the key of a fact that says which names in an output folder are those of a film's frames, as a pattern."""
 _NUMBER = re.compile(r"%0(\d+)d")
 
@@ -84,10 +85,20 @@ def _names_of(pattern: str) -> "re.Pattern[str]":
     return re.compile(rf"{before}\d{{{place[1]},}}{after}", re.DOTALL)
 
 
-def is_frame(name: str, facts: Iterable[str]) -> bool:
+def frames_fact(pattern: PurePath) -> str:
+    """The key of a fact that says how a film's frames are called in an output folder, such as `reels/reel1_%06d.tif`."""
+    return f"{_FRAMES_FACT}{_as_text(pattern)}"
+
+
+def is_frame(path: PurePath, facts: Iterable[str]) -> bool:
     """Whether a path relative to an output folder is that of a film's frame, by the keys of the folder's facts."""
-    patterns = (key.removeprefix(FRAMES_FACT) for key in facts if key.startswith(FRAMES_FACT))
-    return any(_names_of(pattern).fullmatch(name) for pattern in patterns)
+    patterns = (key.removeprefix(_FRAMES_FACT) for key in facts if key.startswith(_FRAMES_FACT))
+    return any(_names_of(pattern).fullmatch(_as_text(path)) for pattern in patterns)
+
+
+def _as_text(path: PurePath) -> str:
+    """A path as text that a database takes, whatever bytes it has."""
+    return os.fsencode(path).decode("latin-1")
 
 
 def _prefix(folder: Path, target: Path) -> str:

@@ -148,7 +148,7 @@ class Ledger:
 
     def knows(self, path: Path) -> bool:
         """Whether a run wrote a file of this name in the folder."""
-        return self._name(path) in self._entries or is_frame(str(path.relative_to(self.folder)), self.facts)
+        return self._name(path) in self._entries or is_frame(path.relative_to(self.folder), self.facts)
 
     def wrote(self, path: Path) -> bool:
         """Whether a file (absolute path, links resolved) is in the folder and was written by a run."""

@@ -20,7 +20,7 @@ from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.ycbcr import WEIGHTS, Weights, offsets, rgb_to_ycbcr, ycbcr_to_rgb
 from bwpipe.sequence import dpx, exr
 from bwpipe.sequence.file import FrameSequence
-from bwpipe.sequence.frames import exr_light, luma_of_light, luminance, read_file
+from bwpipe.sequence.frames import decode, exr_light, luma_of_light, luminance, read_file
 from bwpipe.sequence.transfer import chroma_for_codes, light_of_log_codes, to_light
 from bwpipe.video.cropping import NO_CROPPING
 from bwpipe.video.file import FULL, VideoFile
@@ -102,8 +102,8 @@ class FrameEncoder:
         source = b""
         if isinstance(film, FrameSequence) and film.form == target:
             source = read_file(film.files.path(frame.index), film.form, max_pixels=film.max_pixels)
-            if KEPT in frame.notes:  # also more exact than half-precision chroma can be
-                return [source]
+            if KEPT in frame.notes and np.array_equal(frame.luma, decode(source, film.form, film.transfer).luma):
+                return [source]  # also more exact than half-precision chroma can be
         if target == "exr":
             return [self._exr(frame, source)]
         if target == "dpx":

@@ -65,7 +65,11 @@ def read_planes(path: Path, form: FrameFormat, *, transfer: Transfer = "video", 
         if chroma is not None and (curve := curve_of(transfer, media.depth)) is not None:
             chroma = _shown(_rgb(frame.luma, chroma), curve, "bt601")
         return FramePlanes(frame.luma, chroma, frame.alpha, media.depth)
-    data = read_file(path, form, max_pixels=max_pixels)
+    return decode(read_file(path, form, max_pixels=max_pixels), form, transfer)
+
+
+def decode(data: bytes, form: FrameFormat, transfer: Transfer) -> FramePlanes:
+    """Read a frame from the bytes of a DPX or OpenEXR file. Raises MediaError."""
     return _read_dpx(data, transfer) if form == "dpx" else _read_exr(data)
 
 

@@ -285,3 +285,9 @@ def test_links_among_the_frames_are_not_read(tmp_path: Path) -> None:
     run(tmp_path / "in/reel1_%06d.png", tmp_path / "out")
 
     assert opened(tmp_path / "out/reel1.mkv").frames == 12
+
+
+def test_a_pattern_is_one_film_with_sequence_true_too(tmp_path: Path) -> None:
+    write_reel(tmp_path / "in", "png8", FRAMES)
+
+    assert run(tmp_path / "in/reel1_%06d.png", tmp_path / "out", sequence=True).done == 1

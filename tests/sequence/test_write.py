@@ -18,7 +18,7 @@ from bwpipe.pixels.ycbcr import WEIGHTS
 from bwpipe.sequence import dpx, exr
 from bwpipe.sequence.frames import dpx_rgb, exr_light, luminance
 from tests.support.made_films import MKV, make_film, opened, read
-from tests.support.made_reels import SUFFIXES, Kind, scene, write_frame, write_reel
+from tests.support.made_reels import SUFFIXES, Kind, dpx_file, scene, write_frame, write_reel
 
 FRAMES = scene(12)
 
@@ -249,3 +249,29 @@ def test_pictures_are_not_written_as_dpx(tmp_path: Path) -> None:
     result = bwpipe.run({"stages": stages})
 
     assert "frames of films only" in next(iter(result.failed.values()))
+
+
+def test_frames_in_colour_that_is_kept_are_the_same_files(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(5)
+    for number in range(3):
+        rgb = rng.integers(100, 900, (32, 48, 3)).astype(np.uint16)
+        (tmp_path / f"in/f{number:03d}.dpx").write_bytes(dpx_file(rgb))
+
+    stages: list[Any] = [{"use": "read", "path": str(tmp_path / "in/f%03d.dpx"), "rate": 24}]
+    stages += [{"use": "grayscale", "colour": "keep"}, {"use": "colorize"}, {"use": "write", "path": str(tmp_path / "out")}]
+    assert not bwpipe.run({"stages": stages}).failed
+
+    for path in sorted((tmp_path / "in").iterdir()):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_names_of_any_bytes_are_written(tmp_path: Path, plugins: Path) -> None:
+    write_reel(tmp_path / "in", "png8", FRAMES[:3], prefix=os.fsdecode(b"r\xe9el_"))
+
+    stages: list[Any] = [{"use": "read", "path": str(tmp_path / "in"), "sequence": True, "rate": 24}]
+    stages += [{"use": "write", "path": str(tmp_path / "out")}]
+    assert bwpipe.run({"stages": stages}).done == 1
+    assert bwpipe.run({"stages": stages}).already == 1
+
+    assert names(tmp_path / "out") == names(tmp_path / "in")
