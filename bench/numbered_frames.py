@@ -10,6 +10,7 @@ import json
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def kills(folder: Path, count: int) -> None:
             process = bwpipe("run", files["killed"], "--quiet")
             try:
                 process.communicate(timeout=chooser.uniform(0.4, 1) * whole)
-                break
+                shutil.rmtree(folder / f"{kind}-killed")  # it came through, so begin again
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.communicate()

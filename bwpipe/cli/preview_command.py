@@ -10,7 +10,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def preview(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A film or a picture.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A film, a picture, or a pattern of numbered frames.")],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -34,14 +34,16 @@ def preview(
     from bwpipe.core.atomic_file import check_writable, write_output_bytes
     from bwpipe.core.inputs import expand_user
     from bwpipe.errors import UsageError
+    from bwpipe.sequence.numbering import names_frames
 
     target = output or Path(f"{file.stem}-preview.jpg")
     if target.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{target}: a contact sheet must be a .jpg or .png file; choose another name")
     place = check_writable(target)
-    if not expand_user(file).is_file():
+    frames = names_frames(str(file))
+    if not (expand_user(file).is_file() or frames):
         raise UsageError(f"there is no file {file}; give a film or a picture")
-    if place.exists() and place.samefile(expand_user(file)):
+    if place.exists() and not frames and place.samefile(expand_user(file)):
         raise UsageError(f"{target} would overwrite the input; choose another name for the contact sheet")
 
     import cv2

@@ -1,7 +1,11 @@
 """Films written as numbered frames: every format, what is kept, and what a killed run leaves."""
 
+import json
 import os
+import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from tests.support.made_films import MKV, make_film, opened, read
 from tests.support.made_reels import SUFFIXES, Kind, dpx_file, scene, write_frame, write_reel
 
 FRAMES = scene(12)
+ROOT = Path(__file__).parents[2]
 
 
 def run(
@@ -275,3 +280,62 @@ def test_names_of_any_bytes_are_written(tmp_path: Path, plugins: Path) -> None:
     assert bwpipe.run({"stages": stages}).already == 1
 
     assert names(tmp_path / "out") == names(tmp_path / "in")
+
+
+KILLED = """
+import os, signal, sys
+from bwpipe.core import atomic_file
+from bwpipe.sequence import output
+import bwpipe
+
+where, graph = sys.argv[1], sys.argv[2]
+renamed = output.publish_together
+calls = 0
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def publish(files):
+    global calls
+    calls += 1
+    if calls == 2:
+        if where == "half of the frames renamed":
+            renamed(files[: len(files) // 2])
+        die()
+    renamed(files)
+
+if where == "a frame half written":
+    encode = output.FrameEncoder.write
+    def write(self, path, name, frame):
+        if frame.index == 7:
+            path.write_bytes(b"half")
+            die()
+        encode(self, path, name, frame)
+    output.FrameEncoder.write = write
+else:
+    output.publish_together = publish
+bwpipe.run(graph)
+"""
+"""A run that dies while it writes its second segment."""
+
+
+@pytest.mark.parametrize("where", ["a frame half written", "the record published", "half of the frames renamed"])
+def test_a_killed_run_goes_on_to_the_same_bytes(where: str, tmp_path: Path, plugins: Path) -> None:
+    path = reel(tmp_path, "tiff16")
+    run(path, tmp_path / "calm", plugins)
+    reading = {"use": "read", "path": str(path), "rate": 24}
+    stages = [reading, {"use": "paint_reel"}, {"use": "write", "path": str(tmp_path / "killed")}]
+    graph = tmp_path / "graph.yaml"
+    graph.write_text(json.dumps({"segment": 5, "plugins": [str(plugins)], "stages": stages}), encoding="utf-8")
+
+    died = subprocess.run([sys.executable, "-c", KILLED, where, str(graph)], cwd=ROOT, check=False)
+    there = names(tmp_path / "killed")
+    result = bwpipe.run(graph)
+
+    assert died.returncode == -signal.SIGKILL
+    assert len(there) == {"a frame half written": 5, "the record published": 5, "half of the frames renamed": 7}[where]
+    assert (result.done, result.meters["read"].items, result.kept) == (1, 7, [])
+    assert names(tmp_path / "killed") == names(tmp_path / "calm")
+    for name in names(tmp_path / "calm"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "calm" / name).read_bytes()
+    assert not list((tmp_path / "killed/.bwpipe").glob("*.part*"))
