@@ -152,10 +152,7 @@ class Stage(BaseModel):
         return {}
 
     def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
-        """Its entry in the metadata of a unit's output: its recipe.
-
-        Stages that add colour or change luma add keys of `core.provenance`.
-        """
+        """Its entry in the metadata of a unit's output: its recipe, with keys of `core.provenance` if it changes the image."""
         return ask(self.recipe, unit)
 
     @classmethod
