@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bwpipe.core.frame import Broken, Skipped, Unit
 from bwpipe.core.inputs import SYSTEM_NAMES, expand_user
-from bwpipe.core.stage import ScanCache
+from bwpipe.core.ports import ScanCache
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import ImageFile
 from bwpipe.image.open import open_image

@@ -9,7 +9,7 @@ import numpy as np
 from av.stream import Disposition
 
 from bwpipe.core.inputs import expand_user
-from bwpipe.core.stage import ScanCache
+from bwpipe.core.ports import ScanCache
 from bwpipe.errors import MediaError
 from bwpipe.image.file import ImageFile
 from bwpipe.image.open import open_image
