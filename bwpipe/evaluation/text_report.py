@@ -25,7 +25,14 @@ HEADS = {
 """Heading and number format of each figure."""
 
 
-FILM_HEADS = {"flicker": ("flicker", ".3f"), "chroma_change": ("chroma change", ".3f"), "cdc": ("CDC", ".5f")}
+FILM_HEADS = {
+    "flicker": ("flicker", ".3f"),
+    "chroma_change": ("chroma change", ".3f"),
+    "cdc": ("CDC", ".5f"),
+    "drift_12": ("drift 12", ".3f"),
+    "drift_48": ("drift 48", ".3f"),
+    "drift_half": ("half shot", ".3f"),
+}
 """Heading and number format of each figure of a video."""
 FILM_ROW = ["", "frames", "", *(head for head, _ in FILM_HEADS.values())]
 SIDES = {"guess": "prediction", "truth": "reference"}

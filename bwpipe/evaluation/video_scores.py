@@ -111,7 +111,7 @@ def _score(pairs: Iterable[Pair], run: RunContext, show: Callable[[int], None]) 
         luma = full_range(small, frame.unit.media.levels)
         flow = None if before is None or motion.cut else flow_pair(before, luma)
         for accumulator, planes in ((prediction, chroma), (reference, frame.chroma)):
-            accumulator.add(_on_grid(planes, luma.shape), flow, begins=motion.cut)
+            accumulator.add(_on_grid(planes, luma.shape), flow, begins=motion.cut, luma=luma)
         before = luma
         show(frames)
     return VideoScore(frames, prediction.figures(), reference.figures() if reference.strength > GREY else None)

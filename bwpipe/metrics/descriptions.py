@@ -30,5 +30,9 @@ FILM_FIGURES = {
     "chroma_change": "that change of chroma alone, in code values; the mean over the frames",
     "cdc": "colour distribution consistency (Liu et al. 2021) on chroma: the mean Jensen-Shannon divergence, in nats, of the "
     "distributions of Cb and of Cr in frames that are 1, 2 and 4 apart, within shots",
+    "drift_12": "mean change of chroma between frames 12 apart in a shot where nothing moves, relative to the mean length of "
+    "chroma there: in between, blurred luma stays within 2 % of its range, and the flow within 1/120 of the short side a frame",
+    "drift_48": "the same of frames 48 apart",
+    "drift_half": "the same of frames half of their shot apart",
 }
 """Video metrics by name: smaller is steadier. With a reference in colour, each is also reported as a share of its value."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import FlowField
+from bwpipe.motion.drift import GAPS, Drift, DriftMeter
 from bwpipe.motion.optical_flow import consistency_mask, warp
 
 SHORT = 256
@@ -62,22 +63,36 @@ class Steadiness:
         self._luma = self._chroma = self._length = 0.0
         self._frames = 0
         self._divergences = dict.fromkeys(LAGS, (0.0, 0))
+        self._meter = DriftMeter()
+        self._drift = dict.fromkeys(GAPS, Drift())
 
-    def add(self, chroma: NDArray[np.float32], flow: FlowPair | None, *, begins: bool) -> None:
+    def add(
+        self,
+        chroma: NDArray[np.float32],
+        flow: FlowPair | None,
+        *,
+        begins: bool,
+        luma: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Add the next frame.
 
         Args:
             chroma: (h, w, 2) Cb and Cr in code values, 0 for none.
             flow: The flow to the previous frame; None if there is none.
             begins: Whether a shot begins with the frame: nothing is compared across cuts.
+            luma: (h, w) full range, by which drift is measured where nothing moves; None not to measure it.
         """
         if begins:
+            self._end_shot()
             self._recent.clear()
         elif flow is not None and self._previous is not None:
             difference = (chroma - warp(self._previous, flow.back))[flow.consistent]
             self._chroma += float(np.hypot(difference[:, 0], difference[:, 1]).mean(dtype=np.float64))
             self._luma += flow.luma
             self._steps += 1
+        if luma is not None:
+            for gap, drift in self._meter.add(luma, chroma / np.float32(255), flow.back if flow else None).items():
+                self._drift[gap] = self._drift[gap].plus(drift)
         shares = _distribution(chroma)
         for lag in LAGS:
             if len(self._recent) >= lag:
@@ -88,13 +103,20 @@ class Steadiness:
         self._length += float(np.hypot(chroma[..., 0], chroma[..., 1]).mean(dtype=np.float64))
         self._frames += 1
 
+    def _end_shot(self) -> None:
+        self._drift["half"] = self._drift["half"].plus(self._meter.begin())
+
     @property
     def strength(self) -> float:
         """The mean length of chroma, in code values."""
         return self._length / max(self._frames, 1)
 
     def figures(self) -> dict[str, float]:
-        """Those of `descriptions.FILM_FIGURES` that are defined: none for a single frame, no flicker if luma is static."""
+        """Those of `descriptions.FILM_FIGURES` that are defined: none for a single frame, no flicker if luma is static.
+
+        Ask after the last frame: the last shot ends here.
+        """
+        self._end_shot()
         values = {}
         if self._steps and self._luma > STILL * self._steps:
             values["flicker"] = self._chroma / self._luma
@@ -103,7 +125,8 @@ class Steadiness:
         means = [total / count for total, count in self._divergences.values() if count]
         if means:
             values["cdc"] = float(np.mean(means))
-        return values
+        shares = {f"drift_{gap}": drift.share for gap, drift in self._drift.items()}
+        return values | {name: share for name, share in shares.items() if share is not None}
 
 
 def _distribution(chroma: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,13 +1,14 @@
 """Report on the shots of a film: chroma flicker, confidence of the network, and which shots to check."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bwpipe.core.frame import Frame
+from bwpipe.motion.drift import GAPS, Drift, DriftMeter, Gap
 
 FLICKER = "flicker"
 """Key of the note on a frame that holds its change from the previous frame: a `Step`."""
@@ -48,6 +49,7 @@ class Shot:
         luma, before, after: The sums of these changes, see `Step`; `before` is None if it is not known for all.
         budget: The budget; None if there was none.
         confidences: The sum of the mean confidences, 0..1, of `judged` frames whose network reported one.
+        drift: For each of `drift.GAPS`, the drift of what is written between frames of the same segment.
     """
 
     begins: bool
@@ -62,6 +64,7 @@ class Shot:
     budget: float | None = None
     confidences: float = 0.0
     judged: int = 0
+    drift: Sequence[Sequence[float]] = ()
 
     def extend(self, other: "Shot") -> None:
         """Append the frames that follow."""
@@ -74,6 +77,7 @@ class Shot:
         self.budget = self.budget if other.budget is None else other.budget
         self.confidences += other.confidences
         self.judged += other.judged
+        self.drift = _sum(self.drift, other.drift)
 
     @property
     def seconds(self) -> float:
@@ -93,9 +97,23 @@ class Shot:
         return self.confidences / self.judged if self.judged else None
 
     @property
+    def drifts(self) -> dict[str, float | None]:
+        """For each of `drift.GAPS`, the change of chroma relative to its length; None where nothing holds still for as long."""
+        known = dict(zip(GAPS, self.drift, strict=False))
+        return {f"drift_{gap}": Drift(*known[gap]).share if gap in known else None for gap in GAPS}  # type: ignore[arg-type]
+
+    @property
+    def drifting(self) -> float | None:
+        """The largest of `drifts`; None if none is known."""
+        return max((share for share in self.drifts.values() if share is not None), default=None)
+
+    @property
     def doubt(self) -> float:
-        """How much there is to check: 1 - confidence, times the duration in seconds."""
-        return 0.0 if self.confidence is None else (1 - self.confidence) * self.seconds
+        """How much there is to check: the duration in seconds, times how little confidence is left after drift."""
+        if self.confidence is None and self.drifting is None:
+            return 0.0
+        trust = 1.0 if self.confidence is None else self.confidence
+        return (1 - trust * (1 - min(self.drifting or 0.0, 1.0))) * self.seconds
 
     @property
     def missed(self) -> bool:
@@ -115,6 +133,7 @@ class Shot:
             "flicker_before": before,
             "flicker": after,
             "max_flicker": self.budget,
+            **self.drifts,
             "confidence": self.confidence,
             "doubt": self.doubt,
         }
@@ -133,6 +152,7 @@ class ShotList:
     def __init__(self, notes: Iterable[str] = ()) -> None:
         """Build the list from consecutive segments, each given by its `text`."""
         self.shots: list[Shot] = []
+        self._meter = DriftMeter()
         for text in notes:
             for values in json.loads(text) if text else ():
                 self._add(Shot(*values))
@@ -149,7 +169,14 @@ class ShotList:
             shot.steps, (shot.luma, shot.before, shot.after, shot.budget) = 1, step
         if frame.confidence is not None:
             shot.confidences, shot.judged = float(frame.confidence.mean(dtype=np.float32)), 1
+        ended = self._meter.begin() if shot.begins else Drift()
+        if self.shots:
+            self.shots[-1].drift = _sum(self.shots[-1].drift, _row("half", ended))
         self._add(shot)
+        motion = frame.motion
+        chroma = None if frame.chroma is None else np.ascontiguousarray(frame.chroma.transpose(1, 2, 0), np.float32)
+        for gap, drift in self._meter.add(motion.seen, chroma, motion.back).items():
+            self.shots[-1].drift = _sum(self.shots[-1].drift, _row(gap, drift))
 
     def _add(self, shot: Shot) -> None:
         if shot.begins or not self.shots:
@@ -159,7 +186,9 @@ class ShotList:
 
     @property
     def text(self) -> str:
-        """The shots as stored in the ledger; empty if there are none."""
+        """The shots as stored in the ledger; empty if there are none. Ask after the last frame: the last shot ends here."""
+        if self.shots:
+            self.shots[-1].drift = _sum(self.shots[-1].drift, _row("half", self._meter.begin()))
         return json.dumps([astuple(shot) for shot in self.shots]) if self.shots else ""
 
     @property
@@ -176,8 +205,11 @@ class ShotList:
         before, after = whole.flicker
         if after is not None:
             yield f"flicker {after:.2f}" if before is None else f"flicker {before:.2f} -> {after:.2f}"
+        share = whole.drifts["drift_48"]
+        if share is not None:
+            yield f"drift {share:.0%} of chroma in 48 frames"
         if self.doubtful:
-            names = (f"{clock(shot.start)} ({shot.seconds:.1f} s, confidence {shot.confidence:.2f})" for shot in self.doubtful)
+            names = (f"{clock(shot.start)} ({', '.join(_reasons(shot))})" for shot in self.doubtful)
             yield f"most doubtful: {', '.join(names)}"
 
     def warning(self) -> str | None:
@@ -191,6 +223,31 @@ class ShotList:
             f"{len(missed)} of {len(self.shots)} shots flicker more than `max_flicker: {missed[0].budget:g}` allows, {worst}at "
             f"{names}; a larger `window` of `steady` reduces flicker"
         )
+
+
+_NOTABLE = 0.2
+"""Drift from which the closing line says that it makes a shot doubtful."""
+
+
+def _reasons(shot: Shot) -> Iterator[str]:
+    """Why a shot is doubtful, in a few words each."""
+    yield f"{shot.seconds:.1f} s"
+    if shot.confidence is not None:
+        yield f"confidence {shot.confidence:.2f}"
+    if shot.drifting is not None and shot.drifting >= _NOTABLE:
+        yield f"drift {shot.drifting:.0%}"
+
+
+def _row(gap: Gap, drift: Drift) -> Sequence[Sequence[float]]:
+    """The drift over one gap as `Shot.drift`."""
+    return [drift if each == gap else Drift() for each in GAPS] if drift.cells else ()
+
+
+def _sum(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
+    """The sum of two `Shot.drift`."""
+    if not (one and other):
+        return one or other
+    return [[a + b for a, b in zip(*rows, strict=True)] for rows in zip(one, other, strict=True)]
 
 
 def clock(seconds: float) -> str:

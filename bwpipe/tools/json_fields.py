@@ -50,8 +50,12 @@ REPORT: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "flicker_before": "`chroma_change_before` divided by `luma_change`, or null.",
             "flicker": "`chroma_change` divided by `luma_change`, or null.",
             "max_flicker": "The budget of `steady`; null without `steady`.",
+            "drift_12": "Mean change of the written chroma between frames 12 apart where nothing moves, relative to its "
+            "length; null where nothing holds still for as long within a segment.",
+            "drift_48": "The same of frames 48 apart.",
+            "drift_half": "The same of frames half of the shot apart.",
             "confidence": "Mean confidence of the network, 0 to 1; null if the network does not state it.",
-            "doubt": "Priority for manual review: (1 - `confidence`) x `seconds`; 0 if the confidence is not known.",
+            "doubt": "Priority for manual review: (1 - `confidence` x (1 - largest drift)) x `seconds`; 0 if neither is known.",
         },
     ),
     "warning": (

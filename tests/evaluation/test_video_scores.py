@@ -201,3 +201,18 @@ def test_static_luma_has_no_flicker() -> None:
         accumulator.add(np.ones((HEIGHT, WIDTH, 2), np.float32), None if begins else still, begins=begins)
 
     assert accumulator.figures() == {"chroma_change": 0, "cdc": 0}
+
+
+def test_a_wall_that_turns_from_one_colour_to_another_drifts(tmp_path: Path) -> None:
+    lumas = [plane * 0.5 + 60 for plane in scene(1, 1, grain=0) * 61]
+    make(tmp_path / "guess" / "a.mkv", lumas, lambda number: 20 + number / 2)
+    make(tmp_path / "truth" / "a.mkv", lumas, lambda number: 30)
+
+    found, _ = score("--guess", tmp_path / "guess", "--truth", tmp_path / "truth")
+
+    film = found["films"]["a.mkv"]
+    assert film["guess"]["drift_12"] == pytest.approx(6 / 35, rel=0.1)
+    assert film["guess"]["drift_48"] == pytest.approx(24 / 35, rel=0.1)
+    assert film["guess"]["drift_half"] == pytest.approx(15 / 35, rel=0.2)
+    assert film["truth"]["drift_48"] < 0.02
+    assert {"drift_12", "drift_48", "drift_half"} <= set(found["meaning"])
