@@ -16,6 +16,7 @@ from bwpipe.core.frame import Motion
 from bwpipe.core.provenance import KEPT, NETWORK
 from bwpipe.core.stage import AddedLater, FilmsOnly, Needs, Sink, Stage
 from bwpipe.errors import UsageError
+from bwpipe.memory.hints import Hints, spread
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.nn.checkpoint_file import describe, locate
 from bwpipe.nn.inference import average_views, frame_planes, network_input
@@ -51,6 +52,7 @@ class Colorize(BatchMap):
     """
 
     revision: ClassVar[int] = 2
+    provides: ClassVar[frozenset[str]] = frozenset({"features"})
 
     model: NoEffect[str] = "unet"  # no effect by itself: the recipe has the hash of the weights
     """The name of a network that ships with bwpipe, or the path of a checkpoint."""
@@ -72,6 +74,11 @@ class Colorize(BatchMap):
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
     optical flow. `auto` runs it where too little of a frame can be propagated, and 8 frames later at the latest; it is 1 where
     no stage below propagates chroma."""
+    hints: NoEffect[str | None] = None  # no effect by itself: the recipe has the hash of a photograph's hints
+    """A folder of hints for photographs: transparent PNG files with strokes or dots, or points in YAML or JSON
+    (`points: [{x: 120, y: 80, colour: "#a03020"}]`, in pixels), each named like its photograph. Only their hue and saturation
+    count, and grey says that a thing is neutral. Networks that take hints are told them; with others they spread over what is
+    of like luma and near."""
     device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
     """Device to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a list of devices that are used in turn."""
     batch: NoEffect[Count] = Field(default_factory=default_batch)
@@ -82,6 +89,8 @@ class Colorize(BatchMap):
     _filled: bool = PrivateAttr(default=False)
     _runtime: Runtime | None = PrivateAttr(default=None)
     _resolved: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _hints: Hints | None = PrivateAttr(default=None)
+    _with_features: bool = PrivateAttr(default=False)
     _facts: Mapping[str, str | int | float | bool] = PrivateAttr(default_factory=dict)
 
     @property
@@ -117,10 +126,11 @@ class Colorize(BatchMap):
             work=[each.folder for each in run.downstream(self) if isinstance(each, Sink)],
         )
         check_quality(self._runtime, self.quality, "colorize")
+        self._with_features = any("features" in stage.needs.above for stage in run.downstream(self))
         self._resolved = {**self._runtime.resolved, NETWORK: self._runtime.registered}
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
-        """The options, what `every: auto` comes to, a hash of the weights, and OpenVINO's version if it computes."""
+        """The options, what `every: auto` comes to, hashes of weights and hints, and OpenVINO's version if it computes."""
         digest = cached_digest(locate(self.model))
         engine = self._engine(digest)
         recipe = {**super().recipe(unit), "weights": digest, "runtime": _with_version(engine)}
@@ -128,7 +138,15 @@ class Colorize(BatchMap):
             recipe["every"] = self._every
         if engine == "torch":  # as before there was the option
             del recipe["runtime"]
-        return recipe
+        found = self._found_hints()
+        hints = found.digest(unit.media) if found and unit else None
+        return {**recipe, "hints": hints} if hints else recipe
+
+    def _found_hints(self) -> Hints | None:
+        """The hints, if the option is set. Raises UsageError."""
+        if self.hints is not None and self._hints is None:
+            self._hints = Hints(self.hints)
+        return self._hints
 
     def revision_for(self, unit: Unit | None) -> int:
         """1 where torch computes one view, whose results have not changed since 0.1.0; the latest elsewhere."""
@@ -148,40 +166,61 @@ class Colorize(BatchMap):
         resolved = self._resolved or {NETWORK: describe(locate(self.model)).network}
         return {**super().provenance(unit), **resolved}
 
-    def key(self, frame: Frame) -> tuple[tuple[int, int], ...] | None:
-        """The sizes of the network's inputs for a frame, see `further_views`; None if the frame needs no prediction."""
+    def key(self, frame: Frame) -> tuple[tuple[tuple[int, int], ...], bool] | None:
+        """The sizes of the network's inputs, see `further_views`, and whether there are hints; None if it needs no prediction."""
         if frame.chroma is not None or (frame.motion is not None and self._is_skipped(frame.motion)):
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
         assert self._runtime
         runtime, quality = self._runtime, self.quality
-        return runtime.input_size(height, width, quality), *runtime.further_views(height, width, quality)
+        hinted = self._hints is not None and self._hints.of(frame.unit.media) is not None
+        return (runtime.input_size(height, width, quality), *runtime.further_views(height, width, quality)), hinted
 
     def apply(self, frames: list[Frame]) -> list[Frame]:
         """Predict the chroma (2, h, w) and the confidence (h, w) of frames with the same key."""
-        sizes = self.key(frames[0])
-        if sizes is None:
+        key = self.key(frames[0])
+        if key is None:
             return [
                 replace(frame, notes={**frame.notes, KEPT: True}) if frame.chroma is not None else frame for frame in frames
             ]
-        first, *further = [self._predict(frames, size, mirrored=number > 0) for number, size in enumerate(sizes)]
-        mean = average_views([first.chroma, *(each.chroma for each in further)]) * np.float32(self.saturation)
+        sizes, hinted = key
+        views = [self._view(frames, size, hinted=hinted, mirrored=number > 0) for number, size in enumerate(sizes)]
+        mean = average_views([view.chroma for view in views]) * np.float32(self.saturation)
         chroma = [_stored(planes, frame) for planes, frame in zip(mean.clip(-0.5, 0.5), frames, strict=True)]
-        if first.confidence is None:
-            return [replace(frame, chroma=planes) for frame, planes in zip(frames, chroma, strict=True)]
-        sure = average_views([first.confidence, *(each.confidence for each in further if each.confidence is not None)])
-        confidence = [_stored(planes, frame)[0] for planes, frame in zip(sure, frames, strict=True)]
-        return [
-            replace(frame, chroma=planes, confidence=plane)
-            for frame, planes, plane in zip(frames, chroma, confidence, strict=True)
-        ]
+        made = [replace(frame, chroma=planes) for frame, planes in zip(frames, chroma, strict=True)]
+        if confidences := [view.confidence for view in views if view.confidence is not None]:
+            sure = [_stored(planes, frame)[0] for planes, frame in zip(average_views(confidences), frames, strict=True)]
+            made = [replace(frame, confidence=plane) for frame, plane in zip(made, sure, strict=True)]
+        if self._with_features and views[0].features is not None:
+            features = zip(views[0].features, frames, strict=True)
+            maps = [stored(planes, frame.unit.media.orientation).astype(np.float16) for planes, frame in features]
+            made = [replace(frame, features=each) for frame, each in zip(made, maps, strict=True)]
+        return made
 
-    def _predict(self, frames: list[Frame], size: tuple[int, int], *, mirrored: bool) -> Prediction:
+    def _view(self, frames: list[Frame], size: tuple[int, int], *, hinted: bool, mirrored: bool) -> Prediction:
         """The prediction for frames, at a size, mirrored left to right or not."""
-        assert self._runtime
         luma = np.stack([network_input(frame, *size) for frame in frames])
-        seen = np.ascontiguousarray(luma[..., ::-1]) if mirrored else luma
-        return self._runtime.predict(seen, self.vividness, many=frames[0].unit.media.has_segments)
+        hints = np.stack([self._hints_of(frame, size) for frame in frames]) if hinted else None
+        if mirrored:
+            luma = np.ascontiguousarray(luma[..., ::-1])
+            hints = None if hints is None else np.ascontiguousarray(hints[..., ::-1])
+        return self._predict(luma, hints, many=frames[0].unit.media.has_segments)
+
+    def _hints_of(self, frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:
+        """The hints (3, h, w) for a frame at the network's input size. Raises MediaError."""
+        height, width = upright(frame.luma, frame.unit.media.orientation).shape
+        found = self._hints.read(frame.unit.media, size, (height, width)) if self._hints else None
+        return np.zeros((3, *size), np.float32) if found is None else found
+
+    def _predict(self, luma: NDArray[np.float32], hints: NDArray[np.float32] | None, *, many: bool) -> Prediction:
+        """The prediction for luma (B, h, w) in 0..1, and hints (B, 3, h, w), which are spread if the network takes none."""
+        assert self._runtime
+        if hints is None or self._runtime.takes_hints:
+            return self._runtime.predict(luma, self.vividness, hints, many=many)
+        plain = self._runtime.predict(luma, self.vividness, many=many)
+        features = [None] * len(luma) if plain.features is None else list(plain.features)
+        told = [spread(*each) for each in zip(plain.chroma, luma, features, hints, strict=True)]
+        return replace(plain, chroma=np.stack(told))
 
     @property
     def _every(self) -> int | Literal["auto"]:

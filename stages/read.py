@@ -1,7 +1,7 @@
 """The `read` stage."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from glob import has_magic
@@ -27,7 +27,7 @@ from bwpipe.sequence.frames import is_frame_format
 from bwpipe.sequence.numbering import names_frames
 from bwpipe.sequence.read import SequenceReader
 from bwpipe.video import file as video_file
-from bwpipe.video.decoder import SharedDecoder, read_video
+from bwpipe.video.decoder import SharedDecoder, read_video, sample_video
 from bwpipe.video.file import VideoFile
 from bwpipe.video.interlacing import of_one_moment
 from bwpipe.video.probe import open_video
@@ -206,6 +206,15 @@ class Read(Source):
             yield from read_video(unit, context, warn=warn, onward=self._decoder(unit.media), chroma=True)
         else:
             yield read_image(unit)
+        self._check_place(unit.path)
+
+    def sample(self, unit: Unit, indices: Sequence[int]) -> Iterator[Frame]:
+        """Some frames of a film, by a decoder of its own; what is wrong with the film is said when it is read."""
+        if not isinstance(unit.media, VideoFile):
+            yield from super().sample(unit, indices)
+            return
+        self._check_place(unit.path)
+        yield from sample_video(unit, unit.media, indices)
         self._check_place(unit.path)
 
     def close(self) -> None:

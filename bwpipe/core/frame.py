@@ -211,6 +211,8 @@ class Frame:
         guide: (h, w) uint8 full range, on a grid up to the luma's: the input of networks and motion analysis; None means the
             luma.
         confidence: (h, w) float16 in 0..1, the network's confidence in the chroma; None if it provides none.
+        features: (C, h, w) float16, the network's features on a grid 16 times coarser than its input; None if it has none, or
+            if no stage below `colorize` needs them.
         motion: Result of `shots`: whether this frame starts a shot, and the small optical flows to its neighbours.
         alpha: (H, W) like luma, in full range, or None.
         stored: The codes of a film's chroma, from `read`; None for an image and for a grey film.
@@ -228,6 +230,7 @@ class Frame:
     chroma: Chroma | None = None
     guide: NDArray[np.uint8] | None = None
     confidence: NDArray[np.float16] | None = None
+    features: NDArray[np.float16] | None = None
     motion: Motion | None = None
     alpha: Luma | None = None
     stored: StoredChroma | None = None

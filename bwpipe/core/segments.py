@@ -72,8 +72,13 @@ def fragment_path(folder: Path, target: Path, part: int) -> Path:
     return folder / WORK_FOLDER / FRAGMENTS / f"{_prefix(folder, target)}-{part:06d}"
 
 
+def first_pass_path(folder: Path, target: Path, stage: str) -> Path:
+    """The path of what a stage of this id keeps of its first pass over a video, until the video `target` is joined."""
+    return folder / WORK_FOLDER / FRAGMENTS / f"{_prefix(folder, target)}-{blake2b(stage.encode(), digest_size=4).hexdigest()}"
+
+
 def waiting_fragments(folder: Path, targets: Sequence[Path]) -> list[Path]:
-    """The fragments of some videos in an output folder, including those of other recipes."""
+    """The fragments of some videos in an output folder, and what is kept of first passes, including those of other recipes."""
     prefixes = {_prefix(folder, target) for target in targets}
     return sorted(path for path in (folder / WORK_FOLDER / FRAGMENTS).glob("*-*") if path.name.partition("-")[0] in prefixes)
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -183,6 +183,11 @@ class Source(Stage):
     @abstractmethod
     def read(self, unit: Unit, context: int) -> Iterator[Any]:
         """The items of one unit, and up to `context` items before and after it, marked as context. Raises MediaError."""
+
+    def sample(self, unit: Unit, indices: Sequence[int]) -> Iterator[Any]:
+        """The items of a unit at some indices, ascending, for first passes; those that can't be read are left out."""
+        for index in indices:
+            yield from (replace(item, unit=unit) for item in self.read(replace(unit, start=index, stop=index + 1), 0))
 
     @classmethod
     def ports(cls) -> Ports:

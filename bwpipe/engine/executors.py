@@ -30,8 +30,19 @@ def execute(stage: Stage, items: Iterator[Any], run: RunContext, meter: Meter, p
             return _metered(stage.stream, items, meter, run)
 
 
-def execute_source(stage: Source, units: Iterable[Unit], context: int, run: RunContext, meter: Meter) -> Iterator[Any]:
-    """The output stream of a source: images are read in parallel, videos one after another."""
+def execute_source(
+    stage: Source,
+    units: Iterable[Unit],
+    context: int,
+    run: RunContext,
+    meter: Meter,
+    *,
+    prepare: Callable[[Unit], None] = lambda unit: None,
+) -> Iterator[Any]:
+    """The output stream of a source: images are read in parallel, videos one after another.
+
+    `prepare` is called before each unit is read; an exception that it raises fails the unit.
+    """
     skipped = run.skipped_kinds(stage)
 
     def items_of(unit: Unit) -> Iterator[Any]:
@@ -40,6 +51,7 @@ def execute_source(stage: Source, units: Iterable[Unit], context: int, run: RunC
             yield End(unit)
             return
         try:
+            prepare(unit)
             yield from _metered(lambda _: stage.read(unit, context), iter(()), meter, run, unit)
         except Exception as error:
             fail_unit(unit, error, run)

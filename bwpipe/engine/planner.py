@@ -58,6 +58,7 @@ class Plan:
         kept: Files in the place of an output that bwpipe did not write: they are left unchanged.
         own: Number of files skipped as inputs because they are outputs.
         roots: The folders that were read.
+        files: The unit of the whole file that each unit is a part of, by the unit.
         stamps: Stamps of the inputs when their headers were read.
         scans: Results of scanning them, to be stored for the next run.
     """
@@ -76,6 +77,7 @@ class Plan:
     kept: list[Path] = field(default_factory=list)
     own: int = 0
     roots: set[Path] = field(default_factory=set)
+    files: dict[Unit, Unit] = field(default_factory=dict)
     stamps: dict[Unit, FileStamp | None] = field(default_factory=dict)
     scans: SqliteScanCache = field(default_factory=SqliteScanCache)
 
@@ -157,6 +159,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         if isinstance(node.stage, Sink)
     }
     segments = {unit: _segments(unit, size, planners.values()) for unit in units}
+    plan.files = {segment: unit for unit in units for segment in segments[unit]}
     plan.stamps |= {segment: _segment_stamp(plan.stamps[unit], segment) for unit in units for segment in segments[unit]}
     for planner in planners.values():
         for unit in units:

@@ -16,6 +16,7 @@ from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting_fragments
 from bwpipe.core.stage import Gather, Sink, Summary, ask
 from bwpipe.engine.event_log import REPORT, EventLog
+from bwpipe.engine.first_passes import FirstPasses
 from bwpipe.engine.ledger import Ledger, open_ledgers
 from bwpipe.engine.outdated import announcement
 from bwpipe.engine.planner import Plan, known_facts, make_plan, total_frames
@@ -122,7 +123,16 @@ class _Session:
             if not self._plan.idle:
                 check_room()
                 keep_freed_memory()
-                run_stages(self._graph, self._plan, self._run, result.meters, ready=ready, keep=self._publish, tick=self._show)
+                run_stages(
+                    self._graph,
+                    self._plan,
+                    self._run,
+                    result.meters,
+                    ready=ready,
+                    prepare=FirstPasses(self._graph, self._plan, self._ledgers, self._run, result.meters),
+                    keep=self._publish,
+                    tick=self._show,
+                )
             if not self._ledgers:  # without sinks, files count as done once they are read
                 count = len(self._plan.todo) + len(self._plan.broken) - len(self._run.failures)
                 result.done, result.already = (0, count) if unread else (count, 0)

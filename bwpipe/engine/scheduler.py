@@ -33,6 +33,7 @@ def run_stages(
     meters: dict[str, Meter],
     *,
     ready: Mapping[str, Any],
+    prepare: Callable[[Unit], None],
     keep: Callable[[Node, Unit, AtomicFile], None],
     tick: Callable[[], None],
 ) -> None:
@@ -44,6 +45,7 @@ def run_stages(
         run: The context that the stages share.
         meters: A meter for each node, by its id.
         ready: Cached results of gathering stages, by their ids; stages that only feed them are not started.
+        prepare: Called in the source's threads before a unit is read.
         keep: Publishes a finished file; called in the sink's threads.
         tick: Called in this thread every tenth of a second.
 
@@ -51,7 +53,7 @@ def run_stages(
         BwpipeError: The first error of a stage; all other stages have ended by then.
         BaseException: What interrupted this thread, such as a signal; all stages have ended by then.
     """
-    threads = _Threads(graph, plan, run, meters, ready=ready, keep=keep)
+    threads = _Threads(graph, plan, run, meters, ready=ready, prepare=prepare, keep=keep)
     threads.run(tick)
     if threads.failures:
         raise threads.failures[0]
@@ -72,10 +74,11 @@ class _Threads:
         meters: dict[str, Meter],
         *,
         ready: Mapping[str, Any],
+        prepare: Callable[[Unit], None],
         keep: Callable[[Node, Unit, AtomicFile], None],
     ) -> None:
         self.failures: list[BwpipeError] = []
-        self._plan, self._run, self._meters, self._ready, self._keep = plan, run, meters, ready, keep
+        self._plan, self._run, self._meters, self._ready, self._prepare, self._keep = plan, run, meters, ready, prepare, keep
         idle = idle_nodes(graph, ready)
         self._nodes = [node for node in graph.nodes if node.id not in idle]
         self._queue = UnitQueue(plan.todo)
@@ -154,7 +157,7 @@ class _Threads:
             case Gather() if node.id in self._ready:
                 return iter([self._ready[node.id]])
             case Source():
-                return execute_source(node.stage, self._queue.take(), plan.context, run, meter)
+                return execute_source(node.stage, self._queue.take(), plan.context, run, meter, prepare=self._prepare)
             case Sink():
                 return execute_sink(
                     node.stage,

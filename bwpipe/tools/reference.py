@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from bwpipe.core import plugins
+from bwpipe.core.first_pass import TwoPassMap
 from bwpipe.core.options import options_of
 from bwpipe.core.stage import FILMS_ONLY, PICTURES_ONLY, BatchMap, Gather, Map, NoEffect, Sink, Source, Stage, UnitMap, stages
 from bwpipe.graph.graph import Entry, Settings
@@ -21,7 +22,7 @@ from bwpipe.tools.describe import ports
 from bwpipe.tools.json_fields import REPORT, SCORE, VERIFY
 
 NOTE = "<!-- Generated from the code by `make docs`; do not edit. -->"
-_SHAPES = (Source, Map, BatchMap, UnitMap, Gather, Sink, Stage)
+_SHAPES = (Source, Map, BatchMap, TwoPassMap, UnitMap, Gather, Sink, Stage)
 _NO_EFFECT = get_args(NoEffect[int])[1]
 _FITS = {"rgb": "networks that produce RGB", "chroma": "any network", "bins": "networks that produce bins"}
 

@@ -1,8 +1,9 @@
 """Decodes the frames of a video."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import chain, dropwhile
 from typing import cast
@@ -107,6 +108,23 @@ def read_video(
     for frame in deinterlace(stored, video):
         if start - context <= frame.index < stop + context:
             yield frame
+
+
+def sample_video(unit: Unit, video: VideoFile, indices: Sequence[int]) -> Iterator[Frame]:
+    """The frames of a unit at some indices, ascending, with the film's chroma; those that can't be decoded are left out.
+
+    Each is decoded from the last keyframe before it, or on from the frame before it if that comes later.
+    """
+    decoder = SharedDecoder(video)
+    try:
+        for index in indices:
+            number = int(np.searchsorted(video.keys[:, 0], index, side="right")) - 1
+            since = int(video.keys[number, 0]) if number > 0 else 0
+            one = replace(unit, start=index, stop=index + 1, since=since)
+            for frame in read_video(one, warn=lambda text: None, onward=decoder, chroma=True):
+                yield replace(frame, unit=unit)
+    finally:
+        decoder.close()
 
 
 def _bounds(unit: Unit, video: VideoFile) -> tuple[int, int]:

@@ -75,3 +75,50 @@ class Emulated(Painter):
             Emulated.trials += 1
             sleep(0.1)
         return super().forward(luma)
+
+
+@network("test-wandering")
+class Wandering(Painter):
+    """Predicts chroma that wanders with the mean of luma, beside features that do not."""
+
+    produces: ClassVar[Literal["rgb", "chroma", "bins"]] = "chroma"
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.seen = nn.Conv2d(1, 24, 16, stride=16)
+        self.layers = nn.Sequential(nn.Conv2d(1, 2, 4, stride=4), nn.Tanh())
+
+    def forward(self, luma: Tensor) -> Tensor:
+        chroma: Tensor = self.layers(luma) / 8
+        return chroma
+
+    def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
+        return 96, 128
+
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+        return Guess(output)
+
+    def guess(self, luma: Tensor, vividness: float | None = None, hints: Tensor | None = None) -> Guess:
+        with torch.no_grad():
+            turn = 300 * luma.float().mean(dim=(1, 2, 3))
+            tint = 0.08 * torch.stack([turn.sin(), turn.cos()], dim=1)
+            chroma = self(luma).float() + tint[..., None, None]
+            return Guess(chroma, torch.full_like(chroma[:, :1], 0.5), features=self.seen(luma).float())
+
+
+@network("test-told")
+class Told(Wandering):
+    """Predicts the mean of the chroma that it is told, everywhere."""
+
+    @property
+    def takes_hints(self) -> bool:
+        return True
+
+    def guess(self, luma: Tensor, vividness: float | None = None, hints: Tensor | None = None) -> Guess:
+        with torch.no_grad():
+            chroma = torch.zeros_like(self(luma).float())
+            if hints is not None:
+                known = hints[:, 2:].float()
+                mean = (hints[:, :2].float() * known).sum(dim=(2, 3)) / known.sum(dim=(2, 3)).clamp(min=1e-6)
+                chroma = chroma + mean[..., None, None]
+            return Guess(chroma)

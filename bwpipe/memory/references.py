@@ -1,0 +1,112 @@
+"""Coloured stills whose colours films and photographs take where they show the same things."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+import numpy as np
+
+from bwpipe.core.fingerprint import cached_digest
+from bwpipe.core.frame import Frame, Luma, Media, Unit
+from bwpipe.core.inputs import expand_user, find_files
+from bwpipe.errors import MediaError, UsageError
+from bwpipe.image.file import ImageFile
+from bwpipe.image.open import open_image
+from bwpipe.image.read import read_image
+from bwpipe.pixels.orientation import stored, upright
+from bwpipe.pixels.resize import fit_short_side, squash
+
+COLOURS = "reference"
+"""Key of the note on a frame of a still that holds its chroma, (2, h, w): `grayscale` would drop it."""
+_SHORT = 512
+"""Short side up to which a still is looked at."""
+_MAX_PIXELS = 250_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A coloured picture.
+
+    Attributes:
+        path: The file, absolute.
+        name: Its path relative to the folder that was given.
+    """
+
+    path: Path
+    name: PurePosixPath
+
+    @property
+    def digest(self) -> str:
+        """A hash of its bytes. Raises UsageError."""
+        try:
+            return cached_digest(self.path)
+        except OSError as error:
+            raise UsageError(f"the reference {self.path} can't be read ({error.strerror}); fix that, or remove it") from error
+
+
+class References:
+    """The stills that were given, and which of them concern a file."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        """Find them; nothing is decoded. Raises UsageError if there are none."""
+        self._stills: list[Still] = []
+        for path in paths:
+            try:
+                found = list(find_files(path))
+            except UsageError:
+                raise UsageError(f"`reference`: there is no file or folder {expand_user(path)}; correct the path") from None
+            stills = [Still(file, name) for file, name in found if name.suffix.lower() in _ENDINGS]
+            if not stills:
+                raise UsageError(f"`reference`: {path} holds no picture; put coloured PNG, JPEG or TIFF files there")
+            self._stills.extend(stills)
+
+    def of(self, media: Media) -> list[Still]:
+        """Those that concern a file.
+
+        Of a film: those in a folder named like it, with or without its ending, and those in no folder, which are for all films.
+        Of a picture: that of the same name, or, if only one still was given, that one.
+        """
+        name, stem = media.name, media.name.with_suffix("")
+        if media.kind == "film":
+            return [each for each in self._stills if each.name.parent in {PurePosixPath(), name, stem}]
+        own = [each for each in self._stills if each.name.with_suffix("") == stem]
+        return own or (self._stills if len(self._stills) == 1 else [])
+
+    def all(self) -> Iterable[Still]:
+        """All of them."""
+        return self._stills
+
+
+_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
+
+
+def still_frame(still: Still, unit: Unit) -> Frame:
+    """A still as a frame of a unit, in its luma codes and orientation, with its colours in a note.
+
+    Raises:
+        MediaError: It can't be read, or is grey.
+    """
+    try:
+        media = open_image(still.path, still.name, max_pixels=_MAX_PIXELS)
+        frame = read_image(Unit(media))
+    except (MediaError, OSError) as error:
+        raise MediaError(f"the reference {still.path} can't be read: {error}") from error
+    if frame.chroma is None:
+        raise MediaError(f"the reference {still.path} has no colours; give a picture in colour")
+    height, width = fit_short_side(frame.luma.shape, _SHORT)
+    chroma = np.stack([squash(plane.astype(np.float32), height, width) for plane in frame.chroma])
+    turn = unit.media.orientation
+    planes = stored(upright(chroma, media.orientation), turn).astype(np.float16)
+    luma: Luma = np.asarray(stored(upright(_in_levels(frame, media, unit.media), media.orientation), turn))
+    luma.flags.writeable = False
+    return Frame(luma, unit, index=-1, notes=MappingProxyType({COLOURS: planes}))
+
+
+def _in_levels(frame: Frame, media: ImageFile, target: Media) -> Luma:
+    """The luma of a frame in the codes of another media, of `_SHORT` rows or columns."""
+    height, width = fit_short_side(frame.luma.shape, _SHORT)
+    (black, white), (low, high) = media.levels, target.levels
+    small = squash(frame.luma.astype(np.float32), height, width)
+    codes = np.rint((small - black) / (white - black) * (high - low) + low).clip(0, (1 << target.depth) - 1)
+    return codes.astype(np.uint8) if target.depth == 8 else codes.astype(np.uint16)
