@@ -58,7 +58,7 @@ class Film:
 
 def coloured(path: Path, start: int, stop: int | None, model: str) -> Film:
     """Colour a film without `anchor`, and hold its colours with it."""
-    source = stages["read"](path=str(path))
+    source = stages["read"].model_validate({"path": str(path)})
     assert isinstance(source, Source)
     (found,) = source.units()
     assert isinstance(found, Unit)
@@ -66,7 +66,7 @@ def coloured(path: Path, start: int, stop: int | None, model: str) -> Film:
     grey, shots, network, anchor = (
         stages["grayscale"](),
         stages["shots"](),
-        stages["colorize"](model=model, workers=1),
+        stages["colorize"].model_validate({"model": model, "workers": 1}),
         stages["anchor"](),
     )
     assert isinstance(anchor, TwoPassMap)
