@@ -1,7 +1,9 @@
 """The `anchor` stage."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,7 +41,8 @@ class Anchor(TwoPassMap):
     _references: References | None = PrivateAttr(default=None)
     _run: RunContext = PrivateAttr()
     _memories: dict[Media, FilmMemory] = PrivateAttr(default_factory=dict)
-    _current: Media | None = PrivateAttr(default=None)
+    _units_left: Counter[Media] = PrivateAttr(default_factory=Counter)
+    _lock: Lock = PrivateAttr(default_factory=Lock)
 
     @property
     def needs(self) -> Needs:
@@ -99,25 +102,34 @@ class Anchor(TwoPassMap):
                 continue
             yield frame
 
-    def use(self, unit: Unit, kept: bytes) -> None:
-        """Load the memory of a film. Raises MediaError."""
-        self._memories[unit.media] = FilmMemory.from_bytes(kept)
+    def use(self, unit: Unit, kept: bytes, units: int) -> None:
+        """Load the memory of a film, for as long as units of it come. Raises MediaError."""
+        memory = FilmMemory.from_bytes(kept)
+        with self._lock:
+            self._memories[unit.media], self._units_left[unit.media] = memory, units
 
     def apply(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Draw the chroma of a film's frames towards its memory."""
-        for frame in frames:
-            memory = self._memory(frame.unit.media)
-            chroma = memory.drawn(frame) if memory is not None and KEPT not in frame.notes else None
-            yield replace(frame, features=None) if chroma is None else replace(frame, chroma=chroma, features=None)
+        media: Media | None = None
+        try:
+            for frame in frames:
+                media = frame.unit.media
+                memory = self._memories.get(media)
+                chroma = memory.drawn(frame) if memory is not None and KEPT not in frame.notes else None
+                yield replace(frame, features=None) if chroma is None else replace(frame, chroma=chroma, features=None)
+        finally:
+            if media is not None:
+                self._release(media)
 
-    def _memory(self, media: Media) -> FilmMemory | None:
-        """The memory of a film or picture; those before it are released, since they follow each other."""
-        if self._current is not media:
-            if self._current:
-                self._memories.pop(self._current, None)
-            self._current = media
-        return self._memories.get(media)
+    def _release(self, media: Media) -> None:
+        """A unit of a film has gone through; the memory goes with the last one."""
+        with self._lock:
+            self._units_left[media] -= 1
+            if self._units_left[media] <= 0:
+                self._memories.pop(media, None)
+                del self._units_left[media]
 
     def close(self) -> None:
         """Release the memories."""
         self._memories.clear()
+        self._units_left.clear()

@@ -167,7 +167,7 @@ class Colorize(BatchMap):
         return {**super().provenance(unit), **resolved}
 
     def key(self, frame: Frame) -> tuple[tuple[tuple[int, int], ...], bool] | None:
-        """The sizes of the network's inputs, see `further_views`, and whether there are hints; None if it needs no prediction."""
+        """The sizes of the network's inputs, see `further_views`, and whether there are hints; None to predict nothing."""
         if frame.chroma is not None or (frame.motion is not None and self._is_skipped(frame.motion)):
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape

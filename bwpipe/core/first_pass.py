@@ -41,8 +41,13 @@ class TwoPassMap(UnitMap):
         """What to keep of the items; those that could not be read are missing. Raises MediaError."""
 
     @abstractmethod
-    def use(self, unit: Unit, kept: bytes) -> None:
+    def use(self, unit: Unit, kept: bytes, units: int) -> None:
         """Called with what `collect` returned, in this run or an earlier one, before the first item of the file arrives.
 
-        Another file's last items may arrive after that.
+        Other files' items may arrive before and after that.
+
+        Args:
+            unit: The whole file.
+            kept: What `collect` returned.
+            units: How many units of the file this run takes through the stage; after that many it may forget the file.
         """

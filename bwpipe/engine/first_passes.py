@@ -1,5 +1,6 @@
 """Runs the first passes of stages that look at a whole file before its first unit, and keeps what they made."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -30,6 +31,7 @@ class FirstPasses:
         """Prepare them; nothing is read yet. `meters` measures the stages' work."""
         self._graph, self._plan, self._ledgers, self._run, self._meters = graph, plan, ledgers, run, meters
         self._nodes = [(node, node.stage) for node in graph.nodes if isinstance(node.stage, TwoPassMap)]
+        self._units = Counter(plan.files.get(unit, unit) for unit in plan.todo)
         self._done: set[Unit] = set()
         self._failed: dict[Unit, Exception] = {}
         self._lock = Lock()
@@ -48,7 +50,8 @@ class FirstPasses:
                 for node, stage in self._nodes:
                     if (wanted := stage.first_pass(whole)) is not None:
                         kept = self._kept(node, whole)
-                        stage.use(whole, self._made(node, stage, whole, wanted) if kept is None else kept)
+                        made = self._made(node, stage, whole, wanted) if kept is None else kept
+                        stage.use(whole, made, self._units[whole])
             except Exception as error:
                 self._failed[whole] = error
                 raise
