@@ -726,8 +726,8 @@ def test_a_branch_that_is_not_ready_reads_everything_beside_one_that_is(sums: Su
     assert sums.outputs()["deep/3.txt"] == "13"
 
 
-def test_an_error_in_ready_is_reported_with_its_position(sums: Sums) -> None:
-    with pytest.raises(UsageError, match=r"stages\[2\]: total.factor: it is 0"):
+def test_an_error_in_ready_names_the_override_whose_value_is_wrong(sums: Sums) -> None:
+    with pytest.raises(UsageError, match=r"set\['total.factor'\]: total.factor: it is 0"):
         sums.run(total__factor=0)
 
 
