@@ -44,6 +44,7 @@ _FILMS = """
 _MEDIA = frozenset(f".{ending}" for ending in f"{_PICTURES} {_FILMS}".split())
 """Endings of pictures and films, read or not. A file with one of them that can't be read has failed; others are skipped. The
 list is our own, because what `mimetypes` knows depends on the machine."""
+_Path = Annotated[str, Field(min_length=1)]
 _UNREADABLE = (
     "it is not a picture or film in a supported format; "
     "convert it first, a picture to PNG, TIFF or JPEG, a film to MP4, MOV, MKV, AVI, MPEG or MXF"
@@ -60,9 +61,10 @@ class Read(Source):
     Numbered frames, as film scanners write them (TIFF, PNG, JPEG, DPX or OpenEXR), are one film where `sequence` says so.
     """
 
-    path: NoEffect[Annotated[str, Field(min_length=1)]]
-    """A file, a folder, or a pattern such as `scans/**/*.tif`, relative to the current folder. With `rate`, a pattern such as
-    `reel1_%06d.tif` or `reel1_*.dpx` is one film, whose frames are these files."""
+    path: NoEffect[_Path | Annotated[list[_Path], Field(min_length=1)]]
+    """A file, a folder, or a pattern such as `scans/**/*.tif`, relative to the current folder; or a list of these, such as
+    `[scans, film.mp4]`. Output names are relative to each folder; a file that is found twice is read once. With `rate`, a
+    pattern such as `reel1_%06d.tif` or `reel1_*.dpx` is one film, whose frames are these files."""
     sequence: NoEffect[Literal["auto", True, False]] = "auto"
     """Whether numbered files are the frames of a film: `auto` takes a pattern with `rate` for one; `true` also takes files of a
     folder that differ only by a running number; `false` takes none."""
@@ -108,44 +110,50 @@ class Read(Source):
 
     def units(self) -> Iterator[Unit | Broken | Skipped]:
         """Every picture and film; what only has the name of one is broken, and other files are skipped."""
-        finder = self._finder()
+        paths = [self.path] if isinstance(self.path, str) else self.path
+        seen: set[Path] = set()
+        for given in paths:
+            for found in self._units_of(given, alone=len(paths) == 1):
+                if found.path not in seen:
+                    seen.add(found.path)
+                    if isinstance(found, Unit):
+                        self._places[found.path] = os.path.realpath(found.path)
+                    yield found
+
+    def _units_of(self, given: str, *, alone: bool) -> Iterator[Unit | Broken | Skipped]:
+        """What a path stands for; `alone` says that no other was given."""
+        finder = self._finder(given)
         if finder:
-            for unit in finder.units():
-                if isinstance(unit, Unit):
-                    self._places[unit.path] = os.path.realpath(unit.path)
-                yield unit
-            if not expand_user(self.path).is_dir():
+            yield from finder.units()
+            if not expand_user(given).is_dir():
                 return
-        alone = expand_user(self.path).is_file()
-        for path, name in find_files(self.path):
+        named = expand_user(given).is_file()
+        alone = alone and named
+        for path, name in find_files(given):
             if (not alone and is_later_part(path)) or (finder and finder.owns(path)):
                 continue
             if not alone and is_disc_menu(path):
                 yield Skipped(path, name, "menus of DVDs, which `read` takes only if given alone")
                 continue
-            found = self._found(path, name, alone=alone)
-            if isinstance(found, Unit):
-                self._places[path] = os.path.realpath(path)
+            found = self._found(path, name, named=named, alone=alone)
             if not finder and not alone:
                 self._hints.see(found)
             yield found
 
-    def _finder(self) -> SequenceFinder | None:
+    def _finder(self, given: str) -> SequenceFinder | None:
         """What finds films of numbered frames; None if there are none to be found. Raises UsageError."""
-        numbered = names_frames(self.path)
-        pattern = numbered or (has_magic(self.path) and not os.path.lexists(expand_user(self.path)))
+        numbered = names_frames(given)
+        pattern = numbered or (has_magic(given) and not os.path.lexists(expand_user(given)))
         if self.sequence is False or (self.sequence == "auto" and not numbered and not (pattern and self.rate)):
             if self.rate and not self.sequence:
                 raise UsageError("`rate` is for numbered frames, but `sequence: false` takes no files for those; leave one out")
             if self.rate:
-                raise UsageError(f"`rate` is for numbered frames, but {self.path} is no pattern for such; set `sequence: true`")
+                raise UsageError(f"`rate` is for numbered frames, but {given} is no pattern for such; set `sequence: true`")
             return None
         if not self.rate:
-            raise UsageError(
-                f"{self.path} is one film of numbered frames; set `rate` to its frames per second, such as `rate: 24`"
-            )
+            raise UsageError(f"{given} is one film of numbered frames; set `rate` to its frames per second, such as `rate: 24`")
         return SequenceFinder(
-            self.path,
+            given,
             rate=Fraction(self.rate),
             gaps=self.gaps,
             transfer=self.transfer,
@@ -155,10 +163,14 @@ class Read(Source):
             scans=self._scans,
         )
 
-    def _found(self, path: Path, name: PurePosixPath, *, alone: bool) -> Unit | Broken | Skipped:
-        """What a file is, by its content; whatever is wrong with it concerns no other file."""
+    def _found(self, path: Path, name: PurePosixPath, *, named: bool, alone: bool) -> Unit | Broken | Skipped:
+        """What a file is, by its content; whatever is wrong with it concerns no other file.
+
+        `named` says that its own name was given, `alone` that nothing else was: several names may come from a shell's `*`, and
+        then a file of another kind is no error.
+        """
         expected = alone or name.suffix.lower() in _MEDIA
-        if path.is_symlink() and not alone and (path.is_dir() or leads_outside(path, name)):
+        if path.is_symlink() and not named and (path.is_dir() or leads_outside(path, name)):
             return Broken(path, name, "it is a link out of the folder or to a folder; read its target separately")
         try:
             if unit := self._opened(path, name):

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
 
@@ -16,7 +16,7 @@ from bwpipe.cli.preview_command import preview
 from bwpipe.cli.score_command import score
 from bwpipe.cli.signals import InterruptedRun, interruptible
 from bwpipe.cli.verify_command import verify
-from bwpipe.errors import BwpipeError, RunAborted
+from bwpipe.errors import BwpipeError, RunAborted, UsageError
 
 if TYPE_CHECKING:
     from bwpipe.graph.graph import Graph
@@ -39,6 +39,10 @@ Update = Annotated[
     bool, typer.Option("--update", help="Also redo finished files that this version of bwpipe would write differently.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
+
+
+Timings = Annotated[bool, typer.Option("--timings", help="Also show how long each stage was busy.")]
+Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
 
 
 def _set_debug(value: bool) -> bool:
@@ -123,7 +127,14 @@ def _options(
 
 
 def _execute(
-    graph: "Graph | Path", options: list[str] | None, *, quiet: bool, restart: bool = False, update: bool = False
+    graph: "Graph | Path",
+    options: list[str] | None,
+    *,
+    quiet: bool,
+    restart: bool = False,
+    update: bool = False,
+    timings: bool = True,
+    json_output: bool = False,
 ) -> None:
     """Run a graph, show the result and exit with its code."""
     from bwpipe.engine.run import run_graph
@@ -133,8 +144,10 @@ def _execute(
     with _errors_as_messages(), interruptible(effect_of_rerun):
         read = read_graph(graph, options or []) if isinstance(graph, Path) else graph
         result = run_graph(read, quiet=quiet, restart=restart, update=update)
-    if not quiet:
-        _print(str(result))
+    if json_output:
+        _print(json.dumps(result.to_json(), indent=2))
+    elif not quiet:
+        _print(result.summary(timings=timings))
     raise typer.Exit(result.exit_code)
 
 
@@ -145,11 +158,12 @@ def run(
     *,
     restart: Annotated[bool, typer.Option("--restart", help="Redo everything, including finished files.")] = False,
     update: Update = False,
+    json_output: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Run a graph: colour pictures and films. Run it again to process only what is not done yet."""
-    _execute(graph, options, quiet=quiet, restart=restart, update=update)
+    _execute(graph, options, quiet=quiet, restart=restart, update=update, json_output=json_output)
 
 
 @app.command()
@@ -166,22 +180,62 @@ def train(
 
 @app.command()
 def colorize(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A picture, a film, a folder of them, or a pattern.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="IN...", help="Pictures, films, folders of them, or patterns.", show_default=False)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The output folder.")],
-    options: Set = None,
     *,
+    model: Annotated[
+        str | None, typer.Option(metavar="NETWORK", help="A network's name, such as unet, or a checkpoint.", show_default=False)
+    ] = None,
+    vividness: Annotated[
+        float | None, typer.Option(min=0, max=1, help="From 0 (safe average colour) to 1 (vivid, most likely colour).")
+    ] = None,
+    quality: Annotated[
+        Literal["fast", "normal", "best"] | None,
+        typer.Option(help="The resolution at which the network sees each picture; normal by default.", show_default=False),
+    ] = None,
+    options: Set = None,
+    plugin_folders: Annotated[
+        list[str] | None, typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins; may be repeated.")
+    ] = None,
+    recolour: Annotated[
+        bool, typer.Option("--recolour", help="Also replace the colours of pictures and films that are in colour already.")
+    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Verify each finished file, as `bwpipe verify` does.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Redo everything, including finished files.")] = False,
     update: Update = False,
+    timings: Timings = False,
+    json_output: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Colour pictures and films with the default graph, without a graph file."""
+    """Colour pictures and films with the default graph, without a graph file. `colorise` is the same command."""
+    from bwpipe.graph.document import Override
     from bwpipe.graph.graph import read_graph
     from bwpipe.graph.templates import template
 
+    source = sources[0] if len(sources) == 1 else sources
+    named = [
+        Override("read.path", source, "IN"),
+        Override("write.path", str(output), f"--output {output}"),
+        *([Override("plugins", plugin_folders, "--plugins")] if plugin_folders else []),
+        *([Override("colorize.model", model, "--model")] if model is not None else []),
+        *([Override("colorize.vividness", vividness, "--vividness")] if vividness is not None else []),
+        *([Override("colorize.quality", quality, "--quality")] if quality is not None else []),
+        *([Override("grayscale.colour", "recolour", "--recolour")] if recolour else []),
+        *([Override("write.verify", True, "--verify")] if verify else []),
+    ]
     with _errors_as_messages():
-        paths = [f"read.path={json.dumps(source)}", f"write.path={json.dumps(str(output))}"]  # JSON strings are valid YAML
-        graph = read_graph(template("pipeline.yaml"), [*paths, *(options or [])])
-    _execute(graph, None, quiet=quiet, update=update)
+        graph = read_graph(template("pipeline.yaml"), [*named, *(options or [])])
+    if dry_run:
+        _describe(graph, json_output=json_output)
+    else:
+        _execute(graph, None, quiet=quiet, restart=restart, update=update, timings=timings, json_output=json_output)
+
+
+app.command("colorise", hidden=True)(colorize)
 
 
 @app.command()
@@ -192,18 +246,31 @@ def check(
         bool,
         typer.Option("--probe", help="Also estimate time and disk space for each film and folder, by a trial on some frames."),
     ] = False,
+    json_output: Json = False,
 ) -> None:
     """Check a graph and show what it would do, without running it."""
     from bwpipe.graph.graph import read_graph
-    from bwpipe.tools.describe import describe_graph
 
     with _errors_as_messages(), interruptible("starts over"):
-        for line in describe_graph(read_graph(graph, options or [])):
-            _print(line)
+        if probe and json_output:
+            raise UsageError("--json has no estimates; omit --probe or --json")
+        _describe(read_graph(graph, options or []), json_output=json_output)
         if probe:
             from bwpipe.tools.estimate import Probe
 
             for line in Probe(graph, options or []).lines():
+                _print(line)
+
+
+def _describe(graph: "Graph", *, json_output: bool) -> None:
+    """Show the stages of a graph, and what a run would do now."""
+    from bwpipe.tools.describe import describe_graph, graph_to_json
+
+    with _errors_as_messages():
+        if json_output:
+            _print(json.dumps(graph_to_json(graph), indent=2))
+        else:
+            for line in describe_graph(graph):
                 _print(line)
 
 

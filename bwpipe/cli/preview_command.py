@@ -1,6 +1,5 @@
 """The command `bwpipe preview`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -50,13 +49,14 @@ def preview(
 
     from bwpipe.core.console import Progress, print_lines
     from bwpipe.core.context import RunContext
+    from bwpipe.graph.document import Override
     from bwpipe.graph.graph import read_graph
     from bwpipe.graph.templates import template
     from bwpipe.tools.preview import preview as make_preview
     from bwpipe.tools.preview import sheet
 
     progress = Progress(None, quiet=True)
-    graph = read_graph(graph_file or template("pipeline.yaml"), [*(options or []), f"read.path={json.dumps(str(file))}"])
+    graph = read_graph(graph_file or template("pipeline.yaml"), [*(options or []), Override("read.path", str(file), "FILE")])
     image = sheet(make_preview(graph, count, RunContext(say=progress.say)))
     data = cv2.imencode(target.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
     write_output_bytes(place, data)

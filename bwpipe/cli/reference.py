@@ -38,7 +38,9 @@ def pages() -> dict[str, str]:
 def command_sections() -> Iterator[str]:
     """Every command with its arguments and options."""
     yield "Every command also takes `--help`; `bwpipe --version` prints the version."
-    callbacks = {_name(each.name, each.callback): each.callback for each in app.registered_commands if each.callback}
+    callbacks = {
+        _name(each.name, each.callback): each.callback for each in app.registered_commands if each.callback and not each.hidden
+    }
     yield ", ".join(f"[{name}](#bwpipe-{name})" for name in sorted(callbacks))
     for name, callback in sorted(callbacks.items()):
         yield f"## bwpipe {name}"

@@ -14,6 +14,12 @@ class Bar(tqdm):  # type: ignore[type-arg]
 
     monitor_interval = 0
 
+    def begin(self, done: int) -> None:
+        """Measure the speed from now on, when `done` frames are finished."""
+        self.n = self.initial = self.last_print_n = done
+        self.start_t = self.last_print_t = self._time()  # type: ignore[attr-defined]
+        self.refresh()
+
 
 EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -66,22 +72,25 @@ def is_terminal(stream: object) -> bool:
 class Progress:
     """Shows the progress of a run: on a terminal, a bar with frames/s and time remaining; elsewhere, occasional lines."""
 
-    def __init__(self, total: int | None, *, stream: TextIO | None = None, quiet: bool = False) -> None:
+    def __init__(self, total: int | None, *, stream: TextIO | None = None, quiet: bool = False, of: str = "frames") -> None:
         """Start the display.
 
         Args:
             total: Total number of frames; None if unknown.
+            of: What they are: "frames", or "pictures" where there is no film.
             stream: Output stream; standard error by default.
             quiet: Show warnings and errors only.
         """
         self._stream = stream or sys.stderr or io.StringIO()  # a process may have no standard error
         self._total = total
-        self._start = self._reported = monotonic()
+        self._reported = monotonic()
+        self._first: tuple[float, int] | None = None
         self._shown = 0
         terminal = is_terminal(self._stream) and not quiet
-        self._bar = Bar(total=total, unit=" frames", file=self._stream, dynamic_ncols=True, leave=False) if terminal else None
+        self._bar = Bar(total=total, unit=f" {of}", file=self._stream, dynamic_ncols=True, leave=False) if terminal else None
         self._quiet = quiet
         self._closed = False
+        self._of = of
 
     def say(self, text: str) -> None:
         """Show a line, above the bar if there is one; a closed stream does not stop the run."""
@@ -108,15 +117,27 @@ class Progress:
         """Show how many frames are finished; no effect once closed."""
         if self._closed:
             return
+        if frames and self._first is None:  # what came before was the start, and is no speed
+            self._first = monotonic(), frames
+            if self._bar is not None:
+                self._bar.begin(frames)
         if self._bar is not None:
             self._bar.update(frames - self._bar.n)
             if frames == self._total:
                 self.close()
         elif not self._quiet and frames > self._shown and monotonic() - self._reported >= EVERY:
             self._reported, self._shown = monotonic(), frames
-            speed = frames / (self._reported - self._start)
-            left = f" of {self._total}, about {max(self._total - frames, 0) / speed:.0f} s left" if self._total else ""
-            self.say(f"{frames} frames{left} ({speed:.1f} frames/s)")
+            self.say(f"{frames} {self._of}{f' of {self._total}' if self._total else ''}{self._estimate(frames)}")
+
+    def _estimate(self, frames: int) -> str:
+        """The speed since the first frames were finished, and the time left; empty while there is no speed."""
+        assert self._first, "some frames were shown"
+        start, before = self._first
+        if frames == before:
+            return ""
+        speed = (frames - before) / (self._reported - start)
+        left = f", about {max(self._total - frames, 0) / speed:.0f} s left" if self._total else ""
+        return f"{left} ({speed:.1f} {self._of}/s)"
 
     def close(self) -> None:
         """Remove the bar; lines can still be shown."""

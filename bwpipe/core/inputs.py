@@ -53,18 +53,18 @@ def find_files(path: str) -> Iterator[tuple[Path, PurePosixPath]]:
     elif start.is_file():
         yield start, PurePosixPath(start.name)
     elif os.path.lexists(start):
-        raise UsageError(f"{start} is {_kind(start)}, not a file or folder; give `read` another `path`")
+        raise UsageError(f"{start} is {_kind(start)}, not a file or folder; give another path")
     elif has_magic(str(start)):
         root = Path(*_literal_parts(start))
         try:
             found = _glob(root, start.relative_to(root).parts)
         except ValueError as error:
-            raise UsageError(f"{path}: {error}; give `read` another `path`") from error
+            raise UsageError(f"{path}: {error}; give another pattern") from error
         for file in sorted(found, key=os.fsencode):
             if not file.is_dir() and not any(_is_system(part) for part in file.relative_to(root).parts):
                 yield file, _relative(file, root)
     else:
-        raise UsageError(f"there is no file or folder {path}; give `read` another `path`")
+        raise UsageError(f"there is no file or folder {path}; check the name")
 
 
 def parts_of(path: Path) -> tuple[Path, ...]:

@@ -213,11 +213,11 @@ def suggest(schema: Schema, value: Any) -> str:
         words = [word for branch in branches for word in _literals(branch) if isinstance(word, str)]
         if close := get_close_matches(value, words, n=1):
             return f"; did you mean {close[0]!r}?"
+    if "string" in kinds and isinstance(value, int | float):
+        return "; put it in quotes"
     own = {"string"} if isinstance(value, str) else {"integer", "number"}
     if "array" in kinds and isinstance(value, str | int | float) and not kinds & own:
         return f"; write [{value}]"
-    if "string" in kinds and isinstance(value, int | float):
-        return "; put it in quotes"
     return ""
 
 

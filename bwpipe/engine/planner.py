@@ -143,7 +143,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
                 plan.stamps[found] = found.media.stamp(found.start, found.stop, again=False)
     if not (units or plan.broken):
         others = f" ({skipped_in_words(plan.skipped)})" if plan.skipped else ""
-        raise UsageError(f"{graph.nodes[0].where}: there is nothing to read{others}; give the stage another `path`")
+        raise UsageError(f"{graph.nodes[0].where_is('path')}: there is nothing to read{others}; give another path")
     names = OutputNames([*units, *plan.broken])
     for name, sink in sinks.items():
         for unit in units:

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bwpipe.core.console import printable
 from bwpipe.engine.timing import Meter, table
 
 MAX_LINES = 10
-"""Number of the sinks' lines that are shown at the end."""
+"""Number of the sinks' lines, and of failed files, that are shown at the end."""
 
 
 @dataclass(slots=True)
@@ -25,6 +26,9 @@ class RunResult:
         remarks: Warnings, with the number of times each occurred.
         lines: What sinks reported about the finished files, such as a film's flicker before and after.
         outdated: Those of the files done before that this version of bwpipe would write differently.
+        outputs: The files that it finished, absolute, in the order in which they were.
+        kinds: Number of files that it finished, by kind: "picture" or "film".
+        folders: The output folders, absolute.
     """
 
     done: int = 0
@@ -37,6 +41,9 @@ class RunResult:
     remarks: dict[str, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     outdated: list[Path] = field(default_factory=list)
+    outputs: list[Path] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -44,16 +51,66 @@ class RunResult:
         return 1 if self.failed else 0
 
     def __str__(self) -> str:
-        """The summary: timing table, what sinks reported, excluded files, repeated warnings, and a line of counts."""
-        counts = {"done": self.done, "done already": self.already, "kept": len(self.kept), "failed": len(self.failed)}
-        summary = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "done")
-        repeated = [f"{count} times: {text}" for text, count in self.remarks.items() if count > 1]
-        tables = [table(self.meters)] if any(meter.items for meter in self.meters.values()) else []
+        """The summary with the timing table."""
+        return self.summary()
+
+    def summary(self, *, timings: bool = True) -> str:
+        """The closing lines: what sinks reported, excluded and failed files, repeated warnings, counts and output folders.
+
+        `timings` says whether they begin with the table of how long each stage was busy.
+        """
+        tables = [table(self.meters)] if timings and any(meter.items for meter in self.meters.values()) else []
         dropped = ", ".join(f"{count} {why}" for why, count in self.left_out.items())
         left_out = [f"left out: {dropped}"] if dropped else []
-        more = len(self.lines) - MAX_LINES
-        lines = [
-            *map(printable, self.lines[:MAX_LINES]),
-            *([f"and {more} more lines like these; report.jsonl has all"] if more > 0 else []),
-        ]
-        return "\n".join([*tables, *lines, *left_out, *repeated, f"{summary} in {self.seconds:.1f} s"])
+        failed = [f"failed: {path}: {why}" for path, why in self.failed.items()]
+        repeated = [f"{count} times: {text}" for text, count in self.remarks.items() if count > 1]
+        places = f"; the outputs are in {', '.join(map(_shown, self.folders))}" if self.folders else ""
+        return "\n".join(
+            [
+                *tables,
+                *_first(self.lines),
+                *left_out,
+                *_first(failed),
+                *repeated,
+                f"{self._counts()} in {self.seconds:.1f} s{places}",
+            ]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON; `bwpipe.tools.json_fields.RESULT` says what each field is."""
+        return {
+            "done": self.done,
+            "kinds": dict(self.kinds),
+            "already": self.already,
+            "outputs": list(map(str, self.outputs)),
+            "folders": list(map(str, self.folders)),
+            "kept": list(map(str, self.kept)),
+            "outdated": list(map(str, self.outdated)),
+            "failed": {str(path): why for path, why in self.failed.items()},
+            "left_out": dict(self.left_out),
+            "remarks": dict(self.remarks),
+            "lines": list(self.lines),
+            "seconds": round(self.seconds, 3),
+            "stages": {name: {"items": meter.items, "busy_s": round(meter.busy, 3)} for name, meter in self.meters.items()},
+        }
+
+    def _counts(self) -> str:
+        """The number of files by what became of them: "5 pictures and 1 film done, 2 done already"."""
+        kinds = " and ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in sorted(self.kinds.items(), reverse=True))
+        counts = {"done already": self.already, "kept": len(self.kept), "failed": len(self.failed)}
+        return ", ".join([f"{kinds or self.done} done", *(f"{count} {what}" for what, count in counts.items() if count)])
+
+
+def _first(lines: list[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    more = len(lines) - MAX_LINES
+    return [
+        *map(printable, lines[:MAX_LINES]),
+        *([f"and {more} more lines like these; report.jsonl has all"] if more > 0 else []),
+    ]
+
+
+def _shown(folder: Path) -> str:
+    """A folder as one would type it here."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

@@ -86,8 +86,10 @@ class _Session:
             kept=plan.kept,
             meters={node.id: Meter() for node in graph.nodes},
             outdated=[each.target for each in plan.outdated],
+            folders=list(ledgers),
         )
-        self._progress = Progress(total_frames(plan.todo), quiet=quiet)
+        films = any(unit.media.has_segments for unit in plan.todo)
+        self._progress = Progress(total_frames(plan.todo), quiet=quiet, of="frames" if films else "pictures")
         self._event_logs: list[EventLog] = []
         self._finished: set[tuple[str, Unit]] = set()
         self._lock = Lock()
@@ -238,6 +240,9 @@ class _Session:
             ledger.forget(waiting_fragments(ledger.folder, [target]))
         with self._lock:
             self._result.done += 1
+            self._result.outputs.append(target)
+            kind = unit.media.kind
+            self._result.kinds[kind] = self._result.kinds.get(kind, 0) + 1
         self._log("done", path=str(unit.path), part=unit.part, output=str(target))
 
     def _seconds_since_last(self) -> float:
@@ -274,7 +279,6 @@ class _Session:
 
     def _log_end(self, error: BaseException | None) -> None:
         result = self._result
-        stages = {name: {"items": meter.items, "busy_s": round(meter.busy, 3)} for name, meter in result.meters.items()}
         reason = {"error": format_error(error)} if isinstance(error, BwpipeError) else {}
         counts = {"done": result.done, "already": result.already, "kept": len(result.kept), "failed": len(result.failed)}
         event = "ended" if error is None else "stopped"
@@ -285,7 +289,7 @@ class _Session:
             left_out=result.left_out,
             seconds=round(result.seconds, 3),
             remarks=result.remarks,
-            stages=stages,
+            stages=result.to_json()["stages"],
         )
 
 

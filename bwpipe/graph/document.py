@@ -1,6 +1,7 @@
 """The description of a graph, a file or a dict, with source positions and error messages."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from bwpipe.core.options import Loc
+from bwpipe.graph.templates import template
 from bwpipe.graph.yaml_loader import MAX_BYTES, ConfigError, Mark, Marked, parse
 
 MAX_ERRORS = 20
@@ -16,18 +18,35 @@ _NO_POSITION = (0, 0)
 """The sort position of errors that have no position in a file."""
 
 
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A value for an option, with what the user wrote to set it.
+
+    Attributes:
+        key: `<stage>.<option>`, as in `--set`, or a key of the graph itself.
+        value: None, bool, int, float, str, or lists and dicts (with str keys) of these.
+        origin: What messages call it, such as "--vividness".
+    """
+
+    key: str
+    value: Any
+    origin: str
+
+
 class Document:
     """The description of a graph, the source position of each part, and its errors.
 
     Attributes:
         data: None, bool, int, float, str, and lists and dicts (with str keys) of these.
         path: The file; None for a dict.
+        shipped: Whether it is a graph that comes with bwpipe.
     """
 
     def __init__(self, marked: Marked, path: Path | None = None) -> None:
         """Use `Document.read` or `Document.of`."""
         self.data = marked.data
         self.path = path
+        self.shipped = path is not None and path.parent == template(path.name).parent
         self._marked = marked
         self._origins: dict[Loc, str] = {}
         self._errors: list[tuple[Mark, str]] = []
@@ -74,21 +93,22 @@ class Document:
         depth = len(loc)
         return frozenset(str(origin[depth]) for origin in self._origins if origin[:depth] == loc and len(origin) > depth)
 
-    def overrides(self, *loc: str | int) -> tuple[tuple[str, Any], ...]:
-        """The origin of each value that `set` changed within a mapping, with the value."""
+    def overrides(self, *loc: str | int) -> tuple[Override, ...]:
+        """Each value that `set` changed within a mapping, with its key in it and its origin."""
         found = []
         for path, origin in self._origins.items():
             if path[: len(loc)] == loc and len(path) > len(loc):
                 value = self.data
                 for step in path:
                     value = value[step]
-                found.append((origin, value))
+                found.append(Override(".".join(map(str, path[len(loc) :])), value, origin))
         return tuple(found)
 
     def where(self, *loc: str | int, key: bool = False) -> str:
         """The position of a value, of its key, or of the closest enclosing value that has one.
 
-        It is `path:line:column` in a file, `stages[1]` or `graph` in a dict, or the origin of an override.
+        It is `path:line:column` in a file, `stages[1]` or `graph` in a dict, or the origin of an override; in a graph that
+        comes with bwpipe, whose lines the user has not written, it is the stage.
         """
         return self._position(loc, key=key)[1]
 
@@ -115,6 +135,10 @@ class Document:
             if prefix in self._origins:
                 return _NO_POSITION, self._origins[prefix]
             marks = self._marked.keys if key and end == len(loc) else self._marked.values
+            if self.shipped:
+                continue
             if mark := marks.get(prefix):
                 return mark, f"{self.path}:{mark[0]}:{mark[1]}"
+        if self.shipped and len(loc) > 1:
+            return _NO_POSITION, f"stage {self.data['stages'][loc[1]]['use']}"
         return _NO_POSITION, f"{loc[0]}[{loc[1]}]" if len(loc) > 1 else "graph"

@@ -16,9 +16,8 @@ from bwpipe.core.options import Loc, build
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.core.stage import Count, Stage, stages
 from bwpipe.errors import UsageError
-from bwpipe.graph.document import Document
-from bwpipe.graph.overrides import apply_changes
-from bwpipe.graph.templates import template
+from bwpipe.graph.document import Document, Override
+from bwpipe.graph.overrides import Overrides, apply_changes
 from bwpipe.graph.topology import ParsedEntry, check_topology, upstream
 from bwpipe.graph.yaml_loader import Marked
 
@@ -74,7 +73,7 @@ class Node:
         upstream: The id of the node whose items it takes; None for the source.
         where: Where it is defined: `pipeline.yaml:4:5`, or `stages[1]` in a dict.
         given: The options that the user gave; those of a graph that comes with bwpipe are not the user's.
-        overrides: The origin of each override of its options, such as "--set colorize.model=x", with its value.
+        overrides: The overrides of its options; their keys are those of the options.
     """
 
     id: str
@@ -82,7 +81,11 @@ class Node:
     upstream: str | None
     where: str
     given: frozenset[str] = frozenset()
-    overrides: tuple[tuple[str, Any], ...] = ()
+    overrides: tuple[Override, ...] = ()
+
+    def where_is(self, option: str) -> str:
+        """Where an option was set: the origin of its override, or else where the stage is defined."""
+        return next((each.origin for each in self.overrides if each.key == option), self.where)
 
     @contextmanager
     def error_context(self) -> Iterator[None]:
@@ -91,8 +94,14 @@ class Node:
             yield
         except UsageError as error:
             text = str(error)
-            quoting = (origin for origin, value in self.overrides if value not in (None, "") and str(value) in text)
+            quoting = (each.origin for each in self.overrides if _quotes(text, each.value))
             raise UsageError(f"{next(quoting, self.where)}: {text}") from error
+
+
+def _quotes(text: str, value: Any) -> bool:
+    """Whether a message has a value, or one of a list."""
+    values = value if isinstance(value, list) else [value]
+    return any(each not in (None, "") and str(each) in text for each in values)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -140,12 +149,12 @@ class Graph:
         """The graph as YAML, with everything that was set: read again, it gives an equal graph."""
         return yaml.dump(dict(self.description), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
-    def override(self, changes: Mapping[str, Any] | Sequence[str]) -> "Graph":
+    def override(self, changes: Overrides) -> "Graph":
         """The graph with other options, as `set` of `read_graph`. Raises ConfigError."""
         if not changes:
             return self
         document = Document(Marked(deepcopy(dict(self.description))), self.path)
-        apply_changes(document, changes)
+        apply_changes(document, changes, Settings.model_fields)
         changed = _graph_of(document)
         pairs = zip(changed.nodes, self.nodes, strict=True)  # what was given earlier is given still
         nodes = [replace(node, given=node.given | earlier.given) for node, earlier in pairs]
@@ -164,21 +173,22 @@ class Graph:
 
 def read_graph(
     source: str | Path | Mapping[str, Any],
-    set: Mapping[str, Any] | Sequence[str] = (),  # noqa: A002 (named like the command-line option)
+    set: Overrides = (),  # noqa: A002 (named like the command-line option)
 ) -> Graph:
     """Read and validate a graph; no stage is set up and nothing is written.
 
     Args:
         source: A graph file, or its content as a dict. Paths in options are relative to the current folder, those of
             `plugins` to the graph file (in a dict or in `set`, to the current folder).
-        set: Overrides to apply before validation: {"colorize.batch": 4}, or strings "colorize.batch=4" with YAML values.
+        set: Overrides to apply before validation: {"colorize.batch": 4}, strings "colorize.batch=4" with YAML values, or
+            `Override`s.
 
     Raises:
         ConfigError: One line per error.
         PluginError: An installed plug-in can't be imported.
     """
     document = Document.of(source) if isinstance(source, Mapping) else Document.read(expand_user(source))
-    apply_changes(document, set)
+    apply_changes(document, set, Settings.model_fields)
     return _graph_of(document)
 
 
@@ -186,13 +196,12 @@ def _graph_of(document: Document) -> Graph:
     """Build a graph from its description. Raises ConfigError, PluginError."""
     settings = _settings(document)
     folders = _load_plugins(document, settings)
-    shipped = document.path is not None and document.path.parent == template(document.path.name).parent
-    nodes = _nodes(document, settings.stages, shipped=shipped)
+    nodes = _nodes(document, settings.stages)
     document.raise_errors()
     for node in nodes:
         node.stage.placed(_above(node, nodes), _below(node, nodes))
     segment = None if settings.segment == "off" else settings.segment
-    given = document.overridden() if shipped else frozenset(settings.model_fields_set)
+    given = document.overridden() if document.shipped else frozenset(settings.model_fields_set)
     if settings.segment == "auto":
         given -= {"segment"}  # that is no choice
     description = document.data | ({"plugins": [str(folder) for folder in folders]} if folders else {})
@@ -206,7 +215,7 @@ def _graph_of(document: Document) -> Graph:
         document.path,
         folders,
         given,
-        shipped,
+        document.shipped,
         description,
     )
 
@@ -241,7 +250,7 @@ def _load_plugins(document: Document, settings: Settings) -> tuple[Path, ...]:
     return tuple(folder.absolute() for folder in folders)
 
 
-def _nodes(document: Document, entries: list[Any], *, shipped: bool) -> list[Node]:
+def _nodes(document: Document, entries: list[Any]) -> list[Node]:
     """The nodes that can be built; errors are recorded."""
     nodes: list[Node] = []
     parsed_entries: list[ParsedEntry] = []
@@ -250,7 +259,7 @@ def _nodes(document: Document, entries: list[Any], *, shipped: bool) -> list[Nod
         parsed, stage = _stage(document, at, data)
         previous = upstream(parsed, parsed_entries)
         if stage:
-            given = document.overridden(*at) if shipped else frozenset(stage.model_fields_set)
+            given = document.overridden(*at) if document.shipped else frozenset(stage.model_fields_set)
             nodes.append(
                 Node(parsed.id, stage, previous.id if previous else None, document.where(*at), given, document.overrides(*at))
             )

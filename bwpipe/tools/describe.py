@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -11,7 +11,7 @@ from bwpipe.core.frame import skipped_in_words
 from bwpipe.core.options import format_value, options_of, ordered_fields
 from bwpipe.core.stage import Sink, Stage
 from bwpipe.engine.ledger import open_ledgers
-from bwpipe.engine.outdated import announcement
+from bwpipe.engine.outdated import announcement, estimated_seconds
 from bwpipe.engine.planner import Finished, Plan, make_plan
 from bwpipe.graph.graph import Graph
 
@@ -69,6 +69,43 @@ def describe_graph(graph: Graph) -> Iterator[str]:
         if plan.outdated:
             yield announcement(plan.outdated, ledgers.values())
             yield from _reasons(plan.outdated)
+
+
+def graph_to_json(graph: Graph) -> dict[str, Any]:
+    """What `describe_graph` says, as JSON; `bwpipe.tools.json_fields.CHECK` says what each field is.
+
+    Raises:
+        UsageError: There is nothing to read, or two files have the same output.
+    """
+    folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
+    with open_ledgers(folders, lock=False) as ledgers:
+        plan = make_plan(graph, ledgers)
+        seconds = estimated_seconds(plan.outdated, ledgers.values()) if plan.outdated else None
+    files = dict.fromkeys(unit.media for unit in plan.todo)
+    return {
+        "stages": [
+            {
+                "id": node.id,
+                "use": node.stage.registered,
+                "from": node.upstream,
+                "options": node.stage.model_dump(mode="json"),
+            }
+            for node in graph.nodes
+        ],
+        "would_read": [{"path": str(media.path), "kind": media.kind} for media in files],
+        "already": plan.done,
+        "changed": [_finished_to_json(each) for each in plan.changed],
+        "outdated": [_finished_to_json(each) for each in plan.outdated],
+        "update_seconds": seconds if seconds is None else round(seconds, 3),
+        "kept": list(map(str, plan.kept)),
+        "own": plan.own,
+        "skipped": {str(each.path): each.why for each in plan.skipped},
+        "broken": {str(each.path): each.error for each in plan.broken},
+    }
+
+
+def _finished_to_json(file: Finished) -> dict[str, Any]:
+    return {"path": str(file.unit.path), "output": str(file.target), "reasons": list(file.reasons)}
 
 
 def ports(cls: type[Stage]) -> str:

@@ -78,6 +78,59 @@ REPORT: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 """`report.jsonl`: by event, when the line is written, and its fields besides `event`."""
 
+RESULT: Mapping[str, str] = {
+    "done": COUNTS["done"],
+    "kinds": "The same by kind.",
+    "kinds.*": "`picture` or `film`: number of files.",
+    "already": COUNTS["already"],
+    "outputs": "The files that this run finished, absolute.",
+    "folders": "The output folders, absolute.",
+    "kept": "Existing files that were kept because bwpipe did not write them.",
+    "outdated": "Finished files that this version of bwpipe would write differently; `--update` does them again.",
+    "failed": "Why each file failed, by its path.",
+    "failed.*": "What went wrong, one sentence.",
+    "left_out": COUNTS["left_out"],
+    "left_out.*": COUNTS["left_out.*"],
+    "remarks": COUNTS["remarks"],
+    "remarks.*": COUNTS["remarks.*"],
+    "lines": "What was found in each film, a line each, such as its flicker before and after.",
+    "seconds": COUNTS["seconds"],
+    "stages": COUNTS["stages"],
+    "stages.*": COUNTS["stages.*"],
+    "stages.*.items": COUNTS["stages.*.items"],
+    "stages.*.busy_s": COUNTS["stages.*.busy_s"],
+}
+"""`bwpipe run --json` and `bwpipe colorize --json`, by path."""
+
+CHECK: Mapping[str, str] = {
+    "stages": "The stages, from source to sink.",
+    "stages[].id": "Its id in the graph.",
+    "stages[].use": "Its name.",
+    "stages[].from": "The id of the stage that it follows; null for the source.",
+    "stages[].options": "The values of its options, by name.",
+    "stages[].options.*": "The value of one option.",
+    "would_read": "The files that a run would read.",
+    "would_read[].path": FILE["path"],
+    "would_read[].kind": '"picture" or "film".',
+    "already": COUNTS["already"],
+    "changed": "Finished files that would be done again, because the graph or the input changed.",
+    "changed[].path": FILE["path"],
+    "changed[].output": FILE["output"],
+    "changed[].reasons": "What differs, in a few words each.",
+    "outdated": "Finished files that this version of bwpipe would write differently; `--update` does them again.",
+    "outdated[].path": FILE["path"],
+    "outdated[].output": FILE["output"],
+    "outdated[].reasons": "What differs, in a few words each.",
+    "update_seconds": "About how long that would take; null if not known.",
+    "kept": "Existing files that would be kept because bwpipe did not write them.",
+    "own": "Number of files that are not read because they are outputs of earlier runs.",
+    "skipped": "Files of kinds that are not read, by path.",
+    "skipped.*": "What it is.",
+    "broken": "Files that can't be read, by path.",
+    "broken.*": "Why, one sentence.",
+}
+"""`bwpipe check --json` and `bwpipe colorize --dry-run --json`, by path."""
+
 SCORE: Mapping[str, str] = {
     "protocol": "What was compared, and how. Scores are comparable only under the same protocol.",
     "protocol.set": "The photographs and films that serve as reference, as given on the command line.",

@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from bwpipe.cli.signals import InterruptedRun
 from bwpipe.version import __version__
 
 ROOT = Path(__file__).parents[2]
+SMALL = ("--model", "autoencoder", "--set", "colorize.precision=float32")
+"""A small network, on any device."""
 
 
 def bwpipe(*arguments: str, code: int = 0) -> str:
@@ -101,7 +105,7 @@ def test_colorize_needs_no_graph_file(samples: Path, tmp_path: Path) -> None:
         "colorize", str(samples / "chelsea.png"), "-o", str(tmp_path / "out"), "--set", "colorize.precision=float32"
     )
 
-    assert output.splitlines()[-1].startswith("1 done in ")
+    assert re.fullmatch(rf"1 picture done in [\d.]+ s; the outputs are in {tmp_path / 'out'}\n", output)
     assert (tmp_path / "out" / "chelsea.png").stat().st_size > 0
 
 
@@ -110,6 +114,99 @@ def test_command_line_options_are_validated_like_those_of_the_file(samples: Path
 
     assert output == "error: --set colorize.bach=4: unknown option 'bach' of 'colorize'; did you mean 'batch'?\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_several_inputs_are_coloured_into_one_folder_and_each_file_once(samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    shutil.copy(samples / "chelsea.png", tmp_path / "more")
+    (tmp_path / "notes.txt").write_text("bought in Lyon")
+    inputs = [samples / "rocket.jpg", tmp_path / "more", tmp_path / "notes.txt", samples / "rocket.jpg"]
+
+    result = json.loads(bwpipe("colorise", *map(str, inputs), "-o", str(tmp_path / "out"), *SMALL, "--json"))
+
+    assert [Path(path).name for path in result["outputs"]] == ["rocket.jpg", "chelsea.png"]
+    assert (result["kinds"], result["failed"], result["left_out"]) == ({"picture": 2}, {}, {"of another kind (.txt)": 1})
+
+
+def test_the_named_options_are_those_of_the_graph(samples: Path, tmp_path: Path) -> None:
+    named = ("--model", "autoencoder", "--vividness", "0.25", "--quality", "best", "--verify", "--recolour")
+    arguments = ("colorize", str(samples / "rocket.jpg"), "-o", str(tmp_path / "out"), *named, "--dry-run", "--json")
+
+    options = {stage["id"]: stage["options"] for stage in json.loads(bwpipe(*arguments))["stages"]}
+
+    colorize = options["colorize"]
+    assert (colorize["model"], colorize["vividness"], colorize["quality"]) == ("autoencoder", 0.25, "best")
+    assert (options["write"]["verify"], options["grayscale"]["colour"]) == (True, "recolour")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("gone",), "IN: there is no file or folder gone; check the name"),
+        (("SAMPLES", "gone"), "IN: there is no file or folder gone; check the name"),
+        (("EMPTY",), "IN: there is nothing to read; give another path"),
+        (
+            ("SAMPLES", "--model", "gone"),
+            "--model: unknown network 'gone'; known: autoencoder, unet; or give the path of a checkpoint file",
+        ),
+        (("SAMPLES", "--plugins", "gone"), "--plugins: "),
+        (
+            ("SAMPLES", "--set", "vividness=1"),
+            "--set vividness=1: 'vividness' is an option of a stage; did you mean 'colorize.vividness'?",
+        ),
+        (
+            ("SAMPLES", "--set", "write.vividness=1"),
+            "--set write.vividness=1: 'vividness' is no option of 'write'; did you mean 'colorize.vividness'?",
+        ),
+        (("SAMPLES", "--set", "colorize.device=cuda:77"), "--set colorize.device=cuda:77: there is no device 'cuda:77'"),
+        (("SAMPLES", "--set", "shots.id=colorize"), "stage colorize: a second stage is called 'colorize'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_errors_of_colorize_name_what_was_typed_and_no_line_of_the_default_graph(
+    samples: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"SAMPLES": str(samples / "rocket.jpg"), "EMPTY": str(tmp_path / "empty")}
+
+    output = bwpipe("colorize", *(places.get(each, each) for each in arguments), "-o", str(tmp_path / "out"), code=2)
+
+    assert output.startswith(f"error: {message}")
+    assert "pipeline.yaml" not in output
+    assert "read.path" not in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_colorize_shows_the_timing_table_only_if_asked_and_run_always(samples: Path, tmp_path: Path) -> None:
+    colorize = ("colorize", str(samples / "rocket.jpg"), "-o", str(tmp_path / "out"), *SMALL, "--restart")
+    graph = tmp_path / "graph.yaml"
+    graph.write_text(f"stages:\n- use: read\n  path: {samples / 'rocket.jpg'}\n- use: write\n  path: {tmp_path / 'other'}\n")
+
+    assert "busy s" not in bwpipe(*colorize)
+    assert "busy s" in bwpipe(*colorize, "--timings")
+    assert "busy s" in bwpipe("run", str(graph))
+
+
+def test_the_closing_lines_say_which_files_failed_and_which_were_skipped(samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(samples / "rocket.jpg", tmp_path / "in")
+    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "notes.txt").write_text("bought in Lyon")
+
+    result = CliRunner().invoke(app, ("colorize", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *SMALL))
+
+    assert result.exit_code == 1
+    left_out, failed, counts = result.stdout.splitlines()
+    assert left_out == "left out: 1 of another kind (.txt)"
+    assert failed.startswith(f"failed: {tmp_path / 'in' / 'bad.png'}: it is not a picture or film")
+    assert counts.startswith("1 picture done, 1 failed in ")
+
+
+def test_estimates_and_the_json_of_check_are_not_mixed(tmp_path: Path) -> None:
+    bwpipe("init", str(tmp_path))
+
+    assert "omit --probe or --json" in bwpipe("check", str(tmp_path / "pipeline.yaml"), "--probe", "--json", code=2)
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])

@@ -149,7 +149,7 @@ INVALID = {
         VALID + "max_errors: -1\n", "5:13: max_errors: expected an integer of at least 0, not -1", True
     ),
     "plugins without brackets": Invalid(
-        VALID + "plugins: mine\n", "5:10: plugins: expected a list, each item text, not 'mine'; write [mine]", True
+        VALID + "plugins: mine\n", "5:10: plugins: expected a list, each item text that is not empty, not 'mine'; write [mine]", True
     ),
     "missing plugin folder": Invalid(VALID + "plugins: [mine]\n", "5:11: there is no plugin folder mine", False),
     # stages
@@ -212,10 +212,15 @@ INVALID = {
     "an empty path": Invalid(stages(READ, "{use: write, path: }"), "3:23: path: expected a path, not nothing", True),
     "an empty text for a path": Invalid(stages(READ, '{use: write, path: ""}'), "3:24: path: expected a path, not ''", False),
     "an empty text to read": Invalid(
-        stages('{use: read, path: ""}', WRITE), "2:23: path: expected text that is not empty, not ''", True
+        stages('{use: read, path: ""}', WRITE),
+        "2:23: path: expected text that is not empty or a list that is not empty, each item text that is not empty, not ''",
+        True,
     ),
     "a folder named by a year": Invalid(
-        stages("{use: read, path: 1922}", WRITE), "2:23: path: expected text, not 1922; put it in quotes", True
+        stages("{use: read, path: 1922}", WRITE),
+        "2:23: path: expected text that is not empty or a list that is not empty, each item text that is not empty, not 1922; "
+        "put it in quotes",
+        True,
     ),
     "a number among texts": Invalid(
         stages(READ, "{use: write, path: out, options: {tune: 3}}"),

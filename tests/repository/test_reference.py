@@ -18,7 +18,7 @@ from bwpipe.cli.reference import pages
 from bwpipe.core.stage import stages
 from bwpipe.engine.run import run
 from bwpipe.errors import TooManyErrors
-from bwpipe.tools.json_fields import REPORT, SCORE, VERIFY
+from bwpipe.tools.json_fields import CHECK, REPORT, RESULT, SCORE, VERIFY
 from bwpipe.tools.reference import NOTE
 from tests.support.made_films import EVEN, KINDS, make_film
 from tests.support.made_photos import write_photos
@@ -163,3 +163,24 @@ def test_every_key_of_a_score_is_described(outputs: Outputs) -> None:
 
 def test_every_key_of_a_verdict_is_described(outputs: Outputs) -> None:
     check([outputs.verdict], VERIFY)
+
+
+def test_every_key_of_a_result_and_of_a_check_is_described(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    write_photos(source, 2)
+    (source / "notes.txt").write_text("bought in Lyon")
+    (source / "bad.png").write_bytes(b"no picture")
+    graph = tmp_path / "graph.yaml"
+    graph.write_text(f"stages:\n- use: read\n  path: {source}\n- use: grayscale\n- use: write\n  path: {out}\n")
+
+    def printed(*arguments: str) -> Any:
+        return json.loads(CliRunner().invoke(app, arguments).stdout)
+
+    ran = printed("run", str(graph), "--json")
+    changed = printed("check", str(graph), "--json", "--set", "grayscale.levels=off")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages["write"], "revision_for", lambda stage, unit: 99)
+        outdated = printed("check", str(graph), "--json")
+
+    check([ran], RESULT)
+    check([changed, outdated], CHECK)

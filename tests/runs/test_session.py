@@ -419,9 +419,7 @@ def test_links_that_lead_to_themselves_fail_and_the_others_are_processed(workspa
 def test_an_empty_or_missing_input_is_rejected(workspace: Workspace) -> None:
     (workspace.inputs / "empty").mkdir()
 
-    assert_rejected(
-        workspace, "there is nothing to read; give the stage another `path`", read_text__path=str(workspace.inputs / "empty")
-    )
+    assert_rejected(workspace, "there is nothing to read; give another path", read_text__path=str(workspace.inputs / "empty"))
     assert_rejected(workspace, "there is no file or folder", read_text__path=str(workspace.inputs / "gone"))
 
 
