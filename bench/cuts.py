@@ -23,7 +23,7 @@ TIMEOUT = 3600
 
 def ours(film: str) -> list[int]:
     """Cuts found by `shots`, without the film's first frame."""
-    frames = run_stage("shots", run_stage("grayscale", run_stage("read", path=film)))
+    frames = run_stage("shots", run_stage("grayscale", run_stage("read", path=film), colour="recolour"))
     return [frame.index for frame in frames if frame.motion.cut][1:]
 
 

@@ -33,7 +33,7 @@ class Cost(NamedTuple):
 
 def measure(source: Path, out: Path, segment: int | str, options: argparse.Namespace) -> Cost:
     """Run in a separate process, and watch the size of the output folder."""
-    colour = [{"use": "grayscale"}, {"use": "colorize"}] if options.network else []
+    colour = [{"use": "grayscale", "colour": "recolour"}, {"use": "colorize"}] if options.network else []
     stages = [{"use": "read", "path": str(source)}, *colour, {"use": "write", "path": str(out), "preset": "veryfast"}]
     graph = out.with_suffix(".yaml")
     graph.write_text(json.dumps({"segment": segment, "stages": stages}), encoding="utf-8")  # JSON is YAML

@@ -47,7 +47,7 @@ def colour(grey: Path, output: Path, **options: Any) -> None:
     """Colour a folder as pipeline.yaml does."""
     stages = [
         {"use": "read", "path": str(grey)},
-        {"use": "grayscale"},
+        {"use": "grayscale", "colour": "recolour"},
         {"use": "colorize", **options},
         {"use": "write", "path": str(output)},
     ]

@@ -30,7 +30,7 @@ CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 def start(source: Path, out: Path, options: argparse.Namespace) -> "subprocess.Popen[bytes]":
     """Start or resume the run into a folder."""
-    colour = [{"use": "grayscale"}, {"use": "colorize"}] if options.network else []
+    colour = [{"use": "grayscale", "colour": "recolour"}, {"use": "colorize"}] if options.network else []
     stages = [
         {"use": "read", "path": str(source)},
         *colour,

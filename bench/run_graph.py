@@ -60,7 +60,7 @@ def graph(film: Path, folder: Path, *, steady: bool) -> dict[str, Any]:
     """The default graph with the benchmark's encoder settings; without `steady` it does the same as `one_loop`."""
     stages: list[dict[str, Any]] = [
         {"use": "read", "path": str(film)},
-        {"use": "grayscale"},
+        {"use": "grayscale", "colour": "recolour"},
         {"use": "shots"},
         {"use": "colorize", "model": MODEL},
         {"use": "steady"},
@@ -101,7 +101,7 @@ def one_loop(film: Path) -> None:
 def stages_alone(film: Path) -> dict[str, Callable[[], Any]]:
     """Each stage by itself, on the output of the stages before it, with one torch thread."""
     read: list[Frame] = [_copied(frame) for frame in run_stage("read", path=str(film))]
-    grey = run_stage("grayscale", read)
+    grey = run_stage("grayscale", read, colour="recolour")
     coloured = run_stage("colorize", grey, model=MODEL, workers=1)
 
     def write() -> None:
@@ -110,7 +110,7 @@ def stages_alone(film: Path) -> dict[str, Callable[[], Any]]:
 
     return {
         "read": lambda: run_stage("read", path=str(film)),
-        "grayscale": lambda: run_stage("grayscale", read),
+        "grayscale": lambda: run_stage("grayscale", read, colour="recolour"),
         "colorize": lambda: run_stage("colorize", grey, model=MODEL, workers=1),
         "write": write,
     }

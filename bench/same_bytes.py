@@ -76,7 +76,7 @@ def outputs(root: Path, inputs: Path, photos: Path, out: Path) -> dict[str, str]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     stages = [
         {"use": "read", "path": str(inputs)},
-        {"use": "grayscale"},
+        {"use": "grayscale", "colour": "recolour"},
         {"use": "shots"},
         {"use": "colorize", "model": "unet", "precision": "float32", "device": "cpu"},
         {"use": "steady"},

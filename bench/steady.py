@@ -124,7 +124,8 @@ def seen_in_part(shown: Sequence[Frame], every: int | str, **network: Any) -> li
 
 def lines(options: argparse.Namespace) -> Iterator[str]:
     """The report, line by line."""
-    grey = [copied(frame) for frame in run_stage("grayscale", run_stage("read", path=options.film, frames=options.frames))]
+    read = run_stage("read", path=options.film, frames=options.frames)
+    grey = [copied(frame) for frame in run_stage("grayscale", read, colour="recolour")]
     shown = run_stage("shots", grey)
     analysis = analyse(shown)
     film = f"{Path(options.film).name}, {len(grey)} frames"

@@ -86,7 +86,7 @@ def fill(frames: Frames, window: int) -> None:
 def lines(options: argparse.Namespace, film: str) -> Iterator[str]:
     """The report on a film."""
     read = run_stage("read", path=film, frames=options.frames)
-    grey = [cropped(copied(frame)) for frame in run_stage("grayscale", read)]
+    grey = [cropped(copied(frame)) for frame in run_stage("grayscale", read, colour="recolour")]
     network: dict[str, Any] = {"model": options.model, "workers": 1, "device": "cpu"}
     colorize, colour = ready("colorize", **network)
     precision = colorize.provenance()["precision"]

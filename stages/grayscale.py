@@ -11,6 +11,8 @@ from bwpipe import Count, Frame, Map, MediaError, NoEffect, RunContext, Unit, st
 from bwpipe.core.frame import Chroma, Luma, Media
 from bwpipe.core.parallel import cores
 from bwpipe.core.provenance import LUMA, LUMA_OF_COLOUR
+from bwpipe.image.file import ImageFile
+from bwpipe.image.write import GREY_MODES
 from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.levels import auto_levels, denoise, full_range, stretch, tonal_range
 from bwpipe.pixels.resize import fit_short_side, resize_area
@@ -47,8 +49,8 @@ class Grayscale(Map):
     weights: Literal["source", "bt601", "bt709", "bt2020", "mean", "red", "green", "blue"] = "source"
     """Weights of red, green and blue in the luma when tint or colour is dropped. `source` keeps the stored luma; `red`, for
     instance, hides most stains of a yellowed picture."""
-    colour: Literal["recolour", "keep"] = "recolour"
-    """What happens to pictures and films already in colour: `recolour` replaces their chroma, `keep` keeps it. A film is in
+    colour: Literal["keep", "recolour"] = "keep"
+    """What happens to pictures and films already in colour: `keep` keeps their chroma, `recolour` replaces it. A film is in
     colour or not as a whole: about 32 of its frames decide."""
     levels: Literal["auto", "off"] = "auto"
     """Whether to stretch a faded picture's guide to full contrast: at most by a factor of 2, constant throughout a film."""
@@ -68,6 +70,13 @@ class Grayscale(Map):
             LUMA: "restore" if self.restore else None,
             LUMA_OF_COLOUR: f"weights: {self.weights}" if self.weights != "source" else None,
         }
+
+    def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
+        """The options; `colour`, whose default was `recolour` until 0.1.0, only for what can be in colour."""
+        recipe = super().recipe(unit)
+        if unit and not _can_be_in_colour(unit.media):
+            recipe["colour"] = "recolour"
+        return recipe
 
     def revision_for(self, unit: Unit | None) -> int:
         """The latest only where chroma of films matters now, and where metadata no longer claim a change that was none."""
@@ -107,10 +116,10 @@ class Grayscale(Map):
         if kind == "toned":
             self._warn("its tint is dropped", media)
         elif kind == "colour" and self.colour == "keep":
-            self._warn("already in colour; its colours are kept", media)
+            self._warn("already in colour; its colours are kept (`colour: recolour` would replace them)", media)
             return frame
         elif kind == "colour":
-            self._warn("already in colour; its colours are replaced (`colour: keep` would keep them)", media)
+            self._warn("already in colour; its colours are replaced", media)
         if self.weights == "source":
             return replace(frame, chroma=None, stored=None)
         luma = _weighted(frame.luma, frame.chroma, media, _WEIGHTS[self.weights])
@@ -124,6 +133,13 @@ class Grayscale(Map):
 
     def _denoised(self, luma: A, levels: tuple[int, int]) -> A:
         return denoise(luma, levels) if self.denoise == "light" else luma
+
+
+def _can_be_in_colour(media: Media) -> bool:
+    """Whether a film is in colour, or a picture has samples for colours: only its pixels say whether they are colours."""
+    if isinstance(media, VideoFile):
+        return media.colour == "colour"
+    return not (isinstance(media, ImageFile) and media.mode in GREY_MODES)
 
 
 def _weighted(luma: Luma, chroma: Chroma, media: Media, weights: Weights) -> Luma:

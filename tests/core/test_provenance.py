@@ -95,8 +95,8 @@ def test_a_picture_that_keeps_its_own_colour_does_not_state_that_colour_was_adde
     patches = np.random.default_rng(7).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     Image.fromarray(patches).resize((64, 64), Image.Resampling.NEAREST).save(picture)
 
-    kept = note(coloured(picture, tmp_path / "kept", {"use": "grayscale", "colour": "keep"}, COLORIZE))
-    recoloured = note(coloured(picture, tmp_path / "recoloured", {"use": "grayscale"}, COLORIZE))
+    kept = note(coloured(picture, tmp_path / "kept", {"use": "grayscale"}, COLORIZE))
+    recoloured = note(coloured(picture, tmp_path / "recoloured", {"use": "grayscale", "colour": "recolour"}, COLORIZE))
 
     assert kept.startswith("Written by bwpipe")
     assert "autoencoder" not in kept

@@ -278,7 +278,7 @@ def test_a_networks_figures_match_those_of_a_runs_output(folders: tuple[Path, Pa
         {
             "stages": [
                 {"use": "read", "path": str(folders[1])},
-                {"use": "grayscale", "levels": "off", "denoise": "off"},
+                {"use": "grayscale", "colour": "recolour", "levels": "off", "denoise": "off"},
                 {"use": "colorize", "model": "autoencoder", "precision": "float32", "device": "cpu"},
                 {"use": "write", "path": str(tmp_path / "made")},
             ]

@@ -149,7 +149,9 @@ INVALID = {
         VALID + "max_errors: -1\n", "5:13: max_errors: expected an integer of at least 0, not -1", True
     ),
     "plugins without brackets": Invalid(
-        VALID + "plugins: mine\n", "5:10: plugins: expected a list, each item text that is not empty, not 'mine'; write [mine]", True
+        VALID + "plugins: mine\n",
+        "5:10: plugins: expected a list, each item text that is not empty, not 'mine'; write [mine]",
+        True,
     ),
     "missing plugin folder": Invalid(VALID + "plugins: [mine]\n", "5:11: there is no plugin folder mine", False),
     # stages

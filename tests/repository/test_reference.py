@@ -86,7 +86,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
         "stages": [
             {"use": "read", "path": str(photos)},
             {"use": "test-drop"},
-            {"use": "grayscale", "restore": True},
+            {"use": "grayscale", "colour": "recolour", "restore": True},
             {"use": "shots"},
             {"use": "colorize", "model": "autoencoder", "precision": "float32", "device": "cpu"},
             {"use": "steady"},

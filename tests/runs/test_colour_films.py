@@ -14,17 +14,19 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import bwpipe
-from bwpipe import Unit
+from bwpipe import Media, Unit
 from bwpipe.core.provenance import read_note
 from bwpipe.pixels.ycbcr import WEIGHTS
 from bwpipe.testing import run_stage
+from tests.image.test_write import opened as opened_picture
 from tests.support.made_films import MKV, make_film, opened
+from tests.support.made_pictures import make_picture
 from tests.video.test_alpha import make_transparent
 from tests.video.test_side_data import make_captioned
 
 COUNT, SIZE = 12, (64, 48)
-REPLACED = "already in colour; its colours are replaced (`colour: keep` would keep them)"
-KEPT = "already in colour; its colours are kept"
+REPLACED = "already in colour; its colours are replaced"
+KEPT = "already in colour; its colours are kept (`colour: recolour` would replace them)"
 
 
 def make(path: Path, pix_fmt: str = "yuv420p", codec: str = "ffv1", colour: str = "colour", coloured: int = COUNT) -> Path:
@@ -80,7 +82,7 @@ def test_a_kept_film_has_the_same_chroma_codes(
 ) -> None:
     source = make(tmp_path / "film.mkv", pix_fmt)
 
-    output = written(source, tmp_path / "out", {"use": "grayscale", "colour": "keep"}, segment=segment)
+    output = written(source, tmp_path / "out", {"use": "grayscale"}, segment=segment)
 
     for before, after in zip(planes(source), planes(output), strict=True):
         for one, other in zip(before, after, strict=True):
@@ -107,7 +109,7 @@ def test_a_film_to_be_recoloured_loses_its_chroma_and_that_is_said_once(
 ) -> None:
     source = make(tmp_path / "film.mkv")
 
-    output = written(source, tmp_path / "out", {"use": "grayscale"}, segment=5)
+    output = written(source, tmp_path / "out", {"use": "grayscale", "colour": "recolour"}, segment=5)
 
     assert all((frame[1] == 128).all() for frame in planes(output))
     assert_array_equal(np.stack([frame[0] for frame in planes(output)]), np.stack([frame[0] for frame in planes(source)]))
@@ -117,7 +119,7 @@ def test_a_film_to_be_recoloured_loses_its_chroma_and_that_is_said_once(
 def test_weights_act_on_a_film_in_colour_and_the_metadata_say_so(tmp_path: Path) -> None:
     source = make(tmp_path / "film.mkv", "yuv444p12le")
 
-    output = written(source, tmp_path / "out", {"use": "grayscale", "weights": "red"})
+    output = written(source, tmp_path / "out", {"use": "grayscale", "colour": "recolour", "weights": "red"})
 
     luma, cb, cr = (np.stack(plane).astype(float) for plane in zip(*planes(source), strict=True))
     del cb
@@ -199,6 +201,24 @@ def test_the_chroma_of_a_kept_film_is_deinterlaced_with_its_luma(tmp_path: Path)
             assert (after[1::2] != before[1::2]).any()
 
 
+def test_that_colours_are_kept_now_concerns_only_what_can_be_in_colour(tmp_path: Path) -> None:
+    grey, sepia, colour = (make(tmp_path / f"{name}.mkv", colour=name) for name in ("grey", "sepia", "colour"))
+    make_picture(tmp_path, "png-grey")
+    make_picture(tmp_path, "webp-colour")
+    pictures = {path.suffix: opened_picture(path) for path in tmp_path.glob("*.[pw]*")}
+
+    def recipes(media: Media) -> list[str]:
+        graphs = ({}, {"colour": "keep"}, {"colour": "recolour"})
+        read, write = {"use": "read", "path": "in"}, {"use": "write", "path": "out"}
+        nodes = [bwpipe.read_graph({"stages": [read, {"use": "grayscale", **each}, write]}).nodes[1] for each in graphs]
+        return [node.stage.recipe(Unit(media))["colour"] for node in nodes]
+
+    for media in (opened(grey), opened(sepia), pictures[".png"]):
+        assert recipes(media) == ["recolour", "recolour", "recolour"]  # as those of 0.1.0, and what is done is not done again
+    for media in (opened(colour), pictures[".webp"]):
+        assert recipes(media) == ["keep", "keep", "recolour"]
+
+
 def test_only_films_that_come_out_differently_are_announced(tmp_path: Path) -> None:
     plain, colour = make(tmp_path / "grey.mkv", colour="grey"), make(tmp_path / "colour.mkv")
     transparent = make_transparent(tmp_path / "transparent.mkv", "ffv1", "yuva420p")
@@ -210,6 +230,6 @@ def test_only_films_that_come_out_differently_are_announced(tmp_path: Path) -> N
         graph = [{"use": "read", "path": str(path)}, {"use": "grayscale", **options}, {"use": "write", "path": str(tmp_path)}]
         return [node.stage.revision_for(unit) for node in bwpipe.read_graph({"stages": graph}).nodes[1:]]
 
-    assert revisions(plain) == revisions(colour) == [2, 3]  # as in 0.1.0
-    assert revisions(colour, colour="keep") == revisions(plain, weights="red") == [3, 3]
+    assert revisions(plain) == revisions(colour, colour="recolour") == [2, 3]  # as in 0.1.0
+    assert revisions(colour) == revisions(plain, weights="red") == [3, 3]
     assert revisions(transparent) == revisions(captioned) == revisions(deep) == [2, 4]

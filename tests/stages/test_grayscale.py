@@ -189,24 +189,24 @@ def test_a_grey_picture_stored_in_colour_is_grey_without_a_warning() -> None:
     assert not run.remarks
 
 
-def test_a_picture_in_colour_is_recoloured_with_a_warning() -> None:
+def test_a_picture_in_colour_is_recoloured_on_request_with_a_warning() -> None:
     run = RunContext()
 
-    after = run_stage("grayscale", [in_colour(), in_colour("made-1.png")], run=run)
+    after = run_stage("grayscale", [in_colour(), in_colour("made-1.png")], run=run, colour="recolour")
 
     assert all(frame.chroma is None for frame in after)
-    assert run.remarks == {"already in colour; its colours are replaced (`colour: keep` would keep them)": 2}
+    assert run.remarks == {"already in colour; its colours are replaced": 2}
 
 
-def test_keep_leaves_a_picture_in_colour_as_it_is() -> None:
+def test_a_picture_in_colour_stays_as_it_is_by_default() -> None:
     run = RunContext()
     frame = in_colour()
 
-    after = run_stage("grayscale", [frame], run=run, colour="keep", weights="red")[0]
+    after = run_stage("grayscale", [frame], run=run, weights="red")[0]
 
     assert after.chroma is frame.chroma
     assert after.luma is frame.luma
-    assert run.remarks == {"already in colour; its colours are kept": 1}
+    assert run.remarks == {"already in colour; its colours are kept (`colour: recolour` would replace them)": 1}
 
 
 @pytest.mark.parametrize(

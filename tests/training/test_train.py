@@ -655,7 +655,7 @@ def test_a_training_after_a_run_in_the_same_process_has_the_threads_asked_for(
     try:
         colorize = {"use": "colorize", "model": str(tmp_path / "made.safetensors"), "device": "cpu", "precision": "float32"}
         write = {"use": "write", "path": str(tmp_path / "out")}
-        run({"stages": [{"use": "read", "path": str(photos)}, {"use": "grayscale"}, colorize, write]})
+        run({"stages": [{"use": "read", "path": str(photos)}, {"use": "grayscale", "colour": "recolour"}, colorize, write]})
         assert counts == {1}
         counts.clear()
 
