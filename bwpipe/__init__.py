@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bwpipe.engine.run import run
     from bwpipe.errors import BwpipeError, MediaError, RunAborted, TooManyErrors, UsageError
     from bwpipe.graph.graph import Graph, read_graph
+    from bwpipe.tools.colorize import colorize, load_network
 
 _HOMES = {
     "bwpipe.core.context": ("RunContext",),
@@ -29,6 +30,7 @@ _HOMES = {
     "bwpipe.engine.run": ("run",),
     "bwpipe.errors": ("BwpipeError", "MediaError", "RunAborted", "TooManyErrors", "UsageError"),
     "bwpipe.graph.graph": ("Graph", "read_graph"),
+    "bwpipe.tools.colorize": ("colorize", "load_network"),
 }  # fmt: skip
 """The modules of the public names."""
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -57,6 +59,8 @@ __all__ = [
     "UnitMap",
     "UsageError",
     "__version__",
+    "colorize",
+    "load_network",
     "read_graph",
     "run",
     "stage",

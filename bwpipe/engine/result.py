@@ -27,6 +27,7 @@ class RunResult:
         lines: What sinks reported about the finished files, such as a film's flicker before and after.
         outdated: Those of the files done before that this version of bwpipe would write differently.
         outputs: The files that it finished, absolute, in the order in which they were.
+        inputs: The files that these were made from, in the same order.
         kinds: Number of files that it finished, by kind: "picture" or "film".
         folders: The output folders, absolute.
     """
@@ -42,6 +43,7 @@ class RunResult:
     lines: list[str] = field(default_factory=list)
     outdated: list[Path] = field(default_factory=list)
     outputs: list[Path] = field(default_factory=list)
+    inputs: list[Path] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
 
@@ -83,6 +85,7 @@ class RunResult:
             "kinds": dict(self.kinds),
             "already": self.already,
             "outputs": list(map(str, self.outputs)),
+            "inputs": list(map(str, self.inputs)),
             "folders": list(map(str, self.folders)),
             "kept": list(map(str, self.kept)),
             "outdated": list(map(str, self.outdated)),

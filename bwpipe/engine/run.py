@@ -241,6 +241,7 @@ class _Session:
         with self._lock:
             self._result.done += 1
             self._result.outputs.append(target)
+            self._result.inputs.append(unit.path)
             kind = unit.media.kind
             self._result.kinds[kind] = self._result.kinds.get(kind, 0) + 1
         self._log("done", path=str(unit.path), part=unit.part, output=str(target))

@@ -84,6 +84,7 @@ RESULT: Mapping[str, str] = {
     "kinds.*": "`picture` or `film`: number of files.",
     "already": COUNTS["already"],
     "outputs": "The files that this run finished, absolute.",
+    "inputs": "The files that these were made from, absolute, in the same order.",
     "folders": "The output folders, absolute.",
     "kept": "Existing files that were kept because bwpipe did not write them.",
     "outdated": "Finished files that this version of bwpipe would write differently; `--update` does them again.",

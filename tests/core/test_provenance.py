@@ -107,7 +107,7 @@ def test_a_picture_that_keeps_its_own_colour_does_not_state_that_colour_was_adde
 def test_a_film_states_that_colour_was_added(suffix: str, tmp_path: Path) -> None:
     film = make_film(tmp_path / f"film{suffix}", Kind(times=[0, 512, 1024]))
 
-    path = coloured(film, tmp_path / "out", {"use": "grayscale", "restore": True}, COLORIZE)
+    path = coloured(film, tmp_path / "out", {"use": "grayscale", "colour": "recolour", "restore": True}, COLORIZE)
 
     _, provenance = read_note(opened(path).metadata[0])
     assert path.suffix == suffix

@@ -328,7 +328,7 @@ INVALID = {
     "several errors at once": Invalid(
         "on_error: no\nstages:\n  - use: read\n    pth: in\n  - use: colorize\n    batch: 0\n    model:\n  - use: wirte\n",
         "1:11: on_error: expected 'skip' or 'stop', not 'no'\n"
-        "3:5: path is missing; give text\n"
+        "3:5: path is missing; give text that is not empty or a list that is not empty, each item text that is not empty\n"
         "4:5: unknown option 'pth' of 'read'; did you mean 'path'?\n"
         "6:12: batch: expected an integer of at least 1, not 0\n"
         "7:11: model: expected text, not nothing\n"

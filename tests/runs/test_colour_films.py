@@ -140,7 +140,7 @@ def test_weights_of_an_interlaced_film_keep_its_fields_apart(tmp_path: Path) -> 
     media = frame.unit.media
     combed = replace(frame, chroma=lines, luma=np.full_like(frame.luma, 120), unit=Unit(replace(media, fields="tff")))
 
-    luma = run_stage("grayscale", [combed], weights="red")[0].luma.astype(int)
+    luma = run_stage("grayscale", [combed], colour="recolour", weights="red")[0].luma.astype(int)
 
     assert len(set(luma[0::2].ravel())) == len(set(luma[1::2].ravel())) == 1
     assert luma[0, across // 2] > 130

@@ -224,7 +224,7 @@ def test_a_picture_in_colour_stays_as_it_is_by_default() -> None:
 def test_weights_make_the_luma_of_red_green_and_blue(weights: str, share: tuple[float, float, float]) -> None:
     rgb = np.stack([make_frames(1, seed=seed)[0].luma.astype(np.uint8) for seed in range(3)], axis=-1)
 
-    after = made(picture_of(rgb), weights=weights)
+    after = made(picture_of(rgb), colour="recolour", weights=weights)
 
     assert_allclose(after.luma, rgb @ np.array(share), atol=1.6)
     assert not after.luma.flags.writeable

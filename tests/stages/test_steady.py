@@ -243,7 +243,7 @@ def test_segments_done_in_two_runs_are_those_of_one_run(tmp_path: Path, plugin: 
     def colour(folder: str, at: int, segment: int = 16) -> Any:
         stages = [
             {"use": "read", "path": str(film)},
-            {"use": "grayscale"},
+            {"use": "grayscale", "colour": "recolour"},
             {"use": "shots"},
             {"use": "colorize", "model": "autoencoder", "every": every, "precision": "float32", "device": "cpu", "batch": 2},
             {"use": "steady", "window": 8},

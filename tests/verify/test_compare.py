@@ -27,7 +27,7 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     make_film(scans / "tiff-16-grey.mp4", Kind(times=range(0, 12 * 512, 512), sound="aac"))
     stages = [
         {"use": "read", "path": str(scans)},
-        {"use": "grayscale"},
+        {"use": "grayscale", "colour": "recolour"},
         {"use": "colorize", "model": "autoencoder", "precision": "float32"},
         {"use": "write", "path": str(folder / "out"), "codec": "ffv1"},
     ]
