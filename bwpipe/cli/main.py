@@ -314,9 +314,27 @@ for _slow_command in (preview, score, verify):
 
 
 @app.command()
-def doctor() -> None:
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a film.", show_default=False)],
+    json_output: Json = False,
+) -> None:
+    """Show what a file is and, if bwpipe wrote it, how: the network and the options, from its metadata."""
+    from bwpipe.core.inputs import expand_user
+    from bwpipe.tools.info import file_info, info_lines
+
+    with _errors_as_messages():
+        found = file_info(expand_user(file))
+        for line in [json.dumps(found, indent=2)] if json_output else info_lines(found):
+            _print(line)
+
+
+@app.command()
+def doctor(json_output: Json = False) -> None:
     """Show versions, devices and codecs, for bug reports."""
     from bwpipe.tools.doctor import diagnose
 
+    if json_output:
+        _print(json.dumps(diagnose(), indent=2))
+        return
     for name, fact in diagnose().items():
         _print(f"{name:16}  {fact}")

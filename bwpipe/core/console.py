@@ -1,6 +1,7 @@
 """Console output of a run: a progress bar or progress lines, and messages."""
 
 import io
+import os
 import sys
 from contextlib import suppress
 from time import monotonic
@@ -30,6 +31,23 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+_COLOURS = {"error:": "\x1b[31m", "warning:": "\x1b[33m"}
+_PLAIN = "\x1b[0m"
+
+
+def has_colours(stream: object) -> bool:
+    """Whether a stream is a terminal that shows colours, and the user wants them: https://no-color.org."""
+    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    known = sys.platform != "win32" or "WT_SESSION" in os.environ  # older consoles of Windows show the codes
+    return not unwanted and known and is_terminal(stream)
+
+
+def highlighted(line: str, stream: object) -> str:
+    """A printable line whose first word is in red or yellow if it says that this is an error or a warning."""
+    word = line.partition(" ")[0]
+    return f"{_COLOURS[word]}{word}{_PLAIN}{line[len(word) :]}" if word in _COLOURS and has_colours(stream) else line
+
+
 def print_lines(text: str, stream: TextIO | None = None) -> None:
     """Print lines for the user, whatever the stream and the names in them are.
 
@@ -44,7 +62,7 @@ def print_lines(text: str, stream: TextIO | None = None) -> None:
     if target is None:  # a process may have no standard output
         return
     try:
-        target.write(encodable("".join(f"{printable(line)}\n" for line in text.split("\n")), target))
+        target.write(encodable("".join(f"{highlighted(printable(line), target)}\n" for line in text.split("\n")), target))
         if flush := getattr(target, "flush", None):
             flush()
     except (OSError, ValueError):  # nobody reads it any more, or it is closed
@@ -96,7 +114,7 @@ class Progress:
         """Show a line, above the bar if there is one; a closed stream does not stop the run."""
         if bar := self._bar:
             with suppress(OSError, ValueError):
-                bar.write(encodable(printable(text), self._stream), file=self._stream)
+                bar.write(highlighted(encodable(printable(text), self._stream), self._stream), file=self._stream)
         else:
             print_lines(printable(text), self._stream)
 

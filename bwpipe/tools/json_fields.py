@@ -132,6 +132,22 @@ CHECK: Mapping[str, str] = {
 }
 """`bwpipe check --json` and `bwpipe colorize --dry-run --json`, by path."""
 
+INFO: Mapping[str, str] = {
+    "path": "The file, absolute.",
+    "kind": '"picture" or "film".',
+    "width": "Width in pixels, as stored.",
+    "height": "Height in pixels, as stored.",
+    "depth": "Bits per luma sample.",
+    "format": "File format; pictures only.",
+    "codec": "Codec; films only.",
+    "frames": "Number of frames; films only.",
+    "provenance": "What the metadata say about how bwpipe made it; null if they say nothing.",
+    "provenance.version": "The version of bwpipe that made it.",
+    "provenance.stages": "What the result depends on, one object for each stage from source to sink.",
+    "provenance.stages[].*": "`stage`, `revision`, and the options and facts that the stage states.",
+}
+"""`bwpipe info --json`, by path."""
+
 SCORE: Mapping[str, str] = {
     "protocol": "What was compared, and how. Scores are comparable only under the same protocol.",
     "protocol.set": "The photographs and films that serve as reference, as given on the command line.",

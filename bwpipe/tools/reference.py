@@ -19,7 +19,7 @@ from bwpipe.losses import losses
 from bwpipe.metrics.descriptions import FIGURES, FILM_FIGURES
 from bwpipe.nn.network import networks
 from bwpipe.tools.describe import ports
-from bwpipe.tools.json_fields import CHECK, REPORT, RESULT, SCORE, VERIFY
+from bwpipe.tools.json_fields import CHECK, INFO, REPORT, RESULT, SCORE, VERIFY
 
 NOTE = "<!-- Generated from the code by `make docs`; do not edit. -->"
 _SHAPES = (Source, Map, BatchMap, TwoPassMap, UnitMap, Gather, Sink, Stage)
@@ -162,6 +162,9 @@ def json_sections() -> Iterator[str]:
     yield "## check --json"
     yield "`bwpipe check ... --json` and `bwpipe colorize ... --dry-run --json` write one object to standard output."
     yield _fields(CHECK)
+    yield "## info --json"
+    yield "`bwpipe info FILE --json` writes one object to standard output."
+    yield _fields(INFO)
     yield "## score --json"
     yield "`bwpipe score ... --json FILE` writes one object; `-` stands for standard output."
     yield _fields(SCORE)

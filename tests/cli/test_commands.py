@@ -116,6 +116,25 @@ def test_command_line_options_are_validated_like_those_of_the_file(samples: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_info_says_how_a_file_was_made(samples: Path, tmp_path: Path) -> None:
+    bwpipe("colorize", str(samples / "rocket.jpg"), "-o", str(tmp_path), *SMALL, "--vividness", "0.25", "--quiet")
+
+    text, facts = (bwpipe("info", str(tmp_path / "rocket.jpg"), *json_option) for json_option in ((), ("--json",)))
+    original = bwpipe("info", str(samples / "rocket.jpg"))
+
+    assert f"colour added by bwpipe {__version__}, network autoencoder\n" in text
+    assert "  vividness: 0.25\n" in text
+    stages = {stage["stage"]: stage for stage in json.loads(facts)["provenance"]["stages"]}
+    assert stages["colorize"]["vividness"] == 0.25
+    assert original.endswith("nothing in it says that bwpipe wrote it\n")
+    assert "is a folder; give a picture or a film" in bwpipe("info", str(tmp_path), code=2)
+    assert "there is no file or folder gone" in bwpipe("info", "gone", code=2)
+
+
+def test_doctor_has_its_facts_as_json() -> None:
+    assert "libx264" in json.loads(bwpipe("doctor", "--json"))["encoders"]
+
+
 def test_several_inputs_are_coloured_into_one_folder_and_each_file_once(samples: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     shutil.copy(samples / "chelsea.png", tmp_path / "more")

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from bwpipe.core import console
+from bwpipe.core.console import Progress, print_lines
 from bwpipe.training.monitor import terminal_progress
 from bwpipe.training.monitor.terminal_progress import TrainingProgress
 
@@ -106,3 +108,41 @@ def test_a_process_without_standard_error_can_train(monkeypatch: pytest.MonkeyPa
     bar.close()
 
     assert lines == ["a line"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)]
+)
+def test_errors_and_warnings_are_coloured_where_a_terminal_shows_it(
+    environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TERM": "xterm", "WT_SESSION": "1", "NO_COLOR": "", **environment}.items():
+        monkeypatch.setenv(name, value)
+    terminal, file = Terminal(), io.StringIO()
+    text = "error: a\x1b[5m.png: it is cut\nwarning: b.png: dull\n1 error: none"
+
+    for stream in (terminal, file):
+        print_lines(text, stream)
+
+    plain = "error: a\\x1b[5m.png: it is cut\nwarning: b.png: dull\n1 error: none\n"
+    red, yellow = "\x1b[31merror:\x1b[0m", "\x1b[33mwarning:\x1b[0m"
+    assert file.getvalue() == plain
+    expected = plain.replace("error: a", f"{red} a").replace("warning:", yellow) if coloured else plain
+    assert terminal.getvalue() == expected
+
+
+def test_the_start_of_a_run_is_not_taken_for_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(console, "monotonic", lambda: now)
+    stream = io.StringIO()
+    progress = Progress(100, stream=stream, of="pictures")
+
+    now = 60.0  # the network was loaded
+    progress.show(10)
+    now = 70.0
+    progress.show(30)
+
+    assert stream.getvalue().splitlines() == [
+        "10 pictures of 100",
+        "30 pictures of 100, about 35 s left (2.0 pictures/s)",
+    ]

@@ -18,7 +18,7 @@ from bwpipe.cli.reference import pages
 from bwpipe.core.stage import stages
 from bwpipe.engine.run import run
 from bwpipe.errors import TooManyErrors
-from bwpipe.tools.json_fields import CHECK, REPORT, RESULT, SCORE, VERIFY
+from bwpipe.tools.json_fields import CHECK, INFO, REPORT, RESULT, SCORE, VERIFY
 from bwpipe.tools.reference import NOTE
 from tests.support.made_films import EVEN, KINDS, make_film
 from tests.support.made_photos import write_photos
@@ -182,5 +182,9 @@ def test_every_key_of_a_result_and_of_a_check_is_described(tmp_path: Path) -> No
         patch.setattr(stages["write"], "revision_for", lambda stage, unit: 99)
         outdated = printed("check", str(graph), "--json")
 
+    film = make_film(tmp_path / "film.mkv", KINDS["uneven times, late sound"])
+    files = [printed("info", path, "--json") for path in (*ran["outputs"], str(film))]
+
+    check(files, INFO)
     check([ran], RESULT)
     check([changed, outdated], CHECK)
