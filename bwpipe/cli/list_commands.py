@@ -1,6 +1,9 @@
 """The listing commands: `bwpipe stages`, `bwpipe models`, `bwpipe losses`."""
 
+import json
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,45 +17,60 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins, as in a graph; may be repeated."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Write it to standard output as JSON.")]
 
 
-def stages(name: Name = None, plugins: Plugins = None) -> None:
+def stages(name: Name = None, plugins: Plugins = None, *, json_output: Json = False) -> None:
     """List the stages that a graph can use, or describe one."""
     from bwpipe.core.stage import stages as registry
     from bwpipe.tools.describe import describe_stage
 
-    _list(registry, name, describe_stage, plugins or [])
+    _list(registry, name, describe_stage, plugins or [], json_output=json_output)
 
 
-def models(name: Name = None, plugins: Plugins = None) -> None:
+def models(name: Name = None, plugins: Plugins = None, *, json_output: Json = False) -> None:
     """List the networks, or describe one."""
     from bwpipe.nn.network import networks as registry
     from bwpipe.tools.describe import describe_network
 
-    _list(registry, name, describe_network, plugins or [])
+    _list(registry, name, describe_network, plugins or [], json_output=json_output)
 
 
-def losses(name: Name = None, plugins: Plugins = None) -> None:
+def losses(name: Name = None, plugins: Plugins = None, *, json_output: Json = False) -> None:
     """List the losses that `fit` can minimise, or describe one."""
     import bwpipe.losses.combined  # noqa: F401 (importing each loss registers it)
     from bwpipe.losses.base import losses as registry
     from bwpipe.tools.describe import describe_loss
 
-    _list(registry, name, describe_loss, plugins or [])
+    _list(registry, name, describe_loss, plugins or [], json_output=json_output)
 
 
-def _list(registry: Any, name: str | None, describe: Callable[[Any], Iterable[str]], folders: list[Path]) -> None:
+def _list(
+    registry: Any, name: str | None, describe: Callable[[Any], Iterable[str]], folders: list[Path], *, json_output: bool
+) -> None:
     from bwpipe.core import plugins
     from bwpipe.core.console import print_lines
     from bwpipe.core.registry import UnknownNameError
 
     plugins.load(expand_user(folder) for folder in folders)
     try:
+        if json_output:
+            listed = _to_json(registry[name]) if name else {each: first_line(registry[each]) for each in registry}
+            print_lines(json.dumps(listed, indent=2))
+            return
         lines = describe(registry[name]) if name else [f"{each:12}  {first_line(registry[each])}" for each in registry]
     except UnknownNameError as error:
         raise UsageError(str(error)) from None
     for line in lines:
         print_lines(line)
+
+
+def _to_json(cls: Any) -> dict[str, Any]:
+    """A stage, a network or a loss with its options; `bwpipe.tools.json_fields.LISTED` says what each field is."""
+    from bwpipe.core.options import options_of
+
+    options = options_of(getattr(cls, "Options", cls))
+    return {"name": cls.registered, "about": cleandoc(cls.__doc__ or ""), "options": [asdict(option) for option in options]}
 
 
 def first_line(cls: type) -> str:

@@ -148,6 +148,17 @@ INFO: Mapping[str, str] = {
 }
 """`bwpipe info --json`, by path."""
 
+LISTED: Mapping[str, str] = {
+    "name": "Its name.",
+    "about": "What it does.",
+    "options": "Its options, in order; nested ones follow the one that they belong to.",
+    "options[].name": "As in a graph file.",
+    "options[].kind": "The values that it accepts, in words.",
+    "options[].default": "As in a graph file; null if a value is required.",
+    "options[].text": "What it does.",
+}
+"""`bwpipe stages NAME --json`, and the same of `models` and `losses`, by path."""
+
 SCORE: Mapping[str, str] = {
     "protocol": "What was compared, and how. Scores are comparable only under the same protocol.",
     "protocol.set": "The photographs and films that serve as reference, as given on the command line.",

@@ -19,7 +19,7 @@ from bwpipe.losses import losses
 from bwpipe.metrics.descriptions import FIGURES, FILM_FIGURES
 from bwpipe.nn.network import networks
 from bwpipe.tools.describe import ports
-from bwpipe.tools.json_fields import CHECK, INFO, REPORT, RESULT, SCORE, VERIFY
+from bwpipe.tools.json_fields import CHECK, INFO, LISTED, REPORT, RESULT, SCORE, VERIFY
 
 NOTE = "<!-- Generated from the code by `make docs`; do not edit. -->"
 _SHAPES = (Source, Map, BatchMap, TwoPassMap, UnitMap, Gather, Sink, Stage)
@@ -165,6 +165,12 @@ def json_sections() -> Iterator[str]:
     yield "## info --json"
     yield "`bwpipe info FILE --json` writes one object to standard output."
     yield _fields(INFO)
+    yield "## stages --json"
+    yield (
+        "`bwpipe stages --json`, `bwpipe models --json` and `bwpipe losses --json` write one object to standard output: what "
+        "each is, by its name. With a name it has these keys:"
+    )
+    yield _fields(LISTED)
     yield "## score --json"
     yield "`bwpipe score ... --json FILE` writes one object; `-` stands for standard output."
     yield _fields(SCORE)

@@ -18,7 +18,7 @@ from bwpipe.cli.reference import pages
 from bwpipe.core.stage import stages
 from bwpipe.engine.run import run
 from bwpipe.errors import TooManyErrors
-from bwpipe.tools.json_fields import CHECK, INFO, REPORT, RESULT, SCORE, VERIFY
+from bwpipe.tools.json_fields import CHECK, INFO, LISTED, REPORT, RESULT, SCORE, VERIFY
 from bwpipe.tools.reference import NOTE
 from tests.support.made_films import EVEN, KINDS, make_film
 from tests.support.made_photos import write_photos
@@ -185,6 +185,10 @@ def test_every_key_of_a_result_and_of_a_check_is_described(tmp_path: Path) -> No
     film = make_film(tmp_path / "film.mkv", KINDS["uneven times, late sound"])
     files = [printed("info", path, "--json") for path in (*ran["outputs"], str(film))]
 
+    listed = [printed(*names, "--json") for names in (("stages", "steady"), ("models", "unet"), ("losses", "rgb_mse"))]
+
+    assert printed("stages", "--json").keys() >= {"read", "colorize", "write"}
+    check(listed, LISTED)
     check(files, INFO)
     check([ran], RESULT)
     check([changed, outdated], CHECK)
