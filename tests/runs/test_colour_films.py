@@ -1,5 +1,6 @@
 """Films that are in colour already, through whole runs: `grayscale.colour` and `grayscale.weights`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -208,7 +209,7 @@ def test_that_colours_are_kept_now_concerns_only_what_can_be_in_colour(tmp_path:
     pictures = {path.suffix: opened_picture(path) for path in tmp_path.glob("*.[pw]*")}
 
     def recipes(media: Media) -> list[str]:
-        graphs = ({}, {"colour": "keep"}, {"colour": "recolour"})
+        graphs: Sequence[dict[str, str]] = ({}, {"colour": "keep"}, {"colour": "recolour"})
         read, write = {"use": "read", "path": "in"}, {"use": "write", "path": "out"}
         nodes = [bwpipe.read_graph({"stages": [read, {"use": "grayscale", **each}, write]}).nodes[1] for each in graphs]
         return [node.stage.recipe(Unit(media))["colour"] for node in nodes]
