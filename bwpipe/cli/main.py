@@ -191,6 +191,12 @@ def colorize(
     vividness: Annotated[
         float | None, typer.Option(min=0, max=1, help="From 0 (safe average colour) to 1 (vivid, most likely colour).")
     ] = None,
+    saturation: Annotated[
+        float | None, typer.Option(min=0, max=4, help="Factor of the colours' strength; 1 by default.")
+    ] = None,
+    hints: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Hints: dots or strokes in the right colours, a file a picture.")
+    ] = None,
     quality: Annotated[
         Literal["fast", "normal", "best"] | None,
         typer.Option(help="The resolution at which the network sees each picture; normal by default.", show_default=False),
@@ -223,6 +229,8 @@ def colorize(
         *([Override("plugins", plugin_folders, "--plugins")] if plugin_folders else []),
         *([Override("colorize.model", model, "--model")] if model is not None else []),
         *([Override("colorize.vividness", vividness, "--vividness")] if vividness is not None else []),
+        *([Override("colorize.saturation", saturation, "--saturation")] if saturation is not None else []),
+        *([Override("colorize.hints", hints, "--hints")] if hints is not None else []),
         *([Override("colorize.quality", quality, "--quality")] if quality is not None else []),
         *([Override("grayscale.colour", "recolour", "--recolour")] if recolour else []),
         *([Override("write.verify", True, "--verify")] if verify else []),

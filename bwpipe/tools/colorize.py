@@ -50,6 +50,8 @@ class _Options(TypedDict, total=False):
 
     model: str | Path | None
     vividness: float | None
+    saturation: float | None
+    hints: str | Path | None
     quality: Literal["fast", "normal", "best"] | None
     recolour: bool
     set: Mapping[str, Any] | None
@@ -79,6 +81,8 @@ def colorize(
     *,
     model: str | Path | None = None,
     vividness: float | None = None,
+    saturation: float | None = None,
+    hints: str | Path | None = None,
     quality: Literal["fast", "normal", "best"] | None = None,
     recolour: bool = False,
     set: Mapping[str, Any] | None = None,  # noqa: A002 (named like the command-line option)
@@ -93,6 +97,8 @@ def colorize(
         output: The output folder.
         model: The name of a network, or a checkpoint; `unet` by default.
         vividness: From 0 (the average, safe colour) to 1 (the most likely, vivid colour); by default the network's own.
+        saturation: Factor of the colours' strength, 0..4; 1 by default.
+        hints: A folder of hints, dots or strokes in the right colours, each named like its photograph; with `output` only.
         quality: The resolution at which the network sees each picture; "normal" by default.
         recolour: Also replace the colours of what is in colour already.
         set: Other options to override, e.g. {"colorize.device": "cpu"}.
@@ -108,7 +114,15 @@ def colorize(
         MediaError: The picture can't be read.
         RunAborted: The run can't continue.
     """
-    named = {"colorize.model": model, "colorize.vividness": vividness, "colorize.quality": quality}
+    if hints is not None and output is None:
+        raise UsageError("hints: they are found by the names of files, which images in memory do not have; give `output`, too")
+    named = {
+        "colorize.model": model,
+        "colorize.vividness": vividness,
+        "colorize.saturation": saturation,
+        "colorize.hints": hints,
+        "colorize.quality": quality,
+    }
     changes = [
         *(
             Override(key, str(value) if isinstance(value, Path) else value, key.partition(".")[2])

@@ -154,3 +154,29 @@ def test_the_name_is_that_of_the_function_whatever_was_imported_before() -> None
         "assert callable(bwpipe.colorize) and callable(bwpipe.tools.colorize.colorize)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
+
+
+def test_saturation_0_gives_grey_and_hints_need_files() -> None:
+    rgb = bwpipe.colorize(ramp(np.uint8), saturation=0, **SMALL)
+
+    assert np.ptp(rgb.astype(int), axis=-1).max() <= 1
+    with pytest.raises(bwpipe.UsageError, match="found by the names of files, which images in memory do not have"):
+        bwpipe.colorize(ramp(np.uint8), hints="hints", **SMALL)
+
+
+def test_a_dot_colours_the_photograph_that_it_is_named_like(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(ramp(np.uint8).repeat(4, 0).repeat(4, 1)).save(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "hints").mkdir()
+    (tmp_path / "hints" / "a.yaml").write_text('points: [{x: 128, y: 96, colour: "#2040c0", radius: 12}]')
+
+    blue = {}
+    for hints in (None, tmp_path / "hints"):
+        out = tmp_path / f"out-{hints is None}"
+        bwpipe.colorize(tmp_path / "in", out, hints=hints, set={"colorize.device": "cpu"})
+        for name in ("a", "b"):
+            pixel = np.asarray(Image.open(out / f"{name}.png"), np.float64)[92:100, 124:132].mean((0, 1))
+            blue[name, hints is None] = pixel[2] - pixel[0]
+    assert blue["a", False] > blue["a", True] + 20
+    assert blue["b", False] == blue["b", True]
