@@ -17,7 +17,8 @@ class Calibrate(Stage):
 
     A fitted network gives rare colours too much and neutral ones too little weight, and is paler than photographs where it is
     unsure. This puts back the true share of each bin, and then a factor of chroma that makes the images as colourful as the
-    photographs are. Put it after `fit` (and `soup`) and before `score`; it takes seconds.
+    photographs are. Put it after `fit` (and `soup`) and before `score`; the network sees each validation
+    image twice.
     """
 
     prior: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -87,6 +87,7 @@ class Colorize(BatchMap):
     """Number of batches processed in parallel; by default the number of cores."""
 
     _filled: bool = PrivateAttr(default=False)
+    _run: RunContext = PrivateAttr()
     _runtime: Runtime | None = PrivateAttr(default=None)
     _resolved: dict[str, Any] = PrivateAttr(default_factory=dict)
     _hints: Hints | None = PrivateAttr(default=None)
@@ -109,6 +110,7 @@ class Colorize(BatchMap):
 
     def setup(self, run: RunContext) -> None:
         """Make the network ready on each device. Raises UsageError."""
+        self._run = run
         path = locate(self.model)
         digest = cached_digest(path)
         self._facts = run.facts
@@ -184,6 +186,7 @@ class Colorize(BatchMap):
                 replace(frame, notes={**frame.notes, KEPT: True}) if frame.chroma is not None else frame for frame in frames
             ]
         sizes, hinted = key
+        self._warn_of_ignored_hints(frames[0].unit)
         views = [self._view(frames, size, hinted=hinted, mirrored=number > 0) for number, size in enumerate(sizes)]
         mean = average_views([view.chroma for view in views]) * np.float32(self.saturation)
         chroma = [_stored(planes, frame) for planes, frame in zip(mean.clip(-0.5, 0.5), frames, strict=True)]
@@ -196,6 +199,12 @@ class Colorize(BatchMap):
             maps = [stored(planes, frame.unit.media.orientation).astype(np.float16) for planes, frame in features]
             made = [replace(frame, features=each) for frame, each in zip(made, maps, strict=True)]
         return made
+
+    def _warn_of_ignored_hints(self, unit: Unit) -> None:
+        """Say once of a film that its hints are not used."""
+        ignored = self._hints.ignored(unit.media) if self._hints else None
+        if ignored and self._run.first(id(self), "hints", unit.media):
+            self._run.warn(f"the hints in {ignored} are not used, since films take stills: see `anchor.reference`", unit.media)
 
     def _view(self, frames: list[Frame], size: tuple[int, int], *, hinted: bool, mirrored: bool) -> Prediction:
         """The prediction for frames, at a size, mirrored left to right or not."""

@@ -71,8 +71,16 @@ class Hints:
 
     def of(self, media: Media) -> Path | None:
         """The file for a photograph: of its name (`a/b.png` for `a/b.jpg`), or of that with an ending more (`a/b.jpg.png`)."""
-        if media.kind != "picture":
+        return self._named(media) if media.kind == "picture" else None
+
+    def ignored(self, media: Media) -> Path | None:
+        """The file, or the folder of files, named like a film, whose hints are not used; None if there is none."""
+        if media.kind == "picture":
             return None
+        inside = (file for name, file in self._files.items() if media.name in name.parents)
+        return self._named(media) or next((file.parent for file in inside), None)
+
+    def _named(self, media: Media) -> Path | None:
         return self._files.get(media.name) or self._files.get(media.name.with_suffix(""))
 
     def digest(self, media: Media) -> str | None:

@@ -73,13 +73,18 @@ def calibrate(
     """
     assert isinstance(network, Calibratable)
     shift = prior * _share_ratio(network, data, tick).log()
+    target = float(np.mean([colourfulness(each) for _, rgb in _batches(data, network) for each in _bytes(rgb)]))
+    pale = [_predict(network.calibrated(shift, 1.0), luma, tick) for luma, _ in _batches(data, network)]
     gains, reached = [1.0], []
-    target = float(np.mean([colourfulness(_bytes(rgb)[0]) for _, rgb in _batches(data, network, 1)]))
     for _ in range(_ROUNDS):
-        calibrated = network.calibrated(shift, gains[-1])
-        reached.append(_colourfulness(calibrated, data, tick))
+        figures = [
+            colourfulness(each)
+            for (luma, _), chroma in zip(_batches(data, network), pale, strict=True)
+            for each in _bytes(ycbcr_to_rgb(luma, interpolate(gains[-1] * chroma, luma.shape[2:], mode="bilinear")))
+        ]
+        reached.append(float(np.mean(figures)))
         gains.append(gains[-1] * colourful * target / max(reached[-1], _GREY))
-    return Calibration(calibrated, gains[-2], reached[0], reached[-1], target)
+    return Calibration(network.calibrated(shift, gains[-2]), gains[-2], reached[0], reached[-1], target)
 
 
 def _batches(data: Dataset, network: Network, size: int = _BATCH) -> Iterator[tuple[Tensor, Tensor]]:
@@ -106,16 +111,10 @@ def _share_ratio(network: Network, data: Dataset, tick: Callable[[], None]) -> T
     return ratio
 
 
-def _colourfulness(network: Network, data: Dataset, tick: Callable[[], None]) -> float:
-    """The mean colourfulness of a network's predictions at vividness 0.5, with the luma kept."""
-    figures: list[float] = []
-    for luma, _ in _batches(data, network):
-        tick()
-        with torch.inference_mode():
-            chroma = network.guess(luma, _MIDDLE).chroma.float()
-            rgb = ycbcr_to_rgb(luma, interpolate(chroma, luma.shape[2:], mode="bilinear"))
-        figures += map(colourfulness, _bytes(rgb))
-    return float(np.mean(figures))
+def _predict(network: Network, luma: Tensor, tick: Callable[[], None]) -> Tensor:
+    """The chroma (B, 2, h, w) that a network predicts at vividness 0.5."""
+    tick()
+    return network.guess(luma, _MIDDLE).chroma.float()
 
 
 def _bytes(rgb: Tensor) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from bwpipe.engine.run import RunResult
 from bwpipe.memory.hints import spread
 from bwpipe.nn.checkpoint import Checkpoint, save
 from bwpipe.nn.network import networks
+from tests.support.made_films import Kind, make_film
 
 NETWORKS = Path(__file__).parents[1] / "support" / "networks"
 RED, GREY = (150, 105, 100), (120, 120, 120)
@@ -56,7 +57,7 @@ def dot(path: Path, place: tuple[int, int], colour: tuple[int, int, int]) -> Non
 def coloured(folder: Path, model: str, **options: Any) -> RunResult:
     stages = [
         {"use": "read", "path": str(folder / "in")},
-        {"use": "grayscale"},
+        {"use": "grayscale", "colour": "recolour"},
         {"use": "colorize", "model": model, "device": "cpu", "precision": "float32", "workers": 1, **options},
         {"use": "write", "path": str(folder / "out")},
     ]
@@ -172,3 +173,15 @@ def test_like_features_carry_a_hint_further_than_luma_alone() -> None:
     assert found[1, 8, 8] < -0.15
     assert abs(found[1, 5, 20]) < 0.01
     assert spread(chroma, luma, features, np.zeros_like(hints)) is chroma
+
+
+@pytest.mark.parametrize("name", ["film.png", "film.mkv/000001.png"])
+def test_hints_named_like_a_film_are_said_to_be_ignored(
+    name: str, photos: Path, weights: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_film(photos / "in" / "film.mkv", Kind(suffix=".mkv", times=range(0, 3 * 40, 40), time_base=Kind().time_base))
+    dot(photos / "hints" / name, (30, 30), RED)
+
+    coloured(photos, weights["test-wandering"], hints=str(photos / "hints"))
+
+    assert capsys.readouterr().err.count("are not used, since films take stills: see `anchor.reference`") == 1
