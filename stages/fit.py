@@ -22,7 +22,7 @@ from bwpipe.losses.combined import check
 from bwpipe.nn.checkpoint import Checkpoint, load, locate
 from bwpipe.nn.device import EMULATED, available, describe, find_device, slowness
 from bwpipe.nn.network import Network
-from bwpipe.training.builders import build, build_untrained, check_hints, check_sizes, network_class
+from bwpipe.training.builders import build, build_untrained, check_hints, check_sizes, network_class, network_options
 from bwpipe.training.job import BEST, ChecksTraining, FittedNetwork, UpcomingTraining
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.schedule import check_batch
@@ -164,7 +164,7 @@ class Fit(TrainingOptions, Stage):
         network = network_class(self)
         return {
             **self.recipe(),
-            "model_options": network.Options.model_validate(self.model_options).model_dump(mode="json"),
+            "model_options": network.Options.model_validate(network_options(self)).model_dump(mode="json"),
             "losses": {name: options.model_dump(mode="json") for name, options in check(self.losses, network).items()},
             "start": self._start,
             "pictures": [data.digest, blake2b(data.weights.tobytes(), digest_size=8).hexdigest()],

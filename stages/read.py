@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from bwpipe import Broken, Count, Frame, MediaError, NoEffect, RunContext, Source, Unit, stage
 from bwpipe.core.frame import Skipped
-from bwpipe.core.inputs import expand_user, find_files, is_disc_menu, is_later_part, leads_outside, open_input
+from bwpipe.core.inputs import PathText, expand_user, find_files, is_disc_menu, is_later_part, leads_outside, open_input
 from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
 from bwpipe.core.ports import ScanCache
 from bwpipe.core.stage import AddedLater, FilmsOnly
@@ -44,7 +44,6 @@ _FILMS = """
 _MEDIA = frozenset(f".{ending}" for ending in f"{_PICTURES} {_FILMS}".split())
 """Endings of pictures and films, read or not. A file with one of them that can't be read has failed; others are skipped. The
 list is our own, because what `mimetypes` knows depends on the machine."""
-_Path = Annotated[str, Field(min_length=1)]
 _UNREADABLE = (
     "it is not a picture or film in a supported format; "
     "convert it first, a picture to PNG, TIFF or JPEG, a film to MP4, MOV, MKV, AVI, MPEG or MXF"
@@ -61,7 +60,7 @@ class Read(Source):
     Numbered frames, as film scanners write them (TIFF, PNG, JPEG, DPX or OpenEXR), are one film where `sequence` says so.
     """
 
-    path: NoEffect[_Path | Annotated[list[_Path], Field(min_length=1)]]
+    path: NoEffect[PathText | Annotated[list[PathText], Field(min_length=1)]]
     """A file, a folder, or a pattern such as `scans/**/*.tif`, relative to the current folder; or a list of these, such as
     `[scans, film.mp4]`. Output names are relative to each folder; a file that is found twice is read once. With `rate`, a
     pattern such as `reel1_%06d.tif` or `reel1_*.dpx` is one film, whose frames are these files."""

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from bwpipe import Count, NoEffect, RunContext, Stage, UsageError, stage
 from bwpipe.core.atomic_file import check_writable, write_output
+from bwpipe.core.inputs import PathText
 from bwpipe.evaluation.references import Files, Sizing
 from bwpipe.metrics import check_installed
 from bwpipe.nn.device import cores
@@ -23,7 +24,7 @@ class Score(Stage):
     A graph may have several in sequence: the checkpoint and its model card list the figures of each.
     """
 
-    on: Annotated[str, Field(min_length=1)] | None = None
+    on: PathText | None = None
     """Photographs: a file, a folder, or a pattern; by default the dataset's validation photographs. Figures are also given for
     each top-level folder."""
     size: Annotated[int, Field(ge=11)] | None = None

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from glob import has_magic
 from itertools import product, takewhile
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticKnownError
 
 from bwpipe.errors import MediaError, UsageError
 
@@ -19,6 +22,16 @@ SYSTEM_NAMES = frozenset(
 
 _MENU = re.compile(r"(?:VTS_\d\d_0|VIDEO_TS)\.VOB", re.IGNORECASE)
 _FIRST_PART = re.compile(r"VTS_\d\d_1\.VOB", re.IGNORECASE)
+
+
+def _check_not_empty(text: str) -> str:
+    if not text:
+        raise PydanticKnownError("string_too_short", {"min_length": 1})
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_check_not_empty), Field(json_schema_extra={"minLength": 1})]
+"""An option that is a path as text, not empty. Pydantic's own `min_length` refuses names with bytes that are not UTF-8."""
 
 
 def expand_user(path: str | Path) -> Path:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from bwpipe.core import plugins
-from bwpipe.core.inputs import expand_user
+from bwpipe.core.inputs import PathText, expand_user
 from bwpipe.core.options import Loc, build
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.core.stage import Count, Stage, stages
@@ -31,7 +31,7 @@ class Settings(BaseModel):
 
     stages: Annotated[list[Any], Field(min_length=1)]
     """The stages. Each follows the one above it, or the one named by its `from`."""
-    plugins: list[Annotated[str, Field(min_length=1)]] = []
+    plugins: list[PathText] = []
     """Folders with your own stages and networks, one per file; relative to the graph file, in `--set` to the current folder."""
     on_error: Literal["skip", "stop"] = "skip"
     """What happens when a file fails: `skip` continues without it, `stop` ends the run regardless of `max_errors`."""

@@ -10,7 +10,8 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.errors import UsageError
-from bwpipe.nn.checkpoint import load, locate
+from bwpipe.nn.checkpoint import load
+from bwpipe.nn.checkpoint_file import describe, locate
 from bwpipe.nn.network import Network, networks
 from bwpipe.training.options import TrainingOptions
 
@@ -19,14 +20,24 @@ def network_class(options: TrainingOptions) -> type[Network]:
     """The network class that the options name, if it accepts them. Raises UsageError."""
     try:
         cls = networks[options.model]
-        cls.Options.model_validate(options.model_options)
+        cls.Options.model_validate(network_options(options))
     except UnknownNameError as error:
         raise UsageError(f"fit.model: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(["fit.model_options", *map(str, first["loc"])])
-        raise UsageError(f"{place}: {first['msg']}; `bwpipe models {options.model}` lists its options") from None
+        raise UsageError(
+            f"{place}: {first['msg'].removeprefix('Value error, ')}; `bwpipe models {options.model}` lists its options"
+        ) from None
     return cls
+
+
+def network_options(options: TrainingOptions) -> dict[str, Any]:
+    """The options of the network: those given, and others as the checkpoint to start from has them. Raises UsageError."""
+    if options.start is None:
+        return options.model_options
+    start = describe(locate(options.start))
+    return {**(start.options if start.network == options.model else {}), **options.model_options}
 
 
 def build_untrained(options: TrainingOptions) -> Network:
@@ -34,7 +45,7 @@ def build_untrained(options: TrainingOptions) -> Network:
     cls = network_class(options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        return cls(cls.Options.model_validate(options.model_options))
+        return cls(cls.Options.model_validate(network_options(options)))
 
 
 def build(options: TrainingOptions) -> Network:

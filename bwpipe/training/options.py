@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bwpipe.core.inputs import PathText
 from bwpipe.core.stage import AddedLater, Count, NoEffect
 from bwpipe.training.augment import Augment
 from bwpipe.training.degradation import Degradation
@@ -21,8 +22,8 @@ class TrainingOptions(BaseModel):
     model: str = "autoencoder"
     """Name of the network."""
     model_options: dict[str, Any] = {}
-    """Options of the network; `bwpipe models NAME` lists them."""
-    start: Annotated[str, Field(min_length=1)] | None = None
+    """Options of the network; `bwpipe models NAME` lists them. With `start`, those left out are the checkpoint's."""
+    start: PathText | None = None
     """A checkpoint of the same network from which the weights are initialised, instead of at random. Options that do not
     affect the weights, such as `vividness`, may differ."""
     epochs: Count = 10

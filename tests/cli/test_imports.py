@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.made_films import Kind, make_film
 
-SLOW = ("torch", "torchvision", "timm", "skimage", "scipy", "matplotlib")
+SLOW = ("openvino_telemetry", "torch", "torchvision", "timm", "skimage", "scipy", "matplotlib")
 
 
 def imported(*arguments: str | Path) -> set[str]:

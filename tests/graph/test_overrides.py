@@ -183,8 +183,8 @@ def test_the_text_of_a_graph_is_the_same_graph() -> None:
 
     again = read_graph("again.yaml")
 
-    assert [(node.id, node.upstream, node.stage) for node in again.nodes] == [
-        (node.id, node.upstream, node.stage) for node in graph.nodes
+    assert [(node.id, node.upstream, type(node.stage), node.stage.model_dump()) for node in again.nodes] == [
+        (node.id, node.upstream, type(node.stage), node.stage.model_dump()) for node in graph.nodes
     ]
     assert (again.plugins, again.segment, again.max_errors) == (graph.plugins, None, 3)
     assert again.description == graph.description

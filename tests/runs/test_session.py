@@ -648,7 +648,7 @@ def test_the_command_shows_a_table_and_exits_with_the_right_code(workspace: Work
 
     assert process.returncode == 1
     assert out.splitlines()[0].split() == ["stage", "items", "busy", "s", "share"]
-    assert out.splitlines()[-1].startswith("4 done, 1 failed in ")
+    assert out.splitlines()[-1].startswith("4 pictures done, 1 failed in ")
     assert err == f"error: {workspace.inputs / 'deep' / '1.txt'}: it is not a number\n"
 
 

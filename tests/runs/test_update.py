@@ -296,5 +296,5 @@ def test_the_commands_take_update(folder: Folder, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["run", str(path)])
     assert (result.exit_code, "3 done already" in result.output) == (0, True)
     done = CliRunner().invoke(app, ["run", str(path), "--update"])
-    assert (done.exit_code, "1 done, 2 done already" in done.output) == (0, True)
+    assert (done.exit_code, "1 film done, 2 done already" in done.output) == (0, True)
     assert "--update" in CliRunner().invoke(app, ["colorize", "--help"]).output

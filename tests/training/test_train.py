@@ -371,8 +371,8 @@ def dataset(photos: Path, folder: Path) -> Dataset:
             "fit.start: autoencoder is a checkpoint of autoencoder, not of test-rgb",
         ),
         (
-            {"model": "unet", "start": "unet", "model_options": {"widths": [8, 8, 8]}, "losses": {"chroma_bins": 1}},
-            "checkpoint of unet {'widths': [192, 128, 64], 'vividness'",
+            {"model": "unet", "start": "unet", "model_options": {"widths": [12, 8, 8]}, "losses": {"chroma_bins": 1}},
+            "checkpoint of unet {'widths': [192, 128, 64]}, not of unet {'widths': [12, 8, 8]}",
         ),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
         (

@@ -1,5 +1,6 @@
 """Networks computed by OpenVINO, on a CPU, without torch."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from threading import Lock, local
@@ -18,6 +19,8 @@ HINTS = {"float32": "f32", "bfloat16": "bf16"}
 """The precisions that OpenVINO computes in on a CPU, and its names for them."""
 _SIZES = 4
 """How many input sizes of films stay compiled: each takes some 20 MB for each worker."""
+_CONVERSION = "openvino.tools.ovc"
+_import_lock = Lock()
 _Key = tuple[int, int] | None
 """A size that the network is compiled for; None for all sizes."""
 
@@ -181,9 +184,20 @@ def _with_weights(model: Any, weights: Mapping[str, NDArray[np.float32]]) -> Any
 
 
 def import_openvino() -> Any:
-    """The package. Raises UsageError."""
+    """The package, without its conversion tools, whose import starts a thread that sends usage statistics.
+
+    Call it before anything else imports from the package. Raises UsageError.
+    """
     try:
-        import openvino
+        with _import_lock:
+            blocked = _CONVERSION not in sys.modules
+            if blocked:
+                sys.modules[_CONVERSION] = None  # type: ignore[assignment]
+            try:
+                import openvino
+            finally:
+                if blocked:
+                    del sys.modules[_CONVERSION]
     except (ImportError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(

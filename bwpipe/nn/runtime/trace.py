@@ -111,6 +111,7 @@ class _Traced(nn.Module):
 
 def _converted(traced: Any, example: tuple[Tensor, ...]) -> Any:
     """OpenVINO's model of a traced module."""
+    import_openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
