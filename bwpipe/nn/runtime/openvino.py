@@ -3,6 +3,7 @@
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cache
 from threading import Lock, local
 from typing import Any
 
@@ -54,11 +55,10 @@ class OpenVinoRuntime:
         Raises:
             UsageError: OpenVINO can't be imported, or the processor lacks the instructions for the precision.
         """
-        openvino = import_openvino()
         self._info = graph.info
         self._network = network
         self._precision = precision
-        self._core = openvino.Core()
+        self._core = _core()
         if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UsageError("this processor has no instructions for bfloat16; set `precision: float32`")
         self._config = {
@@ -166,6 +166,12 @@ class OpenVinoRuntime:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(key)
             return self._compiled[key]
+
+
+@cache
+def _core() -> Any:
+    """What compiles networks: one for the whole process, as OpenVINO's documentation asks. Raises UsageError."""
+    return import_openvino().Core()
 
 
 def _with_weights(model: Any, weights: Mapping[str, NDArray[np.float32]]) -> Any:
