@@ -4,24 +4,26 @@
 
 The figure is the Pearson correlation of chroma with the truth over all pixels of all pictures, as in `score`, on the network's
 own grid. A point is a square of 5 x 5 pixels of the network's input with the chroma at its centre; points and pictures are the
-same for all checkpoints. A network that takes no hints has the same figure in all columns.
+same for all checkpoints. Hints of a network that takes none are spread, as `colorize` does.
 """
 
 import argparse
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from bwpipe.core import plugins
 from bwpipe.core.context import RunContext
 from bwpipe.evaluation.references import Files, Photographs, Sizing
+from bwpipe.memory.hint_spreading import TINT_MASK, spread
 from bwpipe.metrics.correlation import Correlation
 from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.network import Network
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
 from bwpipe.pixels.resize import squash
-from bwpipe.training.random_hints import TINT_MASK
 
 COUNTS = (0, 1, 5, 10, 30)
 RADIUS = 2
@@ -44,6 +46,15 @@ def with_mean(chroma: Tensor) -> Tensor:
     return torch.cat([mean, torch.full_like(chroma[:, :1], TINT_MASK)], dim=1)
 
 
+def with_hints(net: Network, luma: Tensor, hints: Tensor) -> NDArray[np.float32]:
+    """The chroma (2, h, w) predicted for luma (1, 1, H, W) and hints (1, 3, H, W)."""
+    if net.takes_hints:
+        return np.asarray(net.guess(luma, None, hints).chroma[0].numpy(), np.float32)
+    plain = net.guess(luma)
+    features = None if plain.features is None else plain.features[0].numpy()
+    return spread(plain.chroma[0].numpy(), luma[0, 0].numpy(), features, hints[0].numpy())
+
+
 def measure(net: Network, photographs: Photographs, names: list[str]) -> list[float]:
     """The correlation for each of `COUNTS` points, and for the mean chroma."""
     figures = [Correlation() for _ in (*COUNTS, "mean")]
@@ -56,8 +67,8 @@ def measure(net: Network, photographs: Photographs, names: list[str]) -> list[fl
         luma, chroma = rgb_to_ycbcr(rgb)
         hints = [*(with_points(chroma, count, seed) for count in COUNTS), with_mean(chroma)]
         for figure, hint in zip(figures, hints, strict=True):
-            predicted = net.guess(luma, None, hint).chroma
-            figure.add(predicted[0].numpy(), adaptive_avg_pool2d(chroma, (predicted.shape[2], predicted.shape[3]))[0].numpy())
+            predicted = with_hints(net, luma, hint)
+            figure.add(predicted, adaptive_avg_pool2d(chroma, (predicted.shape[1], predicted.shape[2]))[0].numpy())
     return [figure.value for figure in figures]
 
 

@@ -16,7 +16,8 @@ from bwpipe.core.frame import Motion
 from bwpipe.core.provenance import KEPT, NETWORK
 from bwpipe.core.stage import AddedLater, FilmsOnly, Needs, Sink, Stage
 from bwpipe.errors import UsageError
-from bwpipe.memory.hints import Hints, spread
+from bwpipe.memory.hint_spreading import spread
+from bwpipe.memory.hints import Hints
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.nn.checkpoint_file import describe, locate
 from bwpipe.nn.inference import average_views, frame_planes, network_input
@@ -76,9 +77,9 @@ class Colorize(BatchMap):
     no stage below propagates chroma."""
     hints: NoEffect[str | None] = None  # no effect by itself: the recipe has the hash of a photograph's hints
     """A folder of hints for photographs: transparent PNG files with strokes or dots, or points in YAML or JSON
-    (`points: [{x: 120, y: 80, colour: "#a03020"}]`, in pixels), each named like its photograph. Only their hue and saturation
-    count, and grey says that a thing is neutral. Networks that take hints are told them; with others they spread over what is
-    of like luma and near."""
+    (`points: [{x: 120, y: 80, colour: "#a03020"}]`, in pixels; `tint: "#8a7a60"` for the mean colour), each named like its
+    photograph. Only their hue and saturation count, and grey says that a thing is neutral. Networks that take hints are given
+    them; with others they spread over what is alike, and less so over what is farther away."""
     device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
     """Device to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a list of devices that are used in turn."""
     batch: NoEffect[Count] = Field(default_factory=default_batch)

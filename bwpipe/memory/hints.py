@@ -9,32 +9,25 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.frame import Media
 from bwpipe.core.inputs import expand_user, find_files
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.memory.matching import one_thread, product
+from bwpipe.memory.hint_spreading import TINT_MASK
 from bwpipe.pixels.resize import squash
 from bwpipe.pixels.ycbcr import rgb_to_ycbcr
 
 Array = NDArray[np.float32]
+
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 _PICTURE, _TEXTS = ".png", (".yaml", ".yml", ".json")
 _MOST_BYTES = 1_000_000
 """Size of a text beyond which it is refused, since it can't be read to its end."""
 _RADIUS = 0.01
 """Radius of a point, of the short side, unless it says otherwise."""
-_LUMA, _PLACE, _FEATURES = 0.06, 0.25, 0.25
-"""Standard deviations over which a hint spreads: difference of luma (of its range), distance (of the short side), and one less
-the cosine of features."""
-_FARTHER = 4.0
-"""How many times as far a hint reaches where no other one is nearer."""
-_MOST = 512
-"""Most cells from which hints are spread; of more, as many are taken evenly."""
-_LEAST = np.float32(0.02)
-"""Alpha from which a cell is hinted."""
 
 
 class Point(BaseModel):
@@ -44,7 +37,7 @@ class Point(BaseModel):
 
     x: float
     y: float
-    colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+    colour: Colour
     radius: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -53,7 +46,15 @@ class Points(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    points: Annotated[list[Point], Field(max_length=10_000)]
+    points: Annotated[list[Point], Field(max_length=10_000)] = []
+    tint: Colour | None = None
+    """The mean colour of the whole photograph."""
+
+    @model_validator(mode="after")
+    def _check_not_empty(self) -> "Points":
+        if not self.points and self.tint is None:
+            raise ValueError("neither points nor a tint")
+        return self
 
 
 class Hints:
@@ -108,13 +109,19 @@ class Hints:
         path = self.of(media)
         if path is None:
             return None
-        rgba = _drawn(path) if path.suffix.lower() == _PICTURE else _dotted(path, shape)
+        tint = None
+        if path.suffix.lower() == _PICTURE:
+            rgba = _drawn(path)
+        else:
+            points = _points(path)
+            rgba, tint = _dotted(points, shape), points.tint
         known = rgba[..., 3].astype(np.float32) / 255
         chroma = rgb_to_ycbcr(np.ascontiguousarray(rgba[..., :3]), "bt601")[1].astype(np.float32)
         weighted = [squash(plane * known, *size) for plane in chroma]
         share = squash(known, *size)
         told = np.stack(weighted) / np.maximum(share, np.float32(1e-6))
-        return np.concatenate([np.where(share > 0, told, 0), np.minimum(share * 4, 1)[None]]).astype(np.float32)
+        hints = np.concatenate([np.where(share > 0, told, 0), np.minimum(share * 4, 1)[None]]).astype(np.float32)
+        return hints if tint is None else _with_tint(hints, tint)
 
 
 def _drawn(path: Path) -> NDArray[np.uint8]:
@@ -128,22 +135,35 @@ def _drawn(path: Path) -> NDArray[np.uint8]:
         raise MediaError(f"the hints {path} can't be read as a PNG; save them again") from error
 
 
-def _dotted(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """The points of a text as a transparent picture, (H, W, 4)."""
+def _points(path: Path) -> Points:
+    """The content of a text. Raises MediaError."""
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1).decode("utf-8")
         content: Any = json.loads(text) if path.suffix.lower() == ".json" else _plain_yaml(text)
-        points = Points.model_validate(content).points
+        return Points.model_validate(content)
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError, ValidationError, RecursionError) as error:
         example = 'write `points: [{x: 120, y: 80, colour: "#a03020"}]`'
         raise MediaError(f"the hints {path} are not a list of points; {example}") from error
+
+
+def _dotted(points: Points, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Points as a transparent picture, (H, W, 4)."""
     canvas = np.zeros((*shape, 4), np.uint8)
-    for point in points:
-        red, green, blue = bytes.fromhex(point.colour[1:])
+    for point in points.points:
         radius = max(1, round(point.radius or _RADIUS * min(shape)))
-        cv2.circle(canvas, (round(point.x), round(point.y)), radius, (red, green, blue, 255), cv2.FILLED)
+        cv2.circle(canvas, (round(point.x), round(point.y)), radius, (*bytes.fromhex(point.colour[1:]), 255), cv2.FILLED)
     return canvas
+
+
+def _with_tint(hints: Array, tint: str) -> Array:
+    """Hints (3, h, w) that say what the mean colour is wherever they say nothing more."""
+    rgb = np.frombuffer(bytes.fromhex(tint[1:]), np.uint8)[None, None]
+    chroma = rgb_to_ycbcr(np.ascontiguousarray(rgb), "bt601")[1].astype(np.float32)
+    less = hints[2] < TINT_MASK
+    hints[:2, less] = chroma.reshape(2, 1)
+    hints[2, less] = TINT_MASK
+    return hints
 
 
 def _plain_yaml(text: str) -> Any:
@@ -152,42 +172,3 @@ def _plain_yaml(text: str) -> Any:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ValueError("it has anchors")
     return yaml.safe_load(text)
-
-
-def spread(chroma: Array, luma: Array, features: Array | None, hints: Array) -> Array:
-    """Spread hints over a prediction: each shifts the chroma of what is of its luma, near to it, and has like features.
-
-    Args:
-        chroma: (2, h, w) the prediction.
-        luma: (H, W) 0..1, on any grid.
-        features: (C, h', w') on any grid; None if there are none.
-        hints: (3, H', W') as in `Hints.read`, on any grid.
-    """
-    height, width = chroma.shape[1:]
-    known = squash(hints[2], height, width)
-    told = np.stack([squash(hints[axis] * hints[2], height, width) for axis in range(2)]) / np.maximum(known, 1e-6)
-    flat = known.ravel()
-    sure = np.minimum(flat * 4, 1)  # a dot that covers a quarter of a cell holds for it
-    cells = np.flatnonzero(flat > _LEAST)
-    if not len(cells):
-        return chroma
-    cells = cells[np.linspace(0, len(cells) - 1, min(_MOST, len(cells))).astype(int)]
-    level = squash(luma, height, width).ravel()
-    down, across = np.mgrid[:height, :width].reshape(2, -1).astype(np.float32) / np.float32(min(height, width))
-    apart = ((level[:, None] - level[cells]) / np.float32(_LUMA)) ** 2
-    away = ((down[:, None] - down[cells]) ** 2 + (across[:, None] - across[cells]) ** 2) / np.float32(_PLACE**2)
-    if features is not None:
-        unit = np.stack([squash(plane, height, width).ravel() for plane in features], axis=1)
-        unit = unit - unit.mean(axis=0)
-        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), np.float32(1e-6))
-        with one_thread():
-            alike = product(np.ascontiguousarray(unit), np.ascontiguousarray(unit[cells].T))
-        apart += ((1 - alike) / np.float32(_FEATURES)) ** 2
-    weight = np.exp(-(apart + away) / 2) * sure[cells]
-    shift = told.reshape(2, -1)[:, cells] - chroma.reshape(2, -1)[:, cells]
-    total = weight.sum(axis=1)
-    moved = np.stack([(weight * each).sum(axis=1) / np.maximum(total, 1e-6) for each in shift])
-    reach = (np.exp(-(apart + away / np.float32(_FARTHER**2)) / 2) * sure[cells]).max(axis=1)
-    spread_out = chroma.reshape(2, -1) + reach * moved
-    result = spread_out + sure * (told.reshape(2, -1) - spread_out)
-    return np.asarray(result.reshape(chroma.shape), np.float32)

@@ -8,10 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
+from bwpipe.memory.hint_spreading import TINT_MASK
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
 
-TINT_MASK = 0.1
-"""The mask of an image's mean chroma: each pixel is hardly known, but all of them together are."""
 GRID_MASK = 0.5
 """The mask of chroma on a coarse grid."""
 MOST_POINTS = 30
