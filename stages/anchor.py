@@ -31,6 +31,7 @@ class Anchor(TwoPassMap):
     and so does everything if the network has no features.
     """
 
+    revision: ClassVar[int] = 2
     changes_only: ClassVar[str | None] = "film"
 
     reference: NoEffect[str | list[str] | None] = None  # no effect by itself: the recipe has the hashes of the stills
@@ -60,6 +61,10 @@ class Anchor(TwoPassMap):
         if unit and unit.media.kind != "film":
             return {"stage": self.registered, "revision": self.revision_for(unit), **told} if told else {}
         return {**super().recipe(unit), **told}
+
+    def revision_for(self, unit: Unit | None) -> int:
+        """The latest for films only: 2 chose other key frames of films with short groups of pictures."""
+        return self.revision if unit is None or unit.media.kind == "film" else 1
 
     def _stills(self, unit: Unit | None) -> list[Still]:
         """The stills that concern a unit, or any. Raises UsageError."""

@@ -225,7 +225,10 @@ class Read(Source):
             yield from super().sample(unit, indices)
             return
         self._check_place(unit.path)
-        yield from sample_video(unit, unit.media, indices)
+        if isinstance(unit.media, FrameSequence):
+            yield from SequenceReader(unit.media, self.workers).sample(unit, indices)
+        else:
+            yield from sample_video(unit, unit.media, indices)
         self._check_place(unit.path)
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ SECONDS = 2.0
 """Least time between two key frames."""
 _ROUNDING = 1e-6
 """Seconds by which times may differ that are equal but for their rounding."""
+NEAR_A_KEY = 16
+"""Frames after a coded key frame that are decoded with little work: all of them in FFV1, ProRes and MPEG-2."""
 MOST = 1024
 """Most key frames of a film: of a longer one they are further apart."""
 
@@ -14,11 +16,13 @@ MOST = 1024
 def choose_key_frames(seconds: NDArray[np.float64], keys: NDArray[np.int64], first: int, stop: int) -> list[int]:
     """The indices of a film's key frames: at most one in two seconds, and at most 1024.
 
-    A coded key frame is taken if one comes soon, since it can be decoded by itself.
+    Where a frame is far from the coded key frame before it, the coded key frame after it is taken if it comes soon, since that
+    can be decoded by itself. Elsewhere the times alone decide, so that numbered frames and the same film in a codec of archives
+    have the same key frames.
 
     Args:
         seconds: (frames,) The time of each frame, increasing.
-        keys: Indices of the coded key frames, ascending.
+        keys: Indices of the coded key frames, ascending; none if each frame is decoded by itself.
         first: Index of the first frame.
         stop: Index after the last.
     """
@@ -28,9 +32,10 @@ def choose_key_frames(seconds: NDArray[np.float64], keys: NDArray[np.int64], fir
     chosen: list[int] = []
     at = first
     while at < stop and len(chosen) < MOST:
-        number = int(np.searchsorted(keys, at))
-        coded = int(keys[number]) if number < len(keys) else stop
-        if coded < stop and seconds[coded] - seconds[at] <= apart / 2:
+        number = int(np.searchsorted(keys, at, side="right"))
+        before, coded = (int(keys[each]) if 0 <= each < len(keys) else stop for each in (number - 1, number))
+        far = at - before > NEAR_A_KEY
+        if far and coded < stop and seconds[coded] - seconds[at] <= apart / 2:
             at = coded
         chosen.append(at)
         at = int(np.searchsorted(seconds, seconds[at] + apart - _ROUNDING))

@@ -1,6 +1,6 @@
 """Reads a film of numbered files, segment by segment."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from bwpipe.core.frame import Frame, Unit
 from bwpipe.core.parallel import ordered_map
@@ -47,6 +47,16 @@ class SequenceReader:
                     self._kept[index] = planes
                 if planes is not None:
                     yield self._frame(planes, unit, index, inside=start <= index < stop)
+        finally:
+            read.close()
+
+    def sample(self, unit: Unit, indices: Sequence[int]) -> Iterator[Frame]:
+        """The frames of a film at some indices, ascending; those that can't be read are left out, since reading says so."""
+        read = ordered_map(self._read, indices, self._workers)
+        try:
+            for index, planes in zip(indices, read, strict=True):
+                if isinstance(planes, FramePlanes):
+                    yield self._frame(planes, unit, index, inside=True)
         finally:
             read.close()
 

@@ -38,3 +38,7 @@ def test_uneven_times_count_not_frames() -> None:
     seconds = np.concatenate([np.arange(10) * 3.0, 30 + np.arange(100) / 100])
 
     assert choose_key_frames(seconds, NONE, 0, 110) == list(range(11))
+
+
+def test_a_film_in_short_groups_has_the_key_frames_of_the_same_frames_in_single_files() -> None:
+    assert choose_key_frames(times(180), np.arange(0, 180, 12), 0, 180) == choose_key_frames(times(180), NONE, 0, 180)

@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_with_the_memory_it_made(folder: Path, anchored: Pa
 
 def test_a_run_killed_in_the_first_pass_resumes_to_the_same_bytes(folder: Path, anchored: Path, tmp_path: Path) -> None:
     file = tmp_path / "graph.json"
-    file.write_text(json.dumps(graph(folder, tmp_path / "out", kill=48)))  # a key frame
+    file.write_text(json.dumps(graph(folder, tmp_path / "out", kill=50)))  # a key frame
 
     killed = subprocess.run([sys.executable, "-m", "bwpipe", "run", str(file)], check=False, capture_output=True, timeout=300)
 
@@ -178,6 +178,19 @@ def test_segments_of_any_length_give_the_same_frames(folder: Path, anchored: Pat
     run(graph(folder, tmp_path, segment="off"))
 
     np.testing.assert_array_equal(chroma(tmp_path / "film.mkv"), chroma(anchored))
+
+
+def test_numbered_frames_come_out_as_the_same_film_in_one_file(folder: Path, anchored: Path, tmp_path: Path) -> None:
+    (tmp_path / "reel").mkdir()
+    with av.open(str(folder / "film" / "film.mkv")) as film:
+        for number, frame in enumerate(film.decode(video=0)):
+            Image.fromarray(frame.to_ndarray(format="gray")).save(tmp_path / f"reel/film_{number:03d}.png")
+    as_frames = {"read.rate": RATE, "read.sequence": True, "write.as": "film"}
+
+    result = run(graph(folder, tmp_path / "out"), set={"read.path": str(tmp_path / "reel"), **as_frames})
+
+    assert (result.done, result.failed) == (1, {})
+    np.testing.assert_array_equal(chroma(tmp_path / "out" / "film.mkv"), chroma(anchored))
 
 
 def test_pictures_are_as_they_are_without_it(folder: Path, tmp_path: Path) -> None:
@@ -202,7 +215,7 @@ def test_a_network_without_features_is_named_once_and_colours_as_before(folder: 
 
 
 def test_a_key_frame_that_fails_fails_the_film_once(folder: Path, tmp_path: Path) -> None:
-    result = run(graph(folder, tmp_path), set={"kill_at.at": 48, "kill_at.fail": True})
+    result = run(graph(folder, tmp_path), set={"kill_at.at": 50, "kill_at.fail": True})
 
     assert result.exit_code == 1
     assert list(result.failed.values()) == ["it is torn"]
