@@ -16,12 +16,14 @@ from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from bwpipe.video import gop_time_codes
 from bwpipe.video.file import Clock, Timing, demux, has_parameters, open_container
+from bwpipe.video.gop_time_codes import GopTimeCodes
 from bwpipe.video.late_streams import Places, identifier, late_streams
 from bwpipe.video.timeline import Timeline, is_regular
 from bwpipe.video.timeline_survey import LONG, Coded, survey
 
-INDEX_VERSION = "index 3, libavformat {}.{}.{}".format(*av.library_versions["libavformat"])
+INDEX_VERSION = "index 4, libavformat {}.{}.{}".format(*av.library_versions["libavformat"])
 """Cache key for the result of `read_index`; raise the number when the result changes."""
 _SHORTFALL = 0.5
 """Seconds by which a file may fall short of the duration in its header, which is rarely exact."""
@@ -128,6 +130,8 @@ def _read_packets(container: InputContainer, stream: VideoStream) -> "_Scan":
         other.discard = Discard.default if by_end or other is stream else Discard.all
 
     scan = _Scan(stream, decoding_times=form == "avi", reordered=stream.codec_context.reorder_depth)
+    if stream.codec_context.name in gop_time_codes.CODECS and (rate := stream.base_rate or stream.average_rate):
+        scan.time_codes = GopTimeCodes(rate)
     try:
         for packet in demux(container):
             scan.add(packet)
@@ -157,6 +161,7 @@ class _Scan:
     corrupt: list[int] = field(default_factory=list)
     end: float = 0.0
     faults: list[str] = field(default_factory=list)
+    time_codes: GopTimeCodes | None = None
 
     def add(self, packet: "Packet[Stream]") -> None:
         if packet.pts is not None:
@@ -166,6 +171,8 @@ class _Scan:
         shown = packet.dts if self.decoding_times or (packet.pts is None and not self.reordered) else packet.pts
         number = self.found
         self.found += 1
+        if self.time_codes:
+            self.time_codes.add(memoryview(packet), None if packet.dts is None else float(packet.dts * packet.time_base))
         if packet.is_corrupt:
             self.corrupt.append(number)
         if packet.is_keyframe and shown is not None:
@@ -215,7 +222,7 @@ class _Scan:
         keys = np.array([] if self.faults or timing != "exact" else self.keys, np.int64).reshape(-1, 3)
         keys[:, 0] = np.searchsorted(times, keys[:, 0])
         keys = keys[np.argsort(keys[:, 0], kind="stable")]
-        return Index(times, self._duration(order[-1:]), timing, keys, tuple(self.faults), places)
+        return Index(times, self._duration(order[-1:]), timing, keys, self._all_faults(), places)
 
     def repaired(self, timeline: Timeline, shown: Sequence[int | None], clocks: Mapping[int, Clock], places: Places) -> Index:
         """The index with repaired timestamps of the frames that decode."""
@@ -241,8 +248,13 @@ class _Scan:
         last = [at[number] for number in shown[-1:] if number in at]
         keys = np.zeros((0, 3), np.int64)
         return Index(
-            timeline.times, self._duration(np.array(last, np.int64)), "decoded", keys, tuple(self.faults), places, clocks
+            timeline.times, self._duration(np.array(last, np.int64)), "decoded", keys, self._all_faults(), places, clocks
         )
+
+    def _all_faults(self) -> tuple[str, ...]:
+        """What is wrong with the file; jumps of its time codes put no key frame in doubt, so that they come last."""
+        jumps = self.time_codes.sentence() if self.time_codes else ""
+        return (*self.faults, jumps) if jumps else tuple(self.faults)
 
     def _add_corrupt(self, joints: Collection[int | None]) -> None:
         """Report damaged frames, except around a joint, where whole ones seem damaged since their packets are not in line."""
