@@ -1,5 +1,6 @@
 """The Y of a JPEG file is the same before and after, coefficient by coefficient."""
 
+import base64
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,14 @@ from bwpipe.image.formats import jpeg_scans
 from bwpipe.image.write import write_image
 from tests.image.test_write import make_chroma, read, saved, written
 from tests.support.made_pictures import exif
+
+ARITHMETIC = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcpLDAxNDQ0Hyc5PTgyPC4zNDL/"
+    "yQALCAAYACABAREA/8wABgAQEAX/2gAIAQEAAD8A/wB20tTM/fHqyHDi2IQj4HrUJ0dXbpPszf0uM5h86zMRwjgBplRC/ca9kDelrd6ij7txYt1dHRvUmePY"
+    "LhHeMyfc9X1SYvwKAVdX7pWH4B5Zo/3u1btMD1c8yEKGnbAfbblMQrm5YG8wijUKO06ReBCye8roU/bmYJ2oyrWskaDQiZHRJpd9k1UZk1vdTTUmu0MQV2+h"
+    "TaLVRxaXq69jEwJHPvZ0rHUFin6DYZHOE9KRzTjknJYl/M9dB4BeHVcM+kc9LEJHjD7hloV6Y0aA/9k="
+)
+"""A texture of 32x24 pixels, coded arithmetically by libjpeg-turbo; nothing that Python installs writes such files."""
 
 _FACTORS = {name: getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{name}") for name in ("411", "420", "422", "440", "444")}
 
@@ -192,3 +201,24 @@ def test_a_damaged_file_is_written_or_refused_but_never_crashes(file: Path, chan
         outcomes.append(difference)
         assert difference == 0 or warnings, place
     assert outcomes
+
+
+def test_a_file_that_is_coded_arithmetically_is_read_and_its_luma_stays_close(tmp_path: Path) -> None:
+    path = tmp_path / "arithmetic.jpg"
+    path.write_bytes(ARITHMETIC)
+
+    output, warnings = written(path)
+
+    luma = read(path).luma.astype(int)
+    assert luma.std() > 30
+    assert np.abs(y_of(output).astype(int) - luma).max() <= 2
+    assert any("coded arithmetically" in text for text in warnings)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.8])
+def test_a_file_that_is_coded_arithmetically_and_cut_short_is_refused(kept: float, tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(ARITHMETIC[: int(len(ARITHMETIC) * kept)] + b"\xff\xd9")
+
+    with pytest.raises(bwpipe.MediaError, match="cut short"):
+        read(path)

@@ -1,5 +1,6 @@
 """JPEG: reads luma as stored, and writes it so that it decodes to the same values (ITU-T T.81, JFIF 1.02)."""
 
+import re
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
@@ -28,6 +29,8 @@ Fidelity: TypeAlias = Literal["exact", "close", "off"]
 _STEPS = (12, 8, 6, 5, 4, 3, 2, 1)
 """The largest quantisation steps of successively finer tables."""
 _END = b"\xff\xd9"
+_ARITHMETIC = re.compile(rb"\xff[\xc9\xca\xcd\xce]\x00[\x0b-\xff][\x08\x0c]", re.DOTALL)
+"""The header of a frame that is coded arithmetically. A false alarm, as in a thumbnail, only costs time."""
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _FILLER = bytes(37 * i % 251 for i in range(65536))
 _MULTI_PICTURE_ENTRIES = 0xB002
@@ -87,7 +90,8 @@ def read(data: bytes) -> Image.Image:
         raise MediaError("can't be read: it is cut short")
     # libjpeg silently fills missing data with mid-grey; if data are missing, appending other bits changes the decoded image.
     last = image.getpixel((image.width - 1, image.height - 1))
-    if image.info.get("progressive") or (last[0] if isinstance(last, tuple) else last) in (127, 128):
+    grey = (last[0] if isinstance(last, tuple) else last) in (127, 128)
+    if grey or image.info.get("progressive") or _ARITHMETIC.search(data):  # those two are filled with something else
         other = _open(BytesIO(data[:end] + _FILLER + _END))
         _load(other)
         if not all(image.crop(box).tobytes() == other.crop(box).tobytes() for box in _boxes(image)):
