@@ -179,7 +179,7 @@ def find_frames(path: str) -> Iterator[FrameFiles]:
     Raises MediaError if it is no such pattern, or there is nothing, or the folder can't be listed.
     """
     start = Path(os.path.abspath(expand_user(path)))  # noqa: PTH100 (`absolute` keeps "..")
-    if has_magic(str(start.parent)):
+    if has_magic(str(start.parent)) and not start.parent.is_dir():  # "film [1922]" may be a folder's name
         raise MediaError("its folders have wildcards; give the folder itself, with `sequence: true`")
     try:
         groups = list_frames(start.parent, _splitter(start.name))

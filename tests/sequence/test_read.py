@@ -43,6 +43,17 @@ def test_a_pattern_with_a_rate_is_one_film_of_exactly_the_same_luma(tmp_path: Pa
     assert np.array_equal(lumas(film.path), np.rint(FRAMES * 255))
 
 
+def test_names_with_brackets_percent_signs_and_stars_are_names(tmp_path: Path) -> None:
+    folder, prefix = tmp_path / "film [1922] 50%", "r[1]_100%_*_"
+    write_reel(folder, "png8", FRAMES[:3], prefix=prefix)
+
+    for name in (f"{prefix}%06d.png", "r*.png"):
+        result = run(folder / name, tmp_path / "out", write={"as": "frames", "overwrite": True})
+        assert (result.done + result.already, result.failed) == (1, {})
+
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"{prefix}{n:06d}.png" for n in (1, 2, 3)]
+
+
 @pytest.mark.parametrize(("kind", "levels"), [("tiff16", 65535), ("png16", 65535)])
 def test_sixteen_bits_stay_sixteen_bits(kind: Kind, levels: int, tmp_path: Path) -> None:
     write_reel(tmp_path / "in", kind, FRAMES)
