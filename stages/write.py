@@ -80,7 +80,8 @@ class Write(Sink):
     fewer bits than the source's, such as `yuv420p10le`, samples are rounded."""
     container: FilmsOnly[Annotated[ContainerName | None, AddedLater(without=None)]] = None
     """Container of films: `mkv`, `mov`, `mp4`, or `same`, the input's own; what it can't hold is left out, with a warning. By
-    default the input's own kind if it can hold everything, else Matroska."""
+    default the input's own kind if it can hold everything, else Matroska; for `ffv1` Matroska (RFC 9043), unless that would
+    lose sound, subtitles or the aspect ratio."""
     threads: FilmsOnly[Count] = 4
     """Encoder threads of a film. They affect the output's bytes, so the default does not depend on the number of cores."""
     options: FilmsOnly[dict[str, str]] = Field(default_factory=dict)

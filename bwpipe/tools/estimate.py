@@ -23,7 +23,7 @@ from bwpipe.graph.graph import Graph, read_graph
 from bwpipe.sequence.file import FrameSequence
 from bwpipe.verify.stream_hashes import Streams, read_streams
 from bwpipe.verify.streams import compare_streams
-from bwpipe.verify.timestamps import tolerance
+from bwpipe.verify.timestamps import delay, tolerance
 from bwpipe.verify.verdict import Verdict
 from bwpipe.video.excerpt import write_excerpt
 from bwpipe.video.file import VideoFile
@@ -175,7 +175,8 @@ def _streams(film: VideoFile, streams: Streams, path: Path) -> Iterator[str]:
         return
     output = open_video(path, PurePosixPath(path.name), max_pixels=sys.maxsize, picture=film.picture)
     verdict = Verdict(film.path, path, "film")
-    compare_streams(streams, read_streams(output), output, tolerance(film, output), verdict, trial=True)
+    written = read_streams(output).earlier(delay(film, output, streams.starts))
+    compare_streams(streams, written, output, tolerance(film, output), verdict, trial=True)
     each = verdict.facts["streams"]["each"]
     kept, lost = ([stream["stream"] for stream in each if stream["kept"] == status] for status in (True, False))
     yield f"  {len(kept)} other stream{'' if len(kept) == 1 else 's'} kept{': ' if kept else ''}{', '.join(kept)}"

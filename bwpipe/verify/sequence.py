@@ -1,6 +1,8 @@
 """Compares a film of numbered frames with what was written from it, and a film with the frames written from it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -21,7 +23,7 @@ from bwpipe.verify.image import verify_image
 from bwpipe.verify.luma_difference import LumaTally
 from bwpipe.verify.stream_hashes import read_streams
 from bwpipe.verify.streams import compare_streams
-from bwpipe.verify.timestamps import Clock, Pairing, tolerance
+from bwpipe.verify.timestamps import Clock, Pairing, delay, tolerance
 from bwpipe.verify.verdict import Limits, Verdict
 from bwpipe.video.decoder import read_video
 from bwpipe.video.file import FULL, VideoFile
@@ -66,15 +68,17 @@ def verify_sequence(
         verdict.differences.append(f"its size is {after.width}x{after.height} instead of {before.width}x{before.height}")
         return verdict
     on_request = provenance.luma if provenance else []
-    pairs = _by_number if isinstance(after, FrameSequence) else _by_time
+    streams = None if isinstance(after, FrameSequence) else (read_streams(before), read_streams(after))
+    later = delay(before, after, streams[0].starts) if streams else Fraction(0)
+    pairs = partial(_by_time, later=later) if streams else _by_number
     comparison = _Comparison(before, after, limits, verdict)
     for one, other in pairs(before, after, stop, verdict):
         comparison.add(one, other)
         tick()
     comparison.finish(on_request)
-    if not isinstance(after, FrameSequence):
-        streams = read_streams(before), read_streams(after)
-        compare_streams(*streams, after, tolerance(before, after), verdict, trial=stop < total)
+    if streams:
+        written = streams[1].earlier(later)
+        compare_streams(streams[0], written, after, tolerance(before, after), verdict, trial=stop < total)
     if provenance:
         verdict.facts["provenance"] = {"version": provenance.version, "stages": list(provenance.stages)}
     return verdict
@@ -135,11 +139,13 @@ def _by_number(before: VideoFile, after: VideoFile, stop: int, verdict: Verdict)
     verdict.differences += [f"the output: {text}" for text in dict.fromkeys(faults[1])]
 
 
-def _by_time(before: VideoFile, after: VideoFile, stop: int, verdict: Verdict) -> Iterator[tuple[Frame, Frame]]:
-    """The frames of equal times; others are differences."""
+def _by_time(
+    before: VideoFile, after: VideoFile, stop: int, verdict: Verdict, *, later: Fraction
+) -> Iterator[tuple[Frame, Frame]]:
+    """The frames of equal times, but for the `delay` of the output; others are differences."""
     clock = Clock(before.time_base, after.time_base, tolerance(before, after))
-    times = clock.ticks(before.times[:stop], before.time_base), clock.ticks(after.times, after.time_base)
-    pairing = Pairing(clock, *times)
+    shown = clock.ticks(after.times, after.time_base) - clock.whole(later)
+    pairing = Pairing(clock, clock.ticks(before.times[:stop], before.time_base), shown)
     faults: tuple[list[str], list[str]] = ([*before.faults], [*after.faults])
     compared = 0
     for pair in pairing.pairs(_frames(before, stop, faults[0]), _frames(after, None, faults[1])):

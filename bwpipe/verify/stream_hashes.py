@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from hashlib import blake2b
 from typing import Any
@@ -109,6 +109,18 @@ class Streams:
     disposition: Disposition
     chapters: list[Any]
     end: Fraction | None
+
+    @property
+    def starts(self) -> Iterator[Fraction]:
+        """When each other stream begins, in seconds."""
+        return (copy.times[0] * copy.time_base for copy in self.copies if copy.times)
+
+    def earlier(self, seconds: Fraction) -> "Streams":
+        """The same with all packets, and the end, earlier by that much."""
+        for copy in self.copies:
+            ticks = round(seconds / copy.time_base)
+            copy.times = array("q", (time - ticks for time in copy.times))
+        return replace(self, end=None if self.end is None else self.end - seconds)
 
 
 def read_streams(video: VideoFile) -> Streams:

@@ -1,6 +1,6 @@
 """Pairs input and output frames by their timestamps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
@@ -26,7 +26,7 @@ class Clock:
 
     def __init__(self, before: Fraction, after: Fraction, tolerance: Fraction = Fraction(0)) -> None:
         """Find the common tick rate of two time bases."""
-        self._rate = lcm(before.denominator, after.denominator, tolerance.denominator)
+        self._rate = lcm(before.denominator, after.denominator, tolerance.denominator, 1000)
         self.slack = int(tolerance * self._rate)
 
     def ticks(self, times: NDArray[np.int64], time_base: Fraction) -> NDArray[Any]:
@@ -34,6 +34,10 @@ class Clock:
         factor = int(time_base * self._rate)
         most = int(np.abs(times).max(initial=0))
         return (times if most * factor < _MAX_INT else times.astype(object)) * factor
+
+    def whole(self, seconds: Fraction) -> int:
+        """Whole milliseconds in ticks."""
+        return int(seconds * self._rate)
 
     def seconds(self, ticks: int) -> float:
         """Ticks in seconds, for messages."""
@@ -49,6 +53,20 @@ def tolerance(before: VideoFile, after: VideoFile) -> Fraction:
     """Tolerance for timestamps, in seconds: Matroska uses milliseconds; other containers and rare Matroska files are finer."""
     as_fine = "matroska" in before.container and (before.time_base * 1000).denominator == 1
     return HALF_MS if "matroska" in after.container and not as_fine else Fraction(0)
+
+
+def delay(before: VideoFile, after: VideoFile, starts: Iterable[Fraction]) -> Fraction:
+    """By how much all of the output is later, in seconds, since a stream begins before zero, which Matroska can't hold.
+
+    Args:
+        before: The input.
+        after: The output.
+        starts: When each other stream of the input begins.
+    """
+    if "matroska" not in after.container:
+        return Fraction(0)
+    earliest = min([int(before.times[0]) * before.time_base, *starts])
+    return Fraction(max(round(-earliest * 1000), 0), 1000)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from bwpipe.verify.plain_reading import Survey, decoded, survey
 from bwpipe.verify.side_data import compare_side_data
 from bwpipe.verify.stream_hashes import read_streams
 from bwpipe.verify.streams import compare_streams
-from bwpipe.verify.timestamps import Clock, Pairing, tolerance
+from bwpipe.verify.timestamps import Clock, Pairing, delay, tolerance
 from bwpipe.verify.verdict import Limits, Verdict
 from bwpipe.video.decoder import read_video
 from bwpipe.video.file import FULL, VideoFile
@@ -59,10 +59,14 @@ def verify_video(
         verdict.remarks.append(f"only the first {requested} frames were requested, so only these are compared")
     compare_form(before, after, verdict, rounded=provenance is not None and _rounded(before, after, provenance.luma))
     compare_hdr(before, after, verdict)
-    _compare_frames(unit, before, after, verdict, limits=limits, on_request=provenance.luma if provenance else [], tick=tick)
-    _compare_carried(before, after, verdict, limits, count=unit.stop if trial else None)
     streams = read_streams(before), read_streams(after)
-    _compare_duration(unit, before, after, streams[1].end, verdict)
+    if later := delay(before, after, streams[0].starts):
+        streams = streams[0], streams[1].earlier(later)
+        verdict.remarks.append(f"all of it is {float(later):.3f} s later, since Matroska can't hold times before zero")
+    on_request = provenance.luma if provenance else []
+    _compare_frames(unit, before, after, verdict, limits=limits, on_request=on_request, later=later, tick=tick)
+    _compare_carried(before, after, verdict, limits, count=unit.stop if trial else None)
+    _compare_duration(unit, before, after, streams[1].end, verdict, later=later)
     compare_streams(*streams, after, tolerance(before, after), verdict, trial=trial)
     if not trial:
         compare_chapters(streams[0].chapters, streams[1].chapters, verdict)
@@ -125,14 +129,14 @@ def _compare_frames(
     *,
     limits: Limits,
     on_request: list[str],
+    later: Fraction,
     tick: Callable[[], None],
 ) -> None:
-    """Compare the number of frames, their timestamps and their luma."""
+    """Compare the number of frames, their timestamps, but for the `delay` of the output, and their luma."""
     slack = tolerance(before, after)
     clock = Clock(before.time_base, after.time_base, slack)
-    pairing = Pairing(
-        clock, clock.ticks(before.times[: unit.stop], before.time_base), clock.ticks(after.times, after.time_base)
-    )
+    shown = clock.ticks(after.times, after.time_base) - clock.whole(later)
+    pairing = Pairing(clock, clock.ticks(before.times[: unit.stop], before.time_base), shown)
     tally = LumaTally(after.depth, limits)
     same_codes = before.depth == after.depth or holds_shifted(before, after) or _rounded(before, after, on_request)
     comparable = same_codes and (before.width, before.height) == (after.width, after.height)
@@ -172,17 +176,20 @@ def _compare_frames(
         verdict.differences.append("its luma can't be compared, since size or depth differ")
 
 
-def _compare_duration(unit: Unit, before: VideoFile, after: VideoFile, stated: Fraction | None, verdict: Verdict) -> None:
-    """Compare durations, up to the end of the last frame.
+def _compare_duration(
+    unit: Unit, before: VideoFile, after: VideoFile, stated: Fraction | None, verdict: Verdict, *, later: Fraction
+) -> None:
+    """Compare durations, up to the end of the last frame, but for the `delay` of the output.
 
     MP4 stores the time to the next frame in decoding order as a frame's duration. If frames are reordered, that of the last
     frame shown says little, and the end stated by the file's edit list may be the right one.
     """
     slack = tolerance(before, after)
     was, now = _end(before, (unit.stop or 0) - 1), _end(after, len(after.times) - 1)
+    now = None if now is None else now - later
     if was is not None and stated is not None and abs(was - stated) <= 2 * slack:
         now = stated
-    first = [int(video.times[0]) * video.time_base for video in (before, after)]
+    first = [int(video.times[0]) * video.time_base - delayed for video, delayed in ((before, 0), (after, later))]
     seconds = [None if end is None else float(end - start) for end, start in zip((was, now), first, strict=True)]
     verdict.facts["duration"] = {"input": seconds[0], "output": seconds[1]}
     if was is None:

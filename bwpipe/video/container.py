@@ -20,6 +20,12 @@ _STORE_ASPECT = frozenset({"libx264", "libx265", "mpeg4", "mpeg2video"})
 """Encoders that store the sample aspect ratio in the bitstream."""
 
 
+_OF_MATROSKA = frozenset({"ffv1"})
+"""Codecs that archives keep in Matroska, as RFC 9043 defines it for FFV1."""
+_WEIGHTY = frozenset({"audio", "subtitle", "video"})
+"""The kinds of streams for whose sake such a codec goes into another container."""
+
+
 class Container(NamedTuple):
     """An output container: FFmpeg's muxer name and the file suffix."""
 
@@ -30,10 +36,14 @@ class Container(NamedTuple):
 def container_for(video: VideoFile, encoding: Encoding) -> Container:
     """The output container: the one that is asked for, else one of the input's kind if it can hold everything, else Matroska.
 
+    FFV1 goes into Matroska (RFC 9043) whatever the input's, unless that would lose sound, subtitles or the aspect ratio.
     If none can hold everything, the one that loses least, audio last. Raises MediaError if none can hold the video stream.
     """
     codec = encoder(encoding.codec).name
+    archival = encoder(encoding.codec).canonical_name in _OF_MATROSKA
     possible = _requested(video, encoding.container) if encoding.container else list(_containers(video))
+    if archival and not encoding.container:
+        possible.sort(key=lambda container: container.muxer != "matroska")
     candidates = [container for container in possible if _holds(container.muxer, codec)]
     if not candidates and encoding.container:
         suffix = possible[0].suffix if possible else video.name.suffix
@@ -44,6 +54,7 @@ def container_for(video: VideoFile, encoding: Encoding) -> Container:
 
     def losses(container: Container) -> tuple[int, int]:
         tracks = [track for track in video.tracks if container.muxer not in track.fits]
+        tracks = [track for track in tracks if not archival or track.kind in _WEIGHTY]
         return sum(track.kind == "audio" for track in tracks) + loses_aspect(video, encoding, container), len(tracks)
 
     return min(candidates, key=losses)
@@ -119,11 +130,8 @@ def conversion_notes(video: VideoFile, encoding: Encoding) -> Iterator[str]:
     """Warnings, without the file name, about container, streams, timestamps, pixel format and aspect. Raises MediaError."""
     container, pix_fmt = container_for(video, encoding), pixel_format(video, encoding)
     suffix = container.suffix
-    if video.name.suffix.lower() != suffix:
-        asked = "as `container` asks for" if encoding.container else ""
-        reason = f"its own container can't hold {encoding.codec} with all of its streams and tags"
-        if video.stream_index >= 0 and not asked:
-            yield f"it is written as {suffix}: {reason}"
+    if video.name.suffix.lower() != suffix and video.stream_index >= 0 and not encoding.container:
+        yield f"it is written as {suffix}: {_why_another(video, encoding, container)}"
     for track in video.tracks:
         if container.muxer not in track.fits:
             yield f"{track} is left out: {suffix} can't hold it"
@@ -143,6 +151,16 @@ def conversion_notes(video: VideoFile, encoding: Encoding) -> Iterator[str]:
     for item in _lost_hdr(video.hdr, encoder(encoding.codec).name):
         yield f"{item} is lost: {encoding.codec} can't store it"
     yield from _lost_samples(video, encoding, container, pix_fmt)
+
+
+def _why_another(video: VideoFile, encoding: Encoding, container: Container) -> str:
+    """Why it is not written into its own container."""
+    own = _own_muxer(video, video.name.suffix.lower())
+    if encoder(encoding.codec).canonical_name in _OF_MATROSKA and container.muxer == "matroska" and own:
+        return (
+            f"archives keep {encoding.codec.upper()} in Matroska (RFC 9043); `container: same` would keep its own, if that can"
+        )
+    return f"its own container can't hold {encoding.codec} with all of its streams and tags"
 
 
 def _lost_samples(video: VideoFile, encoding: Encoding, container: Container, pix_fmt: str) -> Iterator[str]:

@@ -92,6 +92,7 @@ class VideoMuxer:
         self._tick = tick
         self._whole = stop is None or stop >= len(video.times)
         self._container = container_for(video, encoding)
+        self._earliest = Fraction(0)
         self._file = _Written(FileIO(path, "wb"))
         try:
             self._output = av.open(
@@ -154,6 +155,9 @@ class VideoMuxer:
             raise MediaError(f"the file can't be finished ({error.strerror})") from error
         self._file.close()
         self._copier.close()
+        if self._earliest < 0 and self._container.muxer in {"matroska", "webm"}:
+            before = f"{float(-self._earliest):.3f} s"
+            self._warn(f"all of it is {before} later: its sound begins {before} before zero, and Matroska has no such times")
         for text in chain(self._copier.losses(), lost_tags(self._video, self._path, self._container.muxer, self._written)):
             self._warn(text)
 
@@ -184,6 +188,8 @@ class VideoMuxer:
         try:
             for packet in packets:
                 self._tick()
+                if packet.pts is not None and packet.pts < 0:
+                    self._earliest = min(self._earliest, packet.pts * packet.time_base)
                 self._output.mux_one(packet)
         except av.error.FFmpegError as error:
             raise MediaError(f"{self._container.suffix} can't hold it ({error.strerror})") from error

@@ -29,7 +29,7 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         {"use": "read", "path": str(scans)},
         {"use": "grayscale", "colour": "recolour"},
         {"use": "colorize", "model": "autoencoder", "precision": "float32"},
-        {"use": "write", "path": str(folder / "out"), "codec": "ffv1"},
+        {"use": "write", "path": str(folder / "out"), "codec": "ffv1", "container": "same"},
     ]
     assert run({"stages": stages}).exit_code == 0
     return scans, folder / "out"

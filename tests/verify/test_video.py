@@ -42,7 +42,8 @@ def verified(before: Path, after: Path, limits: Limits = Limits()) -> Verdict:  
 
 @pytest.mark.parametrize("encoding", [H264, FFV1], ids=["h264", "ffv1"])
 def test_a_film_with_only_colour_added_has_no_differences(film: Path, encoding: Encoding, tmp_path: Path) -> None:
-    verdict = verify_video(opened(film), rewritten(opened(film), tmp_path, encoding), Limits())
+    same = replace(encoding, container="same")
+    verdict = verify_video(opened(film), rewritten(opened(film), tmp_path, same), Limits())
 
     assert verdict.differences == []
     facts = verdict.facts
@@ -301,11 +302,25 @@ def test_changed_hdr_metadata_is_found(params: str, differences: list[str], tmp_
     assert [text[: len(expected)] for text, expected in zip(found, differences, strict=True)] == differences
 
 
+def test_a_film_whose_sound_begins_before_zero_is_later_in_matroska_as_a_whole(tmp_path: Path) -> None:
+    film = opened(make_film(tmp_path / "film.mp4", Kind(times=range(0, 12 * 512, 512), sound="aac")))
+    warnings: list[str] = []
+
+    output = rewritten(film, tmp_path, FFV1, warn=warnings.append)
+    verdict = verify_video(film, output, Limits())
+
+    assert output.path.suffix == ".mkv"
+    assert "all of it is 0.021 s later: its sound begins 0.021 s before zero, and Matroska has no such times" in warnings
+    assert verdict.differences == []
+    assert "all of it is 0.021 s later, since Matroska can't hold times before zero" in verdict.remarks
+
+
 def test_hdr_metadata_that_the_output_can_not_store_is_reported(tmp_path: Path) -> None:
     source = hdr(tmp_path / "hdr.mp4", f"{SCREEN}:cll=1000,400")
     warnings: list[str] = []
 
-    verdict = verify_video(opened(source), rewritten(opened(source), tmp_path, FFV1, warn=warnings.append), Limits())
+    same = replace(FFV1, container="same")
+    verdict = verify_video(opened(source), rewritten(opened(source), tmp_path, same, warn=warnings.append), Limits())
 
     assert verdict.differences == []
     assert "its content light level is lost: ffv1 can't store it" in verdict.remarks

@@ -9,11 +9,23 @@ from numpy.testing import assert_array_equal
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.verify.verdict import Limits
 from bwpipe.verify.video import verify_video
-from bwpipe.video.container import Container, container_for
+from bwpipe.video.container import Container, container_for, conversion_notes
 from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, encoder, encoder_options
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
-from tests.support.made_films import FFV1, H264, MKV, Kind, make_corpus, make_film, opened, read, rewritten
+from tests.support.made_films import (
+    FFV1,
+    H264,
+    MKV,
+    RICH,
+    Kind,
+    make_corpus,
+    make_film,
+    make_rich_film,
+    opened,
+    read,
+    rewritten,
+)
 
 PRORES = Encoding(codec="prores")
 
@@ -61,11 +73,25 @@ def test_the_output_has_the_container_of_the_input_or_is_matroska(corpus: dict[s
     chosen = {name: container_for(film, FFV1).suffix for name, film in corpus.items()}
 
     assert chosen["Matroska"] == chosen["AVI"] == chosen["transport stream"] == ".mkv"
-    assert chosen["10 bits"] == ".mp4"
-    assert chosen["PCM sound"] == ".mp4"  # QuickTime has no name for FFV1, MP4 has
+    assert chosen["10 bits"] == chosen["PCM sound"] == ".mkv"
+    assert container_for(corpus["10 bits"], H264) == Container("mp4", ".mp4")
     assert container_for(corpus["PCM sound"], H264) == Container("mov", ".mov")
     # FFmpeg refuses AV1 in QuickTime
     assert container_for(corpus["PCM sound"], Encoding(codec="av1")) == Container("mp4", ".mp4")
+
+
+def test_ffv1_goes_into_matroska_and_that_is_said(corpus: dict[str, VideoFile]) -> None:
+    warnings = list(conversion_notes(corpus["10 bits"], FFV1))
+
+    assert any("archives keep FFV1 in Matroska (RFC 9043); `container: same`" in text for text in warnings)
+    assert container_for(corpus["10 bits"], replace(FFV1, container="same")) == Container("mp4", ".mp4")
+
+
+def test_ffv1_goes_where_subtitles_and_the_aspect_ratio_are_kept(tmp_path: Path) -> None:
+    rich = opened(make_rich_film(tmp_path / "rich.mp4", RICH["MP4"]))
+
+    assert container_for(rich, FFV1) == Container("mp4", ".mp4")
+    assert container_for(replace(rich, tracks=()), FFV1) == Container("matroska", ".mkv")
 
 
 def test_more_bits_than_the_encoder_supports_are_refused(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_writing_a_film_changes_nothing_but_its_chroma(
 def test_the_duration_of_the_last_frame_is_kept(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["uneven times, late sound"]
 
-    output = rewritten(film, tmp_path, FFV1)
+    output = rewritten(film, tmp_path, replace(FFV1, container="same"))  # Matroska has no place for it
 
     assert output.last == film.last is not None
 
