@@ -42,8 +42,6 @@ _NAMES = {"dpx": "DPX", "exr": "OpenEXR"}
 _DPX_BITS = 10
 _ROUNDS = 3
 """How often the rounding of one channel is made up for by another."""
-_EXR_NOTE = "bwpipe"
-"""The attribute of an OpenEXR file that tells how it was made."""
 
 
 def frame_target(media: VideoFile, requested: FrameTarget | None) -> FrameTarget:
@@ -163,7 +161,7 @@ class FrameEncoder:
         planes = dict(zip("RGB", half_precision(rgb, light, weights), strict=True))
         if alpha is not None:
             planes["A"] = alpha.astype(np.float16)
-        return exr.encode(planes, source, note=(_EXR_NOTE, self._note(frame)))
+        return exr.encode(planes, source, note=self._note(frame))
 
 
 def half_precision(

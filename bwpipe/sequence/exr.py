@@ -3,9 +3,11 @@
 The layout is that of "OpenEXR File Layout" (openexr.com); FFmpeg decodes the samples.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Mapping
+from itertools import chain, count, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,11 @@ _ZIP, _LINES = 3, 16
 _LAYOUT = {"channels", "compression", "dataWindow", "displayWindow", "lineOrder", "screenWindowCenter", "screenWindowWidth"}
 _FOR_OTHER_LAYOUTS = {"tiles", "type", "version", "chunkCount", "maxSamplesPerPixel", "preview", "dwaCompressionLevel"}
 _HALF = 1
+_NOTE = "bwpipe"
+"""The attribute that tells how a file was made."""
+_IS_NOTE = re.compile(rf"{_NOTE}\d*")
+_MOST_NOTE = 255
+"""Bytes of an attribute that FFmpeg up to version 5 skips: it does not read a file with a longer one that it does not know."""
 
 
 class Attribute(NamedTuple):
@@ -98,13 +105,13 @@ def _channel_names(value: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def encode(planes: Mapping[str, NDArray[np.float16]], source: bytes, *, note: tuple[str, str] = ("", "")) -> bytes:
+def encode(planes: Mapping[str, NDArray[np.float16]], source: bytes, *, note: str = "") -> bytes:
     """An OpenEXR file of half-precision samples, compressed by zlib.
 
     Args:
         planes: (H, W) by the name of their channel.
         source: An OpenEXR file whose attributes are kept but for those of the layout; empty for none.
-        note: The name of an attribute to add, and its text; not added if that is empty.
+        note: What `read_note` finds, in ASCII; it takes the place of an earlier one.
     """
     names = sorted(planes)
     height, width = planes[names[0]].shape
@@ -121,8 +128,7 @@ def encode(planes: Mapping[str, NDArray[np.float16]], source: bytes, *, note: tu
         "screenWindowWidth": Attribute(b"float", struct.pack("<f", 1.0)),
     }
     kept = kept_attributes(source) if source else {}
-    if note[1]:
-        kept[note[0]] = Attribute(b"string", note[1].encode())
+    kept.update(_note(note))
     head = MAGIC + struct.pack("<I", 2)
     for name, attribute in sorted({**layout, **kept}.items()):
         head += (
@@ -135,10 +141,26 @@ def encode(planes: Mapping[str, NDArray[np.float16]], source: bytes, *, note: tu
     return head + starts.astype("<u8").tobytes() + b"".join(chunks)
 
 
+def _note(text: str) -> dict[str, Attribute]:
+    """A text as attributes that each are short enough: bwpipe, bwpipe2, bwpipe3, ..."""
+    parts = [text[at : at + _MOST_NOTE] for at in range(0, len(text), _MOST_NOTE)]
+    return {
+        f"{_NOTE}{number if number > 1 else ''}": Attribute(b"string", part.encode()) for number, part in enumerate(parts, 1)
+    }
+
+
+def read_note(source: bytes) -> str:
+    """The note in a file that `encode` wrote; empty if there is none. Raises MediaError."""
+    attributes = read_header(source).attributes
+    names = takewhile(attributes.__contains__, chain([_NOTE], (f"{_NOTE}{number}" for number in count(2))))
+    return "".join(attributes[each].value.decode("latin-1") for each in names)
+
+
 def kept_attributes(source: bytes) -> dict[str, Attribute]:
-    """The attributes of a file that stay true of one with other samples. Raises MediaError."""
+    """The attributes of a file that stay true of one with other samples: not its layout, nor a note. Raises MediaError."""
     leave = _LAYOUT | _FOR_OTHER_LAYOUTS
-    return {name: each for name, each in read_header(source).attributes.items() if name not in leave}
+    found = read_header(source).attributes.items()
+    return {name: each for name, each in found if name not in leave and not _IS_NOTE.fullmatch(name)}
 
 
 def _chunk(raw: bytes, top: int) -> bytes:

@@ -90,9 +90,7 @@ def open_sequence(
     """
     faults = files.faults()
     if faults and gaps == "refuse":
-        raise MediaError(
-            f"{'; '.join(faults)}; renumber the files, or set `gaps: hold` to show the frame before a gap longer"
-        )
+        raise MediaError(f"{'; '.join(faults)}; renumber the files, or set `gaps: hold` to show the frame before a gap longer")
     first = _open_first(files, transfer, max_pixels)
     chosen = transfer or ("video" if first.stated == "linear" else first.stated)
     if chosen != "video" and first.form == "exr":

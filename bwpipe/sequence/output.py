@@ -29,8 +29,8 @@ from bwpipe.sequence.numbering import list_frames
 from bwpipe.video.file import VideoFile
 
 _SIGNATURE = b"bwpipe frames 1\n"
-REVISION = 1
-"""Increase it when the files of frames become different ones: existing ones are then written again."""
+_REVISIONS: dict[FrameTarget, int] = {"exr": 2}
+"""Increase that of a format when its files become different ones: existing ones are then written again. 1 for the others."""
 _ABSENT = -1
 _COLUMNS = 5
 
@@ -199,7 +199,7 @@ class FrameOutput:
         check_target(film, self._format)
         self.names = frame_names(film, name, self._format)
         self.target = folder / WORK_FOLDER / "frames" / self.names.place / self.names.pattern
-        self.recipe: dict[str, Any] = {"revision": REVISION, "as": "frames", "format": self._format}
+        self.recipe: dict[str, Any] = {"revision": _REVISIONS.get(self._format, 1), "as": "frames", "format": self._format}
         if self._format == "jpeg":
             self.recipe["quality"] = quality
         self._folder, self._quality, self._workers = folder, quality, workers

@@ -91,8 +91,7 @@ def _provenance(after: VideoFile) -> Provenance | None:
     if after.first:
         return history(read_metadata(after.first, after.first.path.read_bytes()))
     if after.form == "exr":
-        attributes = exr.read_header(read_file(after.files.path(0), "exr", max_pixels=after.max_pixels)).attributes
-        return split_note(attributes["bwpipe"].value.decode("latin-1"))[1] if "bwpipe" in attributes else None
+        return split_note(exr.read_note(read_file(after.files.path(0), "exr", max_pixels=after.max_pixels)))[1]
     return None
 
 
@@ -178,7 +177,9 @@ class _Comparison:
         number = _number(before, one.index)
         expected, allowed = self._expected(one), self._allowed()
         found = other.luma
-        if after.matrix != before.matrix and other.chroma is not None and other.chroma.shape[1:] == found.shape:
+        coloured = other.chroma is not None and other.chroma.shape[1:] == found.shape
+        if after.matrix != before.matrix and coloured and not self._is_light:  # of light, the luminance is the luma's
+            assert other.chroma is not None
             found = convert_matrix(found, other.chroma, after.levels, after.matrix, WEIGHTS[before.matrix])
         if allowed:
             near = np.abs(found.astype(np.int64) - expected) <= allowed
@@ -212,7 +213,7 @@ class _Comparison:
     def _expected(self, one: Frame) -> Luma:
         """The luma that the output should have, in its depth."""
         before, after = self._before, self._after
-        if isinstance(after, FrameSequence) and after.form == "exr":
+        if self._is_light:
             if isinstance(before, FrameSequence) and before.form == "exr":
                 return one.luma
             black, white = before.levels
@@ -227,13 +228,18 @@ class _Comparison:
         scaled = np.rint((one.luma.astype(np.float64) - black) * (top / (white - black))).clip(0, top)
         return scaled.astype(np.uint8) if after.depth == 8 else scaled.astype(np.uint16)
 
+    @property
+    def _is_light(self) -> bool:
+        """Whether the output is in OpenEXR."""
+        return isinstance(self._after, FrameSequence) and self._after.form == "exr"
+
     def _allowed(self) -> int:
         """By how many codes the luma may be off, since its samples are coded otherwise."""
         before, after = self._before, self._after
         top = (1 << after.depth) - 1
-        if before.matrix != after.matrix:
-            return round(_OTHER_WEIGHTS * top)
-        return round(_HALF * top) if isinstance(after, FrameSequence) and after.form == "exr" else 0
+        if self._is_light:
+            return round(_HALF * top)
+        return round(_OTHER_WEIGHTS * top) if before.matrix != after.matrix else 0
 
     def _headers(self, before: FrameSequence, after: FrameSequence, one: int, other: int) -> Iterator[str]:
         """What differs between the headers of two frames."""

@@ -26,7 +26,7 @@ class Clock:
 
     def __init__(self, before: Fraction, after: Fraction, tolerance: Fraction = Fraction(0)) -> None:
         """Find the common tick rate of two time bases."""
-        self._rate = lcm(before.denominator, after.denominator, tolerance.denominator, 1000)
+        self._rate = lcm(before.denominator, after.denominator, tolerance.denominator)
         self.slack = int(tolerance * self._rate)
 
     def ticks(self, times: NDArray[np.int64], time_base: Fraction) -> NDArray[Any]:
@@ -36,8 +36,8 @@ class Clock:
         return (times if most * factor < _MAX_INT else times.astype(object)) * factor
 
     def whole(self, seconds: Fraction) -> int:
-        """Whole milliseconds in ticks."""
-        return int(seconds * self._rate)
+        """A time in ticks."""
+        return round(seconds * self._rate)
 
     def seconds(self, ticks: int) -> float:
         """Ticks in seconds, for messages."""
@@ -63,10 +63,10 @@ def delay(before: VideoFile, after: VideoFile, starts: Iterable[Fraction]) -> Fr
         after: The output.
         starts: When each other stream of the input begins.
     """
-    if "matroska" not in after.container:
-        return Fraction(0)
-    earliest = min([int(before.times[0]) * before.time_base, *starts])
-    return Fraction(max(round(-earliest * 1000), 0), 1000)
+    first, shown = (int(video.times[0]) * video.time_base for video in (before, after))
+    missing = Fraction(max(round(-min([first, *starts]) * 1000), 0), 1000)
+    is_later = "matroska" in after.container and abs(shown - first - missing) < abs(shown - first)
+    return missing if is_later else Fraction(0)
 
 
 @dataclass(slots=True)

@@ -45,7 +45,7 @@ def test_frames_with_only_colour_added_are_found_to_be_so(kind: Kind, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("kind", "target"), [("png8", "dpx"), ("dpx", "tiff"), ("dpx", "exr"), ("exr", "png"), ("tiff16", "jpeg")]
+    ("kind", "target"), [("png8", "dpx"), ("png8", "exr"), ("dpx", "tiff"), ("dpx", "exr"), ("exr", "png"), ("tiff16", "jpeg")]
 )
 def test_frames_of_another_format_are_compared_as_far_as_it_holds_them(
     kind: Kind, target: str, tmp_path: Path, plugins: Path

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import bwpipe
+from bwpipe.core.provenance import split_note
 from bwpipe.pixels.ycbcr import WEIGHTS
 from bwpipe.sequence import dpx, exr
 from bwpipe.sequence.frames import dpx_rgb, exr_light, luminance
@@ -100,6 +101,18 @@ def test_logarithmic_dpx_keeps_codes_and_header(tmp_path: Path, plugins: Path) -
         assert len(after) == struct.unpack_from(">I", after, 16)[0]
         red, green, _ = dpx_rgb(after)[0].reshape(-1, 3).T.astype(int)
         assert (red > green).mean() > 0.9
+
+
+def test_what_openexr_says_of_its_making_is_short_enough_for_ffmpeg_and_is_replaced(tmp_path: Path, plugins: Path) -> None:
+    run(reel(tmp_path, "png8"), tmp_path / "out", plugins, format="exr")
+    run(tmp_path / "out/reel1_%06d.exr", tmp_path / "again", name="{stem}")
+
+    for folder, stages in (("out", 3), ("again", 2)):
+        data = (tmp_path / folder / "reel1_000005.exr").read_bytes()
+        assert max(len(each.value) for each in exr.read_header(data).attributes.values()) <= 255
+        made = split_note(exr.read_note(data))[1]
+        assert made is not None
+        assert len(made.stages) == stages
 
 
 def test_openexr_keeps_the_light_and_the_attributes(tmp_path: Path, plugins: Path) -> None:
