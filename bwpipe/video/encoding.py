@@ -40,6 +40,8 @@ _ALPHA = frozenset({"ffv1", "prores_ks", "prores", "prores_aw", "magicyuv", "lib
 """Encoders whose alpha channel is kept. That of x265 is a second layer, which nothing here can join."""
 _DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
 """The profiles of DNxHR, which has any size, by pixel format; DNxHD, the encoder's default, has a few sizes only."""
+_LEAST = {"dnxhd": (256, 120)}
+"""The least width and height of an encoder."""
 _LIMITED_ONLY = frozenset({"prores_ks", "prores", "prores_aw"})
 """Encoders whose codec can't say that codes span the full range: players would take them for limited ones."""
 _HARDWARE = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf", "_vulkan")
@@ -193,9 +195,11 @@ def pixel_format(video: VideoFile, encoding: Encoding) -> str:
     If the encoder lacks that depth, a limited-range video may get a greater one: its codes are shifted and nothing is lost. A
     smaller one is chosen on request only. Raises MediaError if no format fits.
     """
-    if chosen := _fitting_format(video, encoding):
+    if not _too_small(video, encoding) and (chosen := _fitting_format(video, encoding)):
         return chosen
     codec = encoder(encoding.codec)
+    if too_small := _too_small(video, encoding):
+        raise MediaError(too_small)
     kind = f"{video.width}x{video.height} with {video.depth} bits{' in full range' * (video.tags.range == FULL)}"
     tried = encoding.pix_fmt or " or ".join(
         _names(video, encoding, (video.depth,))[: len(_GRIDS[layout(video.pix_fmt).chroma])]
@@ -210,6 +214,17 @@ def pixel_format(video: VideoFile, encoding: Encoding) -> str:
     if smaller := next((name.pix_fmt for name in fewer if _fitting_format(video, name)), None):
         advice += f", or fewer bits with `pix_fmt: {smaller}`"
     raise MediaError(f"{codec.name} can't encode frames of {kind} as {tried}; {advice}")
+
+
+def _too_small(video: VideoFile, encoding: Encoding) -> str:
+    """Why an encoder takes no frames of this size; empty if it does."""
+    width, height = _LEAST.get(encoder(encoding.codec).name, (1, 1))
+    if video.width >= width and video.height >= height:
+        return ""
+    least = f"{width}x{height}"
+    return (
+        f"{encoding.codec} takes frames of {least} pixels at least, not of {video.width}x{video.height}; choose another `codec`"
+    )
 
 
 def _names(video: VideoFile, encoding: Encoding, depths: Iterable[int]) -> list[str]:

@@ -10,7 +10,7 @@ from bwpipe.errors import MediaError, UsageError
 from bwpipe.verify.verdict import Limits
 from bwpipe.verify.video import verify_video
 from bwpipe.video.container import Container, container_for, conversion_notes
-from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, encoder, encoder_options
+from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, encoder, encoder_options, pixel_format
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
 from tests.support.made_films import (
@@ -194,6 +194,11 @@ def test_the_index_is_first_and_h265_is_marked_for_players_of_apple(container: A
     assert kinds.index(b"moov") < kinds.index(b"mdat")
     assert b"hvc1" in written.path.read_bytes()
     assert b"hev1" not in written.path.read_bytes()
+
+
+def test_dnxhr_of_frames_that_are_too_small_is_refused_before_the_work_begins(corpus: dict[str, VideoFile]) -> None:
+    with pytest.raises(MediaError, match="dnxhr takes frames of 256x120 pixels at least, not of 96x64; choose another `codec`"):
+        pixel_format(corpus["Matroska"], Encoding(codec="dnxhr"))
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv422p10le", "yuv444p10le"])
