@@ -165,9 +165,10 @@ class Colorize(BatchMap):
         return {**weights, "runtime": "openvino"} if self._engine(cached_digest(locate(self.model))) == "openvino" else weights
 
     def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
-        """The recipe, the name of the network, and its precision and device as resolved by `setup`."""
-        resolved = self._resolved or {NETWORK: describe(locate(self.model)).network}
-        return {**super().provenance(unit), **resolved}
+        """The recipe, the name of the network, its precision and device as resolved by `setup`, and terms of others."""
+        checkpoint = describe(locate(self.model))
+        resolved = self._resolved or {NETWORK: checkpoint.network}
+        return {**super().provenance(unit), **resolved, **checkpoint.terms}
 
     def key(self, frame: Frame) -> tuple[tuple[tuple[int, int], ...], bool] | None:
         """The sizes of the network's inputs, see `further_views`, and whether there are hints; None to predict nothing."""

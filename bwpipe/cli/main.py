@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
 
+from bwpipe.cli.import_command import import_
 from bwpipe.cli.list_commands import losses, models, stages
 from bwpipe.cli.preview_command import preview
 from bwpipe.cli.score_command import score
@@ -317,6 +318,7 @@ def init(
             _print(str(path))
 
 
+app.command("import")(_errors_as_messages()(interruptible("starts over")(import_)))
 for _slow_command in (preview, score, verify):
     app.command()(_errors_as_messages()(interruptible("starts over")(_slow_command)))
 

@@ -24,7 +24,7 @@ def serialise_checkpoint(net: Network, checkpoint: Checkpoint, *, half: bool = F
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     if half:
         weights = {name: _to_half(name, value) if value.is_floating_point() else value for name, value in weights.items()}
-    return serialise(weights, metadata={METADATA_KEY: checkpoint.model_dump_json()})
+    return serialise(weights, metadata={METADATA_KEY: checkpoint.to_json()})
 
 
 def _to_half(name: str, value: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class Checkpoint(BaseModel):
         version: The version of bwpipe that wrote it.
         licence: The licence of the weights.
         training: How it was trained: data, steps, seed, hardware, metrics with their protocol.
+        origin: Of an imported one, where it comes from: file, SHA-256, project, citation, terms; it was not trained here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -35,10 +36,24 @@ class Checkpoint(BaseModel):
     version: str
     licence: str = "not stated"
     training: dict[str, Any] = {}
+    origin: dict[str, Any] = {}
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """Of an imported one, for the provenance of pictures: the licence of the weights, the citation, and their SHA-256."""
+        keys = {"please cite": "citation", "sha256": "imported_sha256"}
+        found = {name: str(self.origin[key]) for key, name in keys.items() if key in self.origin}
+        return {"licence": self.licence, **found} if self.origin else {}
+
+    def to_json(self) -> str:
+        """As JSON; without `origin` if it was trained here, so that earlier versions can read it."""
+        return self.model_dump_json(exclude=None if self.origin else {"origin"})
 
 
 METADATA_KEY = "bwpipe"
-_REMEDY = "weights of other programs can't be used: give a .safetensors file from `bwpipe train`, or the name of a network"
+_REMEDY = (
+    "give a .safetensors file from `bwpipe train` or `bwpipe import`, which imports weights of others, or a network's name"
+)
 _FOREIGN = {
     b"PK\x03\x04": "a file saved by PyTorch",
     b"\x80": "a file saved by PyTorch",  # as a pickle, the older form

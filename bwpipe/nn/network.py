@@ -1,9 +1,9 @@
 """The contract of networks, and their registry."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -11,8 +11,20 @@ from torch import Tensor, nn
 
 from bwpipe.core.registry import Registry
 from bwpipe.nn.input_size import InputSizes, Quality, check_quality
+from bwpipe.nn.published import Published
 
-__all__ = ["Guess", "InputSizes", "Network", "NetworkOptions", "Quality", "check_quality", "network", "networks"]
+__all__ = [
+    "ForeignGraph",
+    "Guess",
+    "InputSizes",
+    "Network",
+    "NetworkOptions",
+    "Published",
+    "Quality",
+    "check_quality",
+    "network",
+    "networks",
+]
 
 N = TypeVar("N", bound="type[Network]")
 
@@ -35,6 +47,29 @@ class Guess:
     features: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignGraph:
+    """A network whose middle is a graph of ONNX, for run times that compute such graphs themselves.
+
+    Attributes:
+        data: The graph with its weights, checked.
+        picture: The name of its input for the picture.
+        others: The names of its inputs for vividness (one number) and hints (1, 3, H, W), by "vividness" and "hints".
+        outputs: The names of its outputs that are used, the colours first.
+        before: From luma (1, 1, H, W) to the graph's picture.
+        after: From luma, vividness and the graph's outputs to the fields of a prediction.
+        gives: The names of these fields.
+    """
+
+    data: bytes
+    picture: str
+    others: Mapping[str, str]
+    outputs: Sequence[str]
+    before: nn.Module
+    after: nn.Module
+    gives: Sequence[str]
+
+
 class NetworkOptions(BaseModel):
     """Options of a network: the fields of a subclass, each with a docstring."""
 
@@ -54,6 +89,8 @@ class Network(nn.Module):
     Options: ClassVar[type[NetworkOptions]] = NetworkOptions
     sizes: ClassVar[InputSizes | None] = None
     """The rule for `input_size` as data, with which the compiled network needs no torch; None if a class has its own method."""
+    published: ClassVar[Published | None] = None
+    """Who publishes weights for it, and on which terms; None for networks of bwpipe."""
     bins: Tensor
     """(Q, 2) the Cb and Cr of each bin, in -0.5..0.5; only in networks that produce bins."""
 
@@ -61,6 +98,20 @@ class Network(nn.Module):
         """Build it with random weights."""
         super().__init__()
         self.options = options
+
+    @classmethod
+    def recognise(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
+        """The options with which it has weights that others publish, for `bwpipe import`; None if they are not for it.
+
+        Args:
+            shapes: The shapes of the published weights by name. They need not be checked: that is done afterwards.
+        """
+        return None
+
+    @classmethod
+    def rename(cls, weight: str) -> str | None:
+        """The name here of a weight that others publish under this name; None to leave it out."""
+        return weight
 
     def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
         """The input (height, width) for an upright image of that size; by default as `sizes` says.
@@ -108,6 +159,10 @@ class Network(nn.Module):
         with torch.no_grad():
             output = self(luma, hints) if self.takes_hints and hints is not None else self(luma)
             return self.decode(output.float(), vividness)
+
+    def foreign_graph(self) -> ForeignGraph | None:
+        """The graph of ONNX that it wraps; None if it is made of torch's layers. Raises UsageError."""
+        return None
 
     @property
     def takes_hints(self) -> bool:

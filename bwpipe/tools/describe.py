@@ -34,6 +34,8 @@ def describe_network(cls: "type[Network]") -> Iterator[str]:
     """Describe a network: name and what it produces, docstring, and each option with its type, default and description."""
     yield f"{cls.registered}: produces {cls.produces}"
     yield from _about(cls)
+    for what, text in cls.published.lines().items() if cls.published else ():
+        yield from wrap(f"{what}: {text}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
     yield from _options(cls.Options)
 
 

@@ -121,6 +121,8 @@ def network_sections() -> Iterator[str]:
             yield f"## {name}"
             yield f"Produces {cls.produces}."
             yield about(cls)
+            if cls.published:
+                yield "\n".join(f"- {what}: {text}" for what, text in cls.published.lines().items())
             yield option_table(cls.Options)
 
 

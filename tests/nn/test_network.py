@@ -133,8 +133,8 @@ def test_files_of_other_programs_are_named_for_what_they_are(tmp_path: Path) -> 
         with pytest.raises(UsageError) as refusal:
             load(tmp_path / name)
         assert str(refusal.value) == (
-            f"{tmp_path / name}: is no checkpoint of bwpipe, but {kind}; weights of other programs can't be used: give a "
-            ".safetensors file from `bwpipe train`, or the name of a network"
+            f"{tmp_path / name}: is no checkpoint of bwpipe, but {kind}; give a .safetensors file from `bwpipe train` or "
+            "`bwpipe import`, which imports weights of others, or a network's name"
         )
 
 

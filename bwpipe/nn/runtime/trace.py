@@ -15,6 +15,7 @@ from bwpipe.errors import BwpipeError
 from bwpipe.nn.inference import predict
 from bwpipe.nn.network import Guess, Network
 from bwpipe.nn.runtime.base import Planes, Prediction
+from bwpipe.nn.runtime.foreign_graph import joined_model
 from bwpipe.nn.runtime.graph_file import WEIGHT, GraphInfo, NetworkGraph
 from bwpipe.nn.runtime.openvino import OpenVinoRuntime, import_openvino, openvino_version
 from bwpipe.version import __version__
@@ -63,8 +64,11 @@ def _trace(network: Network, options: dict[str, Any], source: str) -> NetworkGra
             height, width = network.input_size(*_IMAGES[1])
             example: tuple[Tensor, ...] = (torch.rand(1, 1, height, width), torch.tensor(network.default_vividness))
             example += (_hints(height, width),) if network.takes_hints else ()
-            traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
-            model = _converted(traced, example)
+            if foreign := network.foreign_graph():
+                module.outputs = list(foreign.gives)
+                model = joined_model(foreign, _traced, example[0], takes_hints=network.takes_hints)
+            else:
+                model = _traced(module, example)
             _name_inputs(model)
             shapes = _weights_as_parameters(model, weights)
     except Exception as error:  # torch's, OpenVINO's and the network's own
@@ -109,8 +113,9 @@ class _Traced(nn.Module):
         return tuple(found[name] for name in self.outputs)
 
 
-def _converted(traced: Any, example: tuple[Tensor, ...]) -> Any:
-    """OpenVINO's model of a traced module."""
+def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
+    """OpenVINO's model of a module, traced with example inputs."""
+    traced: Any = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     import_openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
