@@ -1,11 +1,12 @@
-"""Compare the time a picture takes with that of DDColor's architecture, picture by picture as its own script does it.
+"""Compare the time a picture takes in bwpipe with that of networks of others, picture by picture as their own scripts do it.
 
-    pip install spandrel spandrel_extra_arches
-    python -m bench.peers [--pictures 16] [--repeat 3] [--sizes 256 512] [--peers tiny large]
+    pip install 'bwpipe[import]'
+    python -m bench.peers [--pictures 16] [--repeat 3] [--peers ddcolor-tiny ddcolor-large siggraph17 eccv16] [--here]
 
 The weights of the peers are random: the time does not depend on them. What is timed is from luma to chroma on the luma's grid:
-theirs on a square of each of the `--sizes`, of which 512 is their script's own, in float32 with all threads; ours by the stage
-`colorize` with default options, and the upsampling of `write`, for pictures of 256 x 256. Medians of alternating rounds.
+theirs on the square of their script, in float32 with all threads of torch; ours by the stage `colorize` with default options,
+and the upsampling of `write`, for pictures of 256 x 256. With `--here` each peer's network is also timed in bwpipe, as
+`bwpipe import` makes it, which takes some time to trace. Medians of alternating rounds.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -24,38 +27,45 @@ from torch.nn import functional
 
 from bench.steady_cost import ready
 from bwpipe import Frame
+from bwpipe.nn.checkpoint import Checkpoint, save
+from bwpipe.nn.network import Network, networks
 from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.testing import make_frames
+from bwpipe.version import __version__
 
 SIDE = 256
-ENCODERS = {"tiny": "convnext-t", "large": "convnext-l"}
+PEERS: dict[str, tuple[str, dict[str, Any], int, str]] = {
+    "ddcolor-tiny": ("ddcolor", {"encoder": "convnext-t"}, 512, "nearest"),
+    "ddcolor-large": ("ddcolor", {"encoder": "convnext-l"}, 512, "nearest"),
+    "siggraph17": ("siggraph17", {}, 256, "bilinear"),
+    "eccv16": ("eccv16", {}, 256, "bilinear"),
+}
+"""The network and its options, the side of the square and the upsampling of its own script."""
+SETTLING = 8
+"""Passes after which the spectral norms of random weights are near their values, so that predictions are finite."""
 
 
-def ddcolor(size: str, side: int) -> Any:
-    """DDColor's network, as its published models are made, with random weights."""
-    from spandrel_extra_arches.architectures.DDColor import DDColor
-
+def network(peer: str) -> Network:
+    """A peer's network with random weights."""
+    name, options, _, _ = PEERS[peer]
     torch.manual_seed(0)
-    net = DDColor(
-        encoder_name=ENCODERS[size],
-        input_size=(side, side),
-        num_output_channels=2,
-        last_norm="Spectral",
-        num_queries=100,
-    )
-    return net.eval()
+    cls = networks[name]
+    net = cls(cls.Options.model_validate(options)).train()
+    with torch.no_grad():
+        for _ in range(SETTLING):
+            net(torch.rand(2, 1, 32, 32))
+    return net.eval().requires_grad_(False)
 
 
-def by_script(net: Any, side: int, pictures: list[NDArray[np.uint8]]) -> None:
-    """Colour pictures (H, W, 3), BGR, as the script of DDColor does (inference/colorization_pipeline.py)."""
+def by_script(net: Any, side: int, mode: str, pictures: list[NDArray[np.uint8]]) -> None:
+    """Colour pictures (H, W, 3), BGR, in the steps of the peers' scripts: squeeze, predict a* and b*, enlarge, join with L*."""
     for picture in pictures:
         image = (picture / 255.0).astype(np.float32)
         light = cv2.cvtColor(image, cv2.COLOR_BGR2Lab)[:, :, :1]
-        small = cv2.cvtColor(cv2.resize(image, (side, side)), cv2.COLOR_BGR2Lab)[:, :, :1]
-        grey = cv2.cvtColor(np.concatenate([small, np.zeros_like(small), np.zeros_like(small)], axis=-1), cv2.COLOR_LAB2RGB)
+        grey = cv2.resize(image, (side, side))[:, :, 0]
         with torch.no_grad():
-            found = net(torch.from_numpy(grey.transpose((2, 0, 1))).float().unsqueeze(0))
-            large = functional.interpolate(found, size=light.shape[:2])[0].float().numpy().transpose(1, 2, 0)
+            found = net.ab(torch.from_numpy(grey)[None, None])
+            large = functional.interpolate(found, size=light.shape[:2], mode=mode)[0].numpy().transpose(1, 2, 0)
         coloured = cv2.cvtColor(np.concatenate([light, large], axis=-1), cv2.COLOR_LAB2BGR)
         (coloured * 255.0).round().astype(np.uint8)
 
@@ -67,27 +77,43 @@ def by_stage(work: Callable[[list[Frame]], list[Frame]], frames: list[Frame]) ->
         upsample_chroma(frame.chroma, frame.luma, (0, 255), "bt601", frame.luma.shape)
 
 
+def checkpoint(net: Network, folder: Path) -> str:
+    """Save a network as `bwpipe import` does; the path of the checkpoint."""
+    path = folder / f"{net.registered}-{len(list(folder.iterdir()))}.safetensors"
+    save(path, net, Checkpoint(network=net.registered, options=net.options.model_dump(mode="json"), version=__version__))
+    return str(path)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[SIDE, 512])
-    parser.add_argument("--peers", nargs="+", choices=sorted(ENCODERS), default=["tiny", "large"])
+    parser.add_argument("--peers", nargs="+", choices=sorted(PEERS), default=list(PEERS))
     parser.add_argument("--model", default="unet")
+    parser.add_argument("--here", action="store_true", help="also time the peers' networks in bwpipe")
     options = parser.parse_args()
     frames = make_frames(options.pictures, height=SIDE, width=SIDE)
     pictures: list[NDArray[np.uint8]] = [np.repeat(frame.luma[..., None], 3, axis=2) for frame in frames]
-    some = pictures[: max(options.pictures // 8, 1)]  # they take long enough
+    few = max(options.pictures // 8, 1)  # they take long enough
     works: dict[str, tuple[int, Callable[[], None]]] = {
         "bwpipe": (len(frames), partial(by_stage, ready("colorize", model=options.model)[1], frames))
     }
-    for size in options.peers:
-        for side in options.sizes:
-            works[f"DDColor-{size} at {side}"] = len(some), partial(by_script, ddcolor(size, side), side, some)
+    with TemporaryDirectory() as folder:
+        for peer in options.peers:
+            net, (_, _, side, mode) = network(peer), PEERS[peer]
+            works[f"{peer} at {side}"] = few, partial(by_script, net, side, mode, pictures[:few])
+            if options.here:
+                work = ready("colorize", model=checkpoint(net, Path(folder)))[1]
+                works[f"{peer} in bwpipe"] = few, partial(by_stage, work, frames[:few])
+        report(works, options.repeat, options.model)
+
+
+def report(works: dict[str, tuple[int, Callable[[], None]]], repeat: int, model: str) -> None:
+    """Time pieces of work, each for a number of pictures, in alternating rounds, and print medians."""
     walls: dict[str, list[float]] = {name: [] for name in works}
     cpus: dict[str, list[float]] = {name: [] for name in works}
-    for round_number in range(options.repeat + 1):
+    for round_number in range(repeat + 1):
         for name, (count, work) in works.items():
             wall, cpu = time.perf_counter(), time.process_time()
             work()
@@ -95,7 +121,7 @@ def main() -> None:
                 walls[name].append((time.perf_counter() - wall) / count)
                 cpus[name].append((time.process_time() - cpu) / count)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{options.model}, pictures of {SIDE} x {SIDE}, {cores} cores, medians of {options.repeat}; milliseconds a picture")
+    print(f"{model}, pictures of {SIDE} x {SIDE}, {cores} cores, medians of {repeat}; milliseconds a picture")
     ours = {name: statistics.median(times["bwpipe"]) for name, times in (("wall", walls), ("CPU", cpus))}
     for name in works:
         wall, cpu = statistics.median(walls[name]), statistics.median(cpus[name])

@@ -116,8 +116,12 @@ class Ddcolor(Network):
 
     def forward(self, luma: Tensor) -> Tensor:
         """Turn luma (B, 1, H, W) in 0..1, with sides that are multiples of 32, into chroma (B, 2, H, W) in -0.5..0.5."""
+        return ab_to_chroma(luma, self.ab(luma))
+
+    def ab(self, luma: Tensor) -> Tensor:
+        """The a* and b* (B, 2, H, W) that it predicts for luma, as published."""
         ab: Tensor = self.net(luma.repeat(1, 3, 1, 1))
-        return ab_to_chroma(luma, ab)
+        return ab
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
         """Its chroma, without a confidence.

@@ -64,11 +64,15 @@ class Eccv16(Network):
 
     def forward(self, luma: Tensor) -> Tensor:
         """Turn luma (B, 1, H, W) in 0..1, with sides that are multiples of 8, into chroma (B, 2, H / 4, W / 4) in -0.5..0.5."""
+        return ab_to_chroma(F.avg_pool2d(luma, 4), self.ab(luma))
+
+    def ab(self, luma: Tensor) -> Tensor:
+        """The a* and b* (B, 2, H / 4, W / 4) that it predicts for luma, as published."""
         x = (luma_to_lightness(luma) - LIGHTNESS_CENTRE) / LIGHTNESS_RANGE
         for block in (self.model1, self.model2, self.model3, self.model4, self.model5, self.model6, self.model7, self.model8):
             x = block(x)
-        ab = AB_RANGE * self.model_out(x.softmax(dim=1))
-        return ab_to_chroma(F.avg_pool2d(luma, 4), ab)
+        ab: Tensor = AB_RANGE * self.model_out(x.softmax(dim=1))
+        return ab
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
         """Its chroma, without a confidence.

@@ -47,7 +47,15 @@ class OnnxOptions(NetworkOptions):
     width: Annotated[int, Field(gt=0, le=8192)] | None = None
     """The width of the input; null for any."""
     short_side: Annotated[int, Field(ge=16, le=4096)] = 256
-    """The short side of the input, if it may have any size; with `quality: fast` it is three quarters of that."""
+    """The short side of the input, if it may have any size."""
+    fast_side: Annotated[int, Field(ge=16, le=4096)] | None = None
+    """The same with `quality: fast`; by default three quarters of that."""
+    best_side: Annotated[int, Field(ge=16, le=4096)] | None = None
+    """The same with `quality: best`; by default the same."""
+    further: Annotated[list[Annotated[int, Field(ge=16, le=4096)]], Field(default_factory=list, max_length=4)]
+    """With `quality: best`, short sides of further inputs, which are mirrored; predictions are averaged."""
+    max_aspect: Annotated[float, Field(ge=1, le=8)] = 2
+    """The largest aspect ratio of the input, if it may have any size; longer images are squeezed to it."""
     stride: Annotated[int, Field(gt=0, le=512)] = 32
     """What both sides are multiples of, if the input may have any size."""
     vividness: str | None = None
@@ -183,10 +191,26 @@ class Onnx(Network):
 
     def input_size(self, height: int, width: int, quality: Quality = "normal") -> tuple[int, int]:
         """The graph's own size, or one of the image's shape."""
+        return self._fixed(self._rule.of(height, width, quality))
+
+    def further_views(self, height: int, width: int, quality: Quality = "normal") -> tuple[tuple[int, int], ...]:
+        """Those of the option `further`."""
+        return tuple(map(self._fixed, self._rule.further_views(height, width, quality)))
+
+    @property
+    def _rule(self) -> InputSizes:
         options, short = self.options, self.options.short_side
-        rule = InputSizes({"fast": short * 3 // 4, "normal": short, "best": short}, options.stride, max_aspect=2)
-        own_height, own_width = (max(side, options.stride) for side in rule.of(height, width, quality))
-        return options.height or own_height, options.width or own_width
+        sides: dict[Quality, int] = {
+            "fast": options.fast_side or max(short * 3 // 4, 16),
+            "normal": short,
+            "best": options.best_side or short,
+        }
+        return InputSizes(sides, options.stride, options.max_aspect, {"best": tuple(options.further)})
+
+    def _fixed(self, size: tuple[int, int]) -> tuple[int, int]:
+        """A size, with the sides that the graph fixes, and none of zero."""
+        height, width = (max(side, self.options.stride) for side in size)
+        return self.options.height or height, self.options.width or width
 
 
 class _Before(nn.Module):

@@ -74,6 +74,10 @@ class Siggraph17(Network):
 
         Hints (B, 3, H, W) as in `guess`.
         """
+        return ab_to_chroma(luma, self.ab(luma, hints))
+
+    def ab(self, luma: Tensor, hints: Tensor | None = None) -> Tensor:
+        """The a* and b* (B, 2, H, W) that it predicts for luma, as published."""
         lightness = (luma_to_lightness(luma) - LIGHTNESS_CENTRE) / LIGHTNESS_RANGE
         known = _known(luma, hints)
         full = self.model1(torch.cat([lightness, known], dim=1))
@@ -84,7 +88,8 @@ class Siggraph17(Network):
         x = self.model8(self.model8up(x) + self.model3short8(quarter))
         x = self.model9(self.model9up(x) + self.model2short9(half))
         x = self.model10(self.model10up(x) + self.model1short10(full))
-        return ab_to_chroma(luma, AB_RANGE * self.model_out(x))
+        ab: Tensor = AB_RANGE * self.model_out(x)
+        return ab
 
     def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
         """Its chroma, without a confidence.

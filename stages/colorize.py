@@ -1,10 +1,10 @@
 """The `colorize` stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,13 @@ from bwpipe.nn.inference import average_views, frame_planes, network_input
 from bwpipe.nn.input_size import Quality, check_quality
 from bwpipe.nn.processor import cores, may_have_accelerator
 from bwpipe.nn.runtime.base import Prediction, Runtime
+from bwpipe.nn.runtime.blend import blended
 from bwpipe.nn.runtime.choose import Engine, choose_engine, open_runtime
 from bwpipe.nn.runtime.openvino import openvino_version
 from bwpipe.pixels.orientation import stored, upright
 
+Sizes: TypeAlias = tuple[tuple[int, int], ...]
+"""The (height, width) of a network's input, and of its further views."""
 FILLED = "chroma of every frame"
 """What a stage provides that fills the gaps between the frames that the network saw."""
 OPENVINO_BATCH, CPU_BATCH, GPU_BATCH = 1, 4, 16
@@ -55,8 +58,13 @@ class Colorize(BatchMap):
     revision: ClassVar[int] = 2
     provides: ClassVar[frozenset[str]] = frozenset({"features"})
 
-    model: NoEffect[str] = "unet"  # no effect by itself: the recipe has the hash of the weights
-    """The name of a network that ships with bwpipe, or the path of a checkpoint."""
+    model: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "unet"  # the recipe has the hashes of the weights
+    """The name of a network that ships with bwpipe, or the path of a checkpoint. With a list, a blend, all of them predict, and
+    their chroma is averaged."""
+    shares: Annotated[list[Annotated[float, Field(gt=0)]] | None, AddedLater(without=None)] = None
+    """Of a blend, the weight of each network, such as `[0.7, 0.3]`; by default they are equal."""
+    blend: Annotated[Literal["mean", "confidence"], AddedLater(without="mean")] = "mean"
+    """How a blend weights its networks: `mean`, by `shares` alone, or `confidence`, at each place also by how sure each is."""
     vividness: Annotated[float, Field(ge=0, le=1)] | None = None
     """From 0 (the average, safe colour) to 1 (the most likely, vivid colour); by default the network's own setting."""
     saturation: Annotated[float, Field(ge=0, le=4), AddedLater(without=1.0)] = 1.0
@@ -89,7 +97,7 @@ class Colorize(BatchMap):
 
     _filled: bool = PrivateAttr(default=False)
     _run: RunContext = PrivateAttr()
-    _runtime: Runtime | None = PrivateAttr(default=None)
+    _runtimes: list[Runtime] = PrivateAttr(default_factory=list)
     _resolved: dict[str, Any] = PrivateAttr(default_factory=dict)
     _hints: Hints | None = PrivateAttr(default=None)
     _with_features: bool = PrivateAttr(default=False)
@@ -112,29 +120,35 @@ class Colorize(BatchMap):
     def setup(self, run: RunContext) -> None:
         """Make the network ready on each device. Raises UsageError."""
         self._run = run
-        path = locate(self.model)
-        digest = cached_digest(path)
+        if self.shares is not None and len(self.shares) != len(self._paths):
+            raise UsageError(
+                f"colorize.shares: there are {len(self.shares)} for {len(self._paths)} networks; give one for each"
+            )
+        digest = self._digest
         self._facts = run.facts
         engine = self._engine(digest)
         if self.runtime == "auto":
             run.facts[_runtime_fact(digest)] = _with_version(engine)
-        self._runtime = open_runtime(
-            path,
-            engine,
-            self._devices,
-            self.precision,
-            threads=min(self.workers, cores()),
-            resolve=lambda kind, find: run.remember(f"precision of {digest} on {kind}", find),
-            warn=run.warn,
-            work=[each.folder for each in run.downstream(self) if isinstance(each, Sink)],
-        )
-        check_quality(self._runtime, self.quality, "colorize")
+        for path in self._paths:
+            runtime = open_runtime(
+                path,
+                engine,
+                self._devices,
+                self.precision,
+                threads=min(self.workers, cores()),
+                resolve=lambda kind, find: run.remember(f"precision of {digest} on {kind}", find),
+                warn=run.warn,
+                work=[each.folder for each in run.downstream(self) if isinstance(each, Sink)],
+            )
+            self._runtimes.append(runtime)
+            check_quality(runtime, self.quality, "colorize")
         self._with_features = any("features" in stage.needs.above for stage in run.downstream(self))
-        self._resolved = {**self._runtime.resolved, NETWORK: self._runtime.registered}
+        resolved = [{**runtime.resolved, NETWORK: runtime.registered} for runtime in self._runtimes]
+        self._resolved = {key: _joined(each[key] for each in resolved) for key in resolved[0]}
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options, what `every: auto` comes to, hashes of weights and hints, and OpenVINO's version if it computes."""
-        digest = cached_digest(locate(self.model))
+        digest = self._digest
         engine = self._engine(digest)
         recipe = {**super().recipe(unit), "weights": digest, "runtime": _with_version(engine)}
         if "every" in recipe:
@@ -156,29 +170,35 @@ class Colorize(BatchMap):
         computes = self.runtime.partition(" ")[0]  # with a version, if the options come from an output's metadata
         if computes == "auto":
             with suppress(UsageError):  # such as for a device of another machine
-                computes = self._engine(cached_digest(locate(self.model)))
+                computes = self._engine(self._digest)
         return 1 if computes == "torch" and self.quality != "best" else self.revision
 
     def shipped(self) -> Mapping[str, str]:
         """The weights, if they ship with the network of that name, and OpenVINO, which comes in another version some day."""
-        weights = {} if Path(self.model).suffix else {"weights": self.model}
-        return {**weights, "runtime": "openvino"} if self._engine(cached_digest(locate(self.model))) == "openvino" else weights
+        names = self._models
+        weights = {} if any(Path(name).suffix for name in names) else {"weights": _joined(names)}
+        return {**weights, "runtime": "openvino"} if self._engine(self._digest) == "openvino" else weights
 
     def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
         """The recipe, the name of the network, its precision and device as resolved by `setup`, and terms of others."""
-        checkpoint = describe(locate(self.model))
-        resolved = self._resolved or {NETWORK: checkpoint.network}
-        return {**super().provenance(unit), **resolved, **checkpoint.terms}
+        checkpoints = [describe(path) for path in self._paths]
+        resolved = self._resolved or {NETWORK: _joined(each.network for each in checkpoints)}
+        keys = dict.fromkeys(key for each in checkpoints for key in each.terms)
+        terms = {key: "; ".join(each.terms[key] for each in checkpoints if key in each.terms) for key in keys}
+        return {**super().provenance(unit), **resolved, **terms}
 
-    def key(self, frame: Frame) -> tuple[tuple[tuple[int, int], ...], bool] | None:
-        """The sizes of the network's inputs, see `further_views`, and whether there are hints; None to predict nothing."""
+    def key(self, frame: Frame) -> tuple[tuple[Sizes, ...], bool] | None:
+        """The sizes of each network's inputs, see `further_views`, and whether there are hints; None to predict nothing."""
         if frame.chroma is not None or (frame.motion is not None and self._is_skipped(frame.motion)):
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
-        assert self._runtime
-        runtime, quality = self._runtime, self.quality
+        quality = self.quality
         hinted = self._hints is not None and self._hints.of(frame.unit.media) is not None
-        return (runtime.input_size(height, width, quality), *runtime.further_views(height, width, quality)), hinted
+        sizes = [
+            (runtime.input_size(height, width, quality), *runtime.further_views(height, width, quality))
+            for runtime in self._runtimes
+        ]
+        return tuple(sizes), hinted
 
     def apply(self, frames: list[Frame]) -> list[Frame]:
         """Predict the chroma (2, h, w) and the confidence (h, w) of frames with the same key."""
@@ -189,15 +209,16 @@ class Colorize(BatchMap):
             ]
         sizes, hinted = key
         self._warn_of_ignored_hints(frames[0].unit)
-        views = [self._view(frames, size, hinted=hinted, mirrored=number > 0) for number, size in enumerate(sizes)]
-        mean = average_views([view.chroma for view in views]) * np.float32(self.saturation)
+        found = [self._prediction(frames, *each, hinted=hinted) for each in zip(self._runtimes, sizes, strict=True)]
+        whole = blended(found, self.shares or [1.0] * len(found), by_confidence=self.blend == "confidence")
+        mean = whole.chroma * np.float32(self.saturation)
         chroma = [_stored(planes, frame) for planes, frame in zip(mean.clip(-0.5, 0.5), frames, strict=True)]
         made = [replace(frame, chroma=planes) for frame, planes in zip(frames, chroma, strict=True)]
-        if confidences := [view.confidence for view in views if view.confidence is not None]:
-            sure = [_stored(planes, frame)[0] for planes, frame in zip(average_views(confidences), frames, strict=True)]
+        if whole.confidence is not None:
+            sure = [_stored(planes, frame)[0] for planes, frame in zip(whole.confidence, frames, strict=True)]
             made = [replace(frame, confidence=plane) for frame, plane in zip(made, sure, strict=True)]
-        if self._with_features and views[0].features is not None:
-            features = zip(views[0].features, frames, strict=True)
+        if self._with_features and whole.features is not None:
+            features = zip(whole.features, frames, strict=True)
             maps = [stored(planes, frame.unit.media.orientation).astype(np.float16) for planes, frame in features]
             made = [replace(frame, features=each) for frame, each in zip(made, maps, strict=True)]
         return made
@@ -208,14 +229,25 @@ class Colorize(BatchMap):
         if ignored and self._run.first(id(self), "hints", unit.media):
             self._run.warn(f"the hints in {ignored} are not used, since films take stills: see `anchor.reference`", unit.media)
 
-    def _view(self, frames: list[Frame], size: tuple[int, int], *, hinted: bool, mirrored: bool) -> Prediction:
-        """The prediction for frames, at a size, mirrored left to right or not."""
+    def _prediction(self, frames: list[Frame], runtime: Runtime, sizes: Sizes, *, hinted: bool) -> Prediction:
+        """The prediction of a network for frames: the mean of its views."""
+        first, *others = [
+            self._view(frames, runtime, size, hinted=hinted, mirrored=number > 0) for number, size in enumerate(sizes)
+        ]
+        chroma = average_views([view.chroma for view in (first, *others)])
+        confidences = [view.confidence for view in (first, *others) if view.confidence is not None]
+        return Prediction(chroma, average_views(confidences) if confidences else None, first.features)
+
+    def _view(
+        self, frames: list[Frame], runtime: Runtime, size: tuple[int, int], *, hinted: bool, mirrored: bool
+    ) -> Prediction:
+        """The prediction of a network for frames, at a size, mirrored left to right or not."""
         luma = np.stack([network_input(frame, *size) for frame in frames])
         hints = np.stack([self._hints_of(frame, size) for frame in frames]) if hinted else None
         if mirrored:
             luma = np.ascontiguousarray(luma[..., ::-1])
             hints = None if hints is None else np.ascontiguousarray(hints[..., ::-1])
-        return self._predict(luma, hints, many=frames[0].unit.media.has_segments)
+        return self._predict(runtime, luma, hints, many=frames[0].unit.media.has_segments)
 
     def _hints_of(self, frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:
         """The hints (3, h, w) for a frame at the network's input size. Raises MediaError."""
@@ -223,12 +255,13 @@ class Colorize(BatchMap):
         found = self._hints.read(frame.unit.media, size, (height, width)) if self._hints else None
         return np.zeros((3, *size), np.float32) if found is None else found
 
-    def _predict(self, luma: NDArray[np.float32], hints: NDArray[np.float32] | None, *, many: bool) -> Prediction:
+    def _predict(
+        self, runtime: Runtime, luma: NDArray[np.float32], hints: NDArray[np.float32] | None, *, many: bool
+    ) -> Prediction:
         """The prediction for luma (B, h, w) in 0..1, and hints (B, 3, h, w), which are spread if the network takes none."""
-        assert self._runtime
-        if hints is None or self._runtime.takes_hints:
-            return self._runtime.predict(luma, self.vividness, hints, many=many)
-        plain = self._runtime.predict(luma, self.vividness, many=many)
+        if hints is None or runtime.takes_hints:
+            return runtime.predict(luma, self.vividness, hints, many=many)
+        plain = runtime.predict(luma, self.vividness, many=many)
         features = [None] * len(luma) if plain.features is None else list(plain.features)
         told = [spread(*each) for each in zip(plain.chroma, luma, features, hints, strict=True)]
         return replace(plain, chroma=np.stack(told))
@@ -245,9 +278,22 @@ class Colorize(BatchMap):
 
     def close(self) -> None:
         """Release the weights."""
-        if self._runtime:
-            self._runtime.close()
-            self._runtime = None
+        while self._runtimes:
+            self._runtimes.pop().close()
+
+    @property
+    def _models(self) -> list[str]:
+        return [self.model] if isinstance(self.model, str) else self.model
+
+    @property
+    def _paths(self) -> list[Path]:
+        """The checkpoints. Raises UsageError."""
+        return [locate(model) for model in self._models]
+
+    @property
+    def _digest(self) -> str:
+        """The digest of the weights, of a blend all of them. Raises UsageError."""
+        return "+".join(cached_digest(path) for path in self._paths)
 
     @property
     def _devices(self) -> list[str]:
@@ -257,6 +303,11 @@ class Colorize(BatchMap):
         """What computes, for weights of this digest. Raises UsageError."""
         before = str(self._facts.get(_runtime_fact(digest), "")).partition(" ")[0]
         return choose_engine(self.runtime, self._devices, self.precision, "torch" if before == "torch" else None)
+
+
+def _joined(values: Iterable[str]) -> str:
+    """Values that differ, in order."""
+    return ", ".join(dict.fromkeys(values))
 
 
 def _runtime_fact(digest: str) -> str:

@@ -3,6 +3,7 @@
 L*a*b* here is that of sRGB (IEC 61966-2-1) with its white point D65 (CIE 15:2004), as OpenCV and scikit-image compute it. A
 grey has its luma as its red, green and blue, so lightness follows from luma alone. Colours outside of sRGB's gamut are not
 clipped: its curve is continued to below 0 and above 1, and what writes the picture limits them at constant luma and hue.
+All is computed in float32, also for networks in 16 bits.
 """
 
 import torch
@@ -30,7 +31,7 @@ _STEPS = 8
 
 def luma_to_lightness(luma: Tensor) -> Tensor:
     """Lightness L* in 0..100 of a grey, for luma in 0..1, of any shape."""
-    return 116 * _compress(_linear(luma)) - 16
+    return (116 * _compress(_linear(luma.float())) - 16).to(luma.dtype)
 
 
 def ab_to_chroma(luma: Tensor, ab: Tensor) -> Tensor:
@@ -44,8 +45,9 @@ def ab_to_chroma(luma: Tensor, ab: Tensor) -> Tensor:
         ab: (B, 2, h, w), a* and b*.
 
     Returns:
-        (B, 2, h, w) Cb and Cr in -0.5..0.5.
+        (B, 2, h, w) Cb and Cr in -0.5..0.5, in float32.
     """
+    luma, ab = luma.float(), ab.float()
     green_red, blue_yellow = ab.chunk(2, dim=1)
     middle = _compress(_linear(luma))
     white_x, white_y, white_z = _WHITE
@@ -66,8 +68,10 @@ def chroma_to_ab(luma: Tensor, chroma: Tensor) -> Tensor:
         chroma: (B, 2, h, w) Cb and Cr in -0.5..0.5.
 
     Returns:
-        (B, 2, h, w), a* and b*.
+        (B, 2, h, w), a* and b*, in the luma's precision.
     """
+    kind = luma.dtype
+    luma, chroma = luma.float(), chroma.float()
     target = _linear(luma)
     offset = offsets(chroma)
     grey = luma
@@ -77,7 +81,7 @@ def chroma_to_ab(luma: Tensor, chroma: Tensor) -> Tensor:
     xyz = _product(_TO_XYZ, _linear(grey + offset))
     x, _, z = (_compress(plane / white) for plane, white in zip(xyz.chunk(3, dim=1), _WHITE, strict=True))
     middle = _compress(target)
-    return torch.cat([500 * (x - middle), 200 * (middle - z)], dim=1)
+    return torch.cat([500 * (x - middle), 200 * (middle - z)], dim=1).to(kind)
 
 
 def _linear(values: Tensor) -> Tensor:

@@ -68,6 +68,15 @@ def test_colours_far_outside_the_gamut_are_scaled_into_range_at_the_same_hue() -
     assert (chroma.abs().amax(dim=1) == 0.5).any(), "some were scaled"
 
 
+def test_networks_in_sixteen_bits_get_the_same_colours() -> None:
+    random = torch.Generator().manual_seed(0)
+    luma = torch.rand(1, 1, 50, 50, generator=random).bfloat16()
+    ab = (80 * torch.rand(1, 2, 50, 50, generator=random) - 40).bfloat16()
+
+    assert luma_to_lightness(luma).dtype == chroma_to_ab(luma, ab / 400).dtype == torch.bfloat16
+    assert_close(ab_to_chroma(luma, ab), ab_to_chroma(luma.float(), ab.float()))
+
+
 def test_gradients_are_finite_at_black_and_white_too() -> None:
     luma = torch.tensor([0.0, 1e-6, 0.5, 1.0]).view(1, 1, 1, 4).requires_grad_()
     ab = torch.zeros(1, 2, 1, 4, requires_grad=True)

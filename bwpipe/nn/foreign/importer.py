@@ -28,6 +28,8 @@ LARGEST_FILE = 8 * 2**30
 """Bytes of a file; the largest published network has a ninth of that."""
 LARGEST_HEADER = 100_000_000
 """Bytes of a safetensors file's header; its library accepts no more."""
+LONGEST_TERMS = 1000
+"""Characters of terms that are taken from a file."""
 ONNX = "onnx"
 """The name of the network for ONNX graphs."""
 Format = Literal["PyTorch", "safetensors", "ONNX"]
@@ -71,7 +73,7 @@ def import_network(
     card = _check_target(target)
     try:
         kind = _kind(source)
-        net = _build(source, kind, network, dict(options or {}))
+        net, stated = _build(source, kind, network, dict(options or {}))
         _load(net, source, kind)
         _try_out(net)
         sha256 = _sha256(source)
@@ -83,7 +85,7 @@ def import_network(
         network=net.registered,
         options=net.options.model_dump(mode="json"),
         version=__version__,
-        licence=licence or _terms(net),
+        licence=licence or _terms(net, stated),
         origin={
             "file": source.name,
             "format": kind,
@@ -137,8 +139,8 @@ def _kind(source: Path) -> Format:
     )
 
 
-def _build(source: Path, kind: Format, name: str | None, options: dict[str, Any]) -> Network:
-    """The network of a file, with random weights. Raises ForeignFileError, UsageError, OSError."""
+def _build(source: Path, kind: Format, name: str | None, options: dict[str, Any]) -> tuple[Network, str | None]:
+    """The network of a file, and the terms that it states. Raises ForeignFileError, UsageError, OSError."""
     if kind == "ONNX":
         return _build_onnx(source, name, options)
     shapes = pytorch_file.read_shapes(source) if kind == "PyTorch" else _safetensors_shapes(source)
@@ -159,7 +161,7 @@ def _build(source: Path, kind: Format, name: str | None, options: dict[str, Any]
     cls = networks[chosen]
     net = cls(_options(cls, {**recognised, **options}))
     _check_shapes(net, shapes)
-    return net
+    return net, None
 
 
 def _options(cls: type[Network], options: Mapping[str, Any]) -> NetworkOptions:
@@ -170,16 +172,18 @@ def _options(cls: type[Network], options: Mapping[str, Any]) -> NetworkOptions:
     return built
 
 
-def _build_onnx(source: Path, name: str | None, options: Mapping[str, Any]) -> Network:
-    """The network `onnx` for a graph, without it. Raises ForeignFileError, UsageError, OSError."""
+def _build_onnx(source: Path, name: str | None, options: Mapping[str, Any]) -> tuple[Network, str | None]:
+    """The network `onnx` for a graph, and the terms that it states. Raises ForeignFileError, UsageError, OSError."""
     if name not in (None, ONNX):
         raise ForeignFileError(f"a graph of ONNX is for the network {ONNX!r}, not {name!r}")
     size = source.stat().st_size
     if size > LARGEST_GRAPH:
         raise ForeignFileError(f"it has {size:,} bytes; a graph has at most {LARGEST_GRAPH:,}")
-    found = {"size": size, **graph_options(check_graph(source.read_bytes()), options)}
+    ports = check_graph(source.read_bytes())
     cls = networks[ONNX]
-    return cls(_options(cls, {**found, **options}))
+    net = cls(_options(cls, {"size": size, **graph_options(ports, options), **options}))
+    licence = ports.about.get("licence")
+    return net, licence if isinstance(licence, str) else None
 
 
 def _safetensors_shapes(source: Path) -> dict[str, tuple[int, ...]]:
@@ -242,8 +246,10 @@ def _sha256(source: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _terms(net: Network) -> str:
-    """The terms of weights of which the user states none."""
+def _terms(net: Network, stated: str | None) -> str:
+    """The terms of weights of which the user states none; `stated` are those in the file."""
+    if stated:
+        return " ".join(stated.split())[:LONGEST_TERMS]
     return "not stated" if net.published is None else f"not stated; those of {net.published.project}: {net.published.terms}"
 
 

@@ -4,12 +4,15 @@ A graph of ONNX holds no code, but it can name other files as its weights, and o
 graphs are refused, as are loops and constants of any size, so that reading one allocates no more than its file has.
 """
 
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from bwpipe.errors import UsageError
+from bwpipe.nn.checkpoint_file import METADATA_KEY
 from bwpipe.nn.foreign.pytorch_file import ForeignFileError
 
 LARGEST_GRAPH = 2**31 - 1
@@ -32,10 +35,11 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The inputs and outputs of a graph."""
+    """The inputs and outputs of a graph, and what it says of itself if bwpipe exported it."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    about: Mapping[str, Any]
 
     @property
     def picture(self) -> Port:
@@ -88,7 +92,17 @@ def check_graph(data: bytes) -> Ports:
         raise ForeignFileError(f"it is damaged, or no ONNX graph ({lines[0][:200].rstrip('.')})") from error
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(_port(value) for value in model.graph.input if value.name not in weights)
-    return Ports(inputs, tuple(map(_port, model.graph.output)))
+    return Ports(inputs, tuple(map(_port, model.graph.output)), _about(model))
+
+
+def _about(model: Any) -> Mapping[str, Any]:
+    """What bwpipe wrote into a graph that it exported: the licence, the default vividness, the input's size."""
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            with suppress(ValueError, RecursionError):
+                found = json.loads(entry.value)
+                return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _port(value: Any) -> Port:
@@ -190,5 +204,25 @@ def graph_options(ports: Ports, given: Mapping[str, Any]) -> dict[str, Any]:
         "gives": "rgb" if planes.shape[1] == 3 else "chroma",
         "height": height,
         "width": width,
-        **{name: name for name in ("vividness", "hints", "confidence", "features") if exported and name in own},
+        **({name: name for name in ("vividness", "hints", "confidence", "features") if name in own} if exported else {}),
+        **(_exported_sizes(ports.about) if exported else {}),
     }
+
+
+def _exported_sizes(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The default vividness and the input's size as an exported graph states them; the options' own checks follow."""
+    sizes = about.get("sizes")
+    sizes = sizes if isinstance(sizes, dict) else {}
+    sides = sizes.get("short_sides")
+    sides = sides if isinstance(sides, dict) else {}
+    further = sizes.get("further")
+    found = {
+        "default_vividness": about.get("vividness"),
+        "short_side": sides.get("normal"),
+        "fast_side": sides.get("fast"),
+        "best_side": sides.get("best"),
+        "stride": sizes.get("stride"),
+        "max_aspect": sizes.get("max_aspect"),
+        "further": further.get("best") if isinstance(further, dict) else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
