@@ -110,6 +110,7 @@ def test_openvino_computes_it(net: Network, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_it_colours_samples_and_a_film_and_verify_proves_their_luma(checkpoint: Path, samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
     make_film(tmp_path / "in" / "film.mkv", replace(KINDS["uneven times, late sound"], times=EVEN[:4]))
     picture = next(path for path in sorted(samples.iterdir()) if path.suffix == ".png")
     (tmp_path / "in" / picture.name).write_bytes(picture.read_bytes())
