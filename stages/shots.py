@@ -1,5 +1,6 @@
 """The `shots` stage."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from threading import local
@@ -109,10 +110,11 @@ def _flow() -> Flow:
 
 
 class _Window:
-    """The window of frames around the next one to output: those that wait for later frames, and some before them."""
+    """The frames that wait for later ones, and the signatures of these and of some before them."""
 
     def __init__(self) -> None:
-        self._frames: list[_Analysed] = []
+        self._frames: deque[_Analysed] = deque()
+        self._signatures: list[FrameSignature] = []
         self._at = 0
         self._cut = False
         self._since = -1
@@ -121,24 +123,25 @@ class _Window:
     @property
     def waiting(self) -> int:
         """Number of frames not yet output."""
-        return len(self._frames) - self._at
+        return len(self._frames)
 
     def add(self, analysed: _Analysed) -> None:
         """Add a frame."""
-        if not self._frames:
+        if not self._signatures:
             self._cut = analysed.frame.index == 0
         self._frames.append(analysed)
+        self._signatures.append(analysed.signature)
 
     def next(self) -> Frame:
         """Output the next frame with its motion."""
-        here = self._frames[self._at]
-        cut, self._cut = self._cut, self.waiting > 1 and begins_shot([each.signature for each in self._frames], self._at + 1)
+        here = self._frames.popleft()
+        cut, self._cut = self._cut, bool(self._frames) and begins_shot(self._signatures, self._at + 1)
         self._since = 0 if cut else self._since + 1
         back = None if cut else here.back
-        on = None if self._cut or self.waiting == 1 else self._frames[self._at + 1].forward
+        on = self._frames[0].forward if self._frames and not self._cut else None
         key = self._key_frames.is_key(here.view, back, None if back is None else here.forward, ends=on is None)
         self._at += 1
         if self._at > REACH + 1:
-            del self._frames[0]
+            del self._signatures[0]
             self._at -= 1
         return replace(here.frame, motion=Motion(here.view, cut, self._since, back, on, key))

@@ -106,6 +106,8 @@ class Steady(UnitMap):
 
     def _stabilised(self, row: Sequence[WindowFrame], changes: Sequence[Change | None], at: int) -> Frame:
         here = row[at]
+        frame, here.frame = here.frame, None  # it need not stay in memory for as long as its chroma
+        assert frame is not None
         assert here.mean is not None
         first, last = _shot(row, at)
         chroma = here.mean * np.float32(_gain(row[first : last + 1]))
@@ -113,10 +115,10 @@ class Steady(UnitMap):
             strength = self._strength(changes[first + 1 : last + 1])
             chroma = here.own + np.float32(strength) * (chroma - here.own)
         here.output = chroma
-        notes = dict(here.frame.notes)
+        notes = dict(frame.notes)
         if at and (moved := changes[at]) and (after := output_change(row[at - 1], here)) is not None:
             notes[FLICKER] = Step(moved.luma, moved.own, after, self.max_flicker)
-        return replace(here.frame, chroma=_frame_chroma(chroma), notes=notes)
+        return replace(frame, chroma=_frame_chroma(chroma), notes=notes)
 
     def _strength(self, changes: Sequence[Change | None]) -> float:
         """The share of the average in the output, 0..1.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bwpipe.core.frame import Frame
 from bwpipe.errors import MediaError
-from bwpipe.memory.matching import BLOCK, Array, Cells, cells, drawn, from_blocks, one_thread, product, recall
+from bwpipe.memory.matching import BLOCK, Array, Cells, cells, drawn, from_blocks, product, recall
 from bwpipe.pixels.resize import resize_area, squash
 
 MOST_BYTES = 64_000_000
@@ -107,10 +107,6 @@ class FilmMemory:
 
     def drawn(self, frame: Frame) -> NDArray[np.float16] | None:
         """The chroma of a frame, drawn towards the memory, on its own grid; None for a frame that nothing here resembles."""
-        with one_thread():
-            return self._drawn(frame)
-
-    def _drawn(self, frame: Frame) -> NDArray[np.float16] | None:
         seen = key_frame(frame)
         if seen is None or frame.chroma is None or not (self._key_frames or self._references):
             return None
@@ -240,9 +236,8 @@ def remember(frames: Iterable[Frame], references: Iterable[Frame] = ()) -> FilmM
     told = [each for each in map(key_frame, references) if each is not None][:_MOST_REFERENCES]
     if not (found or told):
         return FilmMemory(np.zeros(1, np.float32), np.zeros((1, 1), np.float32), ())
-    with one_thread():
-        mean, basis = _principal([*found, *told])
-        return FilmMemory(mean, basis, found, told).agreed()
+    mean, basis = _principal([*found, *told])
+    return FilmMemory(mean, basis, found, told).agreed()
 
 
 def _principal(frames: Sequence[KeyFrame]) -> tuple[Array, Array]:

@@ -1,7 +1,6 @@
 """Matches a frame with remembered ones by the network's features, luma and place, and reads their colours."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +23,8 @@ _FADED, _FULL = 0.35, 0.7
 _MOST_GAIN = 2.0
 """Largest factor that restores the length which chroma loses when different hues are averaged."""
 _MIN_CONFIDENCE = np.float32(0.05)
+_OF_ONE_THREAD = 1 << 18
+"""Multiplications up to which OpenBLAS, which numpy's wheels contain, starts no thread (GEMM_MULTITHREAD_THRESHOLD)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,30 +82,20 @@ def cells(features: Array, luma: Array, chroma: Array, confidence: Array) -> Cel
     return Cells((height, width), query, key, colours, sure, values)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let `product` use one thread of the CPU.
-
-    Several would wait for each other at each product, which takes many times as long when other stages need the cores. Numpy's
-    own product can't be told so.
-    """
-    import torch  # which takes two seconds: a run without films should not have to wait for it
-
-    before = torch.get_num_threads()
-    if before > 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if before > 1:
-            torch.set_num_threads(before)
-
-
 def product(one: Array, other: Array) -> Array:
-    """The product of two matrices, by as many threads as PyTorch may use."""
-    import torch
+    """The product of two matrices, on this thread.
 
-    return np.asarray((torch.from_numpy(one) @ torch.from_numpy(other)).numpy())
+    Numpy's own takes all cores for large ones, which wait for each other at each product when other stages need them: a frame
+    took 2 s instead of 6 ms. It leaves small ones to one thread, so the rows are taken a few at a time.
+    """
+    rows = max(1, _OF_ONE_THREAD // max(other.size, 1))
+    if len(one) <= rows:
+        return np.asarray(one @ other)
+    whole = len(one) - len(one) % rows
+    found = np.empty((len(one), other.shape[1]), np.float32)
+    np.matmul(one[:whole].reshape(-1, rows, one.shape[1]), other, out=found[:whole].reshape(-1, rows, other.shape[1]))
+    np.matmul(one[whole:], other, out=found[whole:])
+    return found
 
 
 def to_blocks(chroma: Array) -> Array:

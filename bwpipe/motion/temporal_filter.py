@@ -30,7 +30,7 @@ class WindowFrame:
     """A frame in the window, with what is computed for it on the grid of the filter (h, w).
 
     Attributes:
-        frame: The frame.
+        frame: The frame; None once it was delivered.
         planes: (h, w, 4) float32: input Cb and Cr, or 0; luma in code values; confidence, 0 where there is no chroma.
         own: (h, w, 2) the input chroma; None if there is none.
         vivid: The vividness of the input chroma on its original grid; None if there is none.
@@ -43,7 +43,7 @@ class WindowFrame:
         output: (h, w, 2) the output chroma.
     """
 
-    frame: Frame
+    frame: Frame | None
     planes: NDArray[np.float32]
     own: NDArray[np.float32] | None
     vivid: float | None

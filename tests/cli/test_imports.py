@@ -42,7 +42,7 @@ def test_no_command_for_colouring_imports_torch_on_a_cpu(inputs: Path, tmp_path:
     graph = tmp_path / "graph.yaml"
     device = ("--set", "colorize.device=cpu")
 
-    assert imported("colorize", inputs, "-o", output, *device) == set()
+    assert imported("colorize", inputs, "-o", output, "--recolour", *device) == set()
     assert {path.name for path in output.iterdir()} == {"a.png", "b.mp4", ".bwpipe"}
     stages = (
         ("read", f"path: {inputs}"),
