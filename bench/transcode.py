@@ -25,14 +25,20 @@ import yaml
 
 import bwpipe
 from bench.run_graph import make_film
-from bwpipe import Frame
+from bwpipe import Frame, RunContext, Unit
+from bwpipe.core.first_pass import TwoPassMap
+from bwpipe.core.frame import End
+from bwpipe.core.stage import Source, Stage
+from bwpipe.engine.executors import execute, execute_source
+from bwpipe.engine.timing import Meter
+from bwpipe.graph.graph import read_graph
 from bwpipe.testing import run_stage
 from bwpipe.video.encoding import Encoding, encoder
 from bwpipe.video.file import VideoFile, decoder_of, video_stream
 from bwpipe.video.probe import open_video
 from bwpipe.video.segment_encoder import configure
 
-STAGES = ("read", "grayscale", "shots", "colorize", "steady", "write")
+STAGES = ("read", "grayscale", "shots", "colorize", "anchor", "steady", "write")
 Options = dict[str, dict[str, Any]]
 T = TypeVar("T")
 
@@ -88,16 +94,40 @@ def colour(film: Path, preset: str, frames: int, options: Options) -> None:
 
 
 def stages_alone(film: Path, preset: str, frames: int, options: Options) -> dict[str, Cost]:
-    """The cost of each stage by itself, on the output of the stages before it."""
+    """The cost of each stage by itself, on the output of the stages before it.
+
+    The frames at which `anchor` looks first are taken from that output, so that colouring them counts only once.
+    """
     costs: dict[str, Cost] = {}
-    items: list[Frame] = []
+    items: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:
         own: Options = {"read": {"path": str(film), "frames": frames}, "write": {"path": folder, "preset": preset}}
-        for name in STAGES:
-            given = own.get(name, {}) | options.get(name, {})
-            costs[name], output = Cost.of(partial(run_stage, name, items, **given))
-            items = [_copied(frame) for frame in output] if name == "read" else output
+        described = [{"use": name, **own.get(name, {}), **options.get(name, {})} for name in STAGES]
+        graph = read_graph({"stages": described})
+        placed = [node.stage for node in graph.nodes]
+        run = RunContext(downstream=graph.downstream)
+        for name, stage in zip(STAGES[:-1], placed, strict=False):
+            stage.setup(run)
+            costs[name], output = Cost.of(partial(_alone, stage, items, run))
+            stage.close()
+            items = [_copied(item) if name == "read" and isinstance(item, Frame) else item for item in output]
+        written = [item for item in items if isinstance(item, Frame)]
+        costs["write"], _ = Cost.of(partial(run_stage, "write", written, **own["write"], **options.get("write", {})))
     return costs
+
+
+def _alone(stage: Stage, items: list[Any], run: RunContext) -> list[Any]:
+    """The output of a stage, with the `End` of each unit."""
+    if isinstance(stage, Source):
+        units = [unit for unit in stage.units() if isinstance(unit, Unit)]
+        return list(execute_source(stage, units, 0, run, Meter()))
+    if isinstance(stage, TwoPassMap):
+        whole = next(item.unit for item in items if isinstance(item, End))
+        wanted = stage.first_pass(whole)
+        assert wanted is not None
+        seen = [item for item in items if isinstance(item, Frame) and item.index in set(wanted.indices)]
+        stage.use(whole, stage.collect(whole, iter(seen)), 1)
+    return list(execute(stage, iter(items), run, Meter()))
 
 
 def _copied(frame: Frame) -> Frame:

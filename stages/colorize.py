@@ -79,7 +79,7 @@ class Colorize(BatchMap):
     """What computes the network: `openvino`, on CPUs only and about twice as fast there in the same precision, or
     `torch`, on any device. `auto` is OpenVINO on a CPU, if it is installed, and torch elsewhere; an output folder goes on with
     what it began with."""
-    every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)] | Literal["auto"]] = 1
+    every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)] | Literal["auto"]] = "auto"
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
     optical flow. `auto` runs it where too little of a frame can be propagated, and 8 frames later at the latest; it is 1 where
     no stage below propagates chroma."""
@@ -105,8 +105,8 @@ class Colorize(BatchMap):
 
     @property
     def needs(self) -> Needs:
-        """If every nth frame is to be seen: shot boundaries from above, and a stage below that fills the gaps."""
-        return Needs() if self.every in (1, "auto") else Needs(frozenset({"motion"}), frozenset({FILLED}))
+        """If the network is not to see every frame: shot boundaries from above, and a stage below that fills the gaps."""
+        return Needs() if self._every == 1 else Needs(frozenset({"motion"}), frozenset({FILLED}))
 
     def placed(self, above: Sequence[Stage], below: Sequence[Sequence[Stage]]) -> None:
         """Find out whether the gaps that `every: auto` leaves are filled, whichever way a frame goes on."""

@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from bwpipe import Frame, MediaError, UnitMap, stage
+from bwpipe import Frame, MediaError, Unit, UnitMap, stage
 from bwpipe.core.provenance import KEPT
-from bwpipe.core.stage import Needs
+from bwpipe.core.stage import Needs, Stage
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.motion.shot_report import FLICKER, Step
 from bwpipe.motion.temporal_filter import (
@@ -30,6 +30,11 @@ NEAR = 4
 """Number of frames on each side whose changes determine the strength at a frame."""
 GOAL = 0.35
 """Maximum share of the network's own change of chroma that is left where the flow is reliable, however small that change is."""
+FILLED = "chroma of every frame"
+"""What it provides, for stages above that leave frames without any."""
+SPARSE = 2 * LONGEST_GAP
+"""Least `window` where the network sees some frames only. With 10, only two or three of them are averaged, and films flicker by
+3 to 8 % more than where all are; with 16, by 1 % at most."""
 MOST = 1.5
 """Maximum gain that restores the vividness lost by averaging chroma that differs between frames."""
 
@@ -43,15 +48,31 @@ class Steady(UnitMap):
     unchanged.
     """
 
-    revision: ClassVar[int] = 4
-    provides: ClassVar[frozenset[str]] = frozenset({"chroma of every frame"})
+    revision: ClassVar[int] = 5
+    provides: ClassVar[frozenset[str]] = frozenset({FILLED})
     changes_only: ClassVar[str | None] = "film"
 
     max_flicker: Annotated[float, Field(ge=0)] = 0.5
     """Maximum change of chroma from frame to frame along the motion, as a fraction of luma's change there, both in 8-bit code
     values. In any case the target is at most about a third of the network's own change."""
     window: Annotated[int, Field(ge=LONGEST_GAP, le=50)] = 10
-    """Maximum number of frames before and after a frame over which its chroma is averaged; nearer frames weigh more."""
+    """Maximum number of frames before and after a frame over which its chroma is averaged; nearer frames weigh more. It is at
+    least 16 where the network sees some frames only (`colorize.every`)."""
+
+    _sparse: bool = PrivateAttr(default=False)
+
+    def placed(self, above: Sequence[Stage], below: Sequence[Sequence[Stage]]) -> None:
+        """Find out whether a stage above leaves frames without chroma."""
+        self._sparse = any(FILLED in stage.needs.below for stage in above)
+
+    def revision_for(self, unit: Unit | None) -> int:
+        """The latest only where the network sees some frames only."""
+        return self.revision if self._sparse else 4
+
+    @property
+    def _window(self) -> int:
+        """The option, unless too few frames would be averaged."""
+        return max(self.window, SPARSE) if self._sparse else self.window
 
     @property
     def needs(self) -> Needs:
@@ -61,13 +82,13 @@ class Steady(UnitMap):
     @property
     def context(self) -> int:
         """The frames that affect a unit's chroma."""
-        return self.window + NEAR + 1
+        return self._window + NEAR + 1
 
     def apply(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Stabilise the chroma of a film's frames, on their own grid or one with a short side of 96."""
         row = list[WindowFrame]()
         changes = list[Change | None]()
-        at = averaged = 0
+        at, averaged, window = 0, 0, self._window
         for frame in frames:
             if frame.unit.media.kind != "film" or KEPT in frame.notes:
                 yield frame
@@ -75,12 +96,12 @@ class Steady(UnitMap):
             row.append(self._window_frame(frame, row))
             if len(row) > 1:
                 join(row[-2], row[-1])
-            if len(row) - averaged > self.window:
+            if len(row) - averaged > window:
                 averaged = self._average(row, changes, averaged)
             if averaged - at > NEAR:
                 yield self._stabilised(row, changes, at)
                 at += 1
-            if at > self.window + NEAR:
+            if at > window + NEAR:
                 del row[0], changes[0]
                 at, averaged = at - 1, averaged - 1
         while averaged < len(row):
@@ -99,7 +120,7 @@ class Steady(UnitMap):
     def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int) -> int:
         """Average the chroma of the frame at an index, and return the next index."""
         here = row[at]
-        here.mean, here.input_vividness = mean(row, at, self.window), input_vividness(row, at, self.window)
+        here.mean, here.input_vividness = mean(row, at, self._window), input_vividness(row, at, self._window)
         here.averaged_vividness = vividness(here.mean)
         changes.append(change(row[at - 1], row[at]) if at else None)
         return at + 1

@@ -202,12 +202,31 @@ def test_which_frames_are_skipped_follows_from_whether_all_ways_on_fill_them_in(
         return stage.recipe(unit)["every"]
 
     plain = {"use": "write", "id": "plain", "from": "colorize", "path": "plain"}
-    assert every("read", "grayscale", "shots", "colorize", "steady", "write") == 1
-    assert every("read", "grayscale", "shots", "colorize", "steady", "write", every="auto") == "auto"
-    assert every("read", "grayscale", "shots", "colorize", "write", every="auto") == 1
-    assert every("read", "grayscale", "colorize", "write", every="auto") == 1
-    assert every("read", "grayscale", "shots", "colorize", "steady", "write", ways=[plain], every="auto") == 1
+    assert every("read", "grayscale", "shots", "colorize", "steady", "write") == "auto"
+    assert every("read", "grayscale", "shots", "colorize", "steady", "write", every=1) == 1
+    assert every("read", "grayscale", "shots", "colorize", "write") == 1
+    assert every("read", "grayscale", "colorize", "write") == 1
+    assert every("read", "grayscale", "shots", "colorize", "steady", "write", ways=[plain]) == 1
     assert every("read", "grayscale", "shots", "colorize", "steady", "write", every=4) == 4
+
+
+def test_the_window_is_wider_where_the_network_sees_some_frames_only() -> None:
+    def steady(**options: dict[str, Any]) -> Any:
+        names = ("read", "grayscale", "shots", "colorize", "steady", "write")
+        nodes = read_graph(graph(*names, read={"path": "."}, write={"path": "out"}, **options)).nodes
+        return next(node.stage for node in nodes if node.stage.registered == "steady")
+
+    unit = replace(film_of(scene(3, 1))[0].unit)
+    dense, sparse, wide = steady(colorize={"every": 1}), steady(), steady(steady={"window": 20})
+    assert [stage.context for stage in (dense, sparse, wide)] == [15, 21, 25]
+    assert dense.recipe(unit)["revision"] < sparse.recipe(unit)["revision"]  # what 0.1.0 did by default stays as it is
+
+
+def test_filled_in_chroma_changes_less_with_more_seen_frames_in_the_window() -> None:
+    given = painted(film_of(scene(40, 1, speed=(0, 2))), restless, 8)
+
+    wide, narrow = (restlessness(run_stage("steady", given, window=window), (0, 1)) for window in (16, 8))
+    assert wide < 0.9 * narrow
 
 
 TRIP = '''
