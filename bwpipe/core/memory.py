@@ -111,11 +111,13 @@ def keep_freed_memory(*, of_any_size: bool = False) -> None:
         library.mallopt(option, value)
 
 
-_MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -4, -3, -1, -2
+_ARENA_MAX, _MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -8, -4, -3, -1, -2
 """Options of `mallopt`, from malloc.h."""
 _ANY_SIZE = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 1 << 30), (_TOP_PAD, 1 << 28))
-_COMMON_SIZES = ((_MMAP_THRESHOLD, 32 * _MIB), (_TRIM_THRESHOLD, 256 * _MIB))
-"""32 MiB is the most that the library accepts."""
+_COMMON_SIZES = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, 32 * _MIB), (_TRIM_THRESHOLD, 256 * _MIB))
+"""32 MiB is the most that the library accepts. With one heap for all threads, what a stage frees serves the next frame of any:
+otherwise each of the twenty threads of a film has a heap of its own, which grows to what its stage once needed. Stages take few
+and large blocks, most of them while they hold Python's lock, so that they do not wait for each other."""
 
 
 def available() -> int | None:
