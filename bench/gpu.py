@@ -13,6 +13,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -105,7 +106,7 @@ def captured(copy: Network, device: torch.device, luma: NDArray[np.float32]) -> 
     source = torch.from_numpy(luma).unsqueeze(1).to(weights.dtype).pin_memory()
     batch = source.to(device, memory_format=torch.channels_last)
     with torch.inference_mode():
-        beside = torch.cuda.Stream(device)
+        beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         beside.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(beside):
             for _ in range(3):  # as capturing asks for
@@ -171,7 +172,8 @@ def encoders(device: torch.device) -> Iterator[str]:
 def _encoded(codec: str, device: torch.device) -> str:
     """The rate at which an encoder takes frames from the device's memory, in words."""
     context = encoder(codec).create("video")
-    context.width, context.height, context.pix_fmt, context.framerate = WIDTH, HEIGHT, "cuda", 25
+    context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, "cuda"
+    context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
     size, start = 0, perf_counter()
     try:
         for number in range(FRAMES):
