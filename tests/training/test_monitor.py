@@ -64,6 +64,22 @@ def last_step_drawn(folder: Path) -> int:
     return max(int(step) for step in re.findall(r"^(?:<.*<title>)?loss: .* at step (\d+)", text(folder), re.MULTILINE))
 
 
+def test_trainings_in_folders_beside_each_other_are_compared(tmp_path: Path) -> None:
+    history: list[dict[str, float]] = []
+    for name, rate in (("first", "0.1"), ("second", "0.2")):
+        view = LiveView(tmp_path / name, title=name, graph=GRAPH, step=0, history=[], steps=100, settings={"rate": rate})
+        advance(view, 0, 10, history)
+        view.close()
+        history.clear()
+    (tmp_path / "third" / ".bwpipe").mkdir(parents=True)
+    (tmp_path / "third" / ".bwpipe" / "summary.json").write_text("{")
+
+    assert "Beside other trainings" not in text(tmp_path / "first")
+    assert "<td>first</td><td>10</td>" in text(tmp_path / "second")
+    assert "rate: 0.1" in text(tmp_path / "second")
+    assert "third" not in text(tmp_path / "second")
+
+
 def test_tensorboard_finds_figures_sheets_and_the_graph(tmp_path: Path) -> None:
     view = begin(tmp_path)
     advance(view, 0, 20, [])
@@ -264,7 +280,7 @@ def test_without_tensorboard_it_says_what_to_install(tmp_path: Path, monkeypatch
     for name in [name for name in sys.modules if name.split(".")[0] == "tensorboard" or name == "torch.utils.tensorboard"]:
         monkeypatch.setitem(sys.modules, name, None)
 
-    with pytest.raises(UsageError, match=r"pip install 'bwpipe\[train\]'"):
+    with pytest.raises(UsageError, match=r"run: \S+ -m pip install .*tensorboard"):
         begin(tmp_path / "runs")
 
     assert not (tmp_path / "runs").exists()

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from bwpipe.training.monitor.progress_page import ReportData, page
+from bwpipe.training.monitor.summary import Summary
 
 VOID = {"meta", "img"}
 
@@ -115,6 +116,42 @@ def test_the_page_shows_the_key_figures() -> None:
     assert [text.strip() for text in read.texts["dd"] if text.strip()] == ["400", "8", "0.0225", "70", "13:22:05"]
     assert {"of 500", "of 10", "at step 400", "2026-05-04 UTC"} <= set(read.texts["small"])
     assert read.found("progress", value="400", max="500")
+
+
+@pytest.mark.parametrize(
+    ("speed", "left", "until"), [(20.0, "2 min", "13:24"), (0.5, "1 h 40 min", "15:02"), (40.0, "75 s", "13:23")]
+)
+def test_the_time_left_follows_from_the_speed(speed: float, left: str, until: str) -> None:
+    report = report_data()  # 100 steps are left
+    points = [*report.points[:-1], {**report.points[-1], "photos_per_s": speed}]
+
+    read = Reader(page(replace(report, points=points, batch=30)))
+
+    shown = dict(zip(read.texts["dt"], [text.strip() for text in read.texts["dd"] if text.strip()], strict=True))
+    assert shown["time left"] == left
+    assert f"until about {until}, 2026-05-04" in read.texts["small"]
+
+
+def test_there_is_no_time_left_where_it_is_not_known_or_the_training_has_ended() -> None:
+    report = replace(report_data(), batch=30)
+
+    for changed in (replace(report, running=False), replace(report, steps=None), replace(report, points=[])):
+        assert changed.seconds_left is None
+        assert "time left" not in Reader(page(changed)).texts["dt"]
+
+
+def test_options_are_shown_and_compared_with_those_of_other_trainings() -> None:
+    other = Summary(title="b", step=90, goal="loss", best={"step": 50, "epoch": 1, "loss": 0.5}, settings={"rate": "0.1"})
+    report = replace(report_data(), settings={"rate": "0.2", "losses.rgb_mse": "1"}, others=[("run-b", other)])
+
+    read = Reader(page(report))
+
+    assert {"rate", "0.2", "losses.rgb_mse"} <= set(read.texts["td"])
+    row = read.texts["td"][read.texts["td"].index("run-b") :]
+    assert row[:2] == ["run-b", "90"]
+    assert "0.5000" in row
+    assert "rate: 0.1, losses.rgb_mse: default" in row
+    assert "options that differ" not in Reader(page(report_data())).texts["th"]
 
 
 def test_the_newest_validation_is_first_and_the_best_is_marked() -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from bwpipe.core.atomic_file import WORK_FOLDER, write_atomically
 from bwpipe.training.job import Task
 from bwpipe.training.monitor.history import History
-from bwpipe.training.monitor.progress_page import ReportData, page
+from bwpipe.training.monitor.progress_page import REFRESH, ReportData, page
+from bwpipe.training.monitor.summary import Summary, other_trainings, settings_of, write_summary
 from bwpipe.training.monitor.tensorboard import TensorBoardWriter
 from bwpipe.training.monitor.terminal_progress import TrainingProgress
 from bwpipe.training.schedule import Schedule
@@ -56,6 +57,8 @@ class Monitor:
                         goal=task.options.goal,
                         steps=schedule.steps,
                         epochs=self._epochs,
+                        batch=self._batch,
+                        settings=settings_of(task.options),
                     )
                 )
             )
@@ -102,6 +105,8 @@ class LiveView:
         goal: str = "loss",
         steps: int | None = None,
         epochs: int | None = None,
+        batch: int | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """Start, or resume the view of an earlier start in the folder, dropping its later steps.
 
@@ -114,6 +119,8 @@ class LiveView:
             goal: The figure by which the best validation is selected, one of `validation.GOALS`.
             steps: Total number of steps, if known.
             epochs: Total number of epochs, if known.
+            batch: Photographs per step, if known.
+            settings: The options of the training that differ from the defaults, by name.
 
         Raises:
             UsageError: TensorBoard is missing.
@@ -122,6 +129,7 @@ class LiveView:
         self._folder = folder
         self._title, self._graph = (text.encode("utf-8", "backslashreplace").decode() for text in (title, graph))
         self._goal, self._steps, self._epochs = goal, steps, epochs
+        self._batch, self._settings = batch, dict(settings or {})
         self._step, self._history = step, list(history)
         validated = bool(history) and history[-1]["step"] == step  # otherwise it may be validated again
         first = step + validated
@@ -139,6 +147,8 @@ class LiveView:
         self._step = step
         self._events.scalars("training", step, scalars)
         self._curves.add(step, scalars)
+        if monotonic() - self._shown > REFRESH:
+            self._write(running=True)
 
     def validated(self, history: list[dict[str, float]], sheet: NDArray[np.uint8]) -> None:
         """Show the last validation of the history, and its sheet (h, w, 3)."""
@@ -163,11 +173,13 @@ class LiveView:
         return self._folder / WORK_FOLDER / f"sheet-{self._history[-1]['step']:08.0f}.jpg"
 
     def _write(self, *, running: bool) -> None:
+        self._shown = monotonic()
+        best_one = self._history[best(self._history, self._goal) - 1] if self._history else None
         data = ReportData(
             title=self._title,
             graph=self._graph,
             goal=self._goal,
-            best=self._history[best(self._history, self._goal) - 1] if self._history else None,
+            best=best_one,
             step=self._step,
             steps=self._steps,
             epochs=self._epochs,
@@ -176,7 +188,12 @@ class LiveView:
             sheet=self._sheet.read_bytes() if self._history and self._sheet.exists() else None,
             running=running,
             written=datetime.now(UTC).astimezone(),
+            batch=self._batch,
+            settings=self._settings,
+            others=other_trainings(self._folder),
         )
+        summary = Summary(title=self._title, step=self._step, goal=self._goal, best=best_one, settings=self._settings)
+        write_summary(self._folder, summary)
         write_atomically(self._folder / "progress.html", page(data).encode())
 
 

@@ -1,12 +1,13 @@
 """The progress page of a training: one self-contained HTML file, without server or script."""
 
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from html import escape
 from importlib.resources import files
 
+from bwpipe.training.monitor.summary import Summary
 from bwpipe.training.monitor.svg_chart import Curve, chart, number
 
 REFRESH = 30
@@ -34,6 +35,9 @@ class ReportData:
         sheet: The latest sheet as a JPEG; None before the first.
         running: Whether the training is still running.
         written: Time of writing.
+        batch: Photographs per step; None if unknown.
+        settings: The options that differ from the defaults, by name.
+        others: Trainings to compare with, by the names of their folders.
     """
 
     title: str
@@ -48,6 +52,17 @@ class ReportData:
     sheet: bytes | None
     running: bool
     written: datetime
+    batch: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    others: Sequence[tuple[str, Summary]] = ()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The time that the steps still to come take at the latest speed, which includes validations; None if unknown."""
+        speed = self.points[-1].get(SPEED, 0) if self.points else 0
+        if not (self.running and self.steps and self.batch and speed > 0):
+            return None
+        return (self.steps - self.step) * self.batch / speed
 
 
 def page(data: ReportData) -> str:
@@ -74,6 +89,8 @@ def page(data: ReportData) -> str:
 </div>
 {_sheet(data)}
 {_table(data)}
+{_comparison(data)}
+{_settings(data)}
 <h2>Graph</h2>
 <pre>{escape(data.graph)}</pre>
 </body>
@@ -92,6 +109,9 @@ def _state(data: ReportData) -> str:
         items.append((f"best {data.goal}", number(best[data.goal]), f"at step {number(best['step'])}"))
     if data.points and SPEED in data.points[-1]:
         items.append(("photos/s", number(data.points[-1][SPEED]), ""))
+    if (left := data.seconds_left) is not None:
+        ends = data.written + timedelta(seconds=left)
+        items.append(("time left", duration(left), f"until about {ends:%H:%M}, {ends:%Y-%m-%d}"))
     items.append(("written", f"{data.written:%H:%M:%S}", f"{data.written:%Y-%m-%d %Z}"))
     cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{v} <small>{escape(more)}</small></dd></div>" for k, v, more in items)
     bar = f'<progress value="{data.step}" max="{data.steps}"></progress>' if data.steps else ""
@@ -152,3 +172,43 @@ def _cell(name: str, figures: dict[str, float]) -> str:
     if name not in figures:
         return ""
     return number(figures[name]) if name in ("step", "epoch") else f"{figures[name]:#.4g}"
+
+
+def duration(seconds: float) -> str:
+    """A time as a reader says it: `2 h 05 min`, `12 min`, `40 s`."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes} min" if seconds >= 90 else f"{round(seconds)} s"
+
+
+def _settings(data: ReportData) -> str:
+    """The hyper-parameters that differ from the defaults."""
+    if not data.settings:
+        return ""
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in data.settings.items())
+    return f'<h2>Options of fit</h2>\n<div class="table"><table>{rows}</table></div>'
+
+
+def _comparison(data: ReportData) -> str:
+    """The best validation of each training beside this one, and the options in which it differs from this one."""
+    if not data.others:
+        return ""
+    own = Summary(title=data.title, step=data.step, goal=data.goal, best=data.best, settings=dict(data.settings))
+    names = list(dict.fromkeys(name for _, each in (("", own), *data.others) for name in each.best or {} if name != "step"))
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("training", "steps", *names, "options that differ"))
+    rows = []
+    for folder, each in (("this one", own), *data.others):
+        cells = "".join(f"<td>{_cell(name, each.best or {})}</td>" for name in names)
+        kind = ' class="best"' if each is own else ""
+        differing = ", ".join(_differences(own.settings, each.settings))
+        rows.append(f"<tr{kind}><td>{escape(folder)}</td><td>{number(each.step)}</td>{cells}<td>{escape(differing)}</td></tr>")
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<h2>Beside other trainings <small>the best validation of each</small></h2>\n<div class="table">{table}</div>'
+
+
+def _differences(own: Mapping[str, str], other: Mapping[str, str]) -> Iterator[str]:
+    """The options that another training has otherwise, as in its graph."""
+    for name in dict.fromkeys((*other, *own)):
+        if own.get(name) != other.get(name):
+            yield f"{name}: {other.get(name, 'default')}"

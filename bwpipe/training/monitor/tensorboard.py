@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from PIL import Image
 
+from bwpipe.core.extras import install_command
 from bwpipe.errors import UsageError
 
 _NAME = "events.out.tfevents."
@@ -40,9 +41,7 @@ class TensorBoardWriter:
             from torch.utils.tensorboard import RecordWriter
             from torch.utils.tensorboard.summary import scalar, text
         except ImportError as error:
-            raise UsageError(
-                f"the live view of a training needs TensorBoard ({error}); install it: pip install 'bwpipe[train]'"
-            ) from error
+            raise UsageError(f"a training needs TensorBoard ({error}); run: {install_command('train')}") from error
         self._event, self._summary = Event, Summary
         self._scalar, self._text = cast("Any", scalar), cast("Any", text)  # untyped
         folder.mkdir(parents=True, exist_ok=True)
