@@ -14,6 +14,7 @@ from pydantic import PrivateAttr
 
 from bwpipe import NoEffect, RunAborted, RunContext, Stage, UsageError, stage
 from bwpipe.core.atomic_file import unwritable_reason
+from bwpipe.core.extras import install_command
 from bwpipe.core.fingerprint import digest
 from bwpipe.core.inputs import expand_user
 from bwpipe.data.dataset import Dataset
@@ -56,7 +57,7 @@ class Fit(TrainingOptions, Stage):
         self._run = run
         for package in ("lightning_fabric", "tensorboard"):
             if not find_spec(package):
-                raise UsageError(f"fit: {package} is not installed; run pip install 'bwpipe[train]'")
+                raise UsageError(f"fit: {package} is not installed; run: {install_command('train')}")
         network = network_class(self)
         check(self.losses, network)
         if self.start:

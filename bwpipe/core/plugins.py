@@ -11,6 +11,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
+from bwpipe.core.extras import missing_library
 from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
 from bwpipe.errors import RunAborted, UsageError
 
@@ -19,7 +20,6 @@ STAGES, NETWORKS = "bwpipe.stages", "bwpipe.models"
 
 _NOT_PLUGINS = ("_", "test_")
 """Prefixes of modules that are not plug-ins: those that plug-ins share, and their tests."""
-_REMEDIES = {"libGL.so.1": "; install it: on Debian and Ubuntu, `apt install libgl1`"}
 
 
 class PluginError(UsageError):
@@ -76,6 +76,11 @@ def built_in_module(package: str, name: str) -> str | None:
     return f"{package}.{name}" if package and name.isidentifier() and name in _modules_of(package) else None
 
 
+def built_in_names(package: str) -> list[str]:
+    """The names of what is in a built-in package, without importing it: each is that of its module."""
+    return sorted(_modules_of(package))
+
+
 @cache
 def _modules_of(package: str) -> frozenset[str]:
     """The names of the modules in a built-in package that are plug-ins."""
@@ -116,5 +121,5 @@ def _import(module: str, what: str) -> None:
         if is_out_of_memory(error) or is_short():
             raise RunAborted(OUT_OF_MEMORY) from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        remedy = next((text for start, text in _REMEDIES.items() if start in reason), "")
-        raise PluginError(f"{what} can't be imported: {reason}{remedy}") from error
+        remedy = missing_library(error)
+        raise PluginError(f"{what} can't be imported: {reason}{f'; {remedy}' if remedy else ''}") from error

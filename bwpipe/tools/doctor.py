@@ -5,8 +5,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
-    "bwpipe", "openvino", "torch", "torchvision", "av", "opencv-python", "pillow", "tifffile", "numpy", "pydantic",
-    "safetensors", "typer",
+    "bwpipe", "openvino", "torch", "torchvision", "av", "opencv-python", "opencv-python-headless", "pillow", "tifffile",
+    "numpy", "pydantic", "safetensors", "typer",
 )  # fmt: skip
 ENCODERS = ("libx264", "libx265", "ffv1", "libsvtav1", "prores_ks", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bwpipe.core.extras import install_command
 from bwpipe.core.inputs import expand_user
 from bwpipe.errors import UsageError
 
@@ -26,7 +27,7 @@ def photographs() -> Iterator[tuple[str, NDArray[np.uint8]]]:
     try:
         from skimage import data, io
     except ImportError:
-        raise UsageError("the samples are scikit-image's photographs; install it with: pip install 'bwpipe[samples]'") from None
+        raise UsageError(f"the samples are scikit-image's photographs; run: {install_command('samples')}") from None
     for name in PHOTOGRAPHS:
         path = next(Path(data.__file__).parent.glob(f"{name}.*"))
         yield name, np.asarray(io.imread(path))[..., :3]
