@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: run test test-all check docs graphs bench gallery clean
+.PHONY: run test test-all check docs site graphs bench gallery clean
 
 run: $(VENV)/samples.installed
 	$(BIN)/bwpipe samples samples
@@ -24,6 +24,11 @@ check: $(VENV)/dev.installed
 
 docs: $(VENV)/dev.installed
 	$(BIN)/python -m bwpipe.cli.reference docs/reference
+	$(BIN)/bwpipe schema -o bwpipe.schema.json
+
+site: $(VENV)/docs.installed
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+	@echo "Open build/site/index.html."
 
 graphs: $(VENV)/dev.installed
 	$(BIN)/python -m bwpipe.tools.graphs
@@ -44,7 +49,12 @@ $(VENV)/samples.installed: pyproject.toml constraints.txt
 
 $(VENV)/dev.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,train,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,train,export,dev]'
+	touch $@
+
+$(VENV)/docs.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from bwpipe.core.extras import install_command
 from bwpipe.errors import UsageError
 from bwpipe.nn.lab import ab_to_chroma
 from bwpipe.nn.network import Guess, InputSizes, Network, NetworkOptions, Published, network
@@ -145,7 +146,7 @@ def _architecture() -> Any:
             from spandrel_extra_arches.architectures.DDColor import DDColor
     except ImportError as error:
         raise UsageError(
-            f"the network 'ddcolor' needs a package that can't be imported ({error}); `pip install 'bwpipe[import]'`"
+            f"the network 'ddcolor' needs a package that can't be imported ({error}); run: {install_command('import')}"
         ) from None
     return DDColor
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bwpipe.core.extras import install_command
 from bwpipe.errors import UsageError
 from bwpipe.nn.foreign.onnx_file import LARGEST_GRAPH, Ports, check_graph
 from bwpipe.nn.foreign.pytorch_file import ForeignFileError
@@ -276,7 +277,7 @@ def _make_session(data: bytes) -> Any:
         import onnxruntime
     except ImportError as error:
         raise UsageError(
-            f"the network 'onnx' needs a package that can't be imported ({error}); `pip install 'bwpipe[import]'`"
+            f"the network 'onnx' needs a package that can't be imported ({error}); run: {install_command('import')}"
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

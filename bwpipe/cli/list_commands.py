@@ -9,10 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
+from bwpipe.cli.completion import complete_loss, complete_network, complete_stage
 from bwpipe.core.inputs import expand_user
 from bwpipe.errors import UsageError
 
-Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Describe this one, with its options.", show_default=False)]
+_HELP = "Describe this one, with its options."
+StageName = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help=_HELP, show_default=False, autocompletion=complete_stage)
+]
+NetworkName = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help=_HELP, show_default=False, autocompletion=complete_network)
+]
+LossName = Annotated[str | None, typer.Argument(metavar="[NAME]", help=_HELP, show_default=False, autocompletion=complete_loss)]
 Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins, as in a graph; may be repeated."),
@@ -20,7 +28,7 @@ Plugins = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Write it to standard output as JSON.")]
 
 
-def stages(name: Name = None, plugins: Plugins = None, *, json_output: Json = False) -> None:
+def stages(name: StageName = None, plugins: Plugins = None, *, json_output: Json = False) -> None:
     """List the stages that a graph can use, or describe one."""
     from bwpipe.core.stage import stages as registry
     from bwpipe.tools.describe import describe_stage
@@ -28,7 +36,7 @@ def stages(name: Name = None, plugins: Plugins = None, *, json_output: Json = Fa
     _list(registry, name, describe_stage, plugins or [], json_output=json_output)
 
 
-def models(name: Name = None, plugins: Plugins = None, *, json_output: Json = False) -> None:
+def models(name: NetworkName = None, plugins: Plugins = None, *, json_output: Json = False) -> None:
     """List the networks, or describe one."""
     from bwpipe.nn.network import networks as registry
     from bwpipe.tools.describe import describe_network
@@ -36,7 +44,7 @@ def models(name: Name = None, plugins: Plugins = None, *, json_output: Json = Fa
     _list(registry, name, describe_network, plugins or [], json_output=json_output)
 
 
-def losses(name: Name = None, plugins: Plugins = None, *, json_output: Json = False) -> None:
+def losses(name: LossName = None, plugins: Plugins = None, *, json_output: Json = False) -> None:
     """List the losses that `fit` can minimise, or describe one."""
     import bwpipe.losses.combined  # noqa: F401 (importing each loss registers it)
     from bwpipe.losses.base import losses as registry

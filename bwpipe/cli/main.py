@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
 
+from bwpipe.cli.completion import complete_network, complete_set
+from bwpipe.cli.export_command import export
 from bwpipe.cli.import_command import import_
 from bwpipe.cli.list_commands import losses, models, stages
 from bwpipe.cli.preview_command import preview
 from bwpipe.cli.score_command import score
 from bwpipe.cli.signals import InterruptedRun, interruptible
+from bwpipe.cli.starter_commands import init, samples, schema
 from bwpipe.cli.verify_command import verify
 from bwpipe.errors import BwpipeError, RunAborted, UsageError
 
@@ -34,7 +37,12 @@ _debug = False
 GraphFile = Annotated[Path, typer.Argument(help="The graph file.", show_default=False)]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Override an option of the graph; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="STAGE.OPTION=VALUE",
+        help="Override an option of the graph; may be repeated.",
+        autocompletion=complete_set,
+    ),
 ]
 Update = Annotated[
     bool, typer.Option("--update", help="Also redo finished files that this version of bwpipe would write differently.")
@@ -87,6 +95,7 @@ def _drop_unread_output() -> None:
 @contextmanager
 def _errors_as_messages() -> Iterator[None]:
     """Show an error as a sentence and exit with its code."""
+    from bwpipe.core.extras import missing_library
     from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
     from bwpipe.errors import format_error
 
@@ -99,6 +108,8 @@ def _errors_as_messages() -> Iterator[None]:
             traceback.print_exc()
         if not isinstance(error, BwpipeError) and (is_out_of_memory(error) or is_short()):
             error = RunAborted(OUT_OF_MEMORY)
+        elif isinstance(error, ImportError) and (remedy := missing_library(error)):
+            error = UsageError(remedy)
         text = (
             str(error)
             if isinstance(error, BwpipeError)
@@ -187,7 +198,13 @@ def colorize(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The output folder.")],
     *,
     model: Annotated[
-        str | None, typer.Option(metavar="NETWORK", help="A network's name, such as unet, or a checkpoint.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="A network's name, such as unet, or a checkpoint.",
+            show_default=False,
+            autocompletion=complete_network,
+        ),
     ] = None,
     vividness: Annotated[
         float | None, typer.Option(min=0, max=1, help="From 0 (safe average colour) to 1 (vivid, most likely colour).")
@@ -283,43 +300,12 @@ def _describe(graph: "Graph", *, json_output: bool) -> None:
                 _print(line)
 
 
-for _command in (stages, models, losses):
+for _command in (stages, models, losses, schema, samples, init):
     app.command()(_errors_as_messages()(_command))
 
 
-@app.command()
-def schema() -> None:
-    """Print the JSON Schema of graph files, for editors."""
-    from bwpipe.graph.json_schema import schema as make_schema
-
-    with _errors_as_messages():
-        _print(json.dumps(make_schema(), indent=2))
-
-
-@app.command()
-def samples(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder to write to.")] = Path("samples")) -> None:
-    """Write black-and-white samples: scikit-image's photographs, and a five-second film with sound."""
-    from bwpipe.tools.samples import write_samples
-
-    with _errors_as_messages():
-        for path in write_samples(folder):
-            _print(str(path))
-
-
-@app.command()
-def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder to write to; created if missing.")] = Path(),
-) -> None:
-    """Write pipeline.yaml and train.yaml into a folder; existing ones are never overwritten."""
-    from bwpipe.graph.templates import write_templates
-
-    with _errors_as_messages():
-        for path in write_templates(folder):
-            _print(str(path))
-
-
 app.command("import")(_errors_as_messages()(interruptible("starts over")(import_)))
-for _slow_command in (preview, score, verify):
+for _slow_command in (preview, score, verify, export):
     app.command()(_errors_as_messages()(interruptible("starts over")(_slow_command)))
 
 
@@ -347,4 +333,4 @@ def doctor(json_output: Json = False) -> None:
         _print(json.dumps(diagnose(), indent=2))
         return
     for name, fact in diagnose().items():
-        _print(f"{name:16}  {fact}")
+        _print(f"{name:22}  {fact}")

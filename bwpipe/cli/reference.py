@@ -1,4 +1,4 @@
-"""Generate the reference pages: `python -m bwpipe.cli.reference docs/reference`, or `make docs`.
+"""Generate the reference pages: `python -m bwpipe.cli.reference docs/reference`, or `make docs`, which also writes the schema.
 
 It is in `cli` and not in `tools` because it describes the commands: no other room may import them.
 """

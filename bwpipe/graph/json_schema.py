@@ -1,5 +1,6 @@
 """The JSON Schema of graph files, for editors."""
 
+import json
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -42,6 +43,11 @@ def schema() -> dict[str, Any]:
         "else": {"properties": {"stages": _known_stages(classes)}},
         "$defs": {**defs, "entry": entry},
     }
+
+
+def schema_text() -> str:
+    """The schema as the text of a file. Raises PluginError."""
+    return json.dumps(schema(), indent=2) + "\n"
 
 
 def _known_stages(classes: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_the_schema_is_valid_json_schema_and_accepts_our_graph_files() -> None:
     schema = json.loads(bwpipe("schema"))
 
     jsonschema.Draft202012Validator.check_schema(schema)
-    for path in (ROOT / "pipeline.yaml", ROOT / "train.yaml", *(ROOT / "recipes").iterdir()):
+    for path in (*ROOT.glob("*.yaml"), *(ROOT / "recipes").glob("*.yaml")):
         jsonschema.validate(Document.read(path).data, schema)  # PyYAML reads the key `on` as a boolean
 
 
@@ -81,6 +81,23 @@ def test_init_writes_the_graph_files_once(tmp_path: Path) -> None:
 
     assert (tmp_path / "new" / "pipeline.yaml").read_bytes() == (ROOT / "pipeline.yaml").read_bytes()
     assert "this file already exists" in bwpipe("init", str(tmp_path / "new"), code=2)
+    bwpipe("init", "--finetune", str(tmp_path / "new"))
+    bwpipe("init", "--recipes", str(tmp_path / "new"))
+    recipes = {path.name for path in (ROOT / "recipes").glob("*.yaml")}
+    written = {path.name for path in (tmp_path / "new").iterdir()}
+    assert written == {"pipeline.yaml", "train.yaml", "fine-tune.yaml", "bwpipe.schema.json", *recipes}
+    assert "give one of them at a time" in bwpipe("init", "--recipes", "--finetune", str(tmp_path), code=2)
+
+
+def test_the_schema_that_graphs_name_for_editors_is_written_beside_them_and_held_current(tmp_path: Path) -> None:
+    bwpipe("init", str(tmp_path))
+    bwpipe("schema", "-o", str(tmp_path / "again.json"))
+
+    written = (tmp_path / "bwpipe.schema.json").read_text(encoding="utf-8")
+    assert written == (tmp_path / "again.json").read_text(encoding="utf-8")
+    for name in ("pipeline.yaml", "train.yaml", "fine-tune.yaml"):
+        second = (ROOT / name).read_text(encoding="utf-8").splitlines()[1]
+        assert second == "# yaml-language-server: $schema=bwpipe.schema.json"
 
 
 def test_doctor_lists_versions_devices_and_codecs() -> None:

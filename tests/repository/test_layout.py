@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bwpipe.graph.templates import NAMES
+from bwpipe.graph.templates import FINE_TUNE, NAMES
+from bwpipe.version import __version__
 
 ROOT = Path(__file__).parents[2]
 MODULES = [path for folder in ("bwpipe", "stages", "models") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -45,22 +46,24 @@ def test_importing_the_engine_imports_no_stage_and_no_torch() -> None:
     assert printed.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, FINE_TUNE])
 def test_the_shipped_graph_files_equal_those_at_the_top(name: str) -> None:
     assert (ROOT / "bwpipe" / "graph" / "templates" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -> None:
     tree = tmp_path / "tree"  # a copy: setuptools leaves a build folder behind whose contents would be packaged the next time
-    for name in ("bwpipe", "stages", "models"):
+    for name in ("bwpipe", "stages", "models", "recipes"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
+    (tree / "packaging").mkdir()
+    for name in ("pyproject.toml", "packaging/description.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
     command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(tree)]
     subprocess.run([sys.executable, *command], check=True, timeout=100)
 
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
+        metadata = wheel.read(next(name for name in names if name.endswith("/METADATA"))).decode()
 
     for folder, inside in (("bwpipe", "bwpipe"), ("stages", "bwpipe/stages"), ("models", "bwpipe/models")):
         assert {f"{inside}/{path.relative_to(ROOT / folder)}" for path in (ROOT / folder).rglob("*.py")} <= names
@@ -68,8 +71,38 @@ def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -
     assert any(name.endswith(".safetensors") for name in weights)
     graphs = {f"bwpipe/models/graphs/{path.name}" for path in (ROOT / "models" / "graphs").iterdir()}
     assert graphs
-    assert weights | graphs | {f"bwpipe/graph/templates/{name}" for name in NAMES} | {"bwpipe/py.typed"} <= names
+    recipes = {f"bwpipe/recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
+    templates = {f"bwpipe/graph/templates/{name}" for name in (*NAMES, FINE_TUNE)}
+    assert weights | graphs | recipes | templates | {"bwpipe/py.typed"} <= names
+    assert f"\nVersion: {__version__}\n" in metadata
+    assert metadata.endswith((ROOT / "packaging" / "description.md").read_text(encoding="utf-8"))
     assert {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")} == {"bwpipe"}
+
+
+def test_the_version_is_the_latest_of_the_changelog() -> None:
+    latest = re.search(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert latest
+    assert latest[1] == __version__
+
+
+def test_the_description_of_the_package_needs_no_checkout() -> None:
+    text = (ROOT / "packaging" / "description.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"\]\((?!https?:)|<img", text) == [], "an index of packages has no files to link to"
+
+
+def test_the_pictures_are_small_and_each_is_credited() -> None:
+    images = sorted((ROOT / "docs" / "images").iterdir())
+    gallery = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+
+    assert sum(path.stat().st_size for path in images) <= 1_000_000
+    assert [path.name for path in images if path.suffix == ".jpg" and path.stat().st_size > 60_000] == []
+    shown = set(re.findall(r"\]\((?:docs/)?images/([\w.-]+)\)", gallery + readme()))
+    assert shown == {path.name for path in images}
+    for author in ("NASA", "Stefan van der Walt", "Rachel Michetti", "SpaceX"):
+        assert author in gallery
+        assert author in readme()
 
 
 def readme() -> str:

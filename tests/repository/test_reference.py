@@ -18,6 +18,8 @@ from bwpipe.cli.reference import pages
 from bwpipe.core.stage import stages
 from bwpipe.engine.run import run
 from bwpipe.errors import TooManyErrors
+from bwpipe.graph.json_schema import schema_text
+from bwpipe.graph.templates import SCHEMA
 from bwpipe.tools.json_fields import CHECK, INFO, LISTED, REPORT, RESULT, SCORE, VERIFY
 from bwpipe.tools.reference import NOTE
 from tests.support.made_films import EVEN, KINDS, make_film
@@ -36,6 +38,13 @@ def test_the_generated_pages_are_current() -> None:
 
     assert outdated == [], "run `make docs`, and commit what it changes"
     assert generated == made.keys()
+
+
+@pytest.mark.usefixtures("own_registries")
+def test_the_schema_in_the_repository_is_current() -> None:
+    current = (FOLDER.parents[1] / SCHEMA).read_text(encoding="utf-8") == schema_text()
+
+    assert current, "run `make docs`, and commit what it changes"
 
 
 @stage("test-drop")

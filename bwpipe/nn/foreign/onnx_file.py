@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from bwpipe.core.extras import install_command
 from bwpipe.errors import UsageError
 from bwpipe.nn.checkpoint_file import METADATA_KEY
 from bwpipe.nn.foreign.pytorch_file import ForeignFileError
@@ -69,7 +70,7 @@ def onnx_package() -> Any:
         import onnx.checker
     except ImportError as error:
         raise UsageError(
-            f"ONNX graphs need a package that can't be imported ({error}); `pip install 'bwpipe[import]'`"
+            f"ONNX graphs need a package that can't be imported ({error}); run: {install_command('import')}"
         ) from None
     return onnx
 

@@ -57,13 +57,13 @@ def trace(network: Network, options: dict[str, Any], source: str) -> NetworkGrap
 def _trace(network: Network, options: dict[str, Any], source: str) -> NetworkGraph:
     openvino = import_openvino()
     weights = weight_arrays(network)
-    module = _Traced(network)
+    module = NetworkFunction(network)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # that the tracing of torch will end one day, and that it follows one path
             height, width = network.input_size(*_IMAGES[1])
             example: tuple[Tensor, ...] = (torch.rand(1, 1, height, width), torch.tensor(network.default_vividness))
-            example += (_hints(height, width),) if network.takes_hints else ()
+            example += (random_hints(height, width),) if network.takes_hints else ()
             if foreign := network.foreign_graph():
                 module.outputs = list(foreign.gives)
                 model = joined_model(foreign, _traced, example[0], takes_hints=network.takes_hints)
@@ -98,7 +98,7 @@ def weight_arrays(network: Network) -> dict[str, NDArray[np.float32]]:
     return {name: value.numpy() for name, value in network.state_dict().items() if value.dtype == torch.float32}
 
 
-class _Traced(nn.Module):
+class NetworkFunction(nn.Module):
     """A network as a function of tensors only; `outputs` names what it returns."""
 
     def __init__(self, network: Network) -> None:
@@ -107,6 +107,7 @@ class _Traced(nn.Module):
         self.outputs: list[str] = []
 
     def forward(self, luma: Tensor, vividness: Tensor, hints: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What `Network.guess` predicts, in the order of `outputs`."""
         guess = self.network.guess(luma, cast(float, vividness), *(() if hints is None else (hints,)))
         found = {name: getattr(guess, name) for name in ("chroma", "confidence", "features")}
         self.outputs = [name for name, value in found.items() if value is not None]
@@ -158,24 +159,24 @@ def _weights_as_parameters(model: Any, weights: dict[str, NDArray[np.float32]]) 
 def _compare(graph: NetworkGraph, network: Network, weights: dict[str, NDArray[np.float32]]) -> None:
     """Compare a graph's predictions with the network's, each compiled for one size and for all. Raises CannotTrace."""
     runtime = OpenVinoRuntime(graph, weights, network=network)
-    for luma, vividness, hints in _trials(network):
+    for luma, vividness, hints in trial_inputs(network):
         wanted = predict(network, luma, vividness, hints)
         for many in (False, True):
             try:
                 found = runtime.predict(luma, vividness, hints, many=many)
             except BwpipeError as error:
                 raise CannotTrace(_reason(error)) from error
-            _check_equal(found, wanted, luma.shape[1:])
+            check_equal(found, wanted, luma.shape[1:])
 
 
-def _trials(network: Network) -> Iterator[tuple[Planes, float | None, Planes | None]]:
+def trial_inputs(network: Network) -> Iterator[tuple[Planes, float | None, Planes | None]]:
     """Inputs to compare with: at each size a dark image, and a bright one with another vividness, and hints if it takes any."""
     random = np.random.default_rng(0)
     for number, size in enumerate(dict.fromkeys(network.input_size(*image) for image in _IMAGES)):
         image = _enlarged(random.random((3, 5), np.float32), size) + random.normal(0, 0.05, size)
         luma = np.clip(image, 0, 1).astype(np.float32)[None]
         yield 0.6 * luma, None, None
-        yield 0.4 + 0.6 * luma, (0.9, 0.1, 0.6)[number], _hints(*size).numpy() if network.takes_hints else None
+        yield 0.4 + 0.6 * luma, (0.9, 0.1, 0.6)[number], random_hints(*size).numpy() if network.takes_hints else None
 
 
 def _enlarged(plane: Planes, size: tuple[int, int]) -> Planes:
@@ -184,14 +185,14 @@ def _enlarged(plane: Planes, size: tuple[int, int]) -> Planes:
     return np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def _hints(height: int, width: int) -> Tensor:
+def random_hints(height: int, width: int) -> Tensor:
     """Hints (1, 3, h, w) at a few points."""
     random = torch.Generator().manual_seed(0)
     known = (torch.rand(1, 1, height, width, generator=random) < 0.01).float()
     return torch.cat([(torch.rand(1, 2, height, width, generator=random) - 0.5) * known, known], dim=1)
 
 
-def _check_equal(found: Prediction, wanted: Guess, size: tuple[int, ...]) -> None:
+def check_equal(found: Prediction, wanted: Guess, size: tuple[int, ...]) -> None:
     """Compare a prediction with torch's. Raises CannotTrace."""
     for name in ("chroma", "confidence"):
         one, other = getattr(found, name), getattr(wanted, name)
