@@ -72,7 +72,7 @@ def test_the_schema_is_valid_json_schema_and_accepts_our_graph_files() -> None:
     schema = json.loads(bwpipe("schema"))
 
     jsonschema.Draft202012Validator.check_schema(schema)
-    for path in (*ROOT.glob("*.yaml"), *(ROOT / "recipes").glob("*.yaml")):
+    for path in (*ROOT.glob("[!.]*.yaml"), *(ROOT / "recipes").glob("*.yaml")):
         jsonschema.validate(Document.read(path).data, schema)  # PyYAML reads the key `on` as a boolean
 
 
