@@ -38,7 +38,7 @@ def compare_late_streams(before: VideoFile, survey: Survey, verdict: Verdict) ->
         for number, place in scan(file):
             if number not in known or before.container == "ogg":
                 late.setdefault(number, place)
-    numbered = before.container in ("mpegts", "mpeg")
+    numbered = before.container in ("mpegts", "mpeg", "ogg")
     found = max([before.stream_index, *(track.index for track in before.tracks)]) + 1 - survey.streams if numbered else 0
     for number, place in list(late.items())[max(found, 0) :]:
         share = place / max(_size(before.path), 1)

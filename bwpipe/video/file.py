@@ -26,7 +26,7 @@ from bwpipe.pixels.tint_detection import ColourKind
 from bwpipe.pixels.ycbcr import from_codes
 from bwpipe.video.cropping import NO_CROPPING, Cropping
 from bwpipe.video.hdr_metadata import HdrMetadata
-from bwpipe.video.late_streams import PartsFile, Places, is_flv
+from bwpipe.video.late_streams import PartsFile, Places, is_flv, is_ogg
 from bwpipe.video.pixel_formats import layout
 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,asf,ogg,flv,dv,yuv4mpegpipe,nut,rm,ivf"
@@ -228,6 +228,10 @@ def open_container(path: Path, places: Places = ()) -> InputContainer:
         parts = PartsFile(paths, places or None)
         if not places:
             return av.open(parts, "r", options=options, metadata_errors="surrogateescape")
+        if is_ogg(parts.read(4)):  # all of it, in another order
+            parts.seek(0)
+            return av.open(parts, "r", options=options, metadata_errors="surrogateescape")
+        parts.seek(0)
         probed = sum(stop - start for start, stop in parts.ranges)
         options |= {"probesize": str(probed), "analyzeduration": str(2**62)}
         if is_flv(parts):  # its clock never wraps around, but a stream that begins late looks like it

@@ -31,6 +31,8 @@ _PACK, _END, _PRIVATE = 0xBA, 0xB9, 0xBD
 _FLV_KINDS = {8: "audio", 9: "video"}
 _FLV_TAGS = frozenset({8, 9, 18})
 _OGG_FIRST, _OGG_LAST = 2, 4
+_OGG_HEADER = (0, 2**64 - 1)
+"""End positions of pages with headers: before any sample, or no packet ends there."""
 
 
 class PartsFile(io.RawIOBase):
@@ -100,7 +102,8 @@ class Late(NamedTuple):
     """Streams that FFmpeg did not see.
 
     Attributes:
-        views: What to show to FFmpeg for it to see them, attempt by attempt; none if there are no such streams.
+        views: What to show to FFmpeg for it to see them, attempt by attempt; none if there are no such streams. Of an Ogg file,
+            the whole file in another order.
         more: How many there are beyond the most that can be shown.
     """
 
@@ -111,8 +114,6 @@ class Late(NamedTuple):
 def late_streams(path: Path, demuxer: str, known: frozenset[int]) -> Late:
     """Find streams of an MPEG transport or program stream, an FLV or an Ogg file that FFmpeg did not see when it opened it.
 
-    Those of Ogg files are counted only: FFmpeg can't be made to read them.
-
     Args:
         path: The file; if it stands for several, they are searched in a row, as far as they can be read.
         demuxer: FFmpeg's name of its format; others than "mpegts", "mpeg", "flv" and "ogg" are not searched.
@@ -120,7 +121,7 @@ def late_streams(path: Path, demuxer: str, known: frozenset[int]) -> Late:
     """
     if demuxer == "ogg":
         with suppress(OSError), PartsFile([path]) as parts, io.BufferedReader(parts, _BLOCK) as file:
-            return Late((), len(late_ogg_streams(file)))
+            return _late_ogg_streams(file, parts.size)
         return Late((), 0)
     if demuxer == "flv" and known >= _FLV_KINDS.keys():
         return Late((), 0)
@@ -224,47 +225,80 @@ def _flv_head(path: Path, most: int) -> int:
         return max(takewhile(lambda at: at <= most, (at for _, at in _flv_tags(file))), default=most)
 
 
-def late_ogg_streams(file: BinaryIO) -> list[int]:
-    """Where the streams of an Ogg file begin that are not among its first ones (RFC 3533, 4 and 6).
+class _OggPage(NamedTuple):
+    """A page of an Ogg file: its place, flags, end position, serial number, and the first bytes of its payload."""
+
+    start: int
+    stop: int
+    flags: int
+    ends: int
+    serial: int
+    magic: bytes
+
+
+def _late_ogg_streams(file: BinaryIO, size: int) -> Late:
+    """The streams of an Ogg file that begin when others have begun, with their headers where FFmpeg looks for them.
+
+    FFmpeg stops at such a stream. Pages of different streams may follow each other in any order (RFC 3533, 4 and 6), so the
+    late ones' headers are shown to it behind the first pages of the others, and every page after that where it is.
 
     A link of a chain, which begins when all streams before it have ended, goes on with the streams of the link before as far as
-    it has the same codecs; others in it are late.
+    it has the same codecs; others in it are late, and can't be shown.
     """
-    late: list[int] = []
+    firsts: list[tuple[int, int]] = []
+    headers: list[tuple[int, int]] = []
+    begun = 0  # where the first pages of the first streams end
     codecs: list[bytes] = []  # of the first link
     spare: list[bytes] = []  # of these, those that this link has not gone on with
     running: set[int] = set()
-    first = True
-    for at, flags, serial, magic in _ogg_pages(file):
-        if flags & _OGG_FIRST:
-            if not running and not first:
-                spare = list(codecs)
-            if late_one := not first and magic not in spare:
-                late.append(at)
-            elif first:
-                codecs.append(magic)
-            else:
-                spare.remove(magic)
-            if not late_one:
-                running.add(serial)
+    in_headers: set[int] = set()
+    chained = False
+    for page in _ogg_pages(file):
+        place = (page.start, page.stop)
+        if page.flags & _OGG_FIRST:
+            if not running and begun:
+                spare, chained = list(codecs), True
+            if begun and page.magic not in spare:
+                firsts.append(place)
+                in_headers.add(page.serial)
+                continue
+            (spare.remove if begun else codecs.append)(page.magic)
+            running.add(page.serial)
         else:
-            first = False
-        if flags & _OGG_LAST:
-            running.discard(serial)
-    return late
+            begun = begun or page.start
+            if page.serial in in_headers:
+                if page.ends in _OGG_HEADER:
+                    headers.append(place)
+                else:
+                    in_headers.remove(page.serial)
+        if page.flags & _OGG_LAST:
+            running.discard(page.serial)
+    if not firsts or chained or len(firsts) > _MOST:
+        return Late((), len(firsts))
+    moved = [*firsts, *headers]
+    rest = [begun, *(at for place in sorted(moved) for at in place), size]
+    between = zip(rest[::2], rest[1::2], strict=True)
+    return Late((((0, begun), *moved, *((start, stop) for start, stop in between if start < stop)),), 0)
 
 
-def _ogg_pages(file: BinaryIO) -> Iterator[tuple[int, int, int, bytes]]:
-    """Position, flags, serial number and the first bytes of the payload of each page of an Ogg file, up to any damage."""
+def _ogg_pages(file: BinaryIO) -> Iterator[_OggPage]:
+    """The pages of an Ogg file, up to any damage."""
     at = 0
     while True:
         file.seek(at)
         head = file.read(27)
-        if len(head) < 27 or head[:4] != b"OggS":
+        if len(head) < 27 or not is_ogg(head):
             return
         table = file.read(head[26])
-        yield at, head[5], int.from_bytes(head[14:18], "little"), file.read(7)
-        at += 27 + len(table) + sum(table)
+        stop = at + 27 + len(table) + sum(table)
+        ends, serial = (int.from_bytes(head[start:end], "little") for start, end in ((6, 14), (14, 18)))
+        yield _OggPage(at, stop, head[5], ends, serial, file.read(7))
+        at = stop
+
+
+def is_ogg(head: bytes) -> bool:
+    """Whether a file that begins so is an Ogg file."""
+    return head[:4] == b"OggS"
 
 
 def _program_streams(file: BinaryIO) -> Iterator[tuple[int, int]]:

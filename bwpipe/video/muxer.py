@@ -24,7 +24,7 @@ from bwpipe.video.container import container_for
 from bwpipe.video.cropping import NO_CROPPING, add_cropped_stream, can_write_cropping
 from bwpipe.video.decoder import Warn
 from bwpipe.video.encoding import Encoding, encoder
-from bwpipe.video.file import VideoFile
+from bwpipe.video.file import VideoFile, open_container
 from bwpipe.video.segment_encoder import configure, encoding_error
 from bwpipe.video.segment_file import Fragment
 from bwpipe.video.side_data import add_to_block
@@ -40,6 +40,8 @@ _ITUNES_TAGS = frozenset(
     | {"description", "synopsis", "show", "episode_id", "network", "keywords", "creation_time", "language"}
 )
 """Tags that MP4's iTunes metadata can hold. With any others, all go into QuickTime's list of keys, which has no cover art."""
+_HALF_MS = Fraction(1, 2000)
+"""By how much rounding moves a time in Matroska."""
 _MAX_TIMESCALE = 2**31 - 1
 """The most ticks per second that MP4 allows."""
 
@@ -155,11 +157,20 @@ class VideoMuxer:
             raise MediaError(f"the file can't be finished ({error.strerror})") from error
         self._file.close()
         self._copier.close()
-        if self._earliest < 0 and self._container.muxer in {"matroska", "webm"}:
-            before = f"{float(-self._earliest):.3f} s"
-            self._warn(f"all of it is {before} later: its sound begins {before} before zero, and Matroska has no such times")
+        if (later := self._delay()) > _HALF_MS:
+            self._warn(f"all of it is {float(later):.3f} s later: its sound begins before zero, and Matroska has no such times")
         for text in chain(self._copier.losses(), lost_tags(self._video, self._path, self._container.muxer, self._written)):
             self._warn(text)
+
+    def _delay(self) -> Fraction:
+        """By how much the finished file is later than its source, in seconds, since some of that is before zero."""
+        if self._earliest >= 0 or self._container.muxer not in {"matroska", "webm"}:
+            return Fraction(0)
+        with open_container(self._path) as container:  # whether FFmpeg moves it depends on the sound's codec and its header
+            stream = container.streams[self._stream.index]
+            if stream.start_time is None or stream.time_base is None:
+                return Fraction(0)
+            return stream.start_time * stream.time_base - int(self._video.times[0]) * self._video.time_base
 
     def abandon(self) -> None:
         """Close the unfinished file; does nothing after `close`."""

@@ -96,7 +96,9 @@ def read_index(path: Path, choose: Callable[[InputContainer], VideoStream]) -> I
         scan = _read_packets(container, choose(container))
         jump = _JUMP if container.format.flags & _CLOCK_MAY_RESTART else None
     if more:
-        scan.faults.append("it has streams that begin late and can't be found, so they are left out; remux it first")
+        scan.faults.append(
+            "it has streams that begin late and can't be found, so they are left out, in Ogg files with what follows; remux it"
+        )
     if scan.is_regular(jump):
         return scan.index(places)
     with open_container(path, places) as container:

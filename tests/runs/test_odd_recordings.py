@@ -216,23 +216,39 @@ def test_sound_of_an_flv_file_that_begins_late_is_copied_from_there(tmp_path: Pa
     assert differences(source, tmp_path / "out") == []
 
 
-def test_a_stream_of_an_ogg_file_that_begins_late_is_named(tmp_path: Path) -> None:
-    make_recording(tmp_path / "film.ogv", range(100), codec="libvpx", muxer={"page_duration": "500000"})
+@pytest.mark.parametrize("codec", ["flac", "libopus"])
+def test_a_sound_of_an_ogg_file_that_begins_late_is_copied_and_no_frame_behind_it_is_lost(codec: str, tmp_path: Path) -> None:
+    film = make_recording(tmp_path / "film.ogv", range(100), codec="libvpx", muxer={"page_duration": "500000"})
+    sound = make_recording(tmp_path / "sound.ogv", range(25), codec="libvpx", sounds={codec: 0}, muxer={"serial_offset": "77"})
+    pages, others = pages_of(film), pages_of(sound)
+    serial = next(page[14:18] for page in others if page[28:33] in (b"\x7fFLAC", b"OpusH"))
+    source, middle = tmp_path / "late.ogv", len(pages) // 2
+    late = [page for page in others if page[14:18] == serial]
+    source.write_bytes(b"".join([*pages[:middle], *late, *pages[middle:]]))
+
+    result, path = written(source, tmp_path / "out")
+
+    assert not any("begin late" in text or "all of it is" in text for text in result.remarks)
+    assert opened(path).frames == 100
+    assert [size for _, size in packets(path, audio=0)] == [size for _, size in packets(sound, audio=0)]
+    assert differences(source, tmp_path / "out") == []
+
+
+def test_late_streams_in_a_chain_of_ogg_files_are_named(tmp_path: Path) -> None:
+    make_recording(tmp_path / "film.ogv", range(50), codec="libvpx", muxer={"page_duration": "500000"})
     make_recording(tmp_path / "sound.ogv", range(25), codec="libvpx", sounds={"flac": 0}, muxer={"serial_offset": "77"})
     pages, others = pages_of(tmp_path / "film.ogv"), pages_of(tmp_path / "sound.ogv")
-    serial = next(page[14:18] for page in others if page[28:33] == b"\x7fFLAC")
-    source = tmp_path / "late.ogv"
-    source.write_bytes(b"".join([*pages[:-1], *(page for page in others if page[14:18] == serial), pages[-1]]))
-    twice = tmp_path / "twice.ogv"
-    twice.write_bytes(b"".join(pages + pages))  # a chain: nothing begins late
-
-    result, _ = written(source, tmp_path / "out")
-    assert any("it has streams that begin late and can't be found, so they are left out" in text for text in result.remarks)
-    assert any("begins after" in text and "is lost" in text for text in differences(source, tmp_path / "out"))
+    twice, longer = tmp_path / "twice.ogv", tmp_path / "longer.ogv"
+    twice.write_bytes(b"".join(pages + pages))  # nothing begins late
+    longer.write_bytes(b"".join(pages + others))
 
     result, _ = written(twice, tmp_path / "chain")
     assert not any("begin late" in text for text in result.remarks)
     assert not any("begins after" in text for text in differences(twice, tmp_path / "chain"))
+
+    result, _ = written(longer, tmp_path / "longer")
+    assert any("it has streams that begin late and can't be found, so they are left out" in text for text in result.remarks)
+    assert any("begins after" in text and "is lost" in text for text in differences(longer, tmp_path / "longer"))
 
 
 def test_a_programme_that_changes_its_streams_is_read_to_its_end(tmp_path: Path) -> None:
