@@ -6,6 +6,7 @@ from fractions import Fraction
 from functools import partial
 from glob import has_magic
 from pathlib import Path, PurePosixPath
+from threading import enumerate as running_threads
 from threading import get_ident
 from typing import Annotated, Literal
 
@@ -202,6 +203,10 @@ class Read(Source):
             return Unit(film if self.deinterlace == "off" else of_one_moment(film), stop=self.frames)
         return None
 
+    def receive(self, unit: Unit) -> None:
+        """Remember where a file is, as `units` does."""
+        self._places.setdefault(unit.path, os.path.realpath(unit.path))
+
     def read(self, unit: Unit, context: int) -> Iterator[Frame]:
         """The single frame of a picture, or the frames of a film in presentation order."""
         self._check_place(unit.path)
@@ -240,6 +245,7 @@ class Read(Source):
 
     def _decoder(self, film: VideoFile) -> SharedDecoder:
         """The decoder shared by the consecutive segments of a film that this thread reads."""
+        self._close_ended()
         decoder = self._decoders.get(get_ident())
         if decoder is None or decoder.film is not film:
             if decoder:
@@ -249,12 +255,23 @@ class Read(Source):
 
     def _sequence_reader(self, film: FrameSequence) -> SequenceReader:
         """This thread's reader of a film of numbered frames, which keeps what two consecutive segments share."""
+        self._close_ended()
         reader = self._readers.get(get_ident())
         if reader is None or reader.film is not film:
             if reader:
                 reader.close()
             reader = self._readers[get_ident()] = SequenceReader(film, self.workers)
         return reader
+
+    def _close_ended(self) -> None:
+        """Close what threads have left that have ended, where one process does several pieces of work."""
+        running = {thread.ident for thread in running_threads()}
+        for ident in self._decoders.keys() - running:
+            if decoder := self._decoders.pop(ident, None):
+                decoder.close()
+        for ident in self._readers.keys() - running:
+            if reader := self._readers.pop(ident, None):
+                reader.close()
 
     def _check_place(self, path: Path) -> None:
         """Nothing is read through a link that took a file's or a folder's place after the file was found. Raises MediaError."""

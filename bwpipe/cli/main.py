@@ -147,15 +147,18 @@ def _execute(
     update: bool = False,
     timings: bool = True,
     json_output: bool = False,
+    share: str | None = None,
 ) -> None:
     """Run a graph, show the result and exit with its code."""
     from bwpipe.engine.run import run_graph
+    from bwpipe.engine.shares import Share
     from bwpipe.graph.graph import read_graph
 
     effect_of_rerun = "would start over; without --restart it resumes from here" if restart else "resumes from here"
     with _errors_as_messages(), interruptible(effect_of_rerun):
         read = read_graph(graph, options or []) if isinstance(graph, Path) else graph
-        result = run_graph(read, quiet=quiet, restart=restart, update=update)
+        part = None if share is None else Share.parse(share)
+        result = run_graph(read, quiet=quiet, restart=restart, update=update, share=part)
     if json_output:
         _print(json.dumps(result.to_json(), indent=2))
     elif not quiet:
@@ -170,12 +173,20 @@ def run(
     *,
     restart: Annotated[bool, typer.Option("--restart", help="Redo everything, including finished files.")] = False,
     update: Update = False,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Do one of N shares of the work, I from 0 to N - 1, on as many machines; run once without it afterwards.",
+            show_default=False,
+        ),
+    ] = None,
     json_output: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Run a graph: colour pictures and films. Run it again to process only what is not done yet."""
-    _execute(graph, options, quiet=quiet, restart=restart, update=update, json_output=json_output)
+    _execute(graph, options, quiet=quiet, restart=restart, update=update, json_output=json_output, share=share)
 
 
 @app.command()

@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from bwpipe.core.inputs import expand_user
@@ -14,6 +15,9 @@ WORK_FOLDER = ".bwpipe"
 SUFFIX = ".part"
 _TRIES = 100
 """How many times in a row the work folder may disappear while a file is being created in it."""
+
+_PREFIXES: dict[Path, str] = {}
+"""How the temporary files of this process begin, by output folder."""
 
 _HANDLES = {os.open, os.mkdir, os.rename} <= os.supports_dir_fd
 """Whether folders can be opened, and files in them addressed by the folder's handle: on POSIX."""
@@ -42,7 +46,8 @@ class AtomicFile:
         self.notes = ""
         self._folder = Path(os.path.realpath(folder))
         self._place = target.parent.relative_to(folder)
-        self.path = folder / WORK_FOLDER / f"{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
+        prefix = _PREFIXES.get(self._folder, "")
+        self.path = folder / WORK_FOLDER / f"{prefix}{secrets.token_hex(8)}{SUFFIX}{target.suffix}"
         for remaining in reversed(range(_TRIES)):
             self._folder.stat()  # fail if it is gone
             try:
@@ -135,12 +140,23 @@ def _open_file(path: Path, folder: int | None, flags: int) -> int:
     return os.open(path.name, flags | os.O_NOFOLLOW, 0o666, dir_fd=folder)
 
 
-def remove_leftovers(folder: Path) -> None:
+def name_parts(folder: Path, prefix: str) -> None:
+    """Have this process begin the names of temporary files in an output folder with a prefix; with none, if it is empty.
+
+    Where several processes write into one folder, `remove_leftovers` tells by that which files one left that was killed.
+    """
+    if prefix:
+        _PREFIXES[Path(os.path.realpath(folder))] = prefix
+    else:
+        _PREFIXES.pop(Path(os.path.realpath(folder)), None)
+
+
+def remove_leftovers(folder: Path, prefix: str = "") -> None:
     """Remove temporary files that a killed run left in an output folder. The caller holds the folder's lock.
 
-    Raises UsageError if something else has such a name.
+    With a `prefix`, only those whose names begin so (`name_parts`). Raises UsageError if something else has such a name.
     """
-    for path in (folder / WORK_FOLDER).glob(f"*{SUFFIX}*"):
+    for path in (folder / WORK_FOLDER).glob(f"{escape(prefix)}*{SUFFIX}*"):
         remove_file(path)
 
 

@@ -184,6 +184,9 @@ class Source(Stage):
     def read(self, unit: Unit, context: int) -> Iterator[Any]:
         """The items of one unit, and up to `context` items before and after it, marked as context. Raises MediaError."""
 
+    def receive(self, unit: Unit) -> None:
+        """Called before a file is read in a process where another one called `units`, for what that would have kept of it."""
+
     def sample(self, unit: Unit, indices: Sequence[int]) -> Iterator[Any]:
         """The items of a unit at some indices, ascending, for first passes; those that can't be read are left out."""
         for index in indices:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,7 @@ from bwpipe.engine.executors import execute
 from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.planner import Plan
 from bwpipe.engine.recipes import PathRecipes, path_to
+from bwpipe.engine.share_ledger import FirstPassLedger, ShareLedger
 from bwpipe.engine.timing import Meter
 from bwpipe.graph.graph import Graph, Node
 
@@ -49,32 +51,70 @@ class FirstPasses:
             try:
                 for node, stage in self._nodes:
                     if (wanted := stage.first_pass(whole)) is not None:
-                        kept = self._kept(node, whole)
-                        made = self._made(node, stage, whole, wanted) if kept is None else kept
-                        stage.use(whole, made, self._units[whole])
+                        stage.use(whole, self._found_or_made(node, stage, whole, wanted), self._units[whole])
             except Exception as error:
                 self._failed[whole] = error
                 raise
             self._done.add(whole)
 
-    def _made(self, node: Node, stage: TwoPassMap, whole: Unit, wanted: FirstPass) -> bytes:
-        """Make what the stage keeps of a file, and record it if the file has segments."""
+    def kept(self, whole: Unit) -> dict[str, bytes | None]:
+        """Of a file: what earlier runs kept, by the id of each stage that looks at the file first; None if it is to be made.
+
+        Raises MediaError.
+        """
+        wanting = [node for node, stage in self._nodes if stage.first_pass(whole) is not None]
+        return {node.id: self._kept(node, whole, self._place(node, whole)) for node in wanting}
+
+    def make(self, name: str, whole: Unit) -> bytes:
+        """Make what the stage of this id keeps of a file, for another process to `keep`. Raises what a stage raises."""
+        node, stage = next((node, stage) for node, stage in self._nodes if node.id == name)
+        wanted = stage.first_pass(whole)
+        return b"" if wanted is None else self._collect(node, stage, whole, wanted)
+
+    def keep(self, name: str, whole: Unit, made: bytes) -> None:
+        """Record what another process made of a file. Raises MediaError, RunAborted, OSError."""
+        node = next(node for node, _ in self._nodes if node.id == name)
+        if place := self._place(node, whole):
+            self._record(node, whole, made, place)
+
+    def _found_or_made(self, node: Node, stage: TwoPassMap, whole: Unit, wanted: FirstPass) -> bytes:
+        """What the stage keeps of a file, by an earlier run or made now; of several shares that need it, one makes it."""
+        place = self._place(node, whole)
+        if (kept := self._kept(node, whole, place)) is not None:
+            return kept
+        if place is None or not isinstance(place[0], ShareLedger):
+            return self._made(node, stage, whole, wanted, place)
+        with closing(FirstPassLedger(place[0].folder, place[1])) as ledger:
+            if not ledger.open_in_turn(self._run.raise_if_stopped):
+                return self._made(node, stage, whole, wanted, None)
+            kept = self._kept(node, whole, (ledger, place[1]))
+            return self._made(node, stage, whole, wanted, (ledger, place[1])) if kept is None else kept
+
+    def _made(self, node: Node, stage: TwoPassMap, whole: Unit, wanted: FirstPass, place: tuple[Ledger, Path] | None) -> bytes:
+        """Make what the stage keeps of a file, and record it if there is a place for it."""
+        made = self._collect(node, stage, whole, wanted)
+        if place:
+            self._record(node, whole, made, place)
+        return made
+
+    def _collect(self, node: Node, stage: TwoPassMap, whole: Unit, wanted: FirstPass) -> bytes:
         own = replace(whole)  # so that a failure is told from those of the file's units
-        kept = stage.collect(own, self._items(node, own, wanted))
+        made = stage.collect(own, self._items(node, own, wanted))
         if error := self._run.failure(own):
             raise error
         self._run.raise_if_stopped()
-        if place := self._place(node, whole):
-            ledger, path = place
-            file = AtomicFile(path, ledger.folder)
-            try:
-                file.path.write_bytes(kept)
-                recipe = PathRecipes(self._graph, node.id).of(whole)
-                ledger.keep(whole, file, recipe, self._plan.stamps[whole], self._run.raise_if_stopped)
-            except BaseException:
-                file.discard()
-                raise
-        return kept
+        return made
+
+    def _record(self, node: Node, whole: Unit, made: bytes, place: tuple[Ledger, Path]) -> None:
+        ledger, path = place
+        file = AtomicFile(path, ledger.folder)
+        try:
+            file.path.write_bytes(made)
+            recipe = PathRecipes(self._graph, node.id).of(whole)
+            ledger.keep(whole, file, recipe, self._plan.stamps[whole], self._run.raise_if_stopped)
+        except BaseException:
+            file.discard()
+            raise
 
     def _items(self, node: Node, unit: Unit, wanted: FirstPass) -> Iterator[Any]:
         """The items of a first pass, as they leave the stages above."""
@@ -90,9 +130,9 @@ class FirstPasses:
             if not isinstance(item, End):
                 yield item
 
-    def _kept(self, node: Node, whole: Unit) -> bytes | None:
-        """What an earlier run, or another part of this one, kept for a file; None if there is none for this recipe."""
-        if self._run.restart or (place := self._place(node, whole)) is None:
+    def _kept(self, node: Node, whole: Unit, place: tuple[Ledger, Path] | None) -> bytes | None:
+        """What an earlier run, or another share of this one, kept for a file; None if there is none for this recipe."""
+        if self._run.restart or place is None:
             return None
         ledger, path = place
         if ledger.state(whole, path, PathRecipes(self._graph, node.id).of(whole)).kind != "done":

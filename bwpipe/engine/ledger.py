@@ -3,11 +3,10 @@
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Literal
 
 from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, remove_file, remove_leftovers
 from bwpipe.core.fingerprint import FileStamp, Fingerprint, fingerprint
@@ -17,6 +16,7 @@ from bwpipe.core.segments import FRAGMENTS, is_frame
 from bwpipe.engine.ledger_file import (
     VERSION,
     Entry,
+    State,
     connect,
     connect_to_read,
     prepare,
@@ -28,23 +28,8 @@ from bwpipe.engine.ledger_file import (
     version_of,
 )
 from bwpipe.engine.recipes import Difference, Recipe, compare
+from bwpipe.engine.shares import locked_shares, reading_share, remove_shares, share_folders, take_over
 from bwpipe.errors import MediaError, UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the ledger knows of a unit.
-
-    Attributes:
-        kind: "done"; "outdated" if the user changed nothing, but this version of bwpipe would write it differently; "changed"
-            if the user changed the graph or the input; "missing" if it was not done, or the output is gone or is not ours now.
-        reasons: What differs in the recipe.
-        seconds: What it took, if it was measured.
-    """
-
-    kind: Literal["done", "outdated", "changed", "missing"]
-    reasons: tuple[str, ...] = ()
-    seconds: float | None = None
 
 
 class Ledger:
@@ -59,8 +44,8 @@ class Ledger:
         remarks: What the user should know about the state it was found in, one sentence each.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Read what an earlier run recorded, if there was one. Raises UsageError."""
+    def __init__(self, folder: Path, work: Path | None = None) -> None:
+        """Read what an earlier run recorded, if there was one. `work` holds the ledger's own files. Raises UsageError."""
         self.folder = folder
         self.facts: dict[str, str | int | float | bool] = {}
         self.remarks: list[str] = []
@@ -71,15 +56,17 @@ class Ledger:
         self._compared: dict[tuple[str, str | None, str, str], Difference] = {}
         self._digests: dict[Path, tuple[FileStamp, str]] = {}
         self._lock = Lock()
-        self.path = folder / WORK_FOLDER / "ledger.sqlite"
+        self.path = (work or folder / WORK_FOLDER) / "ledger.sqlite"
+        self._fragments = folder / WORK_FOLDER / FRAGMENTS
         self._connection: sqlite3.Connection | None = None
         self._folder_lock = FolderLock(self.path.with_name("lock"))
         require_regular_file(self.path)
-        if self.path.exists():
-            with translate_errors(self.path):
+        with translate_errors(self.path):
+            if self.path.exists():
                 recover(self.path, self._folder_lock)
                 with self.reading() as connection:
                     self._read(connection)
+            self._read_others()
 
     @property
     def exists(self) -> bool:
@@ -90,15 +77,13 @@ class Ledger:
         """Create the ledger's file, or read it again, and lock out other runs until `close`. Raises UsageError, RunAborted."""
         if self._connection:
             return
-        for path in (self.path.parent, self.path, self.path.with_name(FRAGMENTS)):
+        for path in (self.path.parent, self.path, self._fragments):
             if path.is_symlink():
                 raise UsageError(f"{path} is a link or is reached through one; remove the link, or choose another folder")
         require_regular_file(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._folder_lock.try_acquire():
-                other = "another run is writing into it; wait for its end, or choose another folder"
-                raise UsageError(f"{self.folder}: {other}{self._folder_lock.hint}")
+            self._lock_others_out()
         except OSError as error:
             raise UsageError(f"{self.folder}: can't write into it ({error.strerror}); choose another folder") from error
         if self._folder_lock.soft:
@@ -106,18 +91,41 @@ class Ledger:
                 f"{self.folder}: its file system has no locks, so a file stands for the lock; don't start a second run into it"
             )
         try:
-            with translate_errors(self.path):
-                remove_leftovers(self.folder)
+            with translate_errors(self.path), self._others_to_take_over() as shares:
+                self._remove_leftovers()
                 existed = self.path.exists()
                 self._connection = connect(self.path, write=True, locks=not self._folder_lock.soft)
                 if existed and version_of(self._connection, self.path) == 0:
                     self.remarks.append(f"{self.path} was never finished, so it starts over")
                 prepare(self._connection, self.path)
+                if shares:
+                    self.remarks.extend(take_over(self._connection, self.folder, shares))
                 self._read(self._connection)
-                self._clear_fragments()
+            self._finish_opening()
         except BaseException:
             self.close()
             raise
+
+    def _lock_others_out(self) -> None:
+        """Lock other runs out. Raises UsageError, OSError."""
+        if not self._folder_lock.try_acquire():
+            other = "another run is writing into it; wait for its end, or choose another folder"
+            raise UsageError(f"{self.folder}: {other}{self._folder_lock.hint}")
+
+    def _others_to_take_over(self) -> AbstractContextManager[list[Path]]:
+        """The shares that this ledger takes over. Raises UsageError if one is at work."""
+        return locked_shares(self.folder)
+
+    def _remove_leftovers(self) -> None:
+        """Remove temporary files of runs that were killed. Raises UsageError."""
+        remove_leftovers(self.folder)
+
+    def _finish_opening(self) -> None:
+        """Remove what is in this ledger now, or in none. Raises UsageError."""
+        remove_shares(self.folder)
+        for path in self._fragments.glob("*"):  # a run was killed between removing them from the ledger and from disk
+            if self._name(path) not in self._entries or path.is_dir():
+                remove_file(path)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -130,16 +138,28 @@ class Ledger:
                 yield connection
 
     def _read(self, connection: sqlite3.Connection) -> None:
+        """Read the ledger itself, in place of what was read before."""
         self._entries.clear()
+        self._recipes.clear()
+        self._stored = self._add(connection)
+
+    def _add(self, connection: sqlite3.Connection) -> set[str]:
+        """Add what a ledger records, and return the hashes of the recipes in it."""
         version = version_of(connection, self.path)
         if version == 0:
-            return
+            return set()
         for target, part, entry in read_entries(connection, version):
             self._entries.setdefault(target, {})[part] = entry
-        if version == VERSION:
-            self._recipes = dict(connection.execute("SELECT digest, text FROM recipes"))
-            self._stored = set(self._recipes)
+        recipes = dict(connection.execute("SELECT digest, text FROM recipes")) if version == VERSION else {}
+        self._recipes |= recipes
         self.facts |= dict(connection.execute("SELECT key, value FROM facts"))
+        return set(recipes)
+
+    def _read_others(self) -> None:
+        """Add what shares have recorded and the next run takes over. Raises UsageError, sqlite3.Error."""
+        for place in share_folders(self.folder):
+            with reading_share(place) as connection:
+                self._add(connection)
 
     def owns(self, unit: Unit, target: Path) -> bool:
         """Whether a file is the output that was written for this unit, unchanged since."""
@@ -268,7 +288,7 @@ class Ledger:
             self._entries.setdefault(target, {})[part] = entry
             self._store(connection, (target, part), entry)
             connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (target, part, file.notes))
-            if file.target.parent != self.path.with_name(FRAGMENTS):
+            if file.target.parent != self._fragments:
                 connection.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
         file.publish()
 
@@ -304,7 +324,7 @@ class Ledger:
         found = []
         for name, parts in self._entries.items():
             path = self.folder / os.fsdecode(name)
-            if path.parent != self.path.with_name(FRAGMENTS) or path in waiting:
+            if path.parent != self._fragments or path in waiting:
                 continue
             sources = {Path(os.fsdecode(entry.path)) for entry in parts.values() if entry.path is not None}
             if sources and all(any(source.is_relative_to(root) for root in roots) for source in sources):
@@ -321,12 +341,6 @@ class Ledger:
         """What a recorded file took to make; None if not measured."""
         entry = self._entry(unit, target)
         return entry.seconds if entry else None
-
-    def _clear_fragments(self) -> None:
-        """Remove unrecorded fragments: a run was killed between removing them from the ledger and from disk."""
-        for path in self.path.with_name(FRAGMENTS).glob("*"):
-            if self._name(path) not in self._entries or path.is_dir():
-                remove_file(path)
 
     def _digest(self, unit: Unit, now: FileStamp, tick: Callable[[], None] = lambda: None) -> str:
         """The digest of an input with a known stamp, computed once however many segments it has. Raises OSError."""
@@ -376,21 +390,3 @@ class Ledger:
 
     def _name(self, path: Path) -> bytes:
         return os.fsencode(path.relative_to(self.folder))
-
-
-@contextmanager
-def open_ledgers(folders: Iterable[Path], *, lock: bool) -> Iterator[dict[Path, Ledger]]:
-    """Open the ledgers of some output folders and close them at the end. Raises UsageError.
-
-    Args:
-        folders: The output folders.
-        lock: Lock out other runs from folders that already have a ledger.
-    """
-    with ExitStack() as stack:
-        ledgers = {}
-        for folder in dict.fromkeys(folders):
-            ledgers[folder] = Ledger(folder)
-            stack.callback(ledgers[folder].close)
-            if lock and ledgers[folder].exists:
-                ledgers[folder].open()
-        yield ledgers

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 from bwpipe.core.fingerprint import FileStamp, Fingerprint
@@ -66,6 +67,22 @@ class Entry:
     output: Fingerprint
     path: bytes | None
     seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the ledger knows of a unit.
+
+    Attributes:
+        kind: "done"; "outdated" if the user changed nothing, but this version of bwpipe would write it differently; "changed"
+            if the user changed the graph or the input; "missing" if it was not done, or the output is gone or is not ours now.
+        reasons: What differs in the recipe.
+        seconds: What it took, if it was measured.
+    """
+
+    kind: Literal["done", "outdated", "changed", "missing"]
+    reasons: tuple[str, ...] = ()
+    seconds: float | None = None
 
 
 _COLUMNS_1 = "target, part, recipe, size, mtime_ns, digest, made_size, made_mtime_ns"

@@ -10,6 +10,7 @@ from pathlib import Path
 from bwpipe.core.frame import Broken, Skipped, Unit
 from bwpipe.core.stage import Sink
 from bwpipe.engine.ledger import Ledger
+from bwpipe.engine.shares import share_folders
 from bwpipe.errors import BwpipeError, UsageError
 
 
@@ -43,7 +44,7 @@ class EarlierOutputs:
         if folder not in self._others:
             try:
                 ledger = Ledger(folder)
-                self._others[folder] = ledger if ledger.path.exists() else False
+                self._others[folder] = ledger if ledger.path.exists() or share_folders(folder) else False
             except BwpipeError:
                 self._others[folder] = True
         known = self._others[folder]

@@ -1,7 +1,7 @@
 """The plan of a run: the units of its source that its sinks have not written yet."""
 
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,13 @@ from bwpipe.core.fingerprint import FileStamp
 from bwpipe.core.frame import Broken, Skipped, Unit, skipped_in_words
 from bwpipe.core.segments import EARLIER_DEFAULT, Assembly, default_size, frame_range, split_into_segments
 from bwpipe.core.stage import Sink, Source, UnitMap
-from bwpipe.engine.ledger import Ledger, State
+from bwpipe.engine.ledger import Ledger
+from bwpipe.engine.ledger_file import State
 from bwpipe.engine.outputs import EarlierOutputs, OutputNames, root_of
 from bwpipe.engine.recipes import PathRecipes, Recipe, path_to
 from bwpipe.engine.recipes_0_1 import PathRecipes01
 from bwpipe.engine.scan_cache import SqliteScanCache
+from bwpipe.engine.shares import Share, require_outside
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph, Node
 
@@ -48,6 +50,7 @@ class Plan:
         context: Number of context frames that stages need before and after a unit.
         recipes: By sink id: the recipe of each unit that the sink has to write or join.
         assemblies: By sink id: the videos that the sink has to join, in the source's order.
+        joins: Whether this run joins them.
         whole: By sink id: the videos that are already joined.
         broken: Files that can't be read.
         skipped: Files of kinds that are not read.
@@ -67,6 +70,7 @@ class Plan:
     context: int = 0
     recipes: dict[str, dict[Unit, Recipe]] = field(default_factory=dict)
     assemblies: dict[str, list[Assembly]] = field(default_factory=dict)
+    joins: bool = True
     whole: dict[str, list[Path]] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -86,20 +90,29 @@ class Plan:
 
         `published` has the ids of sinks and the units that they have finished since.
         """
-        for sink, assemblies in self.assemblies.items():
+        for sink, assemblies in self.assemblies.items() if self.joins else ():
             for assembly in assemblies:
                 missing = [unit for unit in assembly.segments if unit in self.recipes[sink] and (sink, unit) not in published]
                 if missing and len(missing) < len(assembly.segments):
                     start, total = missing[0].start, assembly.whole.media.frames
                     yield f"{assembly.whole.name}: it goes on at frame {start} of {total}"
 
+    def restrict(self, units: Collection[Unit]) -> None:
+        """Write only these units, and leave the joining of videos to another run."""
+        self.recipes = {
+            sink: {unit: recipe for unit, recipe in chosen.items() if unit in units} for sink, chosen in self.recipes.items()
+        }
+        self.joins = False
+
     @property
     def idle(self) -> bool:
         """Whether there is nothing to read or join."""
-        return not (self.todo or any(self.assemblies.values()))
+        return not (self.todo or (self.joins and any(self.assemblies.values())))
 
 
-def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = False, update: bool = False) -> Plan:
+def make_plan(
+    graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = False, update: bool = False, share: Share | None = None
+) -> Plan:
     """Determine what has to be done, from the headers of the inputs and the ledgers of the output folders.
 
     Args:
@@ -107,6 +120,7 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         ledgers: The ledgers of its output folders.
         restart: Redo what earlier runs did.
         update: Redo what this version of bwpipe would write differently.
+        share: The share of the units to do; None for all.
 
     Raises:
         UsageError: There is nothing to read, two stages would write one file, or an output would overwrite an input.
@@ -125,22 +139,8 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
     _remind(graph, ledgers)
     source.remember(plan.scans)
     known = EarlierOutputs(ledgers.values())
-    units: list[Unit] = []
     with graph.nodes[0].error_context():
-        for found in source.units():
-            plan.roots.add(root_of(found))
-            if found in known:
-                plan.own += 1
-            elif isinstance(found, Skipped):
-                plan.skipped.append(found)
-            elif isinstance(found, Broken):
-                plan.broken.append(found)
-            elif unwritable := _unwritable(found, sinks.values()):
-                plan.broken.append(unwritable)
-            else:
-                units.append(found)
-                # right away, so that any later change is detected
-                plan.stamps[found] = found.media.stamp(found.start, found.stop, again=False)
+        units = list(_found(source, known, sinks.values(), plan))
     if not (units or plan.broken):
         others = f" ({skipped_in_words(plan.skipped)})" if plan.skipped else ""
         raise UsageError(f"{graph.nodes[0].where_is('path')}: there is nothing to read{others}; give another path")
@@ -151,6 +151,9 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
     clashes = names.clashes(units, sinks.values())
     plan.broken.extend(clashes.values())
     units = [unit for unit in units if unit not in clashes]
+    if share:
+        require_outside(sinks.values(), plan.roots)
+        plan.broken = [broken for broken in plan.broken if share.has(broken.name)]
     in_segments = bool(sinks) and all(sink.assembles for sink in sinks.values())
     size = graph.segment if in_segments else None
     planners = {
@@ -159,14 +162,36 @@ def make_plan(graph: Graph, ledgers: dict[Path, Ledger], *, restart: bool = Fals
         if isinstance(node.stage, Sink)
     }
     segments = {unit: _segments(unit, size, planners.values()) for unit in units}
+    if share:
+        units = [unit for unit in share.in_turn(units) if share.of(segments[unit])]
     plan.files = {segment: unit for unit in units for segment in segments[unit]}
     plan.stamps |= {segment: _segment_stamp(plan.stamps[unit], segment) for unit in units for segment in segments[unit]}
     for planner in planners.values():
         for unit in units:
             planner.add(unit, segments[unit])
+    if share:
+        plan.restrict({segment for unit in units for segment in share.of(segments[unit])})
     pending = {segment for chosen in plan.recipes.values() for segment in chosen}
     plan.todo = [segment for unit in units for segment in segments[unit] if segment in pending or not sinks]
     return plan
+
+
+def _found(source: Source, known: EarlierOutputs, sinks: Collection[Sink], plan: Plan) -> Iterator[Unit]:
+    """The units of a source that can be read and written; the plan gets what is to be known of the others."""
+    for found in source.units():
+        plan.roots.add(root_of(found))
+        if found in known:
+            plan.own += 1
+        elif isinstance(found, Skipped):
+            plan.skipped.append(found)
+        elif isinstance(found, Broken):
+            plan.broken.append(found)
+        elif unwritable := _unwritable(found, sinks):
+            plan.broken.append(unwritable)
+        else:
+            # right away, so that any later change is detected
+            plan.stamps[found] = found.media.stamp(found.start, found.stop, again=False)
+            yield found
 
 
 def known_facts(ledgers: Mapping[Path, Ledger]) -> dict[str, str | int | float | bool]:

@@ -30,6 +30,9 @@ class RunResult:
         inputs: The files that these were made from, in the same order.
         kinds: Number of files that it finished, by kind: "picture" or "film".
         folders: The output folders, absolute.
+        segments: Number of segments of films that it finished.
+        share: The share of the work that it did, such as "0/3"; None for all.
+        workers: Work of each worker of a cluster, by its name: items that it wrote, and seconds for which it was busy.
     """
 
     done: int = 0
@@ -46,6 +49,9 @@ class RunResult:
     inputs: list[Path] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
+    segments: int = 0
+    share: str | None = None
+    workers: dict[str, Meter] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -62,6 +68,7 @@ class RunResult:
         `timings` says whether they begin with the table of how long each stage was busy.
         """
         tables = [table(self.meters)] if timings and any(meter.items for meter in self.meters.values()) else []
+        tables += [table(self.workers, of="worker")] if timings and self.workers else []
         dropped = ", ".join(f"{count} {why}" for why, count in self.left_out.items())
         left_out = [f"left out: {dropped}"] if dropped else []
         failed = [f"failed: {path}: {why}" for path, why in self.failed.items()]
@@ -74,7 +81,7 @@ class RunResult:
                 *left_out,
                 *_first(failed),
                 *repeated,
-                f"{self._counts()} in {self.seconds:.1f} s{places}",
+                f"{f'share {self.share}: ' if self.share else ''}{self._counts()} in {self.seconds:.1f} s{places}",
             ]
         )
 
@@ -87,6 +94,8 @@ class RunResult:
             "outputs": list(map(str, self.outputs)),
             "inputs": list(map(str, self.inputs)),
             "folders": list(map(str, self.folders)),
+            "segments": self.segments,
+            "share": self.share,
             "kept": list(map(str, self.kept)),
             "outdated": list(map(str, self.outdated)),
             "failed": {str(path): why for path, why in self.failed.items()},
@@ -95,11 +104,15 @@ class RunResult:
             "lines": list(self.lines),
             "seconds": round(self.seconds, 3),
             "stages": {name: {"items": meter.items, "busy_s": round(meter.busy, 3)} for name, meter in self.meters.items()},
+            "workers": {name: {"items": meter.items, "busy_s": round(meter.busy, 3)} for name, meter in self.workers.items()},
         }
 
     def _counts(self) -> str:
         """The number of files by what became of them: "5 pictures and 1 film done, 2 done already"."""
         kinds = " and ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in sorted(self.kinds.items(), reverse=True))
+        if self.share and self.segments:
+            films = f"{self.segments} segment{'s' * (self.segments > 1)} of films"
+            kinds = f"{kinds} and {films}" if kinds else films
         counts = {"done already": self.already, "kept": len(self.kept), "failed": len(self.failed)}
         return ", ".join([f"{kinds or self.done} done", *(f"{count} {what}" for what, count in counts.items() if count)])
 

@@ -16,15 +16,18 @@ from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting_fragments
 from bwpipe.core.stage import Gather, Sink, Summary, ask
 from bwpipe.engine.event_log import REPORT, EventLog
+from bwpipe.engine.executor import Executor, LocalThreads, Work
 from bwpipe.engine.first_passes import FirstPasses
-from bwpipe.engine.ledger import Ledger, open_ledgers
+from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.outdated import announcement
 from bwpipe.engine.planner import Plan, known_facts, make_plan, total_frames
 from bwpipe.engine.recipes import recipes
 from bwpipe.engine.result import RunResult
-from bwpipe.engine.scheduler import idle_nodes, run_stages
+from bwpipe.engine.scheduler import idle_nodes
+from bwpipe.engine.share_ledger import open_ledgers
+from bwpipe.engine.shares import Share, report_name
 from bwpipe.engine.timing import Meter
-from bwpipe.errors import BwpipeError, MediaError, RunAborted, format_error
+from bwpipe.errors import BwpipeError, MediaError, RunAborted, UsageError, format_error
 from bwpipe.graph.graph import Graph, Node, read_graph
 from bwpipe.version import __version__
 
@@ -38,6 +41,7 @@ def run(
     quiet: bool = True,
     restart: bool = False,
     update: bool = False,
+    share: str | None = None,
 ) -> RunResult:
     """Run a graph to completion.
 
@@ -47,6 +51,8 @@ def run(
         quiet: Show warnings and errors only, no progress.
         restart: Start an interrupted training over instead of resuming it, and redo files that are done.
         update: Redo finished files that this version of bwpipe would write differently, instead of only saying how many.
+        share: Do a share of the work only, "0/3" to "2/3" for three, on several machines or in several processes. A run without
+            it takes over what the shares did.
 
     Returns:
         The result; a file that failed is listed there and does not raise.
@@ -57,16 +63,28 @@ def run(
         TooManyErrors: A file failed under `on_error: stop`, or more than `max_errors`.
     """
     read = graph.override(set or {}) if isinstance(graph, Graph) else read_graph(graph, set or {})
-    return run_graph(read, quiet=quiet, restart=restart, update=update)
+    part = None if share is None else Share.parse(share)
+    return run_graph(read, quiet=quiet, restart=restart, update=update, share=part)
 
 
-def run_graph(graph: Graph, *, quiet: bool, restart: bool = False, update: bool = False) -> RunResult:
-    """Run a graph that has been read; see `run`."""
+def run_graph(
+    graph: Graph,
+    *,
+    quiet: bool,
+    restart: bool = False,
+    update: bool = False,
+    share: Share | None = None,
+    executor: Executor | None = None,
+) -> RunResult:
+    """Run a graph that has been read; see `run`. What executes it is threads of this process by default."""
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
+    if share and (not folders or any(isinstance(node.stage, Gather) for node in graph.nodes)):
+        raise UsageError("--share is for graphs that only write pictures and films; run this one without it")
     try:
-        with as_abort(), open_ledgers(folders, lock=True) as ledgers, ExitStack() as stack:
-            plan = make_plan(graph, ledgers, restart=restart, update=update)
-            return _Session(graph, plan, ledgers, stack, quiet=quiet, restart=restart).run()
+        with as_abort(), open_ledgers(folders, lock=True, share=share) as ledgers, ExitStack() as stack:
+            plan = make_plan(graph, ledgers, restart=restart, update=update, share=share)
+            session = _Session(graph, plan, ledgers, stack, quiet=quiet, restart=restart, share=share)
+            return session.run(executor or LocalThreads())
     finally:
         give_back()
 
@@ -75,7 +93,15 @@ class _Session:
     """One run: its plan, and what it records and reports."""
 
     def __init__(
-        self, graph: Graph, plan: Plan, ledgers: dict[Path, Ledger], stack: ExitStack, *, quiet: bool, restart: bool
+        self,
+        graph: Graph,
+        plan: Plan,
+        ledgers: dict[Path, Ledger],
+        stack: ExitStack,
+        *,
+        quiet: bool,
+        restart: bool,
+        share: Share | None,
     ) -> None:
         self._graph = graph
         self._plan = plan
@@ -87,7 +113,9 @@ class _Session:
             meters={node.id: Meter() for node in graph.nodes},
             outdated=[each.target for each in plan.outdated],
             folders=list(ledgers),
+            share=str(share) if share else None,
         )
+        self._report_file = report_name(share.name, REPORT) if share else REPORT
         films = any(unit.media.has_segments for unit in plan.todo)
         self._progress = Progress(total_frames(plan.todo), quiet=quiet, of="frames" if films else "pictures")
         self._event_logs: list[EventLog] = []
@@ -109,8 +137,10 @@ class _Session:
             facts=known_facts(ledgers),
         )
 
-    def run(self) -> RunResult:
+    def run(self, executor: Executor) -> RunResult:
         """Set up, execute, report."""
+        self._executor = executor
+        self._stack.callback(executor.close)
         start = perf_counter()
         result = self._result
         stopped: BaseException | None = None
@@ -125,15 +155,18 @@ class _Session:
             if not self._plan.idle:
                 check_room()
                 keep_freed_memory()
-                run_stages(
-                    self._graph,
-                    self._plan,
-                    self._run,
-                    result.meters,
-                    ready=ready,
-                    prepare=FirstPasses(self._graph, self._plan, self._ledgers, self._run, result.meters),
-                    keep=self._publish,
-                    tick=self._show,
+                passes = FirstPasses(self._graph, self._plan, self._ledgers, self._run, result.meters)
+                self._executor.execute(
+                    Work(
+                        self._graph,
+                        self._plan,
+                        self._run,
+                        result.meters,
+                        ready=ready,
+                        first_passes=passes,
+                        keep=self._publish,
+                        tick=self._show,
+                    )
                 )
             if not self._ledgers:  # without sinks, files count as done once they are read
                 count = len(self._plan.todo) + len(self._plan.broken) - len(self._run.failures)
@@ -146,6 +179,7 @@ class _Session:
         finally:
             self._progress.close()
             result.seconds = perf_counter() - start
+            result.workers = dict(self._executor.workers())
             result.remarks = dict(self._run.remarks)
             result.left_out = dict(self._run.left_out)
             result.failed = {unit.path: format_error(error) for unit, error in reversed(self._run.failures.items())}
@@ -158,18 +192,20 @@ class _Session:
             self._stack.callback(node.stage.close)
             with node.error_context():
                 node.stage.setup(self._run)
+        if not self._plan.idle:
+            self._executor.start(self._graph, self._plan, self._run)
         for folder, ledger in self._ledgers.items():
             ledger.open()
             ledger.keep_facts(self._run.facts)
             ledger.store_updates()
-            self._event_logs.append(EventLog(folder / WORK_FOLDER / REPORT, idle=self._plan.idle))
+            self._event_logs.append(EventLog(folder / WORK_FOLDER / self._report_file, idle=self._plan.idle))
             self._stack.callback(self._event_logs[-1].close)
         self._plan.scans.store()
-        for node in self._graph.nodes:
+        for node in self._graph.nodes if self._plan.joins else ():
             if isinstance(node.stage, Sink):
                 folder = node.stage.folder
                 self._ledgers[folder].forget(waiting_fragments(folder, self._plan.whole[node.id]))
-        for folder, ledger in self._ledgers.items():
+        for folder, ledger in self._ledgers.items() if self._plan.joins else ():
             ledger.forget(ledger.fragments_of_missing(self._plan.roots, self._waiting(folder)))
 
     def _waiting(self, folder: Path) -> list[Path]:
@@ -220,7 +256,7 @@ class _Session:
                     ready[node.id] = node.stage.ready(units, recipe)
         return {name: value for name, value in ready.items() if value is not None}
 
-    def _publish(self, node: Node, unit: Unit, file: AtomicFile) -> None:
+    def _publish(self, node: Node, unit: Unit, file: AtomicFile, *, worker: str | None = None) -> None:
         assert isinstance(node.stage, Sink)
         ledger, recipe = self._ledgers[node.stage.folder], self._plan.recipes[node.id][unit]
         assembly = next((assembly for assembly in self._plan.assemblies[node.id] if assembly.whole is unit), None)
@@ -231,8 +267,11 @@ class _Session:
         ledger.keep(unit, file, recipe, self._plan.stamps[unit], self._run.raise_if_stopped, seconds=took)
         self._finished.add((node.id, unit))
         target = node.stage.target(unit)
+        by = {"worker": worker} if worker else {}
         if file.target != target:
-            self._log("segment", path=str(unit.path), part=unit.part, output=str(target))
+            with self._lock:
+                self._result.segments += 1
+            self._log("segment", path=str(unit.path), part=unit.part, output=str(target), **by)
             return
         notes = [ledger.notes(part, node.stage.fragment(part)) for part in assembly.segments] if assembly else [file.notes]
         self._report_summary(unit, target, node.stage.summary(unit, notes))
@@ -244,7 +283,7 @@ class _Session:
             self._result.inputs.append(unit.path)
             kind = unit.media.kind
             self._result.kinds[kind] = self._result.kinds.get(kind, 0) + 1
-        self._log("done", path=str(unit.path), part=unit.part, output=str(target))
+        self._log("done", path=str(unit.path), part=unit.part, output=str(target), **by)
 
     def _seconds_since_last(self) -> float:
         """The time since the last file was finished: what this one took of the run, where many are in work at a time."""

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 from bwpipe.core.fingerprint import FileStamp, file_stamp
 from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.ledger_file import translate_errors
+from bwpipe.engine.share_ledger import ShareLedger
 
 
 class SqliteScanCache:
@@ -41,7 +43,7 @@ class SqliteScanCache:
         self._new.clear()
 
     def _lookup(self, path: Path, what: str, now: FileStamp) -> bytes | None:
-        for ledger in self._ledgers:
+        for ledger in chain(self._ledgers, (each.main for each in self._ledgers if isinstance(each, ShareLedger))):
             if not ledger.path.exists():
                 continue
             with translate_errors(ledger.path), ledger.reading() as connection:

@@ -92,7 +92,7 @@ class _Threads:
             for lane in self._lanes
         }
         self._assemblies = {
-            node.id: Assemblies(plan.assemblies[node.id], plan.recipes[node.id].__contains__)
+            node.id: Assemblies(plan.assemblies[node.id], plan.recipes[node.id].__contains__, joins=plan.joins)
             for node in self._nodes
             if isinstance(node.stage, Sink)
         }

@@ -48,7 +48,7 @@ def execute_sink(
     """
     if not isinstance(assemblies, Assemblies):
         assemblies = Assemblies(assemblies, wanted)
-    writer = _Writer(stage, keep, run, meter, assemblies=assemblies, pool=pool)
+    writer = SinkWriter(stage, keep, run, meter, assemblies=assemblies, pool=pool)
     yield from map(writer.join, assemblies.complete())
     groups = ((unit, group) for unit, group in by_unit(items) if wanted(unit))
     for has_segments, unit_groups in groupby(groups, key=lambda group: group[0].media.has_segments):
@@ -65,8 +65,15 @@ def execute_sink(
 class Assemblies:
     """The videos that a sink has to join, and how many segments each still waits for. Thread-safe."""
 
-    def __init__(self, assemblies: Iterable[Assembly], wanted: Callable[[Unit], bool]) -> None:
-        """`wanted` tells whether a segment has to be written; the others have been."""
+    def __init__(self, assemblies: Iterable[Assembly], wanted: Callable[[Unit], bool], *, joins: bool = True) -> None:
+        """Prepare them.
+
+        Args:
+            assemblies: The videos.
+            wanted: Whether a segment has to be written; the others have been.
+            joins: Whether the videos are joined here, not by another run.
+        """
+        self._joins = joins
         self._lock = Lock()
         self._pending = {assembly: sum(map(wanted, assembly.segments)) for assembly in assemblies}
         self._of = {segment: assembly for assembly in self._pending for segment in assembly.segments}
@@ -78,7 +85,7 @@ class Assemblies:
     def complete(self) -> list[Assembly]:
         """Those that wait for nothing; each is given once."""
         with self._lock:
-            found = [assembly for assembly, count in self._pending.items() if not count]
+            found = [assembly for assembly, count in self._pending.items() if not count and self._joins]
             for assembly in found:
                 del self._pending[assembly]
             return found
@@ -86,7 +93,7 @@ class Assemblies:
     def completed_by(self, segment: Unit) -> Assembly | None:
         """The video that waits for nothing more, now that a segment is finished; None if there is none."""
         assembly = self._of.get(segment)
-        if assembly is None:
+        if assembly is None or not self._joins:
             return None
         with self._lock:
             self._pending[assembly] -= 1
@@ -96,7 +103,7 @@ class Assemblies:
             return assembly
 
 
-class _Writer:
+class SinkWriter:
     """Writes units and joins videos; several units may be written in parallel."""
 
     def __init__(
@@ -107,8 +114,9 @@ class _Writer:
         meter: Meter,
         *,
         assemblies: Assemblies,
-        pool: Executor | None,
+        pool: Executor | None = None,
     ) -> None:
+        """Prepare it; the arguments are those of `execute_sink`."""
         self._assemblies, self._pool = assemblies, pool
         self._stage = stage
         self._folder = os.path.realpath(stage.folder)
@@ -180,6 +188,13 @@ class _Writer:
         except Exception as error:
             self._fail(assembly.whole, error)
         return assembly.whole
+
+    def publish(self, unit: Unit, file: AtomicFile) -> None:
+        """Publish the file of a unit that was written elsewhere."""
+        try:
+            self._publish(unit, file)
+        except Exception as error:
+            self._fail(unit, error)
 
     def _publish(self, unit: Unit, file: AtomicFile) -> None:
         try:

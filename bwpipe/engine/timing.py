@@ -28,10 +28,10 @@ class Meter:
         finally:
             self.add(perf_counter() - start)
 
-    def count(self) -> None:
-        """Count one item."""
+    def count(self, items: int = 1) -> None:
+        """Count items; a negative number takes back what was lost."""
         with self._lock:
-            self.items += 1
+            self.items += items
 
     def add(self, seconds: float) -> None:
         """Add seconds of work; negative values subtract time spent waiting."""
@@ -39,13 +39,13 @@ class Meter:
             self.busy += seconds
 
 
-def table(meters: Mapping[str, Meter]) -> str:
-    """The timing table: each stage's items, busy time, and share of all busy time."""
+def table(meters: Mapping[str, Meter], of: str = "stage") -> str:
+    """The timing table of stages, or of workers: items, busy time, and share of all busy time of each."""
     busy = sum(meter.busy for meter in meters.values()) or 1.0
     slowest = max(meters, key=lambda name: meters[name].busy)
-    width = max(len("stage"), *map(len, meters))
-    lines = [f"{'stage':{width}}  {'items':>8}  {'busy s':>8}  {'share':>5}"]
+    width = max(len(of), *map(len, meters))
+    lines = [f"{of:{width}}  {'items':>8}  {'busy s':>8}  {'share':>5}"]
     for name, meter in meters.items():
-        mark = "  <- slowest" if name == slowest and len(meters) > 1 else ""
+        mark = "  <- slowest" if name == slowest and len(meters) > 1 and of == "stage" else ""
         lines.append(f"{name:{width}}  {meter.items:8}  {meter.busy:8.2f}  {meter.busy / busy:5.0%}{mark}")
     return "\n".join(lines)

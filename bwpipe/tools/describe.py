@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from bwpipe.core.frame import skipped_in_words
 from bwpipe.core.options import format_value, options_of, ordered_fields
 from bwpipe.core.stage import Sink, Stage
-from bwpipe.engine.ledger import open_ledgers
 from bwpipe.engine.outdated import announcement, estimated_seconds
 from bwpipe.engine.planner import Finished, Plan, make_plan
+from bwpipe.engine.share_ledger import open_ledgers
 from bwpipe.graph.graph import Graph
 
 if TYPE_CHECKING:  # they import torch

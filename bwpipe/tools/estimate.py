@@ -15,9 +15,9 @@ from bwpipe.core.frame import Unit
 from bwpipe.core.memory import peak
 from bwpipe.core.segments import default_size
 from bwpipe.core.stage import Sink
-from bwpipe.engine.ledger import open_ledgers
 from bwpipe.engine.planner import make_plan
 from bwpipe.engine.run import run_graph
+from bwpipe.engine.share_ledger import open_ledgers
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph, read_graph
 from bwpipe.sequence.file import FrameSequence

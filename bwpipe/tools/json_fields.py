@@ -6,6 +6,7 @@ In a path, `[]` stands for each item of a list and `*` for each name that depend
 from collections.abc import Mapping
 
 FILE = {"path": "The input file, absolute.", "output": "The output file, absolute."}
+WORKER = "The worker of a cluster that made it; missing where there is none, and for films, which are joined by the run itself."
 COUNTS = {
     "done": "Number of files that this run finished.",
     "already": "Number of files that earlier runs finished.",
@@ -33,9 +34,17 @@ REPORT: Mapping[str, tuple[str, Mapping[str, str]]] = {
     ),
     "segment": (
         "A segment of a film was encoded and is waiting to be joined.",
-        {**FILE, "part": "Index of the segment, from 0.", "output": "The file that the film will become, absolute."},
+        {
+            **FILE,
+            "part": "Index of the segment, from 0.",
+            "output": "The file that the film will become, absolute.",
+            "worker": WORKER,
+        },
     ),
-    "done": ("A file was finished and has its final name.", {**FILE, "part": "Always 0: files are reported whole."}),
+    "done": (
+        "A file was finished and has its final name.",
+        {**FILE, "part": "Always 0: files are reported whole.", "worker": WORKER},
+    ),
     "shot": (
         "One shot of a finished film.",
         {
@@ -86,6 +95,12 @@ RESULT: Mapping[str, str] = {
     "outputs": "The files that this run finished, absolute.",
     "inputs": "The files that these were made from, absolute, in the same order.",
     "folders": "The output folders, absolute.",
+    "segments": "Number of segments of films that this run finished.",
+    "share": "The share of the work that it did, such as `0/3`; null for all of it.",
+    "workers": "The work of each worker of a cluster, by its name; empty without one.",
+    "workers.*": "One worker.",
+    "workers.*.items": "Number of frames that it wrote.",
+    "workers.*.busy_s": "Seconds for which it had work.",
     "kept": "Existing files that were kept because bwpipe did not write them.",
     "outdated": "Finished files that this version of bwpipe would write differently; `--update` does them again.",
     "failed": "Why each file failed, by its path.",

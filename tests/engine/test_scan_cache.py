@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from bwpipe.engine.ledger import Ledger, open_ledgers
+from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.planner import Plan, make_plan
 from bwpipe.engine.run import run
 from bwpipe.engine.scan_cache import SqliteScanCache
+from bwpipe.engine.share_ledger import open_ledgers
 from bwpipe.graph.graph import read_graph
 from bwpipe.video.file import VideoFile
 from bwpipe.video.probe import open_video
