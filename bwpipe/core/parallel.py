@@ -11,9 +11,19 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
+_limit: int | None = None
+
+
 def cores() -> int:
     """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return found if _limit is None else min(found, _limit)
+
+
+def limit_cores(count: int | None) -> None:
+    """Let this process use at most that many cores, for a worker that shares a machine with others; None for all."""
+    global _limit  # noqa: PLW0603 (a fact of the process)
+    _limit = count
 
 
 def ordered_map(

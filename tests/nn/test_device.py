@@ -49,7 +49,7 @@ def test_a_cpu_predicts_in_bfloat16_if_it_has_the_instructions(tmp_path: Path, m
     cases = {"fpu avx2": False, "fpu avx512f avx512_bf16": True, "amx_bf16 amx_tile": True, "avx512f avx_vnni_bf16": False}
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setattr("bwpipe.nn.processor._DESCRIPTION", tmp_path / "cpuinfo")
+    monkeypatch.setattr("bwpipe.core.processor._DESCRIPTION", tmp_path / "cpuinfo")
     for flags, expected in cases.items():
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags\t\t: {flags}\n")
         computes_bfloat16.cache_clear()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,20 +17,16 @@ from bwpipe.core.folder_lock import FolderLock
 from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.run import RunResult
 from bwpipe.engine.shares import Share
-from tests.support.made_films import MKV, make_film
 from tests.support.made_photos import write_photos
-from tests.support.tripping import FRAMES, PICTURES, TRIP, contents, tripping_graph
+from tests.support.tripping import FRAMES, PICTURES, contents, make_inputs, tripping_graph
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Pictures, a film, and the plug-in."""
     folder = tmp_path_factory.mktemp("shares")
-    write_photos(folder / "in" / "pictures", PICTURES)
-    make_film(folder / "in" / "film.mkv", replace(MKV, size=(48, 32), times=range(0, 40 * FRAMES, 40)))
-    usual = segments.SHARED_DECODER_FRAMES
-    (folder / "trip").mkdir()
-    (folder / "trip" / "trip.py").write_text(TRIP)
+    usual, segments.SHARED_DECODER_FRAMES = segments.SHARED_DECODER_FRAMES, 20
+    make_inputs(folder)
     yield folder
     segments.SHARED_DECODER_FRAMES = usual
 

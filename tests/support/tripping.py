@@ -1,7 +1,11 @@
 """A graph whose run can be killed, and which looks at a film before its first segment: for tests of runs in several pieces."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from tests.support.made_films import MKV, make_film
+from tests.support.made_photos import write_photos
 
 PICTURES, FRAMES = 9, 70
 TRIP = '''
@@ -21,7 +25,7 @@ from bwpipe.core.first_pass import FirstPass, TwoPassMap
 segments.SHARED_DECODER_FRAMES = 20
 
 
-@stage("trip")
+@stage("trip-NAME")
 class Trip(Map):
     """Kills the process at a frame."""
 
@@ -33,7 +37,7 @@ class Trip(Map):
         return frame
 
 
-@stage("counted")
+@stage("counted-NAME")
 class Counted(TwoPassMap):
     """Writes a line for each first pass that it makes."""
 
@@ -58,13 +62,21 @@ class Counted(TwoPassMap):
 '''
 
 
+def make_inputs(folder: Path) -> None:
+    """Write pictures, a film of four segments, and the plug-in, whose stages have the folder's name in theirs."""
+    write_photos(folder / "in" / "pictures", PICTURES)
+    make_film(folder / "in" / "film.mkv", replace(MKV, size=(48, 32), times=range(0, 40 * FRAMES, 40)))
+    (folder / "trip").mkdir()
+    (folder / "trip" / "trip.py").write_text(TRIP.replace("NAME", folder.name))
+
+
 def tripping_graph(folder: Path, out: Path, *, trip: int = -1, **settings: Any) -> dict[str, Any]:
     chain = [
         {"use": "read", "path": str(folder / "in")},
         {"use": "grayscale"},
-        {"use": "trip", "at": trip},
+        {"use": f"trip-{folder.name}", "id": "trip", "at": trip},
         {"use": "shots"},
-        {"use": "counted", "log": str(out) + ".log"},
+        {"use": f"counted-{folder.name}", "id": "counted", "log": str(out) + ".log"},
         {"use": "write", "path": str(out), "codec": "ffv1", "threads": 1},
     ]
     return {"plugins": [str(folder / "trip")], "segment": 20, **settings, "stages": chain}
