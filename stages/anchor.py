@@ -31,7 +31,7 @@ class Anchor(TwoPassMap):
     and so does everything if the network has no features.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     changes_only: ClassVar[str | None] = "film"
 
     reference: NoEffect[str | list[str] | None] = None  # no effect by itself: the recipe has the hashes of the stills
@@ -63,7 +63,7 @@ class Anchor(TwoPassMap):
         return {**super().recipe(unit), **told}
 
     def revision_for(self, unit: Unit | None) -> int:
-        """The latest for films only: 2 chose other key frames of films with short groups of pictures."""
+        """The latest for films only: 2 chose other key frames where groups of pictures are short, 3 rounds otherwise."""
         return self.revision if unit is None or unit.media.kind == "film" else 1
 
     def _stills(self, unit: Unit | None) -> list[Still]:

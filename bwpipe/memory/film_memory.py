@@ -7,12 +7,13 @@ from hashlib import blake2b
 from io import BytesIO
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import Frame
 from bwpipe.errors import MediaError
-from bwpipe.memory.matching import BLOCK, Array, Cells, cells, drawn, from_blocks, product, recall
+from bwpipe.memory.matching import BLOCK, Array, Cells, cells, cosines, drawn, from_blocks, product, recall
 from bwpipe.pixels.resize import resize_area, squash
 
 MOST_BYTES = 64_000_000
@@ -138,7 +139,7 @@ class FilmMemory:
         """The remembered frames of a frame's scene, by index, with their weights 0..1: the most alike, up to a number."""
         if not len(overviews):
             return
-        alike = product(overviews, overview[:, None]).ravel()
+        alike = cosines(overviews, overview)
         order = np.argsort(-alike, kind="stable")
         crowding = float(alike[order[most]]) if len(order) > most else -1.0
         for place in order[:most]:
@@ -180,7 +181,7 @@ class FilmMemory:
         scenes: list[list[int]] = []
         for place, overview in enumerate(self._overviews):
             heads = self._overviews[[scene[0] for scene in scenes]]
-            alike = product(heads, overview[:, None]).ravel()
+            alike = cosines(heads, overview)
             if len(alike) and alike.max() >= _SAME_SCENE:
                 scenes[int(np.argmax(alike))].append(place)
             else:
@@ -191,11 +192,11 @@ class FilmMemory:
         """Key frames of a scene that differ most: the first, then again and again the one least like those chosen."""
         chosen = [scene[0]]
         overviews = self._overviews[list(scene)]
-        nearest = product(overviews, overviews[0][:, None]).ravel()
+        nearest = cosines(overviews, overviews[0])
         while len(chosen) < min(_CONSULTED, len(scene)):
             farthest = int(np.argmin(nearest))
             chosen.append(scene[farthest])
-            nearest = np.maximum(nearest, product(overviews, overviews[farthest][:, None]).ravel())
+            nearest = np.maximum(nearest, cosines(overviews, overviews[farthest]))
             nearest[farthest] = 2
         return chosen
 
@@ -249,8 +250,8 @@ def _principal(frames: Sequence[KeyFrame]) -> tuple[Array, Array]:
         centred = _rows(frame) - mean
         centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), np.float32(1e-6))
         moments += product(np.ascontiguousarray(centred.T), centred)
-    _, vectors = np.linalg.eigh(moments)
-    return mean, np.ascontiguousarray(vectors[:, -_CHANNELS:].astype(np.float32))
+    _, _, vectors = cv2.eigen(moments)  # by one thread; numpy's may use several, on whose number the last bits depend
+    return mean, np.ascontiguousarray(vectors[:_CHANNELS].T.astype(np.float32))
 
 
 def _rows(frame: KeyFrame) -> Array:

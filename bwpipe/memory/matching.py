@@ -1,7 +1,7 @@
 """Matches a frame with remembered ones by the network's features, luma and place, and reads their colours."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ _FADED, _FULL = 0.35, 0.7
 _MOST_GAIN = 2.0
 """Largest factor that restores the length which chroma loses when different hues are averaged."""
 _MIN_CONFIDENCE = np.float32(0.05)
-_OF_ONE_THREAD = 1 << 18
-"""Multiplications up to which OpenBLAS, which numpy's wheels contain, starts no thread (GEMM_MULTITHREAD_THRESHOLD)."""
+_SIDE = 64
+"""Side of a block of a matrix product: OpenBLAS computes up to 2^18 multiplications, 64 x 64 x 64, in the calling thread."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,13 +47,6 @@ class Cells:
     colours: Array
     confidence: Array
     values: Array
-
-
-def with_colours(frame: Cells, colours: Array) -> Cells:
-    """The same frame with other colours (N, 2 BLOCK BLOCK); as their usual length it keeps that of its own."""
-    values = frame.values.copy()
-    values[:, : colours.shape[1]] = colours
-    return replace(frame, colours=colours, values=values)
 
 
 def cells(features: Array, luma: Array, chroma: Array, confidence: Array) -> Cells:
@@ -83,19 +76,25 @@ def cells(features: Array, luma: Array, chroma: Array, confidence: Array) -> Cel
 
 
 def product(one: Array, other: Array) -> Array:
-    """The product of two matrices, on this thread.
+    """The product of two matrices, in small blocks, in an order that depends on nothing but their shapes.
 
-    Numpy's own takes all cores for large ones, which wait for each other at each product when other stages need them: a frame
-    took 2 s instead of 6 ms. It leaves small ones to one thread, so the rows are taken a few at a time.
+    OpenBLAS, which numpy uses, divides a larger product among as many threads as there are cores: they would wait for each
+    other, and for the cores that other stages need, and the sums would depend on their number.
     """
-    rows = max(1, _OF_ONE_THREAD // max(other.size, 1))
-    if len(one) <= rows:
-        return np.asarray(one @ other)
-    whole = len(one) - len(one) % rows
-    found = np.empty((len(one), other.shape[1]), np.float32)
-    np.matmul(one[:whole].reshape(-1, rows, one.shape[1]), other, out=found[:whole].reshape(-1, rows, other.shape[1]))
-    np.matmul(one[whole:], other, out=found[whole:])
-    return found
+    (height, inner), width = one.shape, other.shape[1]
+    result = np.empty((height, width), np.float32)
+    for top in range(0, height, _SIDE):
+        for left in range(0, width, _SIDE):
+            block = result[top : top + _SIDE, left : left + _SIDE]
+            np.matmul(one[top : top + _SIDE, :_SIDE], other[:_SIDE, left : left + _SIDE], out=block)
+            for at in range(_SIDE, inner, _SIDE):
+                block += one[top : top + _SIDE, at : at + _SIDE] @ other[at : at + _SIDE, left : left + _SIDE]
+    return result
+
+
+def cosines(vectors: Array, vector: Array) -> Array:
+    """The cosine (n,) of each of some unit vectors (n, C) with one (C,), computed by one thread, like `product`."""
+    return np.asarray(np.einsum("ij,j->i", vectors, vector))
 
 
 def to_blocks(chroma: Array) -> Array:

@@ -1,6 +1,10 @@
 """The memory of a film's colours."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,3 +159,23 @@ def test_a_reference_comes_before_the_guesses_where_it_matches_and_nowhere_else(
 
     assert tint(stored.drawn(frame(A, (0.1, -0.1), 5))) == pytest.approx(BLUE, abs=0.01)
     assert tint(stored.drawn(frame(B, (0.1, -0.1), 6))) == pytest.approx((-0.2, 0.0), abs=0.01)
+
+
+def test_its_bytes_do_not_depend_on_the_number_of_threads() -> None:
+    program = (
+        "import hashlib, numpy as np\n"
+        "from bwpipe.memory.film_memory import remember\n"
+        "from tests.memory.test_film_memory import frame\n"
+        "frames = [frame(np.random.default_rng(seed).normal(0, 1, (112, 20, 30)), (0.1, seed / 30)) for seed in range(3)]\n"
+        "memory = remember([*frames, frames[0]])\n"
+        "print(*(hashlib.sha256(data).hexdigest() for data in (memory.to_bytes(), memory.drawn(frames[1]).tobytes())))"
+    )
+    found = set()
+    for threads in ("1", "2"):
+        names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+        command, root = [sys.executable, "-c", program], Path(__file__).parents[2]
+        environment = {**os.environ, **dict.fromkeys(names, threads)}
+        found.add(subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True).stdout)
+
+    assert len(found) == 1
+    assert found.pop().strip()
