@@ -102,7 +102,7 @@ def write_image(
     if target != "jpeg":
         compression = tiff.compression(source) if target == "tiff" and media.format == "TIFF" else None
         del source  # it can be as large as the samples
-        pieces = _lossless(_samples(frame, chroma, target), target, metadata, compression)
+        pieces = lossless(_samples(frame, chroma, target), target, metadata, compression)
     elif media.format != "JPEG":
         del source
         pieces = [jpeg.encode(eight_bits(frame.luma), chroma, metadata, quality=quality)]
@@ -193,8 +193,17 @@ def _samples(frame: Frame, chroma: AnyChroma | ChromaBands, target: TargetFormat
     return np.moveaxis(upright(np.moveaxis(samples, -1, 0), frame.unit.media.orientation), 0, -1)
 
 
-def _lossless(samples: NDArray[Any], target: TargetFormat, metadata: Metadata, compression: int | None) -> Sequence[Buffer]:
-    """The pieces of a file; the samples are overwritten."""
+def lossless(
+    samples: NDArray[Any], target: TargetFormat, metadata: Metadata, compression: int | None = None
+) -> Sequence[Buffer]:
+    """The pieces of a file that holds samples (H, W, 3 or 4) exactly; they are overwritten.
+
+    Args:
+        samples: RGB or RGBA, of a type that the format holds.
+        target: Any format but JPEG.
+        metadata: What goes into it besides.
+        compression: By its number in TIFF files; for these only.
+    """
     match target:
         case "tiff":
             return tiff.encode(samples, metadata, compression or tiff.DEFLATE)

@@ -12,10 +12,10 @@ from bwpipe.core.frame import Frame, Luma, Unit
 from bwpipe.core.provenance import KEPT
 from bwpipe.errors import MediaError
 from bwpipe.image.file import Buffer, Metadata
-from bwpipe.image.formats import jpeg, minor, png, pnm, tiff, webp
+from bwpipe.image.formats import jpeg, webp
 from bwpipe.image.open import open_image
 from bwpipe.image.provenance_tag import with_history
-from bwpipe.image.write import EIGHT_BITS, NO_ALPHA, TargetFormat, eight_bits, target_format, write_image
+from bwpipe.image.write import EIGHT_BITS, NO_ALPHA, TargetFormat, eight_bits, lossless, target_format, write_image
 from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.ycbcr import WEIGHTS, Weights, offsets, rgb_to_ycbcr, ycbcr_to_rgb
 from bwpipe.sequence import dpx, exr
@@ -118,7 +118,7 @@ class FrameEncoder:
         if frame.alpha is not None and target not in NO_ALPHA:
             alpha = rescale(frame.alpha, film.depth, 8 * samples.itemsize)
             samples = np.dstack([samples, alpha])
-        return _lossless(samples, target, metadata)
+        return list(lossless(samples, target, metadata))
 
     def _rgb(self, frame: Frame, depth: int) -> "NDArray[Any]":
         """RGB (H, W, 3) in full range, whose luma, computed again and rounded, is the frame's in that depth."""
@@ -191,20 +191,6 @@ def full_range_codes(luma: Luma, film: VideoFile, depth: int) -> Luma:
     top = (1 << depth) - 1
     scaled = np.rint((luma.astype(np.float64) - black) * (top / (white - black))).clip(0, top)
     return scaled.astype(np.uint8) if depth == 8 else scaled.astype(np.uint16)
-
-
-def _lossless(samples: "NDArray[Any]", target: FrameTarget, metadata: Metadata) -> "list[Buffer]":
-    match target:
-        case "tiff":
-            return list(tiff.encode(samples, metadata))
-        case "webp":
-            return [webp.encode(samples, metadata)]
-        case "bmp":
-            return [minor.encode_bmp(samples, metadata)]
-        case "ppm":
-            return [pnm.encode(samples)]
-        case _:
-            return list(png.encode(samples, metadata))
 
 
 def frame_notes(film: VideoFile, target: FrameTarget) -> Iterator[str]:
