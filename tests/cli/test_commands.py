@@ -247,7 +247,7 @@ def test_estimates_and_the_json_of_check_are_not_mixed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 def test_quiet_shows_nothing_on_success(samples: Path, tmp_path: Path, quiet: list[str]) -> None:
-    output = bwpipe("colorize", str(samples / "rocket.jpg"), "-o", str(tmp_path / "out"), *quiet)
+    output = bwpipe("colorize", str(samples / "rocket.jpg"), "-o", str(tmp_path / "out"), *SMALL, *quiet)
 
     assert bool(output) is not bool(quiet)
 

@@ -206,8 +206,8 @@ def test_pictures_are_as_they_are_without_it(folder: Path, tmp_path: Path) -> No
 
 def test_a_network_without_features_is_named_once_and_colours_as_before(folder: Path, tmp_path: Path) -> None:
     stages = graph(folder, tmp_path / "with")["stages"]
-    result: RunResult = run(graph(folder, tmp_path / "with"), set={"colorize.model": "autoencoder", "read.frames": 25})
-    run(graph(folder, tmp_path / "without", anchor=False), set={"colorize.model": "autoencoder", "read.frames": 25})
+    result: RunResult = run(graph(folder, tmp_path / "with"), set={"colorize.model": "autoencoder", "read.frames": 6})
+    run(graph(folder, tmp_path / "without", anchor=False), set={"colorize.model": "autoencoder", "read.frames": 6})
 
     assert stages[5] == {"use": "anchor"}
     assert list(result.remarks) == ["`anchor` does nothing for this network, which has no features; use `model: unet`"]

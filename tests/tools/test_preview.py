@@ -15,6 +15,8 @@ from tests.cli.test_commands import bwpipe
 from tests.support.made_films import Kind, make_film, opened
 from tests.support.made_pictures import make_picture
 
+SMALL = ("--set", "colorize.model=autoencoder")
+
 
 def sheet_of(path: Path) -> NDArray[np.uint8]:
     sheet = cv2.imread(str(path))
@@ -43,9 +45,8 @@ def test_a_sheet_shows_evenly_spaced_frames_in_grey_and_coloured(tmp_path: Path)
 def test_the_command_writes_one_file(tmp_path: Path) -> None:
     film = make_film(tmp_path / "film.mp4", Kind(turn=(-90, False)))
 
-    printed = bwpipe(
-        "preview", str(film), "-o", str(tmp_path / "sheet.png"), "--frames", "3", "--set", "colorize.vividness=0.5"
-    )
+    options = ("--frames", "3", "--set", "colorize.vividness=0.5", *SMALL)
+    printed = bwpipe("preview", str(film), "-o", str(tmp_path / "sheet.png"), *options)
 
     assert printed == f"{tmp_path / 'sheet.png'}\n"
     assert sheet_of(tmp_path / "sheet.png").shape == (2 * (96 + 20 + 8) + 8, 2 * (128 + 8) + 8, 3)
@@ -55,7 +56,7 @@ def test_the_command_writes_one_file(tmp_path: Path) -> None:
 def test_a_picture_is_shown_once_and_scaled_down(tmp_path: Path) -> None:
     picture = make_picture(tmp_path, "png-grey", width=960, height=480).path
 
-    bwpipe("preview", str(picture), "-o", str(tmp_path / "sheet.png"))
+    bwpipe("preview", str(picture), "-o", str(tmp_path / "sheet.png"), *SMALL)
 
     assert sheet_of(tmp_path / "sheet.png").shape == (240 + 20 + 16, 2 * 480 + 16, 3)
 

@@ -12,12 +12,7 @@ from bwpipe.errors import MediaError
 from bwpipe.video.decoder import SharedDecoder, read_video
 from bwpipe.video.file import VideoFile, open_container
 from bwpipe.video.pixel_formats import chroma_codes, layout, luma_plane, plane, rgb_chroma
-from tests.support.made_films import AVI, MKV, TS, UNEVEN, Kind, make_corpus, make_film, opened, read, spoil
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
-    return make_corpus(tmp_path_factory.mktemp("films"))
+from tests.support.made_films import AVI, MKV, TS, UNEVEN, Kind, make_film, opened, read, spoil
 
 
 @pytest.mark.parametrize("name", ["AVI", "10 bits", "10 bits, 4:2:2", "full range", "odd size"])

@@ -13,26 +13,9 @@ from bwpipe.video.container import Container, container_for, conversion_notes
 from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, encoder, encoder_options, pixel_format
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
-from tests.support.made_films import (
-    FFV1,
-    H264,
-    MKV,
-    RICH,
-    Kind,
-    make_corpus,
-    make_film,
-    make_rich_film,
-    opened,
-    read,
-    rewritten,
-)
+from tests.support.made_films import FFV1, H264, MKV, RICH, Kind, make_film, make_rich_film, opened, read, rewritten
 
 PRORES = Encoding(codec="prores")
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
-    return make_corpus(tmp_path_factory.mktemp("films"))
 
 
 REFUSED = {

@@ -28,7 +28,6 @@ from tests.support.made_films import (
     Kind,
     contents,
     joined,
-    make_corpus,
     make_film,
     make_rich_film,
     moments,
@@ -38,11 +37,6 @@ from tests.support.made_films import (
     segment,
     sound_of,
 )
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
-    return make_corpus(tmp_path_factory.mktemp("films"))
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -10,12 +10,7 @@ from av.stream import Disposition
 from bwpipe.errors import MediaError
 from bwpipe.video.file import VideoFile, sniff
 from bwpipe.video.probe import open_video
-from tests.support.made_films import KINDS, MKV, Kind, make_corpus, make_film, moments, opened, read, spoil
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VideoFile]:
-    return make_corpus(tmp_path_factory.mktemp("films"))
+from tests.support.made_films import KINDS, MKV, Kind, make_film, moments, opened, read, spoil
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bwpipe.errors import RunAborted, UsageError
-from bwpipe.nn.checkpoint import Checkpoint, load, locate, save
-from bwpipe.nn.network import Guess, InputSizes, Network, network, networks
+from bwpipe.nn.checkpoint import load, locate, save
+from bwpipe.nn.network import Guess, InputSizes, Network, network
 from bwpipe.nn.runtime.base import Prediction
 from bwpipe.nn.runtime.choose import open_runtime
 from bwpipe.nn.runtime.openvino import OpenVinoRuntime
 from bwpipe.nn.runtime.trace import trace
+from tests.nn.runtime.test_graphs import written as small_network
 
-SIZES = ((256, 256), (256, 384), (384, 256), (192, 320))
+SIZES = {"autoencoder": ((150, 150),), "unet": ((96, 96), (64, 128))}
+"""Which the networks take, among others."""
 SHIPPED = ("autoencoder", "unet")
 
 
@@ -48,7 +50,7 @@ def test_both_run_times_predict_the_same_colours(name: str, many: bool) -> None:
     compiled = opened(name)
     exact = open_runtime(locate(name), "torch", ["cpu"], "float32")
 
-    for size in dict.fromkeys(compiled.input_size(*each) for each in SIZES):
+    for size in SIZES[name]:
         for vividness in (None, 0.9):
             luma = images(2, size)
             one, other = compiled.predict(luma, vividness, many=many), exact.predict(luma, vividness)
@@ -64,12 +66,12 @@ def test_both_run_times_predict_the_same_colours(name: str, many: bool) -> None:
 
 @pytest.mark.parametrize("many", [False, True])
 def test_a_prediction_depends_on_nothing_but_the_image(many: bool) -> None:
-    luma = images(3, (192, 256))
+    luma = images(3, (64, 96))
     alone = opened("unet", threads=1)
     expected = [alone.predict(luma[[number]], many=many) for number in range(3)]
 
     several = opened("unet", threads=2)
-    several.predict(images(1, (256, 192)), many=many)  # another size first
+    several.predict(images(1, (96, 64)), many=many)  # another size first
     batch = several.predict(luma[::-1], many=many)
     with ThreadPoolExecutor(3) as pool:
         each: Callable[[int], Prediction] = lambda number: several.predict(luma[[number]], many=many)  # noqa: E731
@@ -82,29 +84,22 @@ def test_a_prediction_depends_on_nothing_but_the_image(many: bool) -> None:
         assert_same(parallel[5 - number], prediction)
 
 
-def test_more_sizes_than_are_kept_compiled_give_the_same_bytes() -> None:
-    unet = opened("unet")
+def test_more_sizes_than_are_kept_compiled_give_the_same_bytes(tmp_path: Path) -> None:
+    small = opened(small_network(tmp_path / "small.safetensors"))
     sizes = [(32, 32 * number) for number in range(1, 8)]
 
-    first = [unet.predict(images(1, size), many=True) for size in sizes]
-    again = [unet.predict(images(1, size), many=True) for size in sizes]
+    first = [small.predict(images(1, size), many=True) for size in sizes]
+    again = [small.predict(images(1, size), many=True) for size in sizes]
 
     for one, other in zip(first, again, strict=True):
         assert_same(one, other)
 
 
-def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path) -> None:
-    cls: Any = networks["unet"]
-    torch.manual_seed(0)
-    net = cls(cls.Options(hints=True, attention=True))
-    for name, weights in net.named_parameters():
-        if name.startswith(("hints.", "attention.output")):
-            weights.data.normal_(std=0.1)
-    save(tmp_path / "hinted.safetensors", net, Checkpoint(network="unet", options=net.options.model_dump(), version="0"))
-    compiled = opened(tmp_path / "hinted.safetensors")
-    exact = open_runtime(tmp_path / "hinted.safetensors", "torch", ["cpu"], "float32")
-    luma = images(1, (192, 192))
-    hints = np.zeros((1, 3, 192, 192), np.float32)
+def test_hints_reach_the_network_and_none_is_as_without_the_part() -> None:
+    compiled = opened("unet")
+    exact = open_runtime(locate("unet"), "torch", ["cpu"], "float32")
+    luma = images(1, (96, 96))
+    hints = np.zeros((1, 3, 96, 96), np.float32)
     hints[0, :, 40:80, 40:80] = np.array([0.2, -0.1, 1.0], np.float32)[:, None, None]
 
     assert compiled.takes_hints
