@@ -32,6 +32,7 @@ def gradients(fabric: Fabric, options: TrainingOptions, data: Dataset) -> dict[s
     return {**found, "loss": np.array(losses["loss"])}
 
 
+@pytest.mark.slow  # the next test shows the same by the weights, without starting another two processes
 @pytest.mark.timeout(240)
 def test_two_processes_have_the_gradients_of_one_on_the_same_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)  # for the worker processes, too
@@ -52,8 +53,15 @@ def test_two_processes_train_together_quietly_and_keep_one_set_of_checkpoints(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     photos = write_photos(tmp_path / "photos", 20)
+    options: dict[str, Any] = {
+        "accumulate": 2,
+        "rate": 0.01,
+        "weight_decay": 0.1,  # which Adam adds to the gradients, so that their scale matters
+        "augment": {"flip": True, "crop": 16, "scale": [0.5, 1.0]},
+        "damage": {},
+    }
     for folder, devices in (("one", 1), ("two", 2)):
-        assert train(tmp_path / folder, photos, devices=devices, accumulate=2, rate=0.01).exit_code == 0
+        assert train(tmp_path / folder, photos, devices=devices, **options).exit_code == 0
     assert capfd.readouterr() == ("", "")
 
     nets = [load(tmp_path / folder / "made.safetensors")[0] for folder in ("one", "two")]
