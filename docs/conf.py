@@ -22,6 +22,7 @@ html_theme = "furo"
 html_title = f"bwpipe {__version__}"
 html_static_path: list[str] = []
 html_show_sphinx = False
+html_show_copyright = False
 myst_heading_anchors = 3
 myst_links_external_new_tab = True
 autodoc_typehints = "description"

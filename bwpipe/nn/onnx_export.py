@@ -73,7 +73,7 @@ def _exported(network: Network, opset: int) -> bytes:
     height, width = network.input_size(*_EXAMPLE)
     example: tuple[Tensor, ...] = (torch.rand(1, 1, height, width), torch.tensor(network.default_vividness))
     example += (random_hints(height, width),) if network.takes_hints else ()
-    data = BytesIO()
+    data: Any = BytesIO()  # typed as a path there
     try:
         with warnings.catch_warnings(), torch.no_grad(), _exact_pooling(opset):
             warnings.simplefilter("ignore")  # that this exporter will end one day: its successor does not finish on `unet`
@@ -82,7 +82,7 @@ def _exported(network: Network, opset: int) -> bytes:
             free |= {name: {2: "height", 3: "width"} for name in INPUTS if name != "vividness"}
             names = list(INPUTS[: len(example)])
             torch.onnx.export(
-                function, example, data, dynamo=False, opset_version=opset,  # type: ignore[arg-type] (it takes a stream)
+                function, example, data, dynamo=False, opset_version=opset,
                 input_names=names, output_names=function.outputs,
                 dynamic_axes={name: axes for name, axes in free.items() if name in (*names, *function.outputs)},
             )  # fmt: skip
@@ -139,15 +139,14 @@ def _described(model: bytes, network: Network, checkpoint: Checkpoint) -> bytes:
 @contextmanager
 def _exact_pooling(opset: int) -> Iterator[None]:
     """Make torch's exporter write poolings for any size: it knows those that round up, or whose size is given, for one only."""
-    from torch.onnx import register_custom_op_symbolic, unregister_custom_op_symbolic
-
+    exporter: Any = torch.onnx
     operator = "aten::avg_pool2d"
-    register_custom_op_symbolic(operator, _average_pool(), opset)
+    exporter.register_custom_op_symbolic(operator, _average_pool(), opset)
     try:
         with patch.object(F, "adaptive_avg_pool2d", _adaptive_average(F.adaptive_avg_pool2d)):
             yield
     finally:
-        unregister_custom_op_symbolic(operator, opset)
+        exporter.unregister_custom_op_symbolic(operator, opset)
 
 
 def _average_pool() -> Any:
@@ -182,4 +181,5 @@ def _means(x: Tensor, count: Any) -> Tensor:
     index = torch.arange(count)
     start, end = (index * length) // count, ((index + 1) * length + count - 1) // count
     sums = F.pad(torch.cumsum(x, -1), (1, 0))
-    return (sums.index_select(-1, end) - sums.index_select(-1, start)) / (end - start)
+    means: Tensor = (sums.index_select(-1, end) - sums.index_select(-1, start)) / (end - start)
+    return means
