@@ -95,7 +95,7 @@ def row(paths: Sequence[Path], width: int) -> RGB:
     for index, image in enumerate(images):
         last = index == len(images) - 1
         right = width if last else left + round(height * image.width / image.height)
-        sheet[:, left:right] = image.resize((right - left, height), Image.Resampling.LANCZOS)
+        sheet[:, left:right] = np.asarray(image.resize((right - left, height), Image.Resampling.LANCZOS))
         left = right + GAP
     return sheet
 
