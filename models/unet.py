@@ -14,6 +14,7 @@ from bwpipe.nn.chroma_bins import annealed_mean, bin_centres, confidence
 from bwpipe.nn.efficientnet import imagenet_weights
 from bwpipe.nn.encoder_layers import fold_norms, freeze_depthwise
 from bwpipe.nn.network import Guess, InputSizes, Network, NetworkOptions, Quality, network
+from bwpipe.nn.nonlocal_means import nonlocal_means
 
 SHORT_SIDES: dict[Quality, int] = {"fast": 192, "normal": 256, "best": 256}
 """Short side of the input by quality, in pixels."""
@@ -63,6 +64,8 @@ class UnetOptions(NetworkOptions):
     """The factor of chroma at vividness 1, and its divisor at vividness 0, relative to vividness 0.5."""
     gain: Annotated[float, Field(gt=0, le=10)] = 1
     """The factor of chroma at vividness 0.5; fitted by `calibrate`."""
+    smooth: bool = False
+    """Whether predictions are averaged over what looks alike (non-local means), so that one thing gets one colour."""
 
     @model_validator(mode="after")
     def _check_heads(self) -> "UnetOptions":
@@ -158,6 +161,8 @@ class Unet(Network):
             predictions = [self.decode(each, vividness) for each in each_alone]
             chroma = torch.cat([each.chroma for each in predictions])
             confidences = torch.cat([each.confidence for each in predictions if each.confidence is not None])
+            if self.options.smooth:
+                chroma = nonlocal_means(chroma, luma, features, confidences)
             return Guess(chroma * _fade(luma.float(), *chroma.shape[-2:]), confidences, features=features)
 
     @property
