@@ -121,10 +121,9 @@ def _planes_of_ycbcr(image: Image.Image) -> Planes:
     if np.abs(extrema - 128).max() <= _ROUNDING:
         return Planes(luma, None, None)
     chroma = np.empty((2, *luma.shape), np.float16)
-    for i in range(2):
-        codes = np.asarray(image.getchannel(1 + i))
-        for band in bands(*luma.shape):
-            chroma[i, band] = from_codes(codes[band][None], "bt601", 8, (0, 255))[i]
+    codes = [np.asarray(image.getchannel(i)) for i in (1, 2)]
+    for band in bands(*luma.shape):
+        chroma[:, band] = from_codes(np.stack([plane[band] for plane in codes]), "bt601", 8, (0, 255))
     return Planes(luma, chroma, None)
 
 
