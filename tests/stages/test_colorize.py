@@ -350,12 +350,12 @@ def test_without_openvino_torch_computes(model: str, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
-def test_batches_and_workers_do_not_change_the_bytes(runtime: str, tmp_path: Path) -> None:
+def test_batches_and_workers_do_not_change_the_bytes(runtime: str, model: str) -> None:
     frames = make_frames(5, height=64, width=96)
 
-    expected = predicted(frames, "unet", batch=2, runtime=runtime, quality="fast")
+    expected = predicted(frames, model, batch=2, runtime=runtime)
     for batch, workers in ((1, 1), (4, 2), (1, 3)) if runtime == "openvino" else ((2, 3),):
-        made = predicted(frames, "unet", batch=batch, workers=workers, runtime=runtime, quality="fast")
+        made = predicted(frames, model, batch=batch, workers=workers, runtime=runtime)
         assert all((chroma(one) == chroma(other)).all() for one, other in zip(expected, made, strict=True))
 
 
