@@ -88,8 +88,9 @@ def _exported(network: Network, opset: int) -> bytes:
             )  # fmt: skip
     except Exception as error:  # torch's, and the network's own
         raise CannotTrace(" ".join(str(error).split())[:200].rstrip(".")) from error
-    _compare(data.getvalue(), network)
-    return data.getvalue()
+    model: bytes = data.getvalue()
+    _compare(model, network)
+    return model
 
 
 def _compare(model: bytes, network: Network) -> None:
