@@ -170,7 +170,7 @@ class Network(nn.Module):
         return False
 
     def additions(self) -> tuple[str, ...]:
-        """The prefixes of weights that a training may add to a checkpoint without them: new ones do not change predictions."""
+        """The prefixes of weights that a training may add to a checkpoint, or leave out: new ones do not change predictions."""
         return ()
 
     def takes(self, height: int, width: int) -> bool:

@@ -67,14 +67,18 @@ def check_compatible(wanted: Network, found: Network, what: str, *, additions: t
         wanted: The network that loads the weights.
         found: The network in a checkpoint.
         what: The option that names the checkpoint, and the checkpoint's name.
-        additions: Prefixes of weights that the checkpoint may lack.
+        additions: Prefixes of weights that one of them may lack.
 
     Raises:
         UsageError: Their classes, or the names or shapes of their weights, differ.
     """
     shapes, others = ({name: each.shape for name, each in net.state_dict().items()} for net in (wanted, found))
-    shapes = {name: shape for name, shape in shapes.items() if name in others or not name.startswith(additions)}
-    if found.registered != wanted.registered or shapes != others:
+    common = shapes.keys() & others.keys()
+    needed, given = (
+        {name: shape for name, shape in each.items() if name in common or not name.startswith(additions)}
+        for each in (shapes, others)
+    )
+    if found.registered != wanted.registered or needed != given:
         raise UsageError(
             f"{what} is a checkpoint of {_describe(found, wanted)}, not of {_describe(wanted, found)}; "
             "use one of the same network and options"

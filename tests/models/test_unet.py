@@ -15,7 +15,7 @@ from bwpipe.core import plugins
 from bwpipe.nn.checkpoint import Checkpoint, load, save
 from bwpipe.nn.network import Network, networks
 from bwpipe.testing import make_frames, run_stage
-from bwpipe.training.builders import freeze_backbone
+from bwpipe.training.builders import check_compatible, freeze_backbone
 
 plugins.load()
 
@@ -391,3 +391,12 @@ def test_vividness_multiplies_chroma_from_one_over_the_range_to_the_range() -> N
             ranged.decode(expected[1], vividness).chroma,
             (factor * plain.decode(expected[0], vividness).chroma).clamp(-0.5, 0.5),
         )
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(False, True), (True, False)])
+def test_a_training_may_add_hints_and_attention_to_a_checkpoint_or_leave_them_out(given: bool, wanted: bool) -> None:
+    found, net = (built(hints=each, attention=each) for each in (given, wanted))
+
+    check_compatible(net, found, "fit.start: a", additions=net.additions())
+    with pytest.raises(UsageError, match="is a checkpoint of unet"):
+        check_compatible(net, found, "soup: a")
