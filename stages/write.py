@@ -18,6 +18,7 @@ from bwpipe.core.provenance import KEPT, LUMA
 from bwpipe.core.segments import frames_fact
 from bwpipe.core.stage import AddedLater, FilmsOnly, PicturesOnly, Summary
 from bwpipe.image.file import ImageFile
+from bwpipe.image.picture_note import PictureNote
 from bwpipe.image.write import GREY_MODES, NO_METADATA, TargetFormat, target_format, target_suffix
 from bwpipe.motion.shot_report import ShotList
 from bwpipe.sequence.encode import FrameTarget
@@ -235,15 +236,17 @@ class Write(Sink):
 
     def write(self, frame: Frame) -> None:
         """Write a frame; without chroma it is written in grey."""
-        _, target, shots = self._open[frame.unit]
+        file, target, shots = self._open[frame.unit]
         target.write(frame)
         shots.add_frame(frame)
+        if isinstance(target, ImageTarget) and not file.notes:
+            file.notes = PictureNote.of(frame).text
 
     def commit(self, unit: Unit) -> AtomicFile:
         """Finish the file or fragment. Raises MediaError."""
         file, target, shots = self._open[unit]
         target.close()
-        file.notes = shots.text
+        file.notes = file.notes or shots.text
         if isinstance(target, SegmentTarget):
             self._warn_of_lost(target)
         elif isinstance(target, ImageTarget):
@@ -254,7 +257,9 @@ class Write(Sink):
         return file
 
     def summary(self, unit: Unit, notes: Sequence[str]) -> Summary:
-        """The flicker of a film's shots, and which shots are doubtful."""
+        """The flicker of a film's shots, which shots are doubtful, and how sure the network was of a picture."""
+        if not isinstance(unit.media, VideoFile):
+            return Summary(events=(("picture", PictureNote.read(notes).to_json()),))
         shots = ShotList(notes)
         doubt = shots.warning()
         return Summary(

@@ -16,6 +16,7 @@ from bwpipe.cli.export_command import export
 from bwpipe.cli.import_command import import_
 from bwpipe.cli.list_commands import losses, models, stages
 from bwpipe.cli.preview_command import preview
+from bwpipe.cli.review_command import report, review
 from bwpipe.cli.score_command import score
 from bwpipe.cli.signals import InterruptedRun, interruptible
 from bwpipe.cli.starter_commands import init, samples, schema
@@ -316,7 +317,7 @@ for _command in (stages, models, losses, schema, samples, init):
 
 
 app.command("import")(_errors_as_messages()(interruptible("starts over")(import_)))
-for _slow_command in (preview, score, verify, export):
+for _slow_command in (preview, report, review, score, verify, export):
     app.command()(_errors_as_messages()(interruptible("starts over")(_slow_command)))
 
 

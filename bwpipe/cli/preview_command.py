@@ -1,5 +1,6 @@
 """The command `bwpipe preview`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def preview(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A film, a picture, or a pattern of numbered frames.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A film, a picture, a folder of them, or a pattern of numbered frames.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -20,7 +23,10 @@ def preview(
         ),
     ] = None,
     *,
-    count: Annotated[int, typer.Option("--frames", min=1, max=100, help="Number of frames to show.")] = 8,
+    count: Annotated[int, typer.Option("--frames", min=1, max=100, help="Number of frames and pictures to show.")] = 8,
+    doubtful: Annotated[
+        bool, typer.Option("--doubtful", help="Colour eight times as many, and show those of which the network is least sure.")
+    ] = False,
     graph_file: Annotated[
         Path | None, typer.Option("--graph", metavar="GRAPH", help="A graph file; by default, the one of `bwpipe init`.")
     ] = None,
@@ -35,14 +41,17 @@ def preview(
     from bwpipe.errors import UsageError
     from bwpipe.sequence.numbering import names_frames
 
-    target = output or Path(f"{file.stem}-preview.jpg")
+    folder = expand_user(file).is_dir()
+    target = output or Path(f"{expand_user(file).absolute().name if folder else file.stem}-preview.jpg")
     if target.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{target}: a contact sheet must be a .jpg or .png file; choose another name")
     place = check_writable(target)
     frames = names_frames(str(file))
-    if not (expand_user(file).is_file() or frames):
-        raise UsageError(f"there is no file {file}; give a film or a picture")
-    if place.exists() and not frames and place.samefile(expand_user(file)):
+    if not (folder or expand_user(file).is_file() or frames):
+        raise UsageError(f"there is no file or folder {file}; give a film, a picture, or a folder of them")
+    if folder and Path(os.path.realpath(place)).is_relative_to(os.path.realpath(expand_user(file))):
+        raise UsageError(f"{target} would be among the pictures that are read; choose another folder for the contact sheet")
+    if place.exists() and not (frames or folder) and place.samefile(expand_user(file)):
         raise UsageError(f"{target} would overwrite the input; choose another name for the contact sheet")
 
     import cv2
@@ -57,7 +66,7 @@ def preview(
 
     progress = Progress(None, quiet=True)
     graph = read_graph(graph_file or template("pipeline.yaml"), [*(options or []), Override("read.path", str(file), "FILE")])
-    image = sheet(make_preview(graph, count, RunContext(say=progress.say)))
+    image = sheet(make_preview(graph, count, RunContext(say=progress.say), doubtful=doubtful))
     data = cv2.imencode(target.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
     write_output_bytes(place, data)
     print_lines(str(target))

@@ -1,5 +1,6 @@
 """The result of a run."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ class RunResult:
         failed = [f"failed: {path}: {why}" for path, why in self.failed.items()]
         repeated = [f"{count} times: {text}" for text, count in self.remarks.items() if count > 1]
         places = f"; the outputs are in {', '.join(map(_shown, self.folders))}" if self.folders else ""
+        if self.folders and self.done:
+            places += f"; `{shlex.join(['bwpipe', 'report', _shown(self.folders[0])])}` shows them"
         return "\n".join(
             [
                 *tables,

@@ -18,6 +18,7 @@ from bwpipe.core.stage import Gather, Sink, Summary, ask
 from bwpipe.engine.event_log import REPORT, EventLog
 from bwpipe.engine.executor import Executor, LocalThreads, Work
 from bwpipe.engine.first_passes import FirstPasses
+from bwpipe.engine.last_run import LastRun
 from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.outdated import announcement
 from bwpipe.engine.planner import Plan, known_facts, make_plan, total_frames
@@ -198,6 +199,7 @@ class _Session:
             ledger.open()
             ledger.keep_facts(self._run.facts)
             ledger.store_updates()
+            self._keep_record(folder)
             self._event_logs.append(EventLog(folder / WORK_FOLDER / self._report_file, idle=self._plan.idle))
             self._stack.callback(self._event_logs[-1].close)
         self._plan.scans.store()
@@ -207,6 +209,14 @@ class _Session:
                 self._ledgers[folder].forget(waiting_fragments(folder, self._plan.whole[node.id]))
         for folder, ledger in self._ledgers.items() if self._plan.joins else ():
             ledger.forget(ledger.fragments_of_missing(self._plan.roots, self._waiting(folder)))
+
+    def _keep_record(self, folder: Path) -> None:
+        """Record how an output folder is made. Raises RunAborted."""
+        try:
+            LastRun.of(self._graph).write(folder)
+        except OSError as error:
+            text = f"{folder}: can't be written ({error.strerror}); free some space and run again"
+            raise RunAborted(text) from error
 
     def _waiting(self, folder: Path) -> list[Path]:
         """The fragments in an output folder of the films that this run joins."""
@@ -264,6 +274,9 @@ class _Session:
         if assembly:
             seconds.extend(ledger.seconds(part, node.stage.fragment(part)) for part in assembly.segments)
         took = None if None in seconds else sum(each or 0.0 for each in seconds)
+        notes = [ledger.notes(part, node.stage.fragment(part)) for part in assembly.segments] if assembly else [file.notes]
+        if assembly:  # the fragments and their notes go
+            file.notes = "\n".join(notes)
         ledger.keep(unit, file, recipe, self._plan.stamps[unit], self._run.raise_if_stopped, seconds=took)
         self._finished.add((node.id, unit))
         target = node.stage.target(unit)
@@ -273,7 +286,6 @@ class _Session:
                 self._result.segments += 1
             self._log("segment", path=str(unit.path), part=unit.part, output=str(target), **by)
             return
-        notes = [ledger.notes(part, node.stage.fragment(part)) for part in assembly.segments] if assembly else [file.notes]
         self._report_summary(unit, target, node.stage.summary(unit, notes))
         if assembly and not node.stage.keeps_fragments(unit):
             ledger.forget(waiting_fragments(ledger.folder, [target]))

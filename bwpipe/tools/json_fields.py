@@ -67,6 +67,15 @@ REPORT: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "doubt": "Priority for manual review: (1 - `confidence` x (1 - largest drift)) x `seconds`; 0 if neither is known.",
         },
     ),
+    "picture": (
+        "One finished picture.",
+        {
+            **FILE,
+            "confidence": "Mean confidence of the network, 0 to 1; null if the network does not state it.",
+            "doubt": "Priority for manual review: 1 - `confidence`; 0 if that is not known.",
+            "kept": "Whether it kept its own colours.",
+        },
+    ),
     "warning": (
         "A warning. It is recorded for every file it applies to, even if the terminal shows it once.",
         {"path": "The input file it concerns, absolute; missing if none.", "text": "The warning, one sentence."},

@@ -1,13 +1,14 @@
-"""A quick preview: evenly spaced frames of a film, grey and in colour."""
+"""A quick preview: evenly spaced frames of films, and pictures of a folder, in grey and colour; or the most doubtful ones."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bwpipe.core.console import printable
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Broken, End, Frame, Media, Skipped, Unit
 from bwpipe.core.stage import BatchMap, Sink, Source, Stage
@@ -26,6 +27,8 @@ CELL = 480
 """Longer side of a frame on the contact sheet, in pixels; smaller frames are not enlarged."""
 _GAP, _LABEL = 8, 20
 _COLUMNS = 2
+CANDIDATES = 8
+"""How many times as many frames are coloured as are shown, if the most doubtful ones are asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,39 +36,68 @@ class PreviewFrame:
     """A frame before and after colouring.
 
     Attributes:
-        label: Its time and index.
+        label: Its time and index, its file if there are several, and its confidence if that is why it is shown.
         grey, coloured: (h, w, 3) uint8 RGB, upright, same size.
+        confidence: Mean confidence of the network, 0..1; None if it does not report it.
     """
 
     label: str
     grey: NDArray[np.uint8]
     coloured: NDArray[np.uint8]
+    confidence: float | None = None
 
 
-def preview(graph: Graph, count: int, run: RunContext) -> list[PreviewFrame]:
-    """Colour `count` evenly spaced frames of the one file that a graph reads; nothing is written.
+def preview(graph: Graph, count: int, run: RunContext, *, doubtful: bool = False) -> list[PreviewFrame]:
+    """Colour `count` evenly spaced frames and pictures of those that a graph reads; nothing is written.
 
     Only these frames are decoded, each from the preceding keyframe, so that a long film takes no longer.
 
+    Args:
+        graph: The graph.
+        count: How many are returned; fewer if there are fewer.
+        run: For warnings; what can't be read is a failure of it.
+        doubtful: Colour up to `CANDIDATES` times as many, and return those of which the network is least sure, worst first.
+
     Raises:
-        UsageError: The graph reads no file or several, or its options are wrong.
-        MediaError: The file can't be read.
+        UsageError: There is nothing to read, an option is wrong, or the network says of none how sure it is.
+        MediaError: None of them can be read.
     """
-    source, *steps = _stages_before_sink(graph)
+    source, *steps = stages_before_sink(graph)
     assert isinstance(source, Source)
     found = [found for found in source.units() if not isinstance(found, Skipped)]
-    if len(found) != 1:
-        raise UsageError(f"there are {len(found)} pictures and films to preview; give one file")
-    if isinstance(found[0], Broken):
-        raise MediaError(f"{found[0].path}: {found[0].error}")
-    units = _units(found[0], count)
+    broken = [each for each in found if isinstance(each, Broken)]
+    readable = [each for each in found if isinstance(each, Unit)]
+    if broken and not readable:
+        raise MediaError(f"{broken[0].path}: {broken[0].error}")
+    if not readable:
+        raise UsageError("there are no pictures and films to preview; give another path")
+    for each in broken:
+        run.fail(each, MediaError(each.error))
+    units = _chosen(readable, count * CANDIDATES if doubtful else count)
+    frames = _coloured(source, steps, units, run, named=len(readable) > 1)
+    if not frames:
+        raise next(iter(run.failures.values()), MediaError("none of its frames could be decoded"))
+    if not doubtful:
+        return frames
+    judged = [frame for frame in frames if frame.confidence is not None]  # not those that keep their own colours
+    if not judged:
+        why = "the network does not say how sure it is, or all are in colour already"
+        raise UsageError(f"{why}; omit --doubtful")
+    worst = sorted(judged, key=lambda frame: frame.confidence or 0.0)[:count]
+    return [replace(frame, label=f"{frame.label}   confidence {frame.confidence:.2f}".strip()) for frame in worst]
+
+
+def _coloured(
+    source: Source, steps: Sequence[Stage], units: Sequence[Unit], run: RunContext, *, named: bool
+) -> list[PreviewFrame]:
+    """The frames of units, in order, without those that failed; `named` says whether labels name their file."""
     greys: dict[Unit, tuple[str, NDArray[np.uint8]]] = {}
-    coloured: dict[Unit, NDArray[np.uint8]] = {}
+    coloured: dict[Unit, tuple[NDArray[np.uint8], float | None]] = {}
 
     def recording_grey(items: Iterator[Any]) -> Iterator[Any]:
         for item in items:
             if isinstance(item, Frame):
-                greys[item.unit] = _label(item), small(item, coloured=False)
+                greys[item.unit] = _label(item, named=named), small(item, coloured=False)
             yield item
 
     try:
@@ -76,7 +108,8 @@ def preview(graph: Graph, count: int, run: RunContext) -> list[PreviewFrame]:
             stream = execute(stage, stream, run, Meter())
         for item in stream:
             if isinstance(item, Frame):
-                coloured[item.unit] = small(item)
+                sure = None if item.confidence is None else float(item.confidence.mean(dtype=np.float32))
+                coloured[item.unit] = small(item), sure
             elif not isinstance(item, End):
                 raise UsageError(
                     "this graph produces no frames, so there is nothing to preview; give one that writes films or pictures"
@@ -84,17 +117,15 @@ def preview(graph: Graph, count: int, run: RunContext) -> list[PreviewFrame]:
     finally:
         for stage in (source, *steps):
             stage.close()
-    if not coloured:
-        raise next(iter(run.failures.values()), MediaError("none of its frames could be decoded"))
-    return [PreviewFrame(*greys[unit], coloured[unit]) for unit in units if unit in coloured]
+    return [PreviewFrame(*greys[unit], *coloured[unit]) for unit in units if unit in coloured]
 
 
-def small(frame: Frame, *, coloured: bool = True) -> NDArray[np.uint8]:
-    """A frame for display, (h, w, 3) RGB, with a longer side of at most `CELL` and square pixels."""
+def small(frame: Frame, *, coloured: bool = True, longer: int = CELL) -> NDArray[np.uint8]:
+    """A frame for display, (h, w, 3) RGB, with a longer side of at most `longer` and square pixels."""
     media = frame.unit.media
     height, width = frame.luma.shape
     aspect = float(media.sample_aspect or 1) if isinstance(media, VideoFile) else 1.0
-    scale = min(1.0, CELL / max(height, width * aspect))
+    scale = min(1.0, longer / max(height, width * aspect))
     size = max(1, round(height * scale)), max(1, round(width * aspect * scale))
     shown, levels = media.on_display(resize_area(frame.luma, (min(size[0], height), min(size[1], width))))
     luma = squash(full_range(shown, levels), *size)
@@ -124,7 +155,7 @@ def sheet(frames: list[PreviewFrame]) -> NDArray[np.uint8]:
     return canvas
 
 
-def _stages_before_sink(graph: Graph) -> list[Stage]:
+def stages_before_sink(graph: Graph) -> list[Stage]:
     """Copies of the stages from the source to the last sink, without the sink, with a batch of 1."""
     nodes = {node.id: node for node in graph.nodes}
     last = next((node for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), None)
@@ -139,7 +170,16 @@ def _stages_before_sink(graph: Graph) -> list[Stage]:
     return path
 
 
-def _units(unit: Unit, count: int) -> list[Unit]:
+def _chosen(units: Sequence[Unit], count: int) -> list[Unit]:
+    """At most `count` of all pictures and of evenly spaced frames of films, evenly spaced."""
+    each = max(1, count // len(units))
+    candidates = [part for unit in units for part in _frames(unit, each)]
+    if len(candidates) <= count:
+        return candidates
+    return [candidates[int((number + 0.5) * len(candidates) / count)] for number in range(count)]
+
+
+def _frames(unit: Unit, count: int) -> list[Unit]:
     """Evenly spaced frames of a film, each as its own unit; an image as it is."""
     media = unit.media
     if not isinstance(media, VideoFile):
@@ -149,9 +189,11 @@ def _units(unit: Unit, count: int) -> list[Unit]:
     return [Unit(media, part=index, start=index, stop=index + 1) for index in indices]
 
 
-def _label(frame: Frame) -> str:
+def _label(frame: Frame, *, named: bool) -> str:
+    """What stands below a frame: the time of a film's, after the name of its file if there are several."""
     media: Media = frame.unit.media
+    name = printable(str(media.name)) if named else ""
     if frame.pts is None or not media.time_base:
-        return ""
+        return name
     seconds = float(frame.pts * media.time_base)
-    return f"{int(seconds // 60)}:{seconds % 60:05.2f}   frame {frame.index}"
+    return f"{name}   {int(seconds // 60)}:{seconds % 60:05.2f}   frame {frame.index}".strip()

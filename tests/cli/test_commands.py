@@ -122,7 +122,8 @@ def test_colorize_needs_no_graph_file(samples: Path, tmp_path: Path) -> None:
         "colorize", str(samples / "chelsea.png"), "-o", str(tmp_path / "out"), "--set", "colorize.precision=float32"
     )
 
-    assert re.fullmatch(rf"1 picture done in [\d.]+ s; the outputs are in {tmp_path / 'out'}\n", output)
+    out = tmp_path / "out"
+    assert re.fullmatch(rf"1 picture done in [\d.]+ s; the outputs are in {out}; `bwpipe report {out}` shows them\n", output)
     assert (tmp_path / "out" / "chelsea.png").stat().st_size > 0
 
 

@@ -76,6 +76,13 @@ def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -
     assert weights | graphs | recipes | templates | {"bwpipe/py.typed"} <= names
     assert f"\nVersion: {__version__}\n" in metadata
     assert metadata.endswith((ROOT / "packaging" / "description.md").read_text(encoding="utf-8"))
+    pages = {
+        f"bwpipe/review/{path.name}"
+        for path in (ROOT / "bwpipe" / "review").iterdir()
+        if path.suffix in {".html", ".css", ".js"}
+    }
+    assert len(pages) == 5
+    assert pages <= names
     assert {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")} == {"bwpipe"}
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from bwpipe.graph.templates import template
 from bwpipe.tools.preview import preview
 from bwpipe.video.decoder import read_video
 from tests.cli.test_commands import bwpipe
-from tests.support.made_films import Kind, make_film, opened
+from tests.support.made_films import KINDS, Kind, make_film, opened
 from tests.support.made_pictures import make_picture
 
 SMALL = ("--set", "colorize.model=autoencoder")
@@ -64,7 +65,9 @@ def test_a_picture_is_shown_once_and_scaled_down(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gone.mp4"], "there is no file gone.mp4"),
+        (["gone.mp4"], "there is no file or folder gone.mp4"),
+        (["."], "would be among the pictures that are read"),
+        (["photo.png", "--doubtful", "--set", "colorize.model=autoencoder"], "the network does not say how sure it is"),
         (["film.mp4", "-o", "sheet.gif"], "a contact sheet must be a .jpg or .png file"),
         (["photo.png", "-o", "photo.png"], "would overwrite the input"),
         (["film.mp4", "--set", "colorize.bach=4"], "bach"),
@@ -84,3 +87,32 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
 
     assert "film.mp4: it " in bwpipe("preview", str(tmp_path / "film.mp4"), code=1)
+
+
+def test_a_folder_is_shown_by_pictures_and_frames_with_their_names(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    make_film(folder / "film.mp4", Kind(size=(64, 48), times=range(0, 4 * 512, 512)))
+    for name in ("b", "a"):
+        make_picture(tmp_path, "png-grey", width=64, height=48).path.rename(folder / f"{name}.png")
+    (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:60])
+    graph = read_graph(template("pipeline.yaml"), {"read.path": str(folder), "colorize.model": "autoencoder"})
+    run = RunContext()
+
+    frames = preview(graph, 6, run)
+
+    assert [each.label.split("   ")[0] for each in frames] == ["a.png", "b.png", "film.mp4", "film.mp4"]
+    assert [path.name for path in (failed.path for failed in run.failures)] == ["broken.png"]
+    assert len(preview(graph, 2, RunContext())) == 2
+
+
+def test_the_most_doubtful_come_first(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film.mkv", replace(KINDS["grey"], size=(64, 48), times=range(0, 360, 40)))
+    graph = read_graph(template("pipeline.yaml"), {"read.path": str(film)})
+
+    every = preview(graph, 9, RunContext())
+    worst = preview(graph, 2, RunContext(), doubtful=True)
+
+    expected = sorted(every, key=lambda frame: frame.confidence or 0)[:2]
+    assert [each.label.rpartition("   ")[0] for each in worst] == [each.label for each in expected]
+    assert worst[0].label.endswith(f"confidence {worst[0].confidence:.2f}")

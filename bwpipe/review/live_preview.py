@@ -1,0 +1,181 @@
+"""A picture, or a frame of a film, coloured with other hints and options at once: the network stays loaded."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from bwpipe.core.context import RunContext
+from bwpipe.core.frame import End, Frame, Unit
+from bwpipe.core.stage import Source, Stage
+from bwpipe.engine.executors import execute, execute_source
+from bwpipe.engine.timing import Meter
+from bwpipe.errors import MediaError, UsageError
+from bwpipe.graph.graph import Graph
+from bwpipe.pixels.levels import full_range
+from bwpipe.pixels.orientation import upright
+from bwpipe.review.thumbnails import Pixels
+from bwpipe.tools.preview import small, stages_before_sink
+
+_PREPARED = 6
+"""How many pictures stay decoded."""
+LONGER = 1280
+"""Longer side of a preview, in pixels."""
+COLORIZE = "colorize"
+
+
+class LivePreview:
+    """Colours single pictures with the stages of a graph.
+
+    A film's frame is treated as a photograph: what the film's memory adds is known only once it is run.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        """Prepare it. Raises UsageError if the graph does not colour by `colorize`."""
+        source, *steps = stages_before_sink(graph)
+        assert isinstance(source, Source)
+        self._source = source
+        at = next((number for number, stage in enumerate(steps) if stage.registered == COLORIZE), None)
+        if at is None:
+            raise UsageError("this graph has no stage `colorize`, so there is nothing to correct")
+        plain = steps[at].model_copy(update={"hints": None})
+        self._before, self._colorize, self._after = steps[:at], plain, steps[at + 1 :]
+        self._run = RunContext()
+        self._lock = Lock()
+        self._prepared: OrderedDict[tuple[Path, int | None], tuple[list[Any], tuple[int, int]]] = OrderedDict()
+        self._folder = TemporaryDirectory(prefix="bwpipe-review-")
+        self._films: dict[Path, tuple[Source, Unit]] = {}
+        self._ready = False
+
+    def __enter__(self) -> "LivePreview":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Release the network."""
+        with self._lock:
+            for stage in self._stages if self._ready else ():
+                stage.close()
+            self._folder.cleanup()
+
+    def size(self, path: Path, frame: int | None = None) -> tuple[int, int]:
+        """Width and height of the upright picture, in which points are given. Raises MediaError, OSError."""
+        with self._lock:
+            return self._prepare(path, frame)[1]
+
+    def colour(
+        self,
+        path: Path,
+        frame: int | None = None,
+        *,
+        points: Sequence[Mapping[str, Any]] = (),
+        tint: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        longer: int = LONGER,
+    ) -> Pixels:
+        """An input in colour, (h, w, 3) RGB.
+
+        Args:
+            path: The picture or film.
+            frame: The frame of a film.
+            points: Hints, as in a text of points.
+            tint: The mean colour of the picture, as there.
+            options: Options of `colorize` for this picture: `vividness`, `saturation`, `quality`.
+            longer: Longer side of the result.
+
+        Raises:
+            MediaError, OSError: It can't be read.
+            UsageError: An option is wrong.
+        """
+        with self._lock:
+            items, _ = self._prepare(path, frame)
+            hints = {"points": [dict(each) for each in points], **({"tint": tint} if tint else {})}
+            stage = self._corrected(items, hints if points or tint else {}, options or {})
+            stream: Iterator[Any] = iter(items)
+            run = RunContext(facts=self._run.facts)
+            for each in (stage, *self._after):
+                stream = execute(each, stream, run, Meter())
+            made = [item for item in stream if isinstance(item, Frame)]
+        if not made:
+            raise next(iter(run.failures.values()), MediaError("it could not be coloured"))
+        return small(made[0], longer=longer)
+
+    def _corrected(self, items: Sequence[Any], hints: Mapping[str, Any], options: Mapping[str, Any]) -> Stage:
+        """`colorize` with hints and options; it shares the network that is loaded."""
+        values = {**self._colorize.model_dump(by_alias=True), **options}
+        type(self._colorize).model_validate(values)  # raises ValidationError, a ValueError
+        update = dict(options)
+        if hints:
+            unit = next(item.unit for item in items if isinstance(item, Frame))
+            folder = Path(self._folder.name, "hints")
+            folder.mkdir(exist_ok=True)
+            for old in folder.iterdir():
+                old.unlink()
+            Path(folder, f"{unit.name.name}.yaml").write_text(yaml.safe_dump(dict(hints)))
+            stage = self._colorize.model_copy(update={**update, "hints": str(folder)})
+            stage.recipe(unit)  # finds them
+            return stage
+        return self._colorize.model_copy(update=update)
+
+    @property
+    def _stages(self) -> list[Stage]:
+        return [*self._before, self._colorize, *self._after]
+
+    def _prepare(self, path: Path, frame: int | None) -> tuple[list[Any], tuple[int, int]]:
+        """What goes into `colorize`, and width and height of the upright picture."""
+        key = path, frame
+        if key in self._prepared:
+            self._prepared.move_to_end(key)
+            return self._prepared[key]
+        if not self._ready:
+            for stage in self._stages:
+                stage.setup(self._run)
+            self._ready = True
+        source, unit = self._opened(path if frame is None else self._as_picture(path, frame))
+        run = RunContext(facts=self._run.facts)
+        try:
+            stream: Iterator[Any] = execute_source(source, [unit], 0, run, Meter())
+            for stage in self._before:
+                stream = execute(stage, stream, run, Meter())
+            items = list(stream)
+        finally:
+            source.close()
+        frames = [item for item in items if isinstance(item, Frame)]
+        if not frames:
+            raise next(iter(run.failures.values()), MediaError("it can't be read"))
+        height, width = upright(frames[0].luma, frames[0].unit.media.orientation).shape
+        self._prepared[key] = [frames[0], *(item for item in items if isinstance(item, End))], (width, height)
+        while len(self._prepared) > _PREPARED:
+            self._prepared.popitem(last=False)
+        return self._prepared[key]
+
+    def _opened(self, path: Path) -> tuple[Source, Unit]:
+        """The graph's source for one file. Raises MediaError."""
+        source = self._source.model_copy(update={"path": str(path), "sequence": False, "rate": None})
+        source.setup(self._run)
+        found = next(iter(source.units()), None)
+        if not isinstance(found, Unit):
+            raise MediaError(getattr(found, "error", "it is neither a picture nor a film"))
+        return source, found
+
+    def _as_picture(self, path: Path, frame: int) -> Path:
+        """A film's frame as a grey picture, upright. Raises MediaError."""
+        if path not in self._films:
+            self._films[path] = self._opened(path)
+        source, unit = self._films[path]
+        try:
+            for item in source.sample(unit, [frame]):
+                shown, levels = item.unit.media.on_display(item.luma)
+                luma = upright(np.asarray(np.rint(full_range(shown, levels)), np.uint8), item.unit.media.orientation)
+                made = Path(self._folder.name, "frame.png")
+                Image.fromarray(np.ascontiguousarray(luma)).save(made, compress_level=1)
+                return made
+        finally:
+            source.close()
+        raise MediaError(f"frame {frame} can't be decoded")
