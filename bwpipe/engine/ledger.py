@@ -198,7 +198,7 @@ class Ledger:
             entry = replace(entry, recipe=old.digest, frames=old.frames)
         difference = self._compare(entry, recipe)
         if difference.users:
-            return State("changed", difference.users + difference.ours, entry.seconds)
+            return State("changed", difference.users + difference.ours, entry.seconds, difference.dropped)
         now = unit.media.stamp(unit.start, unit.stop, again=False)
         if not self._same_input(unit, now, entry):
             return State("changed", ("its input",), entry.seconds)
@@ -290,6 +290,19 @@ class Ledger:
             connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (target, part, file.notes))
             if file.target.parent != self._fragments:
                 connection.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
+        file.publish()
+
+    def renew(self, unit: Unit, file: AtomicFile) -> None:
+        """Put a file in the place of a recorded one that stands for the same result. Raises RunAborted, OSError."""
+        entry = self._entry(unit, file.target)
+        if entry is None:
+            raise KeyError(str(file.target))
+        status = file.flush()
+        entry = replace(entry, output=Fingerprint(status.st_size, status.st_mtime_ns))
+        target, part = self._key(unit, file.target)
+        with self.writing() as connection:
+            self._entries[target][part] = entry
+            self._store(connection, (target, part), entry)
         file.publish()
 
     def _store(self, connection: sqlite3.Connection, key: tuple[bytes, int], entry: Entry) -> None:

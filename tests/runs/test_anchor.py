@@ -69,8 +69,12 @@ def picture(seed: int) -> NDArray[np.float64]:
     return patches.repeat(16, axis=0).repeat(16, axis=1)
 
 
-def make(path: Path) -> None:
-    """Write a film of three shots, the third of the first one's scene, under a lamp that gets brighter and darker."""
+def make(path: Path, texture: float = 0) -> None:
+    """Write a film of three shots, the third of the first one's scene, under a lamp that gets brighter and darker.
+
+    With a texture, of this size in code values, each patch looks different.
+    """
+    surface = np.random.default_rng(7).normal(0, texture, SIZE[::-1]) if texture else np.zeros(SIZE[::-1])
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as output:
         stream = output.add_stream("ffv1", rate=RATE)
@@ -78,6 +82,7 @@ def make(path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = *SIZE, "gray"
         for number in range(3 * SHOT):
             luma = picture(1 if number // SHOT != 1 else 2) * (1 + 0.02 * np.sin(number / 7)) + rng.normal(0, 1, SIZE[::-1])
+            luma = luma + surface
             frame = VideoFrame.from_ndarray(np.rint(luma).clip(0, 255).astype(np.uint8), format="gray")
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
