@@ -1,7 +1,6 @@
 """What is kept of a finished film, so that parts of it can be done again: outlines of its segments, and its memory."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from bwpipe.core.atomic_file import AtomicFile
@@ -13,6 +12,9 @@ from bwpipe.engine.ledger import Ledger
 from bwpipe.errors import MediaError
 from bwpipe.graph.graph import Graph
 
+_SEVERAL = 2
+"""Segments from which on some can be done again without the others."""
+
 
 def keep_outlines(sink: Sink, ledger: Ledger, assembly: Assembly) -> bool:
     """Put outlines in the place of a finished film's fragments, if they can be cut out of it; returns whether they can.
@@ -20,7 +22,7 @@ def keep_outlines(sink: Sink, ledger: Ledger, assembly: Assembly) -> bool:
     Raises RunAborted, RunStopped.
     """
     fragments = [sink.fragment(segment) for segment in assembly.segments]
-    if not all(path.exists() for path in fragments):
+    if len(fragments) < _SEVERAL or not all(path.exists() for path in fragments):
         return False
     if sink.outlined(assembly.whole, fragments):
         return True
@@ -56,10 +58,10 @@ def forget_rest(graph: Graph, sink: Sink, ledger: Ledger, assembly: Assembly, *,
 
 def tidy(graph: Graph, ledger: Ledger, sink: Sink, finished: Sequence[Assembly]) -> None:
     """Finish what a run that was killed after it had joined films left to be done. Raises RunAborted."""
-    for assembly in finished:
-        if sink.keeps_fragments(assembly.whole):
+    waiting = set(waiting_fragments(ledger.folder, [sink.target(each.whole) for each in finished])) if finished else set()
+    for assembly in finished if waiting else ():
+        fragments = [sink.fragment(segment) for segment in assembly.segments]
+        if sink.keeps_fragments(assembly.whole) or not waiting.intersection(fragments):
             continue
-        with suppress(FileNotFoundError):
-            waiting = waiting_fragments(ledger.folder, [sink.target(assembly.whole)])
-            if waiting:
-                forget_rest(graph, sink, ledger, assembly, outlined=keep_outlines(sink, ledger, assembly))
+        if len(fragments) < _SEVERAL or not (waiting.issuperset(fragments) and sink.outlined(assembly.whole, fragments)):
+            forget_rest(graph, sink, ledger, assembly, outlined=keep_outlines(sink, ledger, assembly))
