@@ -17,8 +17,8 @@ from bwpipe.core.segments import first_pass_path, frame_range
 from bwpipe.core.stage import BatchMap, Map, Sink, Source
 from bwpipe.engine.executors import execute
 from bwpipe.engine.ledger import Ledger
-from bwpipe.engine.planner import Plan
 from bwpipe.engine.overridden import with_overrides
+from bwpipe.engine.planner import Plan
 from bwpipe.engine.recipes import PathRecipes, Recipe, path_to
 from bwpipe.engine.share_ledger import FirstPassLedger, ShareLedger
 from bwpipe.engine.timing import Meter
@@ -61,7 +61,7 @@ class FirstPasses:
             self._done.add(whole)
 
     def kept(self, whole: Unit) -> dict[str, bytes | None]:
-        """Of a file: what earlier runs kept, by `key_of_pass` of each first pass; None if it is to be made. Raises MediaError."""
+        """Of a file: what earlier runs kept, by `key_of_pass`; None if it is to be made. Raises MediaError."""
         return {
             key_of_pass(node.id, each.name): self._kept(node, whole, each, self._place(node, whole, each))
             for node, stage in self._nodes

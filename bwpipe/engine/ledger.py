@@ -260,9 +260,7 @@ class Ledger:
         missing (the unit is redone), never an output that the ledger does not know.
 
         Args:
-            unit: The unit it was produced from.
-            file: The finished file, with the notes to store.
-            recipe: The recipe it was produced by.
+            unit, file, recipe: The unit, the finished file made of it, with the notes to store, and the recipe.
             source: The input's stamp before it was read.
             tick: Called while the input is read again for its digest; an exception it raises ends the work.
             seconds: What it took.
@@ -282,27 +280,24 @@ class Ledger:
         status = file.flush()
         made = Fingerprint(status.st_size, status.st_mtime_ns)
         entry = Entry(recipe.digest, recipe.frames, now, found, made, os.fsencode(unit.path), seconds)
-        target, part = self._key(unit, file.target)
+        target, part = key = self._key(unit, file.target)
         with self.writing() as connection:
             self._recipes.setdefault(recipe.digest, recipe.text)
             self._entries.setdefault(target, {})[part] = entry
-            self._store(connection, (target, part), entry)
-            connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (target, part, file.notes))
+            self._store(connection, key, entry)
+            connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (*key, file.notes))
             if file.target.parent != self._fragments:
                 connection.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
         file.publish()
 
     def renew(self, unit: Unit, file: AtomicFile) -> None:
         """Put a file in the place of a recorded one that stands for the same result. Raises RunAborted, OSError."""
-        entry = self._entry(unit, file.target)
-        if entry is None:
-            raise KeyError(str(file.target))
+        target, part = key = self._key(unit, file.target)
         status = file.flush()
-        entry = replace(entry, output=Fingerprint(status.st_size, status.st_mtime_ns))
-        target, part = self._key(unit, file.target)
+        entry = replace(self._entries[target][part], output=Fingerprint(status.st_size, status.st_mtime_ns))
         with self.writing() as connection:
             self._entries[target][part] = entry
-            self._store(connection, (target, part), entry)
+            self._store(connection, key, entry)
         file.publish()
 
     def _store(self, connection: sqlite3.Connection, key: tuple[bytes, int], entry: Entry) -> None:
@@ -369,8 +364,8 @@ class Ledger:
 
     def failures(self) -> dict[Path, str]:
         """The inputs that failed in their last attempt, and why."""
-        with self.writing() as connection:
-            return {Path(os.fsdecode(path)): error for path, error in connection.execute("SELECT path, error FROM failures")}
+        with self.writing() as found:
+            return {Path(os.fsdecode(path)): error for path, error in found.execute("SELECT path, error FROM failures")}
 
     def keep_facts(self, facts: dict[str, str | int | float | bool]) -> None:
         """Record facts before any output depends on them. Raises RunAborted."""
