@@ -256,11 +256,13 @@ class Ledger:
     ) -> None:
         """Rename a finished file to its final name, and record it.
 
-        It is recorded first, with the fingerprint it will have: a run that is killed in between leaves an entry whose file is
-        missing (the unit is redone), never an output that the ledger does not know.
+        It is recorded first: a run that is killed in between leaves an entry whose file is missing (the unit is redone), never
+        an output that the ledger does not know.
 
         Args:
-            unit, file, recipe: The unit, the finished file made of it, with the notes to store, and the recipe.
+            unit: The unit it was produced from.
+            file: The finished file, with the notes to store.
+            recipe: The recipe it was produced by.
             source: The input's stamp before it was read.
             tick: Called while the input is read again for its digest; an exception it raises ends the work.
             seconds: What it took.
@@ -278,8 +280,8 @@ class Ledger:
         if before and before[0].fingerprint == now.fingerprint and before[1] != found:
             raise MediaError("it changed while it was being read; run again")
         status = file.flush()
-        made = Fingerprint(status.st_size, status.st_mtime_ns)
-        entry = Entry(recipe.digest, recipe.frames, now, found, made, os.fsencode(unit.path), seconds)
+        made, path = Fingerprint(status.st_size, status.st_mtime_ns), os.fsencode(unit.path)
+        entry = Entry(recipe.digest, recipe.frames, now, found, made, path, seconds)
         target, part = key = self._key(unit, file.target)
         with self.writing() as connection:
             self._recipes.setdefault(recipe.digest, recipe.text)
@@ -287,7 +289,7 @@ class Ledger:
             self._store(connection, key, entry)
             connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (*key, file.notes))
             if file.target.parent != self._fragments:
-                connection.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
+                connection.execute("DELETE FROM failures WHERE path = ?", (path,))
         file.publish()
 
     def renew(self, unit: Unit, file: AtomicFile) -> None:
