@@ -275,8 +275,7 @@ class Ledger:
         now = unit.media.stamp(unit.start, unit.stop)
         if source is None or now is None or now.fingerprint != source.fingerprint:
             raise MediaError("it changed while it was being read; run again")
-        before = self._digests.get(unit.path)
-        found = self._digest(unit, now, tick)
+        before, found = self._digests.get(unit.path), self._digest(unit, now, tick)
         if before and before[0].fingerprint == now.fingerprint and before[1] != found:
             raise MediaError("it changed while it was being read; run again")
         status = file.flush()
@@ -349,8 +348,7 @@ class Ledger:
 
     def seconds(self, unit: Unit, target: Path) -> float | None:
         """What a recorded file took to make; None if not measured."""
-        entry = self._entry(unit, target)
-        return entry.seconds if entry else None
+        return entry.seconds if (entry := self._entry(unit, target)) else None
 
     def _digest(self, unit: Unit, now: FileStamp, tick: Callable[[], None] = lambda: None) -> str:
         """The digest of an input with a known stamp, computed once however many segments it has. Raises OSError."""
