@@ -90,12 +90,11 @@ def coloured(path: Path, start: int, stop: int | None, model: str) -> Film:
     plain = process_time() - began
 
     began = process_time()
-    wanted = anchor.first_pass(unit)
-    assert wanted is not None
+    (wanted,) = anchor.first_passes(unit, {"": [range(unit.start, unit.stop or len(frames))]})
     keys: Iterator[Any] = iter([*source.sample(unit, wanted.indices), End(unit)])
     for stage in (grey, network):
         keys = execute(stage, keys, run, Meter())
-    anchor.use(unit, anchor.collect(unit, (item for item in keys if isinstance(item, Frame))), 1)
+    anchor.use(unit, {"": anchor.collect(unit, wanted, (item for item in keys if isinstance(item, Frame)))}, 1)
     before = process_time() - began
     began = process_time()
     held = [np.asarray(frame.chroma, np.float32) for frame in anchor.apply(iter(frames))]

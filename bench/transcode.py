@@ -123,10 +123,11 @@ def _alone(stage: Stage, items: list[Any], run: RunContext) -> list[Any]:
         return list(execute_source(stage, units, 0, run, Meter()))
     if isinstance(stage, TwoPassMap):
         whole = next(item.unit for item in items if isinstance(item, End))
-        wanted = stage.first_pass(whole)
-        assert wanted is not None
-        seen = [item for item in items if isinstance(item, Frame) and item.index in set(wanted.indices)]
-        stage.use(whole, stage.collect(whole, iter(seen)), 1)
+        kept = {}
+        for wanted in stage.first_passes(whole, {"": [range(whole.start, whole.stop or whole.media.frames or 1)]}):
+            seen = [item for item in items if isinstance(item, Frame) and item.index in set(wanted.indices)]
+            kept[wanted.name] = stage.collect(whole, wanted, iter(seen))
+        stage.use(whole, kept, 1)
     return list(execute(stage, iter(items), run, Meter()))
 
 

@@ -1,8 +1,9 @@
 """The `anchor` stage."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from typing import Any, ClassVar
 
@@ -10,13 +11,16 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from bwpipe import Frame, NoEffect, RunContext, Unit, stage
-from bwpipe.core.first_pass import FirstPass, TwoPassMap
+from bwpipe.core.first_pass import HOLDS_HINTS, INSTANCE, FirstPass, Hinting, TwoPassMap
 from bwpipe.core.frame import Media
+from bwpipe.core.ports import ShotFinder
 from bwpipe.core.provenance import KEPT
 from bwpipe.core.segments import frame_range
-from bwpipe.core.stage import Needs
+from bwpipe.core.stage import Needs, Stage
 from bwpipe.memory.film_memory import FilmMemory, remember
-from bwpipe.memory.key_frames import choose_key_frames
+from bwpipe.memory.followed_hints import followed_frames, followed_hints
+from bwpipe.memory.hinted import from_bytes, pairs, to_bytes
+from bwpipe.memory.key_frames import choose_key_frames, near
 from bwpipe.memory.references import COLOURS, References, Still, still_frame
 from bwpipe.video.file import VideoFile
 
@@ -33,6 +37,8 @@ class Anchor(TwoPassMap):
 
     revision: ClassVar[int] = 3
     changes_only: ClassVar[str | None] = "film"
+    provides: ClassVar[frozenset[str]] = frozenset({HOLDS_HINTS})
+    correction_folders: ClassVar[Mapping[str, str]] = {"reference": "references"}
 
     reference: NoEffect[str | list[str] | None] = None  # no effect by itself: the recipe has the hashes of the stills
     """Coloured stills, a folder of them or files, whose colours are taken before the network's where they show the same things.
@@ -41,9 +47,11 @@ class Anchor(TwoPassMap):
 
     _references: References | None = PrivateAttr(default=None)
     _run: RunContext = PrivateAttr()
-    _memories: dict[Media, FilmMemory] = PrivateAttr(default_factory=dict)
+    _memories: dict[Media, dict[str, FilmMemory]] = PrivateAttr(default_factory=dict)
     _units_left: Counter[Media] = PrivateAttr(default_factory=Counter)
     _lock: Lock = PrivateAttr(default_factory=Lock)
+    _hinting: Hinting | None = PrivateAttr(default=None)
+    _finder: ShotFinder | None = PrivateAttr(default=None)
 
     @property
     def needs(self) -> Needs:
@@ -53,6 +61,14 @@ class Anchor(TwoPassMap):
     def setup(self, run: RunContext) -> None:
         """Keep the run, for warnings."""
         self._run = run
+
+    def placed(self, above: Sequence[Stage], below: Sequence[Sequence[Stage]]) -> None:
+        """Find the stage above that colours frames with hints."""
+        self._hinting = next((stage for stage in reversed(above) if isinstance(stage, Hinting)), None)
+
+    def shots_by(self, finder: ShotFinder) -> None:
+        """Take what finds shots."""
+        self._finder = finder
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
         """The hashes of the stills that concern the unit; empty for a picture without any."""
@@ -74,18 +90,41 @@ class Anchor(TwoPassMap):
             self._references = References([self.reference] if isinstance(self.reference, str) else self.reference)
         return list(self._references.of(unit.media) if unit else self._references.all())
 
-    def first_pass(self, unit: Unit) -> FirstPass | None:
-        """The key frames of a film, and the stills that concern it. Raises MediaError."""
+    def first_passes(self, unit: Unit, instances: Mapping[str, Sequence[range]]) -> list[FirstPass]:
+        """For each instance the key frames of a film and the stills that concern it, and the frames with hints.
+
+        Raises MediaError.
+        """
         media = unit.media
         stills = [still_frame(still, unit) for still in self._stills(unit)]
         start, stop = frame_range(unit)
         if not isinstance(media, VideoFile) or stop is None:
-            return FirstPass((), stills) if stills else None
+            return [FirstPass((), stills)] if stills else []
         seconds = media.times.astype(np.float64) * float(media.time_base)
-        return FirstPass(choose_key_frames(seconds, media.keys[:, 0], start, min(stop, len(seconds))), stills)
+        key_frames = choose_key_frames(seconds, media.keys[:, 0], start, min(stop, len(seconds)))
+        hints = self._hinting.hinted(unit) if self._hinting else {}
+        found = []
+        for key, ranges in instances.items():
+            whole = ranges == [range(start, stop)]
+            chosen = key_frames if whole or not key else near(key_frames, ranges)
+            about: dict[str, Any] = {} if whole or not key else {"frames": [[each.start, each.stop] for each in ranges]}
+            found.append(FirstPass(chosen, stills, name=key, instance=key, recipe=about))
+            if hints:
+                shots = {index: self._shot(unit, index) for index in hints}
+                frames = followed_frames(hints, shots)
+                about = {"hints": {str(index): digest for index, digest in hints.items()}}
+                follow = partial(self._followed, media, hints, shots)
+                found.append(FirstPass(frames, name=_hints_of(key), instance=key, again=follow, recipe=about))
+        return found
 
-    def collect(self, unit: Unit, items: Iterator[Any]) -> bytes:
-        """The memory of a film: what its key frames agree on, and what the stills show."""
+    def _followed(self, media: Media, hints: Mapping[int, str], shots: Mapping[int, range]) -> dict[int, dict[str, Any]]:
+        """The notes with hints for the frames of their shots that are coloured with them. Raises MediaError."""
+        return dict(followed_hints(media, self._hinting, hints, shots, self._finder)) if self._hinting else {}
+
+    def collect(self, unit: Unit, wanted: FirstPass, items: Iterator[Any]) -> bytes:
+        """The memory of a film: what its key frames agree on, and what the stills show; or what hints change."""
+        if wanted.name == _hints_of(wanted.instance):
+            return to_bytes(pairs(self._usable(items)))
         told: list[Frame] = []
         return remember(self._key_frames(items, told), told).to_bytes()
 
@@ -107,11 +146,20 @@ class Anchor(TwoPassMap):
                 continue
             yield frame
 
-    def use(self, unit: Unit, kept: bytes, units: int) -> None:
-        """Load the memory of a film, for as long as units of it come. Raises MediaError."""
-        memory = FilmMemory.from_bytes(kept)
+    def use(self, unit: Unit, kept: Mapping[str, bytes], units: int) -> None:
+        """Load the memories of a film, for as long as units of it come. Raises MediaError."""
+        memories = {}
+        for key in kept.keys() - map(_hints_of, kept):
+            memories[key] = memory = FilmMemory.from_bytes(kept[key])
+            if hinted := from_bytes(kept[_hints_of(key)]) if _hints_of(key) in kept else {}:
+                memory.hold_hints(hinted, {index: self._shot(unit, index) for index in hinted})
         with self._lock:
-            self._memories[unit.media], self._units_left[unit.media] = memory, units
+            self._memories[unit.media], self._units_left[unit.media] = memories, units
+
+    def _shot(self, unit: Unit, index: int) -> range:
+        """The shot that holds a frame."""
+        start, stop = frame_range(unit)
+        return self._finder.around(unit.media, index) if self._finder else range(start, stop or start)
 
     def apply(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Draw the chroma of a film's frames towards its memory."""
@@ -119,7 +167,7 @@ class Anchor(TwoPassMap):
         try:
             for frame in frames:
                 media = frame.unit.media
-                memory = self._memories.get(media)
+                memory = self._memories.get(media, {}).get(frame.notes.get(INSTANCE, ""))
                 chroma = memory.drawn(frame) if memory is not None and KEPT not in frame.notes else None
                 yield replace(frame, features=None) if chroma is None else replace(frame, chroma=chroma, features=None)
         finally:
@@ -138,3 +186,8 @@ class Anchor(TwoPassMap):
         """Release the memories."""
         self._memories.clear()
         self._units_left.clear()
+
+
+def _hints_of(key: str) -> str:
+    """The name of the first pass over the frames with hints, for an instance."""
+    return f"hints {key}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -12,12 +13,15 @@ from pydantic import Field, PrivateAttr
 
 from bwpipe import BatchMap, Count, Frame, NoEffect, RunContext, Unit, stage
 from bwpipe.core.fingerprint import cached_digest
-from bwpipe.core.frame import Motion
+from bwpipe.core.first_pass import HINTED, HOLDS_HINTS
+from bwpipe.core.frame import Media, Motion
+from bwpipe.core.ports import ShotFinder
 from bwpipe.core.provenance import KEPT, NETWORK
+from bwpipe.core.segments import frame_range
 from bwpipe.core.stage import AddedLater, FilmsOnly, Needs, Sink, Stage
 from bwpipe.errors import UsageError
 from bwpipe.memory.hint_spreading import spread
-from bwpipe.memory.hints import Hints
+from bwpipe.memory.hints import Hints, resized
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.nn.checkpoint_file import describe, locate
 from bwpipe.nn.inference import average_views, frame_planes, network_input
@@ -57,6 +61,8 @@ class Colorize(BatchMap):
 
     revision: ClassVar[int] = 2
     provides: ClassVar[frozenset[str]] = frozenset({"features"})
+    correctable: ClassVar[frozenset[str]] = frozenset({"vividness", "saturation", "model", "quality"})
+    correction_folders: ClassVar[Mapping[str, str]] = {"hints": "hints"}
 
     model: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "unet"  # the recipe has the hashes of the weights
     """The name of a network that ships with bwpipe, or the path of a checkpoint. With a list, a blend, all of them predict, and
@@ -84,10 +90,11 @@ class Colorize(BatchMap):
     optical flow. `auto` runs it where too little of a frame can be propagated, and 8 frames later at the latest; it is 1 where
     no stage below propagates chroma."""
     hints: NoEffect[str | None] = None  # no effect by itself: the recipe has the hash of a photograph's hints
-    """A folder of hints for photographs: transparent PNG files with strokes or dots, or points in YAML or JSON
-    (`points: [{x: 120, y: 80, colour: "#a03020"}]`, in pixels; `tint: "#8a7a60"` for the mean colour), each named like its
-    photograph. Only their hue and saturation count, and grey says that a thing is neutral. Networks that take hints are given
-    them; with others they spread over what is alike, and less so over what is farther away."""
+    """A folder of hints: transparent PNG files with strokes or dots, or points in YAML or JSON
+    (`points: [{x: 120, y: 80, colour: "#a03020"}]`, in pixels; `tint: "#8a7a60"` for the mean colour), named like the
+    photograph, or for a frame of a film by its number: `reel.mp4/000123.png`; `anchor` takes these through the frame's shot.
+    Only their hue and saturation count, and grey says that a thing is neutral. Networks that take hints are given them; with
+    others they spread over what is alike, and less so over what is farther away."""
     device: NoEffect[str | Annotated[list[str], Field(min_length=1)]] = "auto"
     """Device to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a list of devices that are used in turn."""
     batch: NoEffect[Count] = Field(default_factory=default_batch)
@@ -98,8 +105,11 @@ class Colorize(BatchMap):
     _filled: bool = PrivateAttr(default=False)
     _run: RunContext = PrivateAttr()
     _runtimes: list[Runtime] = PrivateAttr(default_factory=list)
+    _owned: list[Runtime] = PrivateAttr(default_factory=list)
     _resolved: dict[str, Any] = PrivateAttr(default_factory=dict)
     _hints: Hints | None = PrivateAttr(default=None)
+    _held: bool = PrivateAttr(default=False)
+    _finder: ShotFinder | None = PrivateAttr(default=None)
     _with_features: bool = PrivateAttr(default=False)
     _facts: Mapping[str, str | int | float | bool] = PrivateAttr(default_factory=dict)
 
@@ -112,6 +122,11 @@ class Colorize(BatchMap):
         """Find out whether the gaps that `every: auto` leaves are filled, whichever way a frame goes on."""
         moved = any("motion" in stage.provides for stage in above)
         self._filled = moved and bool(below) and all(any(FILLED in stage.provides for stage in path) for path in below)
+        self._held = any(HOLDS_HINTS in stage.provides for path in below for stage in path)
+
+    def shots_by(self, finder: ShotFinder) -> None:
+        """Take what finds the shots that hints concern."""
+        self._finder = finder
 
     def recall(self, facts: Mapping[str, str | int | float | bool]) -> None:
         """Take over what computed in earlier runs into the same folder."""
@@ -130,17 +145,22 @@ class Colorize(BatchMap):
         if self.runtime == "auto":
             run.facts[_runtime_fact(digest)] = _with_version(engine)
         for path in self._paths:
-            runtime = open_runtime(
-                path,
-                engine,
-                self._devices,
-                self.precision,
-                threads=min(self.workers, cores()),
-                resolve=lambda kind, find: run.remember(f"precision of {digest} on {kind}", find),
-                warn=run.warn,
-                work=[each.folder for each in run.downstream(self) if isinstance(each, Sink)],
+            runtime, made = run.shared(
+                (path, engine, *self._devices, self.precision),
+                partial(
+                    open_runtime,
+                    path,
+                    engine,
+                    self._devices,
+                    self.precision,
+                    threads=min(self.workers, cores()),
+                    resolve=lambda kind, find: run.remember(f"precision of {digest} on {kind}", find),
+                    warn=run.warn,
+                    work=[each.folder for each in run.downstream(self) if isinstance(each, Sink)],
+                ),
             )
             self._runtimes.append(runtime)
+            self._owned.extend([runtime] if made else [])
             check_quality(runtime, self.quality, "colorize")
         self._with_features = any("features" in stage.needs.above for stage in run.downstream(self))
         resolved = [{**runtime.resolved, NETWORK: runtime.registered} for runtime in self._runtimes]
@@ -155,9 +175,36 @@ class Colorize(BatchMap):
             recipe["every"] = self._every
         if engine == "torch":  # as before there was the option
             del recipe["runtime"]
-        found = self._found_hints()
-        hints = found.digest(unit.media) if found and unit else None
+        hints = self._hints_within(unit) if unit else None
         return {**recipe, "hints": hints} if hints else recipe
+
+    def hinted(self, unit: Unit) -> dict[int, str]:
+        """The frames of a film that have hints, with hashes of these. Raises UsageError."""
+        found = self._found_hints()
+        start, stop = frame_range(unit)
+        frames = found.frames(unit.media) if found else {}
+        return {
+            at: found.digest(unit.media, at) or "" for at in frames if found and start <= at and (stop is None or at < stop)
+        }
+
+    def hints_of(self, media: Media, index: int, size: tuple[int, int]) -> NDArray[np.float32]:
+        """The hints for a frame of a film. Raises MediaError."""
+        found = self._found_hints()
+        read = found.read(media, size, (media.height, media.width), index) if found else None
+        return np.zeros((3, *size), np.float32) if read is None else read
+
+    def _hints_within(self, unit: Unit) -> str | dict[str, str] | None:
+        """The hash of a photograph's hints, or those of a film's frames in shots that have frames of the unit."""
+        found = self._found_hints()
+        if found is None or unit.media.kind == "picture":
+            return found.digest(unit.media) if found else None
+        start, stop = frame_range(unit)
+        within = {}
+        for at in found.frames(unit.media):
+            shot = self._finder.around(unit.media, at) if self._finder else range(start, stop or start)
+            if shot.start < (start if stop is None else stop) and start < shot.stop:
+                within[str(at)] = found.digest(unit.media, at) or ""
+        return within
 
     def _found_hints(self) -> Hints | None:
         """The hints, if the option is set. Raises UsageError."""
@@ -189,16 +236,25 @@ class Colorize(BatchMap):
 
     def key(self, frame: Frame) -> tuple[tuple[Sizes, ...], bool] | None:
         """The sizes of each network's inputs, see `further_views`, and whether there are hints; None to predict nothing."""
-        if frame.chroma is not None or (frame.motion is not None and self._is_skipped(frame.motion)):
+        hinted = self._is_hinted(frame)
+        if frame.chroma is not None or (frame.motion is not None and self._is_skipped(frame.motion) and not hinted):
             return None
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
         quality = self.quality
-        hinted = self._hints is not None and self._hints.of(frame.unit.media) is not None
         sizes = [
             (runtime.input_size(height, width, quality), *runtime.further_views(height, width, quality))
             for runtime in self._runtimes
         ]
         return tuple(sizes), hinted
+
+    def _is_hinted(self, frame: Frame) -> bool:
+        """Whether a frame is coloured with hints: of a film only in the first pass, if there is a stage that takes it on."""
+        media = frame.unit.media
+        if HINTED in frame.notes:
+            return True
+        if self._hints is None or frame.index < 0 or (media.kind == "film" and self._held):
+            return False
+        return self._hints.of(media, frame.index) is not None
 
     def apply(self, frames: list[Frame]) -> list[Frame]:
         """Predict the chroma (2, h, w) and the confidence (h, w) of frames with the same key."""
@@ -224,10 +280,13 @@ class Colorize(BatchMap):
         return made
 
     def _warn_of_ignored_hints(self, unit: Unit) -> None:
-        """Say once of a film that its hints are not used."""
+        """Say once of a film that hints are for none of its frames."""
         ignored = self._hints.ignored(unit.media) if self._hints else None
         if ignored and self._run.first(id(self), "hints", unit.media):
-            self._run.warn(f"the hints in {ignored} are not used, since films take stills: see `anchor.reference`", unit.media)
+            where = f"{unit.media.name}/000123{ignored.suffix}"
+            self._run.warn(
+                f"the hints {ignored} are not used: call those of a film by the number of a frame, {where}", unit.media
+            )
 
     def _prediction(self, frames: list[Frame], runtime: Runtime, sizes: Sizes, *, hinted: bool) -> Prediction:
         """The prediction of a network for frames: the mean of its views."""
@@ -251,8 +310,10 @@ class Colorize(BatchMap):
 
     def _hints_of(self, frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:
         """The hints (3, h, w) for a frame at the network's input size. Raises MediaError."""
+        if (given := frame.notes.get(HINTED)) is not None:
+            return resized(given, size)
         height, width = upright(frame.luma, frame.unit.media.orientation).shape
-        found = self._hints.read(frame.unit.media, size, (height, width)) if self._hints else None
+        found = self._hints.read(frame.unit.media, size, (height, width), frame.index) if self._hints else None
         return np.zeros((3, *size), np.float32) if found is None else found
 
     def _predict(
@@ -278,8 +339,9 @@ class Colorize(BatchMap):
 
     def close(self) -> None:
         """Release the weights."""
-        while self._runtimes:
-            self._runtimes.pop().close()
+        self._runtimes.clear()
+        while self._owned:
+            self._owned.pop().close()
 
     @property
     def _models(self) -> list[str]:

@@ -114,7 +114,8 @@ class Steady(UnitMap):
             raise MediaError("its frames have no motion; add the stage `shots` above `steady`")
         if not row and frame.chroma is None:
             raise MediaError("its first frame has no chroma; add the stage `colorize` between `shots` and `steady`")
-        size = row[-1].planes.shape[:2] if row else grid(frame)
+        another = frame.motion.cut and frame.chroma is not None  # it may have been coloured on another grid
+        size = row[-1].planes.shape[:2] if row and not another else grid(frame)
         return window_frame(frame, frame.motion, size)
 
     def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int) -> int:

@@ -1,7 +1,7 @@
 """The `write` stage."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -16,7 +16,8 @@ from bwpipe.core.inputs import expand_user, output_stem
 from bwpipe.core.parallel import cores
 from bwpipe.core.provenance import KEPT, LUMA
 from bwpipe.core.segments import frames_fact
-from bwpipe.core.stage import AddedLater, FilmsOnly, PicturesOnly, Summary
+from bwpipe.core.stage import AddedLater, FilmsOnly, PicturesOnly
+from bwpipe.core.summary import Summary
 from bwpipe.image.file import ImageFile
 from bwpipe.image.picture_note import PictureNote
 from bwpipe.image.write import GREY_MODES, NO_METADATA, TargetFormat, target_format, target_suffix
@@ -33,7 +34,7 @@ from bwpipe.video.encoding import ContainerName, Encoding, check_encoding, coded
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
 from bwpipe.video.segment_encoder import SegmentWriter
-from bwpipe.video.segment_file import Fragment
+from bwpipe.video.segment_outline import is_outline, is_outline_of, open_segment, outlines
 from bwpipe.video.side_data import loss
 
 
@@ -168,9 +169,19 @@ class Write(Sink):
         return self._frames(unit) is not None
 
     def is_intact(self, unit: Unit, path: Path) -> bool:
-        """Whether all frames of a film, or of its segment, are there."""
-        frames = self._frames(unit)
-        return frames is None or frames.is_intact(path)
+        """Whether all frames of a film, or of its segment, are there, and the film of which a segment's outline is one."""
+        if frames := self._frames(unit):
+            return frames.is_intact(path)
+        target = self.target(unit)
+        return path == target or not is_outline(path) or is_outline_of(path, target)
+
+    def outlines(self, unit: Unit, fragments: Sequence[Path]) -> Iterator[bytes]:
+        """What is needed to cut the segments out of the film. Raises MediaError."""
+        return outlines(self.target(unit), fragments, self._run.raise_if_stopped)
+
+    def outlined(self, unit: Unit, fragments: Sequence[Path]) -> bool:
+        """Whether there are outlines of all segments; the last one is written last."""
+        return fragments[-1].exists() and is_outline_of(fragments[-1], self.target(unit))
 
     def in_the_way(self, unit: Unit) -> Path | None:
         """A file with the name of a frame that no run has written."""
@@ -265,7 +276,8 @@ class Write(Sink):
         return Summary(
             lines=(f"{unit.name}: {'; '.join(shots.describe())}",) if shots.shots else (),
             warnings=(doubt,) if doubt else (),
-            events=tuple(("shot", shot.to_json()) for shot in shots.shots),
+            events=tuple(("shot", {"number": number, **shot.to_json()}) for number, shot in enumerate(shots.shots, 1)),
+            shots=tuple(shot.first for shot in shots.shots),
         )
 
     def abandon(self, unit: Unit) -> None:
@@ -301,7 +313,7 @@ class Write(Sink):
                 tick=self._run.raise_if_stopped,
             )
             try:
-                writer.join(fragments)
+                writer.join(fragments, self.target(unit))
                 writer.close()
             finally:
                 writer.abandon()
@@ -320,7 +332,7 @@ class Write(Sink):
             return ""
         kept, luma_of_colour = True, False
         for path in fragments:
-            with closing(Fragment(path)) as fragment:
+            with closing(open_segment(path)) as fragment:
                 for packet in fragment.packets():
                     kept, luma_of_colour = kept and packet.kept, luma_of_colour or packet.luma_of_colour
         depth = coded_depth(film, self.encoding)

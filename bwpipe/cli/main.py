@@ -248,6 +248,7 @@ def colorize(
     debug: Debug = False,
 ) -> None:
     """Colour pictures and films with the default graph, without a graph file. `colorise` is the same command."""
+    from bwpipe.graph.corrections import CORRECTIONS
     from bwpipe.graph.document import Override
     from bwpipe.graph.graph import read_graph
     from bwpipe.graph.templates import template
@@ -256,6 +257,7 @@ def colorize(
     named = [
         Override("read.path", source, "IN"),
         Override("write.path", str(output), f"--output {output}"),
+        Override("corrections", str(output / CORRECTIONS), "--output"),
         *([Override("plugins", plugin_folders, "--plugins")] if plugin_folders else []),
         *([Override("colorize.model", model, "--model")] if model is not None else []),
         *([Override("colorize.vividness", vividness, "--vividness")] if vividness is not None else []),

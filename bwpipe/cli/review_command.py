@@ -82,7 +82,8 @@ def _serve(folder: Path, port: int, graph_file: Path | None, options: list[str],
     from bwpipe.cli.signals import InterruptedRun
     from bwpipe.core.console import print_lines
     from bwpipe.errors import UsageError
-    from bwpipe.review.corrections import HINTS, Corrections
+    from bwpipe.graph.corrections import CORRECTIONS
+    from bwpipe.review.corrections import Corrections
     from bwpipe.review.desk import Desk
     from bwpipe.review.entries import read_album
     from bwpipe.review.live_preview import LivePreview
@@ -91,9 +92,9 @@ def _serve(folder: Path, port: int, graph_file: Path | None, options: list[str],
 
     album = read_album(folder)
     graph, arguments, place = _graph(album, graph_file, options)
-    corrections = Corrections(album.folder / "corrections", album.folder)
-    hints = corrections.folder / HINTS
-    rerun = Rerun(lambda: [*arguments, *(["--set", f"colorize.hints={hints}"] if hints.is_dir() else [])], place)
+    corrections = Corrections(graph.corrections or album.folder / CORRECTIONS, album.folder)
+    named = [] if graph.corrections else ["--set", f"corrections={corrections.folder}"]
+    rerun = Rerun(lambda: [*arguments, *named], place)
     with LivePreview(graph) as preview:
         desk = Desk(lambda: read_album(album.folder), corrections, preview, rerun)
         try:

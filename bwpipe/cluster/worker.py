@@ -3,7 +3,7 @@
 import os
 import platform
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,15 +32,18 @@ from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, keep_freed_memor
 from bwpipe.core.parallel import limit_cores
 from bwpipe.core.processor import processor_name
 from bwpipe.core.segments import Assembly
-from bwpipe.core.stage import Sink, Source
+from bwpipe.core.stage import Sink, Source, Stage
 from bwpipe.engine.first_passes import FirstPasses
 from bwpipe.engine.planner import Plan
 from bwpipe.engine.recipes import Recipe
 from bwpipe.engine.run import made_by
+from bwpipe.engine.scan_cache import SqliteScanCache
 from bwpipe.engine.scheduler import run_stages
+from bwpipe.engine.shot_finder import ShotFinder
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, RunAborted, UsageError, format_error
-from bwpipe.graph.graph import Graph, Node, read_graph
+from bwpipe.graph.graph import Graph, read_graph
+from bwpipe.graph.node import Node
 from bwpipe.version import __version__
 
 _FILES = 4
@@ -66,6 +69,8 @@ class Worker:
         self._numbers: dict[Media, int] = {}
         self._units: dict[Unit, int] = {}
         self._graph: Graph
+        self._shots: ShotFinder
+        self._instances: list[Stage] = []
         self._nodes: list[Node] = []
         self._run: RunContext
         self._meters: dict[str, Meter] = {}
@@ -94,6 +99,7 @@ class Worker:
         for place, content in setup.probes.items():
             self._check_folder(Path(place), content)
         self._graph = graph = read_graph(setup.graph)
+        self._shots = ShotFinder(graph, SqliteScanCache())
         self._nodes = graph.nodes
         for film in setup.films:
             for node in graph.nodes:
@@ -117,6 +123,8 @@ class Worker:
             if isinstance(node.stage, Sink):
                 name_parts(node.stage.folder, part_prefix(setup.name))
             node.stage.recall(setup.facts)
+            node.stage.shots_by(self._shots)
+        graph.instances.prepare(self._shots, setup.facts)
         for node in graph.nodes:
             with node.error_context():
                 node.stage.setup(self._run)
@@ -170,8 +178,11 @@ class Worker:
         """Add the units of one file to a plan."""
         units = {task: Unit(whole.media, part=task.part, start=task.start, stop=task.stop, since=task.since) for task in tasks}
         for node in self._graph.nodes:
-            if isinstance(node.stage, TwoPassMap) and node.id in memories:
-                node.stage.use(whole, self._resolve(memories[node.id]), len(units))
+            own = {key: kept for key, kept in memories.items() if key.partition(" ")[0] == node.id}
+            if isinstance(node.stage, TwoPassMap) and own:
+                found = {key.partition(" ")[2]: self._resolve(kept) for key, kept in own.items()}
+                node.stage.use(whole, found, len(units))
+        self._set_up_instances(units.values())
         for task, unit in units.items():
             self._units[unit] = task.number
             plan.todo.append(unit)
@@ -187,12 +198,22 @@ class Worker:
         try:
             whole = self._file(number, file)
             plan = Plan(todo=[whole])
+            self._set_up_instances([whole])
             passes = FirstPasses(self._graph, plan, {}, self._run, self._meters)
             return passes.make(stage, whole)
         except RunAborted as error:
             return _aborted(error)
         except Exception as error:
             return Failed(number, format_error(error))
+
+    def _set_up_instances(self, units: Collection[Unit]) -> None:
+        """Set up the instances of stages with overridden options that some units need, once."""
+        for node in self._nodes:
+            for stage in self._graph.instances.needed(node, units, self._context):
+                if not any(stage is other for other in self._instances):
+                    with node.error_context():
+                        stage.setup(self._run)
+                    self._instances.append(stage)
 
     def news(self) -> News:
         """What happened since it was asked last."""
@@ -202,9 +223,9 @@ class Worker:
 
     def close(self) -> None:
         """Release what the stages hold."""
-        for node in self._nodes:
+        for stage in (*self._instances, *(node.stage for node in self._nodes)):
             with suppress(Exception):
-                node.stage.close()
+                stage.close()
 
     def _file(self, number: int, given: Any) -> Unit:
         """A file, which is the same object for all of its segments: decoders know it by that."""
@@ -216,6 +237,7 @@ class Worker:
         assert isinstance(source, Source)
         source.receive(unit)
         self._numbers[unit.media] = number
+        self._shots.add(unit)
         if unit.media.has_segments:
             self._files[number] = unit
             while len(self._files) > _FILES:

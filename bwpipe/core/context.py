@@ -11,6 +11,7 @@ from bwpipe.core.provenance import Provenance
 from bwpipe.errors import RunStopped, TooManyErrors, UsageError, format_error
 
 T = TypeVar("T", bound=str | int | float | bool)
+S = TypeVar("S")
 
 
 class RunContext:
@@ -64,6 +65,7 @@ class RunContext:
         self._failed: dict[Path, set[str]] = {}
         self._claimed: set[str] = set()
         self._asked: set[tuple[Hashable, ...]] = set()
+        self._shared: dict[Hashable, Any] = {}
         self._skip_requests: list[tuple[object, str, str]] = []
         self.all_read = Event()
         self._lock = Lock()
@@ -97,6 +99,14 @@ class RunContext:
         """The warnings that this run has given about a file."""
         with self._lock:
             return tuple(self._said.get(media.path, ()))
+
+    def shared(self, key: Hashable, make: Callable[[], S]) -> tuple[S, bool]:
+        """What instances of a stage share, made by the first that asks for it in its `setup`, and whether it was made now."""
+        made = key not in self._shared
+        if made:
+            self._shared[key] = make()
+        found: S = self._shared[key]
+        return found, made
 
     def note(self, text: str) -> None:
         """Show an informational line, unless the run is quiet."""

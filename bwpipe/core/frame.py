@@ -64,6 +64,10 @@ class Media:
         """Luma codes as a display shows them, and those of black and white there: the same and `levels` without a curve."""
         return (luma, self.levels) if self.curve is None else (self.curve[luma], (0, 65535))
 
+    def index_at(self, seconds: float) -> int:
+        """The first frame that is shown at a time from its start, or later; the number of frames if there is none."""
+        return 0
+
     def stamp(self, start: int = 0, stop: int | None = None, *, again: bool = True) -> FileStamp | None:
         """The stamp of what holds the frames from `start` to `stop`, excluded; None if that is gone.
 

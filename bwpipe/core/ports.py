@@ -1,11 +1,11 @@
 """What goes into a stage and comes out of it: the types of its items, and caches of scans of its inputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args, get_origin
 
-from bwpipe.core.frame import End
+from bwpipe.core.frame import End, Media, Motion
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +41,20 @@ class ScanCache(Protocol):
             UsageError: The cache is corrupt.
             RunAborted: The cache can't be read.
         """
+        ...
+
+
+class ShotFinder(Protocol):
+    """Finds the shots of films, before a run and always in the same way."""
+
+    def all(self, media: Media) -> Sequence[range]:
+        """All shots of a film. It may have to be read for it."""
+        ...
+
+    def around(self, media: Media, index: int) -> range:
+        """The shot that holds a frame of a film. Some of the film may have to be read for it."""
+        ...
+
+    def motion(self, media: Media, frames: range) -> Iterator[tuple[int, Motion]]:
+        """The indices and the motion of consecutive frames, which are read for it; none if there is nothing that finds it."""
         ...

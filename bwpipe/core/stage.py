@@ -14,9 +14,11 @@ from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.context import RunContext
 from bwpipe.core.fingerprint import Fingerprint
 from bwpipe.core.frame import Broken, Skipped, Unit
-from bwpipe.core.ports import Ports, ScanCache, item_of
+from bwpipe.core.ports import Ports, ScanCache, ShotFinder, item_of
 from bwpipe.core.registry import Registry
 from bwpipe.core.segments import fragment_path
+from bwpipe.core.summary import Summary
+from bwpipe.errors import MediaError
 
 
 class Needs(NamedTuple):
@@ -52,21 +54,6 @@ class AddedLater:
     without: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a sink reports about a finished file.
-
-    Attributes:
-        lines: Lines for the end of the run.
-        warnings: One sentence each, without the file's name.
-        events: For `report.jsonl`: each event's name and its JSON-serialisable fields.
-    """
-
-    lines: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    events: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-
-
 class Stage(BaseModel):
     """A step of a graph: its fields are its options, one typed method does the work, and its type hints are the ports.
 
@@ -85,6 +72,10 @@ class Stage(BaseModel):
     """The kind of media that it changes, "film" or "picture", if it passes the other on as it is; None for both kinds."""
     works_in: ClassVar[str] = "stream"
     """The method whose type hints are the ports."""
+    correctable: ClassVar[frozenset[str]] = frozenset()
+    """Options that `overrides.yaml` of the folder of corrections may override, for some files or shots."""
+    correction_folders: ClassVar[Mapping[str, str]] = {}
+    """Options that are by default a subfolder of the folder of corrections, with the names of these."""
     provides: ClassVar[frozenset[str]] = frozenset()
     """What it adds to frames that other stages rely on, in a word or a few each, such as "motion"."""
 
@@ -103,6 +94,9 @@ class Stage(BaseModel):
             above: The stages from the source to the one above it.
             below: The stages below it, on each path to an end of the graph.
         """
+
+    def shots_by(self, finder: ShotFinder) -> None:
+        """Called before planning, with what finds shots, for stages of whose options some concern single shots only."""
 
     def setup(self, run: RunContext) -> None:
         """Open lasting resources: weights, devices. Raises UsageError for what the user can fix; nothing is written yet."""
@@ -343,6 +337,17 @@ class Sink(Stage):
     def is_intact(self, unit: Unit, path: Path) -> bool:
         """Whether what a unit's recorded file stands for is there, too, such as frames that are files."""
         return True
+
+    def outlines(self, unit: Unit, fragments: Sequence[Path]) -> Iterator[bytes]:
+        """Optional: what to keep in place of the fragments of a finished video, in order, for `assemble` to take later.
+
+        So that a segment can be done again without the others. Raises MediaError if the fragments are to be removed.
+        """
+        raise MediaError("it keeps none")
+
+    def outlined(self, unit: Unit, fragments: Sequence[Path]) -> bool:
+        """Whether all that `outlines` gives for a finished video has taken the fragments' place."""
+        return False
 
     def in_the_way(self, unit: Unit) -> Path | None:
         """A file, besides `target`, in the place of one that it would write for a unit, and not written by bwpipe."""

@@ -11,7 +11,8 @@ from bwpipe.engine.first_passes import FirstPasses
 from bwpipe.engine.planner import Plan
 from bwpipe.engine.scheduler import run_stages
 from bwpipe.engine.timing import Meter
-from bwpipe.graph.graph import Graph, Node
+from bwpipe.graph.graph import Graph
+from bwpipe.graph.node import Node
 
 
 class Keep(Protocol):

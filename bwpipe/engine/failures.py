@@ -4,7 +4,7 @@ from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Unit
 from bwpipe.core.memory import OUT_OF_MEMORY, is_out_of_memory, is_short
 from bwpipe.errors import FATAL, BwpipeError, MediaError, RunAborted, format_error
-from bwpipe.graph.graph import Node
+from bwpipe.graph.node import Node
 
 
 def fail_unit(unit: Unit, error: Exception, run: RunContext) -> None:

@@ -198,7 +198,7 @@ class Ledger:
             entry = replace(entry, recipe=old.digest, frames=old.frames)
         difference = self._compare(entry, recipe)
         if difference.users:
-            return State("changed", difference.users + difference.ours, entry.seconds)
+            return State("changed", difference.users + difference.ours, entry.seconds, difference.dropped)
         now = unit.media.stamp(unit.start, unit.stop, again=False)
         if not self._same_input(unit, now, entry):
             return State("changed", ("its input",), entry.seconds)
@@ -256,8 +256,8 @@ class Ledger:
     ) -> None:
         """Rename a finished file to its final name, and record it.
 
-        It is recorded first, with the fingerprint it will have: a run that is killed in between leaves an entry whose file is
-        missing (the unit is redone), never an output that the ledger does not know.
+        It is recorded first: a run that is killed in between leaves an entry whose file is missing (the unit is redone), never
+        an output that the ledger does not know.
 
         Args:
             unit: The unit it was produced from.
@@ -275,21 +275,30 @@ class Ledger:
         now = unit.media.stamp(unit.start, unit.stop)
         if source is None or now is None or now.fingerprint != source.fingerprint:
             raise MediaError("it changed while it was being read; run again")
-        before = self._digests.get(unit.path)
-        found = self._digest(unit, now, tick)
+        before, found = self._digests.get(unit.path), self._digest(unit, now, tick)
         if before and before[0].fingerprint == now.fingerprint and before[1] != found:
             raise MediaError("it changed while it was being read; run again")
         status = file.flush()
-        made = Fingerprint(status.st_size, status.st_mtime_ns)
-        entry = Entry(recipe.digest, recipe.frames, now, found, made, os.fsencode(unit.path), seconds)
-        target, part = self._key(unit, file.target)
+        made, path = Fingerprint(status.st_size, status.st_mtime_ns), os.fsencode(unit.path)
+        entry = Entry(recipe.digest, recipe.frames, now, found, made, path, seconds)
+        target, part = key = self._key(unit, file.target)
         with self.writing() as connection:
             self._recipes.setdefault(recipe.digest, recipe.text)
             self._entries.setdefault(target, {})[part] = entry
-            self._store(connection, (target, part), entry)
-            connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (target, part, file.notes))
+            self._store(connection, key, entry)
+            connection.execute("REPLACE INTO notes VALUES (?, ?, ?)", (*key, file.notes))
             if file.target.parent != self._fragments:
-                connection.execute("DELETE FROM failures WHERE path = ?", (os.fsencode(unit.path),))
+                connection.execute("DELETE FROM failures WHERE path = ?", (path,))
+        file.publish()
+
+    def renew(self, unit: Unit, file: AtomicFile) -> None:
+        """Put a file in the place of a recorded one that stands for the same result. Raises RunAborted, OSError."""
+        target, part = key = self._key(unit, file.target)
+        status = file.flush()
+        entry = replace(self._entries[target][part], output=Fingerprint(status.st_size, status.st_mtime_ns))
+        with self.writing() as connection:
+            self._entries[target][part] = entry
+            self._store(connection, key, entry)
         file.publish()
 
     def _store(self, connection: sqlite3.Connection, key: tuple[bytes, int], entry: Entry) -> None:
@@ -339,8 +348,7 @@ class Ledger:
 
     def seconds(self, unit: Unit, target: Path) -> float | None:
         """What a recorded file took to make; None if not measured."""
-        entry = self._entry(unit, target)
-        return entry.seconds if entry else None
+        return entry.seconds if (entry := self._entry(unit, target)) else None
 
     def _digest(self, unit: Unit, now: FileStamp, tick: Callable[[], None] = lambda: None) -> str:
         """The digest of an input with a known stamp, computed once however many segments it has. Raises OSError."""
@@ -356,8 +364,8 @@ class Ledger:
 
     def failures(self) -> dict[Path, str]:
         """The inputs that failed in their last attempt, and why."""
-        with self.writing() as connection:
-            return {Path(os.fsdecode(path)): error for path, error in connection.execute("SELECT path, error FROM failures")}
+        with self.writing() as found:
+            return {Path(os.fsdecode(path)): error for path, error in found.execute("SELECT path, error FROM failures")}
 
     def keep_facts(self, facts: dict[str, str | int | float | bool]) -> None:
         """Record facts before any output depends on them. Raises RunAborted."""

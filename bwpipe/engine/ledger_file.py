@@ -78,11 +78,13 @@ class State:
             if the user changed the graph or the input; "missing" if it was not done, or the output is gone or is not ours now.
         reasons: What differs in the recipe.
         seconds: What it took, if it was measured.
+        dropped: Those of the reasons that are options which were given before, and are not given now.
     """
 
     kind: Literal["done", "outdated", "changed", "missing"]
     reasons: tuple[str, ...] = ()
     seconds: float | None = None
+    dropped: tuple[str, ...] = ()
 
 
 _COLUMNS_1 = "target, part, recipe, size, mtime_ns, digest, made_size, made_mtime_ns"

@@ -7,11 +7,13 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
+from bwpipe.core.atomic_file import WORK_FOLDER
 from bwpipe.core.frame import Broken, Skipped, Unit
 from bwpipe.core.stage import Sink
 from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.shares import share_folders
 from bwpipe.errors import BwpipeError, UsageError
+from bwpipe.graph.corrections import CORRECTIONS
 
 
 class EarlierOutputs:
@@ -21,14 +23,23 @@ class EarlierOutputs:
     of an output folder, of this run or another, knows. To read the outputs of another run, give its output folder itself.
     """
 
-    def __init__(self, ledgers: Iterable[Ledger] = ()) -> None:
-        """`ledgers` are those of this run's output folders; others are found beside the files."""
+    def __init__(self, ledgers: Iterable[Ledger] = (), corrections: Path | None = None) -> None:
+        """`ledgers` are those of this run's output folders, others are found beside the files; `corrections` is this run's."""
+        self._corrections = None if corrections is None else _real(corrections)
         self._own = [(_real(ledger.folder), ledger) for ledger in ledgers]
         self._others: dict[Path, Ledger | bool] = {}
 
     def __contains__(self, found: Unit | Broken | Skipped) -> bool:
-        """Whether an input is an output."""
-        return self.wrote(_real(found.path), _real(root_of(found)))
+        """Whether an input is an output, or a correction."""
+        return self.corrects(found) or self.wrote(_real(found.path), _real(root_of(found)))
+
+    def corrects(self, found: Unit | Broken | Skipped) -> bool:
+        """Whether an input is in a folder of corrections: that of this run, or one beside the ledger of another."""
+        path = _real(found.path)
+        if self._corrections is not None and path.is_relative_to(self._corrections):
+            return True
+        above = [folder for folder in path.parents if folder.name == CORRECTIONS and _real(root_of(found)) in folder.parents]
+        return any(os.path.lexists(folder.parent / WORK_FOLDER) for folder in above)
 
     def wrote(self, path: Path, root: Path) -> bool:
         """Whether a run wrote a file that was found below the folder `root`; both have their links resolved."""

@@ -18,8 +18,10 @@ from bwpipe.engine.recipes import PathRecipes, Recipe, path_to
 from bwpipe.engine.recipes_0_1 import PathRecipes01
 from bwpipe.engine.scan_cache import SqliteScanCache
 from bwpipe.engine.shares import Share, require_outside
+from bwpipe.engine.shot_finder import ShotFinder
 from bwpipe.errors import MediaError, UsageError
-from bwpipe.graph.graph import Graph, Node
+from bwpipe.graph.graph import Graph
+from bwpipe.graph.node import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Finished:
         target: Its output.
         reasons: What differs, in a few words each.
         seconds: What it took, if that was measured.
+        dropped: Options with which it was made, and which are not given any more.
     """
 
     unit: Unit
@@ -39,6 +42,7 @@ class Finished:
     target: Path
     reasons: tuple[str, ...]
     seconds: float | None
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -51,12 +55,13 @@ class Plan:
         recipes: By sink id: the recipe of each unit that the sink has to write or join.
         assemblies: By sink id: the videos that the sink has to join, in the source's order.
         joins: Whether this run joins them.
-        whole: By sink id: the videos that are already joined.
+        whole: By sink id: the videos that are already joined, with their segments.
         broken: Files that can't be read.
         skipped: Files of kinds that are not read.
         done: Number of files that are already done.
         outdated: Those of them that this version of bwpipe would write differently.
         changed: Finished files that are done again, because the graph or the input changed.
+        redone: Of the finished films that are done again: how many of their segments, and of how many.
         begun_again: Films that start over although they were begun, a line each, with the reason.
         kept: Files in the place of an output that bwpipe did not write: they are left unchanged.
         own: Number of files skipped as inputs because they are outputs.
@@ -64,6 +69,7 @@ class Plan:
         files: The unit of the whole file that each unit is a part of, by the unit.
         stamps: Stamps of the inputs when their headers were read.
         scans: Results of scanning them, to be stored for the next run.
+        shots: Finds their shots; None before they were planned.
     """
 
     todo: list[Unit] = field(default_factory=list)
@@ -71,12 +77,13 @@ class Plan:
     recipes: dict[str, dict[Unit, Recipe]] = field(default_factory=dict)
     assemblies: dict[str, list[Assembly]] = field(default_factory=dict)
     joins: bool = True
-    whole: dict[str, list[Path]] = field(default_factory=dict)
+    whole: dict[str, list[Assembly]] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     done: int = 0
     outdated: list[Finished] = field(default_factory=list)
     changed: list[Finished] = field(default_factory=list)
+    redone: dict[Unit, tuple[int, int]] = field(default_factory=dict)
     begun_again: list[str] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     own: int = 0
@@ -84,6 +91,7 @@ class Plan:
     files: dict[Unit, Unit] = field(default_factory=dict)
     stamps: dict[Unit, FileStamp | None] = field(default_factory=dict)
     scans: SqliteScanCache = field(default_factory=SqliteScanCache)
+    shots: ShotFinder | None = None
 
     def restarts(self, published: Container[tuple[str, Unit]]) -> Iterator[str]:
         """Where films go on that have begun: each film's name and the first frame that is not in a finished segment.
@@ -92,6 +100,8 @@ class Plan:
         """
         for sink, assemblies in self.assemblies.items() if self.joins else ():
             for assembly in assemblies:
+                if any(unit.media is assembly.whole.media for unit in self.redone):
+                    continue
                 missing = [unit for unit in assembly.segments if unit in self.recipes[sink] and (sink, unit) not in published]
                 if missing and len(missing) < len(assembly.segments):
                     start, total = missing[0].start, assembly.whole.media.frames
@@ -136,11 +146,14 @@ def make_plan(
         whole={name: [] for name in sinks},
         scans=SqliteScanCache(ledgers.values()),
     )
-    _remind(graph, ledgers)
+    shots = plan.shots = ShotFinder(graph, plan.scans)
+    _remind(graph, ledgers, shots)
     source.remember(plan.scans)
-    known = EarlierOutputs(ledgers.values())
+    known = EarlierOutputs(ledgers.values(), graph.corrections)
     with graph.nodes[0].error_context():
         units = list(_found(source, known, sinks.values(), plan))
+    for unit in units:
+        shots.add(unit)
     if not (units or plan.broken):
         others = f" ({skipped_in_words(plan.skipped)})" if plan.skipped else ""
         raise UsageError(f"{graph.nodes[0].where_is('path')}: there is nothing to read{others}; give another path")
@@ -181,7 +194,7 @@ def _found(source: Source, known: EarlierOutputs, sinks: Collection[Sink], plan:
     for found in source.units():
         plan.roots.add(root_of(found))
         if found in known:
-            plan.own += 1
+            plan.own += not known.corrects(found)
         elif isinstance(found, Skipped):
             plan.skipped.append(found)
         elif isinstance(found, Broken):
@@ -199,11 +212,13 @@ def known_facts(ledgers: Mapping[Path, Ledger]) -> dict[str, str | int | float |
     return {key: value for ledger in ledgers.values() for key, value in ledger.facts.items()}
 
 
-def _remind(graph: Graph, ledgers: Mapping[Path, Ledger]) -> None:
-    """Tell the stages what earlier runs remembered."""
+def _remind(graph: Graph, ledgers: Mapping[Path, Ledger], shots: ShotFinder) -> None:
+    """Tell the stages what earlier runs remembered, and give them what finds shots."""
     facts = known_facts(ledgers)
+    graph.instances.prepare(shots, facts)
     for node in graph.nodes:
         node.stage.recall(facts)
+        node.stage.shots_by(shots)
 
 
 def _segment_stamp(whole: FileStamp | None, segment: Unit) -> FileStamp | None:
@@ -260,7 +275,7 @@ class _SinkPlanner:
         state = self._state(unit, target, recipe, segment=False)
         if state.kind == "done" or (state.kind == "outdated" and not self._update):
             plan.done += 1
-            plan.whole[self._name].extend([target] if joined and not sink.keeps_fragments(unit) else [])
+            plan.whole[self._name].extend([Assembly(unit, tuple(segments))] if joined else [])
             plan.outdated.extend([self._finished(unit, target, state)] if state.kind == "outdated" else [])
         elif os.path.lexists(target) and not (sink.overwrite or self._ledger.owns(unit, target)):
             plan.kept.append(target)
@@ -269,7 +284,7 @@ class _SinkPlanner:
         else:
             plan.changed.extend([self._finished(unit, target, state)] if state.kind in ("changed", "outdated") else [])
             if joined:
-                self._join(unit, segments, recipe)
+                self._join(unit, segments, recipe, again=state.kind in ("changed", "outdated"))
             else:
                 plan.recipes[self._name][unit] = recipe
 
@@ -286,7 +301,7 @@ class _SinkPlanner:
         """The state of a segment's fragment."""
         return self._state(segment, self._sink.fragment(segment), self._recipes.of(segment), segment=True)
 
-    def _join(self, unit: Unit, segments: Sequence[Unit], recipe: Recipe) -> None:
+    def _join(self, unit: Unit, segments: Sequence[Unit], recipe: Recipe, *, again: bool) -> None:
         """Plan to join a video, and to write the segments that have no fragment yet; all are made by one version of bwpipe."""
         whole = replace(unit)  # distinct from the video's only segment
         self._plan.assemblies[self._name].append(Assembly(whole, tuple(segments)))
@@ -298,8 +313,14 @@ class _SinkPlanner:
             if state.kind != "done":
                 chosen[segment] = self._recipes.of(segment)
                 reasons |= dict.fromkeys(state.reasons)
-        if reasons:
+        count = sum(segment in chosen for segment in segments)
+        if reasons and count < len(segments):
+            some = f"{count} of its {len(segments)} segments are" if count > 1 else f"1 of its {len(segments)} segments is"
+            self._plan.begun_again.append(f"{unit.name}: {some} done again, since this changed: {'; '.join(reasons)}")
+        elif reasons:
             self._plan.begun_again.append(f"{unit.name}: it starts over, since this changed: {'; '.join(reasons)}")
+        if again:
+            self._plan.redone[unit] = count, len(segments)
 
     def _state(self, unit: Unit, path: Path, recipe: Recipe, *, segment: bool) -> State:
         if self._restart:
@@ -310,7 +331,7 @@ class _SinkPlanner:
         return state
 
     def _finished(self, unit: Unit, target: Path, state: State) -> Finished:
-        return Finished(unit, self._name, target, state.reasons, state.seconds)
+        return Finished(unit, self._name, target, state.reasons, state.seconds, state.dropped)
 
 
 def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal
@@ -10,7 +10,9 @@ from typing import Any, Literal
 from bwpipe.core.frame import Unit
 from bwpipe.core.segments import frame_range
 from bwpipe.core.stage import ask
-from bwpipe.graph.graph import Graph, Node
+from bwpipe.graph.graph import Graph
+from bwpipe.graph.instances import values
+from bwpipe.graph.node import Node
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Difference:
-    """How two recipes differ: `ours` lists what a new version of bwpipe or of a plug-in did, `users` what the user did."""
+    """How two recipes differ: `ours` lists what a new version of bwpipe or of a plug-in did, `users` what the user did.
+
+    `dropped` has those of `users` that are options which were given before, and are not given now.
+    """
 
     ours: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 def compare(old: Recipe, new: Recipe) -> Difference:
@@ -97,7 +103,20 @@ def compare(old: Recipe, new: Recipe) -> Difference:
         another_count = old.frames.partition("/")[0] != new.frames.partition("/")[0]  # of equal bytes, by another reader
         free = another_count or not (old.segment_given or new.segment_given)
         found.append(("ours" if free else "users", f"its frames were {old.frames}, and are {new.frames}"))
-    return Difference(*(tuple(text for whose, text in found if whose == which) for which in ("ours", "users")))
+    ours, users = (tuple(text for whose, text in found if whose == which) for which in ("ours", "users"))
+    return Difference(ours, users, tuple(_dropped(before, after)))
+
+
+def _dropped(old: Sequence[StageRecipe], new: Sequence[StageRecipe]) -> Iterator[str]:
+    """The options that were given and are not given now, of stages that are in both recipes."""
+    now = {stage.name: stage for stage in new}
+    for stage in old:
+        other = now.get(stage.name)
+        for key in sorted(stage.values.keys() - stage.free) if other else ():
+            before, value = stage.values[key], other.values.get(key, _ABSENT) if other else _ABSENT
+            default = value is _ABSENT and isinstance(before, int | float)  # such as a factor of 1, which changes nothing
+            if other and (default or key in other.free) and value != before:
+                yield f"{stage.name}.{key} was {_word(before)}, and is {'its default' if default else _word(value)}"
 
 
 def _differences(old: StageRecipe, new: StageRecipe) -> Iterator[tuple[Literal["ours", "users"], str]]:
@@ -139,13 +158,29 @@ class PathRecipes:
         stages = []
         for node in self.nodes:
             with node.error_context():
-                stages.append(stage_recipe(node, ask(node.stage.recipe, unit)))
+                stages.append(stage_recipe(node, *values(self.graph.instances, node, unit)))
         return Recipe(tuple(stages), self.graph.shipped, "segment" in self.graph.given, frames_of(unit, segments))
 
+    def of_nothing(self, whole: Unit, instance: str = "", further: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe for none of a file's frames: without what concerns some of them only.
 
-def stage_recipe(node: Node, values: Mapping[str, Any]) -> StageRecipe:
+        Args:
+            whole: The file.
+            instance: The key of the instance of stages.
+            further: What a result depends on beside it.
+        """
+        none, stages = replace(whole, stop=whole.start), []
+        for node in self.nodes:
+            with node.error_context():
+                stage, given = self.graph.instances.stage(node, instance), self.graph.instances.given(node, instance)
+                stages.append(stage_recipe(node, ask(stage.recipe, none), given))
+        more = [StageRecipe("first pass", further, frozenset(), {})] if further else []
+        return Recipe((*stages, *more), self.graph.shipped, "segment" in self.graph.given, frames_of(whole, ()))
+
+
+def stage_recipe(node: Node, values: Mapping[str, Any], given: frozenset[str]) -> StageRecipe:
     """The recipe of a node's stage, with what the user chose of it."""
-    defaults = type(node.stage).model_fields.keys() - node.given
+    defaults = type(node.stage).model_fields.keys() - given
     return StageRecipe(node.stage.registered, values, frozenset({"revision", *defaults} & values.keys()), node.stage.shipped())
 
 

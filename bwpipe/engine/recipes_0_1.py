@@ -13,7 +13,7 @@ from bwpipe.core.frame import Unit
 from bwpipe.core.segments import frame_range, split_into_segments
 from bwpipe.core.stage import Stage, ask
 from bwpipe.engine.recipes import PathRecipes, Recipe, StageRecipe, frames_of, hash_of, stage_recipe
-from bwpipe.graph.graph import Node
+from bwpipe.graph.node import Node
 
 _STAGES: Mapping[str, tuple[int, Mapping[str, Any]]] = MappingProxyType(
     {
@@ -104,4 +104,4 @@ def _known(node: Node, stage: Stage, values: Mapping[str, Any]) -> StageRecipe:
         known = {key: value for key, value in values.items() if key in keys}
         old = {key: _WEIGHTS[name] for key, name in stage.shipped().items() if name in _WEIGHTS}
         values = {**known, **old, "revision": revision}
-    return stage_recipe(node, values)
+    return stage_recipe(node, values, node.given)

@@ -14,9 +14,11 @@ from bwpipe.core.frame import Media, Unit, skipped_in_words
 from bwpipe.core.memory import as_abort, check_room, give_back, keep_freed_memory
 from bwpipe.core.provenance import Provenance
 from bwpipe.core.segments import waiting_fragments
-from bwpipe.core.stage import Gather, Sink, Summary, ask
+from bwpipe.core.stage import Gather, Sink, ask
+from bwpipe.core.summary import Summary
 from bwpipe.engine.event_log import REPORT, EventLog
 from bwpipe.engine.executor import Executor, LocalThreads, Work
+from bwpipe.engine.finished_films import forget_rest, keep_outlines, tidy
 from bwpipe.engine.first_passes import FirstPasses
 from bwpipe.engine.last_run import LastRun
 from bwpipe.engine.ledger import Ledger
@@ -29,7 +31,9 @@ from bwpipe.engine.share_ledger import open_ledgers
 from bwpipe.engine.shares import Share, report_name
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, MediaError, RunAborted, UsageError, format_error
-from bwpipe.graph.graph import Graph, Node, read_graph
+from bwpipe.graph.graph import Graph, read_graph
+from bwpipe.graph.instances import values
+from bwpipe.graph.node import Node
 from bwpipe.version import __version__
 
 __all__ = ["RunResult", "run", "run_graph"]
@@ -190,9 +194,10 @@ class _Session:
 
     def _set_up(self) -> None:
         for node in self._graph.nodes if not self._plan.idle else ():
-            self._stack.callback(node.stage.close)
-            with node.error_context():
-                node.stage.setup(self._run)
+            for stage in (node.stage, *self._graph.instances.needed(node, self._plan.todo, self._plan.context)):
+                self._stack.callback(stage.close)
+                with node.error_context():
+                    stage.setup(self._run)
         if not self._plan.idle:
             self._executor.start(self._graph, self._plan, self._run)
         for folder, ledger in self._ledgers.items():
@@ -205,8 +210,7 @@ class _Session:
         self._plan.scans.store()
         for node in self._graph.nodes if self._plan.joins else ():
             if isinstance(node.stage, Sink):
-                folder = node.stage.folder
-                self._ledgers[folder].forget(waiting_fragments(folder, self._plan.whole[node.id]))
+                tidy(self._graph, self._ledgers[node.stage.folder], node.stage, self._plan.whole[node.id])
         for folder, ledger in self._ledgers.items() if self._plan.joins else ():
             ledger.forget(ledger.fragments_of_missing(self._plan.roots, self._waiting(folder)))
 
@@ -238,6 +242,11 @@ class _Session:
             self._log("outdated", path=str(each.unit.path), output=str(each.target), text="; ".join(each.reasons))
         if self._plan.outdated:
             self._run.warn(announcement(self._plan.outdated, self._ledgers.values()))
+        if dropped := [each for each in self._plan.changed if each.dropped]:
+            count = f"{len(dropped)} finished file{'s' * (len(dropped) > 1)}"
+            what = "; ".join(dict.fromkeys(text for each in dropped for text in each.dropped))
+            keep = "to keep such an option for some files, put it into `overrides.yaml` of the folder of corrections"
+            self._run.warn(f"{count} will be done again without an option that was given before ({what}); {keep}")
         for broken in self._plan.broken:
             self._run.fail(broken, MediaError(broken.error))
         if kept := self._plan.kept:
@@ -286,9 +295,15 @@ class _Session:
                 self._result.segments += 1
             self._log("segment", path=str(unit.path), part=unit.part, output=str(target), **by)
             return
-        self._report_summary(unit, target, node.stage.summary(unit, notes))
+        summary = node.stage.summary(unit, notes)
+        if assembly and summary.shots and self._plan.shots:
+            with self._lock:
+                self._plan.shots.keep(unit.media, summary.shots)
+                self._plan.scans.store()
+        self._report_summary(unit, target, summary)
         if assembly and not node.stage.keeps_fragments(unit):
-            ledger.forget(waiting_fragments(ledger.folder, [target]))
+            outlined = keep_outlines(node.stage, ledger, assembly)
+            forget_rest(self._graph, node.stage, ledger, assembly, outlined=outlined)
         with self._lock:
             self._result.done += 1
             self._result.outputs.append(target)
@@ -352,6 +367,7 @@ def made_by(graph: Graph, stage: object, unit: Unit | None = None) -> Provenance
     stages: list[Mapping[str, Any]] = []
     while node:
         with node.error_context():
-            stages.insert(0, ask(node.stage.provenance, unit))
+            found = values(graph.instances, node, unit, "provenance")[0] if unit else ask(node.stage.provenance, None)
+            stages.insert(0, found)
         node = nodes.get(node.upstream or "")
     return Provenance(__version__, tuple(stage for stage in stages if stage)) if stages else None

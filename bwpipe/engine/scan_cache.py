@@ -25,13 +25,25 @@ class SqliteScanCache:
     def find(self, path: Path, what: str, look: Callable[[], bytes]) -> bytes:
         """See `ScanCache.find`."""
         now = file_stamp(path)  # taken first, so that a change during the scan causes a new scan
-        known = self._lookup(path, what, now) if now else None
-        if known is not None:
+        if (known := self.known(path, what)) is not None:
             return known
         found = look()
         if now:
             self._new[path, what] = now, found
         return found
+
+    def known(self, path: Path, what: str) -> bytes | None:
+        """The result of a scan in this run or an earlier one; None if there was none."""
+        now = file_stamp(path)
+        if now is None:
+            return None
+        before, found = self._new.get((path, what), (None, b""))
+        return found if before == now else self._lookup(path, what, now)
+
+    def put(self, path: Path, what: str, found: bytes) -> None:
+        """Take over the result of a scan, as if it had been looked for."""
+        if now := file_stamp(path):
+            self._new[path, what] = now, found
 
     def store(self) -> None:
         """Store the new entries in the ledgers, which are open. Raises RunAborted."""

@@ -16,11 +16,13 @@ from bwpipe.engine.channel import Channel
 from bwpipe.engine.executors import execute, execute_source
 from bwpipe.engine.failures import as_bwpipe_error
 from bwpipe.engine.lanes import UnitQueue, lane_count
+from bwpipe.engine.overridden import with_overrides
 from bwpipe.engine.planner import Plan
 from bwpipe.engine.sink_executor import Assemblies, execute_sink
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, RunStopped
-from bwpipe.graph.graph import Graph, Node
+from bwpipe.graph.graph import Graph
+from bwpipe.graph.node import Node
 
 TICK = 0.1
 """Interval, in seconds, at which the scheduler checks whether the stages have ended."""
@@ -79,6 +81,7 @@ class _Threads:
     ) -> None:
         self.failures: list[BwpipeError] = []
         self._plan, self._run, self._meters, self._ready, self._prepare, self._keep = plan, run, meters, ready, prepare, keep
+        self._instances = graph.instances
         idle = idle_nodes(graph, ready)
         self._nodes = [node for node in graph.nodes if node.id not in idle]
         self._queue = UnitQueue(plan.todo)
@@ -170,7 +173,8 @@ class _Threads:
                     pool=pool,
                 )
             case _:
-                return execute(node.stage, iter(self._inbox[node.id, lane]), run, meter, pool)
+                stage = with_overrides(node, self._instances)
+                return execute(stage, iter(self._inbox[node.id, lane]), run, meter, pool)
 
     def _finish(self, node: Node) -> None:
         """A stage has come to its end in a lane."""

@@ -1,7 +1,7 @@
 """Reads and validates graphs: every error message says where, what, and what to do."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +14,15 @@ from bwpipe.core import plugins
 from bwpipe.core.inputs import PathText, expand_user
 from bwpipe.core.options import Loc, build
 from bwpipe.core.registry import UnknownNameError
-from bwpipe.core.stage import Count, Stage, stages
+from bwpipe.core.stage import Count, Stage, UnitMap, stages
 from bwpipe.errors import UsageError
-from bwpipe.graph.document import Document, Override
+from bwpipe.graph.corrections import read_corrections, subfolder
+from bwpipe.graph.document import Document
+from bwpipe.graph.instances import Instances, changed
+from bwpipe.graph.node import Node
 from bwpipe.graph.overrides import Overrides, apply_changes
 from bwpipe.graph.topology import ParsedEntry, check_topology, upstream
-from bwpipe.graph.yaml_loader import Marked
+from bwpipe.graph.yaml_loader import ConfigError, Marked
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -39,6 +42,9 @@ class Settings(BaseModel):
     """How many files may fail before the run ends; unlimited by default."""
     queue: Count = 4
     """Maximum number of frames queued between two stages; more uses more memory."""
+    corrections: PathText | None = None
+    """A folder of corrections, which need not exist: `hints` and `references` in it are the defaults of `colorize.hints` and
+    `anchor.reference`, and `overrides.yaml` overrides options for some files or shots. It is never read as input."""
     segment: Count | Literal["auto", "off"] = "auto"
     """Number of frames of a film that are processed, saved and resumed as one segment. `auto` is 1000 up to 720p, 500 at 1080p
     and 125 at 4K, so that an interruption loses about a minute of work; `off` processes each film as a whole."""
@@ -61,47 +67,6 @@ class Entry(BaseModel):
 
 
 WORDS = ("use", "id", "from")
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A stage at its position in a graph.
-
-    Attributes:
-        id: Its id in the graph.
-        stage: The stage, with its options.
-        upstream: The id of the node whose items it takes; None for the source.
-        where: Where it is defined: `pipeline.yaml:4:5`, or `stages[1]` in a dict.
-        given: The options that the user gave; those of a graph that comes with bwpipe are not the user's.
-        overrides: The overrides of its options; their keys are those of the options.
-    """
-
-    id: str
-    stage: Stage
-    upstream: str | None
-    where: str
-    given: frozenset[str] = frozenset()
-    overrides: tuple[Override, ...] = ()
-
-    def where_is(self, option: str) -> str:
-        """Where an option was set: the origin of its override, or else where the stage is defined."""
-        return next((each.origin for each in self.overrides if each.key == option), self.where)
-
-    @contextmanager
-    def error_context(self) -> Iterator[None]:
-        """Prefix a UsageError raised inside with the override whose value it quotes, or else where the stage is defined."""
-        try:
-            yield
-        except UsageError as error:
-            text = str(error)
-            quoting = (each.origin for each in self.overrides if _quotes(text, each.value))
-            raise UsageError(f"{next(quoting, self.where)}: {text}") from error
-
-
-def _quotes(text: str, value: Any) -> bool:
-    """Whether a message has a value, or one of a list."""
-    values = value if isinstance(value, list) else [value]
-    return any(each not in (None, "") and str(each) in text for each in values)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -130,6 +95,8 @@ class Graph:
         plugins: Its plug-in folders, absolute.
         given: The settings beside the stages that the user gave, such as `segment`.
         shipped: Whether it is a graph that comes with bwpipe, so that another version may have other stages in it.
+        corrections: The folder of corrections, absolute; None if there is none.
+        instances: The instances of its stages, and which of them processes what.
         description: Its content as in a file, including overrides; relative plug-in folders have become absolute.
     """
 
@@ -143,6 +110,8 @@ class Graph:
     plugins: tuple[Path, ...] = ()
     given: frozenset[str] = frozenset()
     shipped: bool = False
+    corrections: Path | None = None
+    instances: Instances = field(default_factory=Instances)
     description: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -162,7 +131,7 @@ class Graph:
 
     def downstream(self, stage: object) -> list[Stage]:
         """The stages downstream of a stage, in order."""
-        ids = {node.id for node in self.nodes if node.stage is stage}
+        ids = {node.id for node in self.nodes if self.instances.is_of(node, stage)}
         found: list[Stage] = []
         for node in self.nodes:
             if node.upstream in ids:
@@ -198,8 +167,12 @@ def _graph_of(document: Document) -> Graph:
     folders = _load_plugins(document, settings)
     nodes = _nodes(document, settings.stages)
     document.raise_errors()
+    corrections = None if settings.corrections is None else Path(os.path.abspath(expand_user(settings.corrections)))  # noqa: PTH100
+    if corrections:
+        nodes = [_with_folders(node, corrections) for node in nodes]
     for node in nodes:
         node.stage.placed(_above(node, nodes), _below(node, nodes))
+    instances = _instances(nodes, corrections)
     segment = None if settings.segment == "off" else settings.segment
     given = document.overridden() if document.shipped else frozenset(settings.model_fields_set)
     if settings.segment == "auto":
@@ -216,8 +189,40 @@ def _graph_of(document: Document) -> Graph:
         folders,
         given,
         document.shipped,
+        corrections,
+        instances,
         description,
     )
+
+
+def _with_folders(node: Node, corrections: Path) -> Node:
+    """A node whose options that are not set are subfolders of the folder of corrections, where there are any."""
+    found = {
+        option: str(path)
+        for option, name in node.stage.correction_folders.items()
+        if getattr(node.stage, option) is None and (path := subfolder(corrections, name)) is not None
+    }
+    if not found:
+        return node
+    return replace(node, stage=changed(node, found), given=node.given | found.keys())
+
+
+def _instances(nodes: Sequence[Node], corrections: Path | None) -> Instances:
+    """The instances of stages that corrections ask for. Raises ConfigError, UsageError."""
+    known = sorted({option for node in nodes for option in node.stage.correctable})
+    found = read_corrections(corrections, known) if corrections else []
+    first = next((i for i, node in enumerate(nodes) if node.stage.correctable), 0)
+    context = sum(node.stage.context for node in nodes[first:] if isinstance(node.stage, UnitMap))
+    instances = Instances(found, context, lambda node: (_above(node, nodes), _below(node, nodes)))
+    for each in found:
+        for node in nodes:
+            own = {key: value for key, value in each.options.items() if key in node.stage.correctable}
+            try:
+                if own:
+                    changed(node, own)
+            except UsageError as error:
+                raise ConfigError(f"{each.where}: {error}") from None
+    return instances
 
 
 def _settings(document: Document) -> Settings:

@@ -1,8 +1,7 @@
 """The memory of a film: its key frames, what those of a scene agree on, and how a frame is drawn towards it."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from io import BytesIO
 from typing import Any
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 
 from bwpipe.core.frame import Frame
 from bwpipe.errors import MediaError
-from bwpipe.memory.matching import BLOCK, Array, Cells, cells, cosines, drawn, from_blocks, product, recall
+from bwpipe.memory.hinted import HintedFrame, Meant, meant, with_hints
+from bwpipe.memory.key_frame import KeyFrame, key_frame
+from bwpipe.memory.matching import Array, Cells, cells, cosines, drawn, from_blocks, product, recall
 from bwpipe.pixels.resize import resize_area, squash
 
 MOST_BYTES = 64_000_000
@@ -40,48 +41,6 @@ _PREPARED = 32
 _DIGEST = 16
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class KeyFrame:
-    """A frame to remember.
-
-    Attributes:
-        features: (C, h, w) int8: of each cell in proportion to its largest.
-        luma: (h, w) uint8, full range.
-        chroma: (2, BLOCK h, BLOCK w) float16.
-        confidence: (h, w) uint8, in 1/255.
-    """
-
-    features: NDArray[np.int8]
-    luma: NDArray[np.uint8]
-    chroma: NDArray[np.float16]
-    confidence: NDArray[np.uint8]
-
-
-def key_frame(frame: Frame) -> KeyFrame | None:
-    """What to remember of a frame; None if it has no features or no chroma."""
-    if frame.features is None or frame.chroma is None:
-        return None
-    features = frame.features.astype(np.float32)
-    _, height, width = features.shape
-    largest = np.maximum(np.abs(features).max(axis=0), np.float32(1e-6))
-    chroma = [squash(plane.astype(np.float32), height * BLOCK, width * BLOCK) for plane in frame.chroma]
-    sure = np.ones((height, width), np.float32)
-    if frame.confidence is not None:
-        sure = squash(frame.confidence.astype(np.float32), height, width)
-    return KeyFrame(
-        np.rint(features / largest * 127).astype(np.int8),
-        _luma(frame, height, width),
-        np.stack(chroma).astype(np.float16),
-        np.rint(np.clip(sure, 0, 1) * 255).astype(np.uint8),
-    )
-
-
-def _luma(frame: Frame, height: int, width: int) -> NDArray[np.uint8]:
-    guide = frame.guide
-    assert guide is not None, "`grayscale` makes it"
-    return squash(guide, height, width)
-
-
 class FilmMemory:
     """The memory of a film. A frame drawn towards it depends on the frame and the memory alone."""
 
@@ -97,6 +56,9 @@ class FilmMemory:
         self._mean, self._basis = mean, basis
         self._key_frames, self._references = list(key_frames), list(references)
         self._prepared: OrderedDict[int, Cells] = OrderedDict()
+        self._hinted: Mapping[int, HintedFrame] = {}
+        self._shots: Mapping[int, range] = {}
+        self._meant: dict[int, Meant] = {}
         self._overviews, self._of_references = (
             np.stack([_overview(self._cells(each)) for each in frames]) if frames else np.zeros((0, 1), np.float32)
             for frames in (self._key_frames, self._references)
@@ -106,10 +68,15 @@ class FilmMemory:
         """Number of key frames, without references."""
         return len(self._key_frames)
 
+    def hold_hints(self, frames: Mapping[int, HintedFrame], shots: Mapping[int, range]) -> None:
+        """Also draw frames towards hinted frames of their shot: these, by their indices, with the frames of their shots."""
+        if self._basis.shape[0] > 1:
+            self._hinted, self._shots = frames, shots
+
     def drawn(self, frame: Frame) -> NDArray[np.float16] | None:
         """The chroma of a frame, drawn towards the memory, on its own grid; None for a frame that nothing here resembles."""
         seen = key_frame(frame)
-        if seen is None or frame.chroma is None or not (self._key_frames or self._references):
+        if seen is None or frame.chroma is None or not (self._key_frames or self._references or self._hinted):
             return None
         here = self._cells(seen)
         overview = _overview(here)
@@ -121,6 +88,8 @@ class FilmMemory:
             places, weights = zip(*chosen, strict=True)
             told, strength = recall(here, [self._ready(len(self._key_frames) + place) for place in places], weights)
             colours = np.asarray(colours + strength[:, None] * (told - colours), np.float32)
+        if hinted := [self._ready_hint(index) for index in self._nearest(frame.index)]:
+            colours = with_hints(here, colours, frame.index, hinted)
         if colours is here.colours:
             return None
         change = from_blocks(np.asarray(colours - here.colours), here.size)
@@ -156,6 +125,24 @@ class FilmMemory:
             if len(self._prepared) >= _PREPARED:
                 self._prepared.popitem(last=False)
         self._prepared[place] = found
+        return found
+
+    def _nearest(self, index: int) -> list[int]:
+        """The hinted frames of a frame's shot next before and after it, or the frame itself."""
+        found = [each for each in self._hinted if index in self._shots[each]]
+        before, after = (
+            max((each for each in found if each <= index), default=None),
+            min((each for each in found if each >= index), default=None),
+        )
+        return sorted({each for each in (before, after) if each is not None})
+
+    def _ready_hint(self, index: int) -> Meant:
+        """A hinted frame, prepared for matching; few are kept."""
+        found = self._meant.get(index)
+        if found is None:
+            if len(self._meant) >= _PREPARED:
+                self._meant = {}
+            found = self._meant[index] = meant(index, self._hinted[index], self._cells(self._hinted[index].frame))
         return found
 
     def _cells(self, frame: KeyFrame) -> Cells:

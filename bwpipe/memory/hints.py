@@ -1,6 +1,7 @@
-"""Hints: what a person says about the colours of a photograph, by strokes on a transparent picture or by points in a text."""
+"""Hints: what a person says about the colours of a picture or a frame, by strokes on a transparent layer or by points."""
 
 import json
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -26,6 +27,9 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 _PICTURE, _TEXTS = ".png", (".yaml", ".yml", ".json")
 _MOST_BYTES = 1_000_000
 """Size of a text beyond which it is refused, since it can't be read to its end."""
+_ROUNDING = 1e-4
+_DIGITS = 12
+"""Number of digits from which a name is no frame's."""
 _RADIUS = 0.01
 """Radius of a point, of the short side, unless it says otherwise."""
 
@@ -58,7 +62,7 @@ class Points(BaseModel):
 
 
 class Hints:
-    """A folder of hints for photographs, each named like its photograph."""
+    """A folder of hints: for a photograph a file named like it, for a film a folder with a file for each hinted frame."""
 
     def __init__(self, folder: str) -> None:
         """Find them; nothing is decoded. Raises UsageError if there is no such folder."""
@@ -66,39 +70,61 @@ class Hints:
         if not path.is_dir():
             raise UsageError(f"`hints`: there is no folder {path}; create it, or correct the path")
         self._files: dict[PurePosixPath, Path] = {}
+        self._inside: defaultdict[PurePosixPath, list[tuple[str, Path]]] = defaultdict(list)
         for file, name in find_files(folder):
             if name.suffix.lower() in {_PICTURE, *_TEXTS}:
                 self._files.setdefault(name.with_suffix(""), file)
+                self._inside[name.parent].append((name.stem, file))
+        self._frames: dict[Media, dict[int, Path]] = {}
 
-    def of(self, media: Media) -> Path | None:
-        """The file for a photograph: of its name (`a/b.png` for `a/b.jpg`), or of that with an ending more (`a/b.jpg.png`)."""
-        return self._named(media) if media.kind == "picture" else None
+    def of(self, media: Media, index: int = 0) -> Path | None:
+        """The file for a photograph or a frame of a film. Raises UsageError.
+
+        For a photograph it has its name (`a/b.png` for `a/b.jpg`), or that with an ending more (`a/b.jpg.png`); for a frame its
+        number, in a folder named like the film (`reel.mp4/000123.png`).
+        """
+        return self._named(media) if media.kind == "picture" else self.frames(media).get(index)
+
+    def frames(self, media: Media) -> dict[int, Path]:
+        """The files for a film, by their frames, in their order. Raises UsageError for names that are no frames of it."""
+        if media not in self._frames:
+            found: dict[int, Path] = {}
+            for stem, file in self._inside[media.name] if media.kind == "film" else ():
+                if not (stem.isascii() and stem.isdigit() and len(stem) < _DIGITS):
+                    raise UsageError(f"the hints {file} are for no frame of {media.name}; call them by its number, 000123.png")
+                number = int(stem)
+                if media.frames is not None and number >= media.frames:
+                    last = f"{media.name} ends with frame {media.frames - 1}"
+                    raise UsageError(f"the hints {file} are for frame {number}, and {last}; correct the number")
+                if number in found:
+                    raise UsageError(f"the hints {found[number]} and {file} are for the same frame; remove one")
+                found[number] = file
+            self._frames[media] = dict(sorted(found.items()))
+        return self._frames[media]
 
     def ignored(self, media: Media) -> Path | None:
-        """The file, or the folder of files, named like a film, whose hints are not used; None if there is none."""
-        if media.kind == "picture":
-            return None
-        inside = (file for name, file in self._files.items() if media.name in name.parents)
-        return self._named(media) or next((file.parent for file in inside), None)
+        """A file named like a film, which is for none of its frames; None if there is none."""
+        return self._named(media) if media.kind == "film" else None
 
     def _named(self, media: Media) -> Path | None:
         return self._files.get(media.name) or self._files.get(media.name.with_suffix(""))
 
-    def digest(self, media: Media) -> str | None:
+    def digest(self, media: Media, index: int = 0) -> str | None:
         """A hash of that file; None if there is none. Raises UsageError."""
-        path = self.of(media)
+        path = self.of(media, index)
         try:
             return cached_digest(path) if path else None
         except OSError as error:
             raise UsageError(f"the hints {path} can't be read ({error.strerror}); fix that, or remove them") from error
 
-    def read(self, media: Media, size: tuple[int, int], shape: tuple[int, int]) -> Array | None:
-        """The hints for a photograph, (3, h, w) on a grid: Cb and Cr in -0.5..0.5, and how far they are known, 0..1.
+    def read(self, media: Media, size: tuple[int, int], shape: tuple[int, int], index: int = 0) -> Array | None:
+        """The hints for a photograph or a frame, (3, h, w) on a grid: Cb and Cr in -0.5..0.5, and how far they are known, 0..1.
 
         Args:
-            media: The photograph.
+            media: The photograph, or the film.
             size: The grid.
-            shape: Height and width of the upright photograph, in pixels.
+            shape: Height and width of the upright photograph or frame, in pixels.
+            index: The frame's index.
 
         Returns:
             None if there are none for it.
@@ -106,7 +132,7 @@ class Hints:
         Raises:
             MediaError: The file can't be read.
         """
-        path = self.of(media)
+        path = self.of(media, index)
         if path is None:
             return None
         tint = None
@@ -122,6 +148,14 @@ class Hints:
         told = np.stack(weighted) / np.maximum(share, np.float32(1e-6))
         hints = np.concatenate([np.where(share > 0, told, 0), np.minimum(share * 4, 1)[None]]).astype(np.float32)
         return hints if tint is None else _with_tint(hints, tint)
+
+
+def resized(hints: Array, size: tuple[int, int]) -> Array:
+    """Hints (3, h, w) on another grid."""
+    share = squash(hints[2], *size)
+    told = np.stack([squash(plane * hints[2], *size) for plane in hints[:2]]) / np.maximum(share, np.float32(1e-6))
+    known = np.where(share > TINT_MASK + _ROUNDING, np.minimum(share * 4, 1), share)
+    return np.concatenate([told, known[None]]).astype(np.float32)
 
 
 def _drawn(path: Path) -> NDArray[np.uint8]:

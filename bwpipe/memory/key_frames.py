@@ -1,5 +1,8 @@
 """Which frames of a film are remembered."""
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +12,8 @@ _ROUNDING = 1e-6
 """Seconds by which times may differ that are equal but for their rounding."""
 NEAR_A_KEY = 16
 """Frames after a coded key frame that are decoded with little work: all of them in FFV1, ProRes and MPEG-2."""
+NEIGHBOURS = 16
+"""Key frames before and after some frames that are remembered with those among them, so that a scene keeps its colours."""
 MOST = 1024
 """Most key frames of a film: of a longer one they are further apart."""
 
@@ -40,3 +45,12 @@ def choose_key_frames(seconds: NDArray[np.float64], keys: NDArray[np.int64], fir
         chosen.append(at)
         at = int(np.searchsorted(seconds, seconds[at] + apart - _ROUNDING))
     return chosen
+
+
+def near(key_frames: Sequence[int], ranges: Sequence[range]) -> list[int]:
+    """Of a film's key frames those within ranges of frames, and some before and after each range."""
+    chosen: set[int] = set()
+    for each in ranges:
+        first, last = bisect_left(key_frames, each.start), bisect_right(key_frames, each.stop - 1)
+        chosen.update(key_frames[max(first - NEIGHBOURS, 0) : last + NEIGHBOURS])
+    return sorted(chosen)

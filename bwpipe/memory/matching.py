@@ -136,7 +136,7 @@ class Reading:
 
 def read(frame: Cells, memory: Cells) -> Reading:
     """Read the colours of a remembered frame at the cells of another, wherever in it they match best."""
-    scores = product(_shifted(frame, _shift(frame, memory)), memory.key.T)
+    scores = product(_shifted(frame, shift(frame, memory)), memory.key.T)
     match = scores.max(axis=1)
     scores -= match[:, None]
     scores /= _TEMPERATURE
@@ -157,7 +157,7 @@ def _shifted(frame: Cells, shift: tuple[float, float]) -> Array:
     return query
 
 
-def _shift(frame: Cells, memory: Cells) -> tuple[float, float]:
+def shift(frame: Cells, memory: Cells) -> tuple[float, float]:
     """Where the scene of one frame lies in another, (down, across) of the short side: the median over cells that match well."""
     height, width = frame.size
     some = (np.arange(0, height, 2)[:, None] * width + np.arange(0, width, 2)).ravel()

@@ -55,6 +55,10 @@ class Flow:
             here, there = (np.pad(plane, ((0, below), (0, 0)), mode="edge") for plane in (here, there))
         return np.asarray(self._search.calc(here, there, None))[:rows]  # type: ignore[call-overload]  # OpenCV's stub wants a flow
 
+    def refined(self, here: NDArray[np.uint8], there: NDArray[np.uint8], begin: FlowField) -> FlowField:
+        """The same by a search that begins with a flow field; both planes have at least 32 cells a side."""
+        return np.asarray(self._search.calc(here, there, begin.copy()))
+
 
 _MIN_SIDE = 16
 """Least cells per side for flow to be computed; the search uses patches of 8."""

@@ -19,6 +19,7 @@ from bwpipe.core.stage import Source, stages
 from bwpipe.engine.result import RunResult
 from bwpipe.engine.run import run_graph
 from bwpipe.errors import BwpipeError, MediaError, UsageError
+from bwpipe.graph.corrections import CORRECTIONS
 from bwpipe.graph.document import Override
 from bwpipe.graph.graph import Graph, read_graph
 from bwpipe.graph.templates import template
@@ -135,6 +136,8 @@ def colorize(
 
     def graph(inputs: str | Sequence[str], folder: str, **more: Any) -> Graph:
         paths = [Override("read.path", inputs, "source"), Override("write.path", folder, "output")]
+        if output is not None:
+            paths.append(Override("corrections", str(Path(output, CORRECTIONS)), "output"))
         return read_graph(template("pipeline.yaml"), [*paths, *changes, *(Override(*each, "source") for each in more.items())])
 
     if output is not None:

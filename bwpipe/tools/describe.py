@@ -96,7 +96,7 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
         ],
         "would_read": [{"path": str(media.path), "kind": media.kind} for media in files],
         "already": plan.done,
-        "changed": [_finished_to_json(each) for each in plan.changed],
+        "changed": [{**_finished_to_json(each), "segments": plan.redone.get(each.unit, [1])[0]} for each in plan.changed],
         "outdated": [_finished_to_json(each) for each in plan.outdated],
         "update_seconds": seconds if seconds is None else round(seconds, 3),
         "kept": list(map(str, plan.kept)),
@@ -148,6 +148,8 @@ def _tasks(plan: Plan) -> Iterator[str]:
     if plan.changed:
         yield f"finished, but done again because the graph or the input changed: {len(plan.changed)}"
         yield from _reasons(plan.changed)
+        for unit, (count, total) in plan.redone.items():
+            yield f"  {unit.name}: {count} of {total} segments"
     if others := skipped_in_words(plan.skipped):
         yield others
     yield from (f"can't be read: {broken.path}: {broken.error}" for broken in plan.broken)

@@ -49,6 +49,7 @@ REPORT: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "One shot of a finished film.",
         {
             **FILE,
+            "number": "Its number among the shots of the film, from 1.",
             "first": "Index of its first frame in the film, from 0.",
             "frames": "Number of frames.",
             "start": "Start time in seconds, relative to timestamp 0.",
@@ -142,6 +143,7 @@ CHECK: Mapping[str, str] = {
     "changed[].path": FILE["path"],
     "changed[].output": FILE["output"],
     "changed[].reasons": "What differs, in a few words each.",
+    "changed[].segments": "Number of the film's segments that would be done again; 1 for a picture.",
     "outdated": "Finished files that this version of bwpipe would write differently; `--update` does them again.",
     "outdated[].path": FILE["path"],
     "outdated[].output": FILE["output"],

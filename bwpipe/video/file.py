@@ -37,6 +37,8 @@ Clock: TypeAlias = tuple[tuple[int, int], ...]
 """Numbers of packets of a stream, and what is added to the timestamps from there on, in ticks of the video stream."""
 Fields: TypeAlias = Literal["", "tff", "bff"]
 """Top field first, bottom field first, or progressive ("")."""
+_ROUNDING = 1e-6
+"""Seconds by which times may differ that are equal but for their rounding."""
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 _WEIGHTS: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709", 9: "bt2020"}
@@ -184,6 +186,11 @@ class VideoFile(Media):
         """Number of the video stream among those of the file, counted from 1."""
         others = (track.index for track in self.tracks if track.kind == "video" and not track.cover)
         return 1 + sum(index < self.stream_index for index in others)
+
+    def index_at(self, seconds: float) -> int:
+        """The first frame that is shown at a time from its start, or later; the number of frames if there is none."""
+        since = (self.times - self.times[0]) * float(self.time_base)
+        return int(np.searchsorted(since, seconds - _ROUNDING))
 
     def open(self) -> InputContainer:
         """Open it, with all of its streams. Raises MediaError."""

@@ -26,7 +26,7 @@ from bwpipe.video.decoder import Warn
 from bwpipe.video.encoding import Encoding, encoder
 from bwpipe.video.file import VideoFile, open_container
 from bwpipe.video.segment_encoder import configure, encoding_error
-from bwpipe.video.segment_file import Fragment
+from bwpipe.video.segment_outline import coded_frames, open_segment
 from bwpipe.video.side_data import add_to_block
 from bwpipe.video.stream_copy import StreamCopier, lost_tags, portable_tags
 
@@ -117,11 +117,12 @@ class VideoMuxer:
                 raise encoding_error(encoding, error) from error
             raise
 
-    def join(self, paths: Sequence[Path]) -> None:
+    def join(self, paths: Sequence[Path], finished: Path | None = None) -> None:
         """Write the frames of the fragments and the other streams.
 
         Args:
-            paths: The fragments, in order.
+            paths: The fragments, in order, or outlines in place of some.
+            finished: The finished video that has the coded frames of the outlines.
 
         Raises:
             MediaError: They don't fit together or are damaged, or the container rejects them.
@@ -129,24 +130,22 @@ class VideoMuxer:
         """
         dts = self._decoding_times(paths)
         number, start, end = 0, int(self._video.times[-1]), 0
-        for path in paths:
-            with closing(Fragment(path)) as fragment:
-                for coded in fragment.packets():
-                    data, additions = fragment.parts(coded)
-                    packet = Packet(data)
-                    if additions:
-                        add_to_block(packet, additions)
-                    packet.stream, packet.time_base = self._stream, self._video.time_base
-                    packet.pts, packet.dts, packet.duration = coded.pts, int(dts[number]), coded.duration
-                    packet.is_keyframe = coded.key
-                    number, start, end = number + 1, min(start, coded.pts), max(end, coded.pts + coded.duration)
-                    if number == len(dts) and self._container.muxer in {"mp4", "mov"}:
-                        # readers take the sum of the decoding deltas for the duration of the stream: correct it, in case
-                        # another packet is shown last and has a different duration
-                        missing = end - start - int(dts[-1] - dts[0])
-                        packet.duration = max(coded.duration, min(missing, end - coded.pts))
-                    self._mux(self._copier.until(packet.dts * packet.time_base))
-                    self._mux([packet])
+        with closing(coded_frames(paths, finished)) as frames:
+            for coded, data, additions in frames:
+                packet = Packet(data)
+                if additions:
+                    add_to_block(packet, additions)
+                packet.stream, packet.time_base = self._stream, self._video.time_base
+                packet.pts, packet.dts, packet.duration = coded.pts, int(dts[number]), coded.duration
+                packet.is_keyframe = coded.key
+                number, start, end = number + 1, min(start, coded.pts), max(end, coded.pts + coded.duration)
+                if number == len(dts) and self._container.muxer in {"mp4", "mov"}:
+                    # readers take the sum of the decoding deltas for the duration of the stream: correct it, in case
+                    # another packet is shown last and has a different duration
+                    missing = end - start - int(dts[-1] - dts[0])
+                    packet.duration = max(coded.duration, min(missing, end - coded.pts))
+                self._mux(self._copier.until(packet.dts * packet.time_base))
+                self._mux([packet])
         self._mux(self._copier.until(None if self._whole else end * self._video.time_base))
 
     def close(self) -> None:
@@ -185,7 +184,7 @@ class VideoMuxer:
         shown = array("q")
         extradata = self._stream.codec_context.extradata or b""
         for path in paths:
-            with closing(Fragment(path)) as fragment:
+            with closing(open_segment(path)) as fragment:
                 if fragment.extradata != extradata:
                     raise MediaError("its segments come from different encoders: run with --restart")
                 for packet in fragment.packets():

@@ -46,6 +46,18 @@ class CodedPacket(NamedTuple):
     size: int
     checksum: int
 
+    @property
+    def flags(self) -> int:
+        """What it is, as in a record."""
+        return _KEY * self.key | _KEPT * self.kept | _LUMA_OF_COLOUR * self.luma_of_colour | _ADDITIONS * self.added
+
+
+def packet_of(record: tuple[int, int, int, int, int], offset: int) -> CodedPacket:
+    """The packet of a record: its timestamp, duration, flags, size and checksum."""
+    pts, duration, flags, size, checksum = record
+    key, kept, luma_of_colour, added = (bool(flags & mark) for mark in (_KEY, _KEPT, _LUMA_OF_COLOUR, _ADDITIONS))
+    return CodedPacket(pts, duration, key, kept, luma_of_colour, added, offset, size, checksum)
+
 
 class FragmentWriter:
     """Writes a fragment, packet by packet."""
@@ -152,9 +164,7 @@ class Fragment:
         head = self._file.read(_RECORD.size)
         if len(head) != _RECORD.size:
             raise self._damaged()
-        pts, duration, flags, size, checksum = _RECORD.unpack(head)
-        key, kept, luma_of_colour, added = (bool(flags & mark) for mark in (_KEY, _KEPT, _LUMA_OF_COLOUR, _ADDITIONS))
-        return CodedPacket(pts, duration, key, kept, luma_of_colour, added, self._file.tell(), size, checksum)
+        return packet_of(_RECORD.unpack(head), self._file.tell())
 
     def _damaged(self) -> MediaError:
         return MediaError(f"its fragment {self._path.name} is damaged; run with --restart")

@@ -16,9 +16,10 @@ from pydantic import PrivateAttr
 from bwpipe import BatchMap, Map, Media, MediaError, NoEffect, Sink, Source, Unit, UnitMap, stage
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.inputs import find_files
-from bwpipe.core.stage import Summary
+from bwpipe.core.summary import Summary
 from bwpipe.engine.run import run_graph
-from bwpipe.graph.graph import Graph, Node
+from bwpipe.graph.graph import Graph
+from bwpipe.graph.node import Node
 
 
 class Poem(Media):

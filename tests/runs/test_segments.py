@@ -22,6 +22,7 @@ from bwpipe.errors import RunAborted, UsageError
 from bwpipe.graph.graph import read_graph
 from bwpipe.tools.describe import describe_graph
 from bwpipe.video.file import open_container
+from bwpipe.video.segment_outline import is_outline
 from tests.support.made_films import AVI, MKV, UNEVEN, Kind, make_film, moments, opened, read, sound_of, spoil
 
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -132,8 +133,9 @@ def coloured(source: Path, out: Path, restart: bool = False, **options: Any) -> 
 
 
 def remaining(out: Path) -> list[str]:
-    """The files in the work folder other than its ledger, lock and report."""
-    names = [str(path.relative_to(out / ".bwpipe")) for path in (out / ".bwpipe").rglob("*") if path.is_file()]
+    """The files in the work folder other than its ledger, lock and report, and what is kept of finished films."""
+    files = [path for path in (out / ".bwpipe").rglob("*") if path.is_file() and not is_outline(path)]
+    names = [str(path.relative_to(out / ".bwpipe")) for path in files]
     return sorted(name for name in names if not name.startswith(("ledger.sqlite", "lock", "report.jsonl")))
 
 

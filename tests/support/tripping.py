@@ -14,7 +14,7 @@ TRIP = '''
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,16 @@ class Counted(TwoPassMap):
     def setup(self, run: RunContext) -> None:
         run.remember("measured", lambda: random.random())
 
-    def first_pass(self, unit: Unit) -> FirstPass | None:
-        return FirstPass((0, 30)) if unit.media.has_segments else None
+    def first_passes(self, unit: Unit, instances: Mapping[str, Sequence[range]]) -> list[FirstPass]:
+        return [FirstPass((0, 30))] if unit.media.has_segments else []
 
-    def collect(self, unit: Unit, items: Iterator[Any]) -> bytes:
+    def collect(self, unit: Unit, wanted: FirstPass, items: Iterator[Any]) -> bytes:
         with Path(self.log).open("a") as file:
             file.write(f"{unit.name}\\n")
         return bytes(len(list(items)))
 
-    def use(self, unit: Unit, kept: bytes, units: int) -> None:
-        assert len(kept) == 2
+    def use(self, unit: Unit, kept: Mapping[str, bytes], units: int) -> None:
+        assert len(kept[""]) == 2
 
     def apply(self, items: Iterator[Frame]) -> Iterator[Frame]:
         yield from items
