@@ -9,6 +9,8 @@ _FEATURES = 0.3
 _LUMA, _PLACE = 0.1, 0.25
 """Standard deviations of luma (of its range), and of place (of the root of the area)."""
 _LEAST_CONFIDENCE = 0.01
+_KEPT = 0.1
+"""How much of the prediction is kept."""
 _RATIO = 4
 """Cells of chroma along a side of a cell of features."""
 
@@ -17,10 +19,10 @@ def nonlocal_means(chroma: Tensor, luma: Tensor, features: Tensor, confidence: T
     """Average chroma over cells of like features, of like luma and near by, in proportion to their confidence.
 
     After Buades, Coll and Morel, "A non-local algorithm for image denoising" (CVPR 2005), with the network's features in the
-    place of patches. What is averaged is the chroma in the cells of the features; the change is computed on a grid twice as
-    fine, and added to the prediction. On 160 photographs of `val` it raised the chroma correlation of `unet` from 0.564 to
-    0.580, and halved the variance within things of one colour. Averaging at the full size of the prediction
-    gives 0.581 for three times the time, averaging twice 0.577.
+    place of patches. What is averaged is the chroma in the cells of the features; the means are computed on a grid half as fine
+    as the prediction, of which a tenth is kept. On 120 photographs of `val` it raised the chroma correlation of `unet` from
+    0.573 to 0.591. Means at the full size gave the same for four times the time. Adding the change of the
+    means to the prediction, instead of replacing it, gave 0.586, and left bright spots with borders in the opposite colour.
 
     Args:
         chroma: (B, 2, h, w).
@@ -34,15 +36,15 @@ def nonlocal_means(chroma: Tensor, luma: Tensor, features: Tensor, confidence: T
     chroma, features, confidence = chroma.float(), features.float(), confidence.float()
     features = features - features.mean(dim=(2, 3), keepdim=True)
     features = features / features.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    fine = F.avg_pool2d(chroma, _RATIO // 2, ceil_mode=True)
-    alike = F.interpolate(_similarity(features), fine.shape[-2:], mode="bilinear").flatten(2) / _FEATURES
-    queries, keys = _positions(luma, fine), _positions(luma, features)
+    half = F.avg_pool2d(chroma, _RATIO // 2, ceil_mode=True)
+    alike = F.interpolate(_similarity(features), half.shape[-2:], mode="bilinear").flatten(2) / _FEATURES
+    queries, keys = _positions(luma, half), _positions(luma, features)
     sure = F.avg_pool2d(confidence, _RATIO, ceil_mode=True).flatten(2).clamp(min=_LEAST_CONFIDENCE).log()
     near = torch.baddbmm(sure.transpose(1, 2) - keys.square().sum(1)[..., None] / 2, keys.transpose(1, 2), queries)
     weights = torch.softmax(alike + near, dim=1)
-    means = F.avg_pool2d(chroma, _RATIO, ceil_mode=True).flatten(2) @ weights
-    change = means.view_as(fine) - fine
-    return chroma + F.interpolate(change, chroma.shape[-2:], mode="bilinear")
+    means = (F.avg_pool2d(chroma, _RATIO, ceil_mode=True).flatten(2) @ weights).view_as(half)
+    means = F.interpolate(means, chroma.shape[-2:], mode="bilinear")
+    return means + _KEPT * (chroma - means)
 
 
 def _similarity(features: Tensor) -> Tensor:
