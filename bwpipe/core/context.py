@@ -108,6 +108,10 @@ class RunContext:
         found: S = self._shared[key]
         return found, made
 
+    def release_shared(self) -> None:
+        """Let go of what instances of stages share."""
+        self._shared.clear()
+
     def note(self, text: str) -> None:
         """Show an informational line, unless the run is quiet."""
         if not self.quiet:

@@ -193,6 +193,7 @@ class _Session:
         return result
 
     def _set_up(self) -> None:
+        self._stack.callback(self._run.release_shared)
         for node in self._graph.nodes if not self._plan.idle else ():
             for stage in (node.stage, *self._graph.instances.needed(node, self._plan.todo, self._plan.context)):
                 self._stack.callback(stage.close)

@@ -58,7 +58,8 @@ class Folder:
         return list(describe_graph(read_graph(self.graph())))
 
     def events(self, name: str = "report.jsonl") -> list[str]:
-        return [json.loads(line)["event"] for line in (self.work / name).read_text().splitlines()]
+        found = [json.loads(line)["event"] for line in (self.work / name).read_text().splitlines()]
+        return [event for event in found if event != "picture"]
 
 
 @pytest.fixture

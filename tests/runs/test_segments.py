@@ -151,7 +151,9 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("codec", ["h264", "ffv1"])
 def test_a_film_in_segments_keeps_every_frame_timestamp_and_sound(source: Path, codec: str, tmp_path: Path) -> None:
-    lossless: dict[str, Any] = {"codec": "ffv1", "container": "same", "preset": None, "options": {}}
+    lossless: dict[str, Any] = {"codec": "ffv1", "preset": None, "options": {}}
+    if source.suffix == ".mp4":  # in Matroska all of it would be later, since it has no times below zero
+        lossless["container"] = "same"
     result = coloured(source, tmp_path, **(lossless if codec == "ffv1" else {}))
 
     (path,) = (file for file in tmp_path.iterdir() if file.is_file())

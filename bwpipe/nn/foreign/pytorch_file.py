@@ -145,12 +145,6 @@ def _inspect_legacy(file: BinaryIO, size: int) -> Any:
     """The form that PyTorch wrote before 1.6: pickles one after the other, and then the numbers."""
     if file.read(4) == b"PK\x03\x04":
         raise ForeignFileError("it is cut short: the end of the archive is missing")
-    file.seek(0)
-    reader = _Limited(file)
-    for _ in range(_LEGACY_PICKLES):
-        _check_operations(reader)
-    file.seek(0)
-    reader = _Limited(file)
     sizes: dict[str, int] = {}
 
     def check(key: str, storage: _Storage) -> None:
@@ -158,8 +152,18 @@ def _inspect_legacy(file: BinaryIO, size: int) -> Any:
         if sum(sizes.values()) > size:
             raise ForeignFileError(f"it has {size:,} bytes, and says that its tensors have {sum(sizes.values()):,}")
 
-    if _Inspector(reader, check).load() != _LEGACY_MAGIC:
+    file.seek(0)
+    _check_operations(_Limited(file))
+    file.seek(0)
+    if _Inspector(_Limited(file), check).load() != _LEGACY_MAGIC:  # first, so that a pickle of others is called what it is
         raise ForeignFileError("it is a pickle, but not one that PyTorch wrote")
+    file.seek(0)
+    reader = _Limited(file)
+    for _ in range(_LEGACY_PICKLES):
+        _check_operations(reader)
+    file.seek(0)
+    reader = _Limited(file)
+    _Inspector(reader, check).load()  # the magic number
     _Inspector(reader, check).load()  # the version of the form
     _Inspector(reader, check).load()  # sizes of integers
     return _Inspector(reader, check).load()
