@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bwpipe.errors import RunAborted, UsageError
-from bwpipe.nn.checkpoint import load, locate, save
-from bwpipe.nn.network import Guess, InputSizes, Network, network
+from bwpipe.nn.checkpoint import Checkpoint, load, locate, save
+from bwpipe.nn.network import Guess, InputSizes, Network, network, networks
 from bwpipe.nn.runtime.base import Prediction
 from bwpipe.nn.runtime.choose import open_runtime
 from bwpipe.nn.runtime.openvino import OpenVinoRuntime
@@ -95,9 +95,17 @@ def test_more_sizes_than_are_kept_compiled_give_the_same_bytes(tmp_path: Path) -
         assert_same(one, other)
 
 
-def test_hints_reach_the_network_and_none_is_as_without_the_part() -> None:
-    compiled = opened("unet")
-    exact = open_runtime(locate("unet"), "torch", ["cpu"], "float32")
+def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    network = networks["unet"](networks["unet"].Options(hints=True, widths=(24, 16, 8)))
+    with torch.no_grad():
+        for name, weights in network.named_parameters():
+            if name.startswith("hints."):
+                weights.normal_(std=0.3)
+    path = tmp_path / "told.safetensors"
+    save(path, network, Checkpoint(network="unet", options=network.options.model_dump(), version="0"))
+    compiled = opened(str(path))
+    exact = open_runtime(path, "torch", ["cpu"], "float32")
     luma = images(1, (96, 96))
     hints = np.zeros((1, 3, 96, 96), np.float32)
     hints[0, :, 40:80, 40:80] = np.array([0.2, -0.1, 1.0], np.float32)[:, None, None]
