@@ -102,6 +102,7 @@ def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path)
         for name, weights in network.named_parameters():
             if name.startswith("hints."):
                 weights.normal_(std=0.3)
+        network.head.weight *= 30  # so that its colours are not all but grey
     path = tmp_path / "told.safetensors"
     save(path, network, Checkpoint(network="unet", options=network.options.model_dump(), version="0"))
     compiled = opened(str(path))
