@@ -97,7 +97,8 @@ def test_more_sizes_than_are_kept_compiled_give_the_same_bytes(tmp_path: Path) -
 
 def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    network: Any = networks["unet"](networks["unet"].Options(hints=True, widths=(24, 16, 8)))
+    unet: Any = networks["unet"]
+    network = unet(unet.Options(hints=True, widths=(24, 16, 8)))
     with torch.no_grad():
         for name, weights in network.named_parameters():
             if name.startswith("hints."):
