@@ -37,7 +37,9 @@ HINT_SCALES = 32.0, 4.0
 """Factors of the chroma of hints and of their mask before they meet weights that start at 0: with a quarter of these, hints had
 hardly any effect after 800 steps."""
 HEADS = 6
-"""Attention heads: 32 channels each at the default width."""
+"""Heads of the decoder's attention: 32 channels each at the default width."""
+HEAD_CHANNELS = 32
+"""Channels of each head of the transformer, which divide the channels of every encoder's coarsest map."""
 DARK, BRIGHT = 0.1, 0.95
 """The luma below and above which chroma fades out."""
 
@@ -58,6 +60,8 @@ class UnetOptions(NetworkOptions):
     attention: bool = False
     """Whether each cell of the coarsest decoder block sees all others (self-attention), so that alike things get alike
     colours."""
+    transformer: Annotated[int, Field(ge=0, le=12)] = 0
+    """Number of transformer blocks (Vaswani et al. 2017) over the cells of the encoder's coarsest map."""
     vividness: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The default vividness of predictions."""
     vividness_range: Annotated[float, Field(ge=1, le=4)] = 1
@@ -103,7 +107,8 @@ class Unet(Network):
         self.scene = _Scene(deepest, options.widths)
         self.head = nn.Conv2d(widths[-1], len(self.bins), 1)
         self.hints = _Hints(widths[:-1], deepest) if options.hints else None
-        self.attention = _Attention(widths[1]) if options.attention else None
+        self.attention = _Attention(widths[1], HEADS) if options.attention else None
+        self.transformer = nn.Sequential(*(_TransformerBlock(deepest) for _ in range(options.transformer)))
         for part in self._frozen():
             part.requires_grad_(False)
 
@@ -117,6 +122,7 @@ class Unet(Network):
     def _logits(self, luma: Tensor, hints: Tensor | None) -> tuple[Tensor, Tensor]:
         """The logits, and the encoder's features (B, C, H / 16, W / 16), rounded up."""
         _, *skips, x = self.encoder(2 * luma - 1)  # the input range of the ImageNet weights
+        x = self.transformer(x)
         known, overall = (None, None) if self.hints is None or hints is None else self.hints(hints)
         scene = self.scene(x, overall)
         for index, (up, skip, (scale, shift)) in enumerate(zip(self.ups, reversed(skips), scene, strict=True)):
@@ -171,8 +177,8 @@ class Unet(Network):
         return self.options.hints
 
     def additions(self) -> tuple[str, ...]:
-        """The parts for hints and attention: a new one adds nothing to the predictions."""
-        return ("hints.", "attention.")
+        """The parts for hints and attention, and the transformer: a new one adds nothing to the predictions."""
+        return ("hints.", "attention.", "transformer.")
 
     def backbone(self) -> nn.Module:
         """The trainable part of the encoder: all of it, or its coarser blocks, whose features represent objects and scenes."""
@@ -290,8 +296,9 @@ def _known(means: Tensor, peak: Tensor) -> Tensor:
 class _Attention(nn.Module):
     """Self-attention over all cells of a map (Vaswani et al. 2017), added to it; initially it adds nothing."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.inputs = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
@@ -301,9 +308,27 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From (B, C, h, w) to the same."""
         cells = self.norm(x.flatten(2).transpose(1, 2))
-        query, key, value = (each.unflatten(2, (HEADS, -1)).transpose(1, 2) for each in self.inputs(cells).chunk(3, dim=2))
+        query, key, value = (each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in self.inputs(cells).chunk(3, dim=2))
         seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         added: Tensor = self.output(seen)
+        return x + added.transpose(1, 2).reshape(x.shape)
+
+
+class _TransformerBlock(nn.Module):
+    """Self-attention over all cells of a map, then two layers for each cell, added to it; initially they add nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attention = _Attention(width, width // HEAD_CHANNELS)
+        output = nn.Linear(2 * width, width)
+        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), output)
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, C, h, w) to the same."""
+        x = self.attention(x)
+        added: Tensor = self.layers(x.flatten(2).transpose(1, 2))
         return x + added.transpose(1, 2).reshape(x.shape)
 
 

@@ -61,7 +61,7 @@ class FoldedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From (B, C, H, W) to (B, D, H / stride, W / stride), rounded up."""
         weight, bias = self._folded()
-        if self.groups == 1 or not torch.is_grad_enabled():
+        if self.groups == 1 or x.device.type != "cpu" or not torch.is_grad_enabled():
             return _convolve(x, weight, bias, self.stride, self.groups)
         device = x.device.type
         if torch.is_autocast_enabled(device):
@@ -124,7 +124,7 @@ class DepthwiseConv(torch.autograd.Function):
         of_x = F.conv2d(grad, weight.flip(2, 3), padding=side // 2, groups=len(weight)) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return of_x, None, None, None
-        if side == 3 or x.device.type != "cpu":
+        if side == 3:
             return of_x, *_filter_gradients(grad, x, weight, side // 2), None
         padded, of_weight = F.pad(x, (2, 2, 2, 2)), torch.empty_like(weight)
         height, width = (length + 2 for length in x.shape[-2:])

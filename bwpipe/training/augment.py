@@ -132,6 +132,11 @@ def _adjust_colour(rgb: Tensor, saturation: Tensor, exposure: Tensor) -> Tensor:
 
 def _crops(images: Tensor, drawn: AugmentParameters) -> Tensor:
     """The crops (B, C, `drawn.side`, `drawn.side`) of images (B, C, S, S), mirrored where drawn."""
+    return crop_each(images, drawn) if images.device.type == "cpu" else crop_at_once(images, drawn)
+
+
+def crop_each(images: Tensor, drawn: AugmentParameters) -> Tensor:
+    """Crop, resize and mirror one image after the other, which is faster on a CPU; see `crop_at_once`."""
     from torchvision.transforms.v2.functional import crop, horizontal_flip, resize  # slow to import; only needed for training
 
     side = drawn.side
@@ -142,3 +147,36 @@ def _crops(images: Tensor, drawn: AugmentParameters) -> Tensor:
             cropped = resize(cropped, [side, side], antialias=True)
         out.copy_(horizontal_flip(cropped) if flipped else cropped)
     return crops
+
+
+def crop_at_once(images: Tensor, drawn: AugmentParameters) -> Tensor:
+    """Crop, resize and mirror all images with a few products of matrices: a GPU would wait for hundreds of small operations.
+
+    Args:
+        images: (B, C, S, S).
+        drawn: The parameters of B images.
+
+    Returns:
+        (B, C, `drawn.side`, `drawn.side`), bilinear and antialiased.
+    """
+    boxes = torch.from_numpy(drawn.boxes).to(images.device, torch.float32)
+    flipped = torch.from_numpy(drawn.flipped).to(images.device)
+    size = images.shape[-1]
+    rows = _resampling(boxes[:, 0], boxes[:, 2], drawn.side, size)
+    columns = _resampling(boxes[:, 1], boxes[:, 3], drawn.side, size)
+    columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
+    return rows.unsqueeze(1) @ images.contiguous() @ columns.transpose(1, 2).unsqueeze(1)
+
+
+def _resampling(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
+    """The shares (B, `side`, `size`) of each source pixel in each pixel of a row that is cropped and resized.
+
+    A triangle as wide as two pixels of the coarser of both grids, cut off at the borders of the crop, normalised to a sum of 1.
+    """
+    start, length = start[:, None, None], length[:, None, None]
+    scale = length / side
+    centres = start + (torch.arange(side, device=start.device)[:, None] + 0.5) * scale
+    pixels = torch.arange(size, device=start.device) + 0.5
+    shares = (1 - (pixels - centres).abs() / scale.clamp(min=1)).clamp(min=0)
+    shares = shares * ((pixels > start) & (pixels < start + length))
+    return shares / shares.sum(2, keepdim=True)

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import resize
 
 from bwpipe.core.options import build
 from bwpipe.nn.ycbcr import rgb_to_ycbcr, ycbcr_to_rgb
-from bwpipe.training.augment import Augment
+from bwpipe.training.augment import Augment, crop_at_once, crop_each
 
 ALL: dict[str, Any] = {
     "flip": True,
@@ -198,3 +198,12 @@ def test_invalid_options_are_refused(options: dict[str, Any], complaint: str) ->
 
     assert isinstance(complaints, list)
     assert [each.text for each in complaints] == [complaint]
+
+
+def test_all_crops_at_once_are_those_made_one_by_one() -> None:
+    augment = Augment(flip=True, crop=(24, 48), scale=(0.1, 1), aspect=(0.75, 1.33))
+    images = torch.rand(8, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    for seed in range(6):
+        drawn = augment.draw(8, 48, np.random.default_rng(seed))
+
+        assert_close(crop_at_once(images, drawn), crop_each(images, drawn), rtol=0, atol=1e-4)

@@ -1,0 +1,360 @@
+"""Fit a network on a machine that is to be had for minutes only, while photographs are still being copied there.
+
+    python -m recipes.timed_training pack GRAPH DATASET PARTS [--megabytes 58]  # here: a cached dataset, as WebP
+    python -m recipes.timed_training unpack PART PHOTOGRAPHS                    # there: each part, when it has arrived
+    python -m recipes.timed_training fit GRAPH PHOTOGRAPHS OUT --seconds N      # there: begins with the parts that are there
+
+`fit` trains as the `fit` stage of the graph does, with its options, losses, augmentation and degradation, but the learning rate
+follows the time instead of the steps, so that it has come down to 0 when the time is over; photographs are drawn by their
+weights, with replacement, from all parts unpacked so far, and stay in the device's memory. The first part holds the photographs
+for validation, chosen as by the graph's `dataset` stage; each part is a random sample of the others.
+"""
+
+import argparse
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from bwpipe.core import plugins
+from bwpipe.data.dataset import Dataset, split_validation
+from bwpipe.losses.combined import Combined
+from bwpipe.nn.checkpoint import Checkpoint, save
+from bwpipe.nn.device import describe, find_device
+from bwpipe.nn.network import Network
+from bwpipe.nn.ycbcr import rgb_to_ycbcr
+from bwpipe.training.batch_views import BatchAugmenter
+from bwpipe.training.builders import build, make_optimiser
+from bwpipe.training.options import TrainingOptions
+from bwpipe.training.validation import predict_views, validate
+from bwpipe.version import __version__
+
+QUALITY = 75
+"""Of WebP: 6 kB for a photograph of 224 x 224 pixels; the luma's root mean square error is 3.4 code values."""
+REPORTING, VALIDATION = 10.0, 60.0
+"""Seconds between reports, and between validations."""
+TRIAL = 6, 12
+"""Steps of a trial of a memory layout: before the clock starts, and measured."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What is taken from a train graph: the options of its `fit`, and of its `dataset` stage."""
+
+    options: TrainingOptions
+    dataset: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "Graph":
+        """Read it from YAML."""
+        stages = {stage.pop("use"): stage for stage in yaml.safe_load(path.read_text())["stages"]}
+        return cls(TrainingOptions.model_validate(stages["fit"]), stages["dataset"])
+
+    def validation(self, names: list[str]) -> set[str]:
+        """The names of the photographs that are for validation."""
+        return split_validation(names, self.dataset["split"], self.dataset.get("seed", 42))
+
+    def weight(self, name: str) -> float:
+        """How often a photograph is used relative to others: by the longest folder or pattern that fits its name."""
+        fitting = [given for given in self.dataset["weights"] if fnmatchcase(name, given) or name.startswith(f"{given}/")]
+        return float(self.dataset["weights"][max(fitting, key=len)]) if fitting else 1.0
+
+
+def pack(graph: Graph, dataset: Path, parts: Path, size: int, least: float) -> None:
+    """Write the photographs of a cached dataset as parts of `size` bytes: those for validation, then the others, shuffled.
+
+    Of photographs whose weight is below `least`, a share in proportion to the weight is taken.
+    """
+    colour = np.load(dataset / "colour.npy", mmap_mode="r")
+    names: list[str] = json.loads((dataset / "dataset.json").read_text())["names"]
+    held_out = graph.validation(names)
+    rng = np.random.default_rng(0)
+    chances = np.array([math.inf if name in held_out else graph.weight(name) / least for name in names])
+    order = rng.permutation(np.flatnonzero(rng.random(len(names)) < chances))
+    order = order[np.argsort([names[index] not in held_out for index in order.tolist()], kind="stable")]
+    parts.mkdir(parents=True, exist_ok=True)
+    number, taken, files = 0, list[str](), list[bytes]()
+
+    def encode(index: int) -> bytes:
+        return cv2.imencode(".webp", colour[index][..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1].tobytes()
+
+    with ThreadPoolExecutor() as workers:
+        chunks = np.array_split(order, len(order) // 500 + 1)  # the disk is not to be read far ahead
+        encoded = (each for chunk in chunks for each in zip(chunk.tolist(), workers.map(encode, chunk.tolist()), strict=True))
+        for index, file in encoded:
+            if sum(map(len, files)) + len(file) > size:
+                _write_part(parts / f"part-{number}.npz", taken, files)
+                number, taken, files = number + 1, [], []
+            taken.append(names[index])
+            files.append(file)
+        _write_part(parts / f"part-{number}.npz", taken, files)
+
+
+def _write_part(path: Path, names: list[str], files: list[bytes]) -> None:
+    ends, text = np.cumsum([len(file) for file in files]), json.dumps(names).encode()
+    np.savez(path, files=np.frombuffer(b"".join(files), np.uint8), ends=ends, names=np.frombuffer(text, np.uint8))
+    print(f"{path}: {len(files)} photographs, {path.stat().st_size / 2**20:.1f} MiB", flush=True)
+
+
+def unpack(part: Path, photographs: Path) -> None:
+    """Decode a part into an array of photographs (N, S, S, 3), RGB, and their names, which appear last."""
+    with np.load(part) as arrays:
+        files, ends, names = arrays["files"], arrays["ends"], bytes(arrays["names"]).decode()
+    photographs.mkdir(parents=True, exist_ok=True)
+    target = photographs / part.name.replace(".npz", ".npy")
+    first = cv2.imdecode(files[: ends[0]], cv2.IMREAD_COLOR)
+    assert first is not None
+    pixels = np.lib.format.open_memmap(target, "w+", np.uint8, (len(ends), *first.shape))
+
+    def decode(index: int) -> None:
+        image = cv2.imdecode(files[ends[index - 1] if index else 0 : ends[index]], cv2.IMREAD_COLOR)
+        assert image is not None
+        pixels[index] = image[..., ::-1]
+
+    with ThreadPoolExecutor() as workers:
+        list(workers.map(decode, range(len(ends))))
+    pixels.flush()
+    aside = target.with_suffix(".part")
+    aside.write_text(names)
+    aside.replace(target.with_suffix(".json"))
+
+
+@dataclass(frozen=True, eq=False)
+class Photographs(Dataset):
+    """A dataset whose photographs are in a device's memory; they become more as parts are added.
+
+    Attributes:
+        pixels: (capacity, S, S, 3) uint8 on the device, RGB.
+    """
+
+    pixels: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @classmethod
+    def on(cls, device: torch.device, capacity: int, size: int) -> "Photographs":
+        """An empty one for photographs of `size` x `size` pixels."""
+        none, pixels = np.empty(0, np.intp), torch.empty((capacity, size, size, 3), dtype=torch.uint8, device=device)
+        shape = (0, size, size)
+        empty = np.empty(shape, np.uint8), np.empty((*shape, 3), np.uint8)
+        return cls(*empty, none, none, [], np.empty(0, np.float32), "", pixels=pixels)
+
+    def add(self, pixels: NDArray[np.uint8], names: list[str], graph: Graph) -> "Photographs":
+        """The same with further photographs, as many as there is room for."""
+        first = len(self.names)
+        names = names[: len(self.pixels) - first]
+        held_out = graph.validation(names)
+        numbers = np.arange(first, first + len(names))
+        hidden = np.array([name in held_out for name in names])
+        self.pixels[first : first + len(names)] = torch.from_numpy(pixels[: len(names)]).to(self.pixels.device)
+        return type(self)(
+            self.grey,
+            self.colour,
+            np.concatenate([self.training, numbers[~hidden]]),
+            np.concatenate([self.validation, numbers[hidden]]),
+            self.names + names,
+            np.concatenate([self.weights, np.array([graph.weight(name) for name in names], np.float32)]),
+            "",
+            pixels=self.pixels,
+        )
+
+    def batch(self, indices: NDArray[np.intp], device: torch.device) -> tuple[Tensor, Tensor]:
+        """As a dataset's."""
+        chosen = self.pixels[torch.from_numpy(indices).to(self.pixels.device)].to(device)
+        rgb = chosen.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float() / 255
+        luma, _ = rgb_to_ycbcr(rgb)
+        return (255 * luma).round_() / 255, rgb
+
+
+class Training:
+    """A training by the clock.
+
+    Attributes:
+        data: The photographs that are there so far.
+    """
+
+    def __init__(self, graph: Graph, folder: Path, out: Path, device: torch.device, capacity: int) -> None:
+        """Begin with the parts in `folder`; weights and a log go to the folder `out`."""
+        out.mkdir(parents=True, exist_ok=True)
+        self._graph, self._folder, self._out, self._device = graph, folder, out, device
+        self._parts: set[str] = set()
+        self._log = (out / "log.txt").open("a", buffering=1)
+        self._rng = np.random.default_rng(graph.options.seed)
+        size = int(np.load(next(folder.glob("*.npy")), mmap_mode="r").shape[1])
+        self.data = Photographs.on(device, capacity, size)
+        self._take_parts()
+        self._history: list[dict[str, float]] = []
+
+    def say(self, text: str) -> None:
+        """Write a line into the log."""
+        print(text, file=self._log)
+        print(text, flush=True)
+
+    def run(self, seconds: float) -> None:
+        """Train for so long, from now, and save the moving average of the weights in the middle and at the end."""
+        start = monotonic()
+        step = _Step(self._graph.options, self.data, self._device, self._fastest_layout())
+        count, reported, validated, at_report, middle = 0, monotonic(), monotonic(), 0, False
+        while (progress := (monotonic() - start) / seconds) < 1:
+            loss = step(count, self._draw(), progress)
+            count += 1
+            if (now := monotonic()) - reported >= REPORTING:
+                if not math.isfinite(value := float(loss)):
+                    raise SystemExit(f"the loss is {value} at step {count}")
+                rate = (count - at_report) * self._graph.options.batch / (monotonic() - reported)
+                self.say(
+                    f"{now - start:6.1f} s, step {count}: loss {value:.4f}, {rate:.0f} photographs/s of {len(self.data.names)}"
+                )
+                self._take_parts()
+                reported, at_report = monotonic(), count
+            if now - validated >= VALIDATION:
+                self._validate(step, count)
+                validated = monotonic()
+            if progress >= 0.5 and not middle:
+                self._save(step.average, count, seconds, "middle.safetensors")
+                middle = True
+        self._validate(step, count)
+        self._save(step.average, count, seconds, "last.safetensors")
+        self.say("done")
+
+    def _take_parts(self) -> None:
+        """Add the parts that were unpacked meanwhile."""
+        for names in sorted(self._folder.glob("*.json")):
+            if names.name not in self._parts:
+                self._parts.add(names.name)
+                self.data = self.data.add(np.load(names.with_suffix(".npy")), json.loads(names.read_text()), self._graph)
+        weights = self.data.weights[self.data.training].astype(np.float64)
+        self._shares = np.cumsum(weights) / weights.sum()
+
+    def _draw(self) -> NDArray[np.intp]:
+        return self.data.training[np.searchsorted(self._shares, self._rng.random(self._graph.options.batch), side="right")]
+
+    def _fastest_layout(self) -> torch.memory_format:
+        """Channels last or not, whichever trains faster here."""
+        found = {}
+        for layout in (torch.channels_last, torch.contiguous_format):
+            step, (warm, measured) = _Step(self._graph.options, self.data, self._device, layout), TRIAL
+            for count in range(warm):
+                float(step(count, self._draw(), 0.5))
+            start = monotonic()
+            for count in range(warm, warm + measured):
+                loss = step(count, self._draw(), 0.5)
+            float(loss)
+            found[layout] = measured * self._graph.options.batch / (monotonic() - start)
+            self.say(f"{layout}: {found[layout]:.0f} photographs/s")
+        return max(found, key=found.__getitem__)
+
+    def _validate(self, step: "_Step", count: int) -> None:
+        start = monotonic()
+        batch, themes = self._graph.options.batch, [name.split("/")[0] for name in self.data.names]
+        check = partial(validate, step.average, step.losses, step.augmenter, batch=batch, autocast=step.autocast)
+        figures = check(indices=self.data.validation)
+        by_theme = []
+        for theme in sorted({themes[index] for index in self.data.validation}):
+            chosen = np.array([index for index in self.data.validation if themes[index] == theme])
+            by_theme.append(f"{theme} {check(indices=chosen)['chroma_correlation']:.3f}")
+        self._history.append({"step": count, "epoch": len(self._history) + 1, **figures})
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self.say(f"validation at {count}: {shown}; {', '.join(by_theme)} ({monotonic() - start:.1f} s)")
+
+    def _save(self, network: Network, count: int, seconds: float, name: str) -> None:
+        options = self._graph.options
+        training = {
+            "pictures": len(self.data.names),
+            "trained_on": len(self.data.training),
+            "size": self.data.size,
+            "options": options.model_dump(mode="json", exclude={"model", "model_options", "device"}, exclude_defaults=True),
+            "steps": count,
+            "seconds": seconds,
+            "hardware": describe(self._device, None),
+            "history": self._history,
+        }
+        checkpoint = Checkpoint(
+            network=network.registered, options=network.options.model_dump(mode="json"), version=__version__, training=training
+        )
+        save(self._out / name, network, checkpoint, half=True)
+
+
+class _Step:
+    """A network, its moving average, and what makes a step of it."""
+
+    def __init__(self, options: TrainingOptions, data: Photographs, device: torch.device, layout: torch.memory_format) -> None:
+        self._options, self._device = options, device
+        self._network: Network = build(options).to(device).to(memory_format=layout)
+        self.losses = Combined(options.losses, self._network, data).to(device)
+        self.augmenter = BatchAugmenter(data, options, self.losses.views, device)
+        self._optimiser = make_optimiser(self._network, options)
+        average = get_ema_multi_avg_fn(options.average)  # type: ignore[no-untyped-call]
+        self._average = AveragedModel(self._network, multi_avg_fn=average, use_buffers=True)
+
+    @property
+    def average(self) -> Network:
+        """The network with the moving average of the weights."""
+        return self._average.module  # type: ignore[return-value]
+
+    def autocast(self) -> torch.autocast:
+        """The context for the network's `forward`."""
+        kind: torch.dtype = getattr(torch, self._options.precision)
+        return torch.autocast(self._device.type, kind, enabled=kind != torch.float32)
+
+    def __call__(self, count: int, indices: NDArray[np.intp], progress: float) -> Tensor:
+        """Make step `count`; returns its loss, which may still be in computation."""
+        warm = min(1.0, (count + 1) / max(1, self._options.warmup))
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._options.rate * warm * (1 + math.cos(math.pi * progress)) / 2 * group["share"]
+        self._network.train()
+        self._optimiser.zero_grad()
+        batch = predict_views(self._network, self.augmenter.views(count, indices), self.autocast())
+        total, _ = self.losses(batch)
+        total.backward()
+        clip_grad_norm_(self._network.parameters(), self._options.clip or math.inf)
+        self._optimiser.step()
+        self._average.update_parameters(self._network)
+        loss: Tensor = total.detach()
+        return loss
+
+
+def main() -> None:
+    """Pack, unpack or fit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    packing, unpacking, fitting = (commands.add_parser(name) for name in ("pack", "unpack", "fit"))
+    for each in (packing, fitting):
+        each.add_argument("graph", type=Path)
+    for name in ("dataset", "parts"):
+        packing.add_argument(name, type=Path)
+    packing.add_argument("--megabytes", type=float, default=58, help="the size of a part, in MiB")
+    packing.add_argument("--least", type=float, default=1e-9, help="photographs of a lower weight are packed in part")
+    for name in ("part", "photographs"):
+        unpacking.add_argument(name, type=Path)
+    for name in ("photographs", "out"):
+        fitting.add_argument(name, type=Path)
+    fitting.add_argument("--seconds", type=float, required=True)
+    fitting.add_argument("--device", default="auto")
+    fitting.add_argument("--capacity", type=int, default=100_000, help="the number of photographs for which to take memory")
+    given = parser.parse_args()
+    plugins.load()
+    if given.command == "pack":
+        pack(Graph.read(given.graph), given.dataset, given.parts, int(given.megabytes * 2**20), given.least)
+    elif given.command == "unpack":
+        unpack(given.part, given.photographs)
+    else:
+        torch.backends.cudnn.benchmark = True
+        device = find_device(given.device)
+        Training(Graph.read(given.graph), given.photographs, given.out, device, given.capacity).run(given.seconds)
+
+
+if __name__ == "__main__":
+    main()
