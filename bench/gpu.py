@@ -4,16 +4,18 @@
 
 In this order, as far as the seconds reach: how far colours in each precision are from those of a CPU in float32; frames
 made from tensors of the device by DLPack, without a copy; which NVENC encoders work, and at what rate they take such
-frames; the default graph on a film of 720p; images per second of the network by batch, with copies as `colorize` makes
-them, with copies from and to pinned memory that do not block, and as a replayed CUDA graph, whose colours must be the
-same. What the device can't do is said. `--device cpu` tries the command where there is no GPU.
+frames; the default graph on a film of 720p; images per second of the network by batch, with plain copies, with copies
+from and to pinned memory that do not block, as `colorize` makes them for photographs, and as a CUDA graph, as it computes
+films, whose colours must be the same. What the device can't do is said. `--device cpu` tries the command where there is no GPU.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -32,10 +34,13 @@ from bwpipe.nn.checkpoint_file import locate
 from bwpipe.nn.device import describe, find_device, fitting_precision, prepare
 from bwpipe.nn.inference import predict
 from bwpipe.nn.network import Network
+from bwpipe.nn.runtime.gpu import GpuNetwork
 from bwpipe.video.encoding import Encoding, check_encoding, encoder
 
 BATCHES = (1, 4, 16, 32)
 CODECS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
+THREADS = 4
+"""How many threads predict at a time in a second measurement, as the workers of `colorize` do."""
 TRIAL = 1.5
 """Seconds for which a rate is measured."""
 FRAMES = 100
@@ -80,70 +85,30 @@ def rate(call: Callable[[], Any], batch: int) -> float:
     return count / took
 
 
-def staged(copy: Network, device: torch.device, luma: NDArray[np.float32]) -> Callable[[], Any]:
-    """A prediction whose images come from pinned memory and whose colours go there, by copies that do not block."""
-    weights = next(copy.parameters())
-    source = torch.from_numpy(luma).unsqueeze(1).pin_memory()
-    target = torch.empty(0)
-
-    def call() -> torch.Tensor:
-        nonlocal target
-        with torch.inference_mode():
-            batch = source.to(device, non_blocking=True).to(weights.dtype, memory_format=torch.channels_last)
-            chroma = copy.guess(batch, None).chroma.float()
-            if target.shape != chroma.shape:
-                target = torch.empty(chroma.shape, pin_memory=True)
-            target.copy_(chroma, non_blocking=True)
-        torch.cuda.synchronize(device)
-        return target
-
-    return call
-
-
-def captured(copy: Network, device: torch.device, luma: NDArray[np.float32]) -> Callable[[], Any]:
-    """The same as a CUDA graph for this size and batch, which is replayed."""
-    weights = next(copy.parameters())
-    source = torch.from_numpy(luma).unsqueeze(1).to(weights.dtype).pin_memory()
-    batch = source.to(device, memory_format=torch.channels_last)
-    with torch.inference_mode():
-        beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(beside):
-            for _ in range(3):  # as capturing asks for
-                copy.guess(batch, None)
-        torch.cuda.current_stream(device).wait_stream(beside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            chroma = copy.guess(batch, None).chroma.float()
-    target = torch.empty(chroma.shape, pin_memory=True)
-
-    def call() -> torch.Tensor:
-        with torch.inference_mode():
-            batch.copy_(source, non_blocking=True)
-            graph.replay()
-            target.copy_(chroma, non_blocking=True)
-        torch.cuda.synchronize(device)
-        return target
-
-    return call
-
-
 def rates(network: Network, device: torch.device, size: tuple[int, int], clock: Clock) -> Iterator[str]:
     """The network's speed by batch and by how its images are copied."""
     precision = fitting_precision(device.type)
     copy = prepare(network, device, getattr(torch, precision))
+    warnings: list[str] = []
+    pinned = GpuNetwork(copy, device, warnings.append) if device.type == "cuda" else None
     for batch in BATCHES:
-        if clock.left < 6 * TRIAL:
+        if clock.left < 10 * TRIAL:
             yield f"no time for batches of {batch}"
             return
         luma = images(batch, size)
-        plain = predict(copy, luma).chroma
+        plain = predict(copy, luma).chroma.numpy()
         line = f"{precision}, batches of {batch:2}: {rate(lambda luma=luma: predict(copy, luma), batch):7.0f} images/s"  # type: ignore[misc]
-        if device.type == "cuda":
-            for name, made in (("pinned", staged(copy, device, luma)), ("as a CUDA graph", captured(copy, device, luma))):
-                apart = float((made() - plain).abs().max())
-                line += f", {name} {rate(made, batch):7.0f}" + (f" (colours differ by {255 * apart:.2f})" if apart else "")
+        for name, many in (("pinned", False), ("as a CUDA graph", True)):
+            if pinned is None:
+                continue
+            call = partial(pinned.predict, luma, many=many)
+            apart = np.abs(call().chroma - plain).max()
+            with ThreadPoolExecutor(THREADS) as threads:
+                several = rate(lambda call=call: list(threads.map(lambda _: call(), range(THREADS))), THREADS * batch)  # type: ignore[misc]
+            line += f"; {name} {rate(call, batch):7.0f}, {several:7.0f} with {THREADS} threads"
+            line += f" (colours differ by {255 * apart:.3f})" if apart else ""
         yield line
+    yield from warnings
 
 
 def frame_of(planes: list[torch.Tensor], device: torch.device) -> VideoFrame:

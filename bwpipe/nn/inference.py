@@ -1,6 +1,7 @@
 """Inference: from frames to network input, and from predictions to the planes of frames."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,9 @@ from bwpipe.pixels.orientation import upright
 from bwpipe.pixels.resize import squash
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from bwpipe.nn.network import Guess, Network
 
 
@@ -21,6 +25,30 @@ def network_input(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
     plane, (black, white) = media.on_display(frame.luma) if frame.guide is None else (frame.guide, (0, 255))
     small = squash(upright(plane, media.orientation), height, width)
     return np.clip((small.astype(np.float32) - black) / (white - black), 0, 1)
+
+
+def infer(network: "Network", luma: "Tensor", vividness: float | None = None, hints: "Tensor | None" = None) -> "Guess":
+    """Predict chroma for a batch, without leaving the network's device: nothing waits for it.
+
+    Args:
+        network: On any device, in any precision.
+        luma: (B, 1, h, w) in 0..1 in float32, at the network's `input_size`.
+        vividness: As in `Network.decode`.
+        hints: (B, 3, h, w) in float32, as in `Network.guess`.
+
+    Returns:
+        Chroma, confidence and features in float32, on the network's device.
+    """
+    import torch
+
+    from bwpipe.nn.network import Guess
+
+    weights = next(network.parameters())
+    batch = luma.to(weights, memory_format=torch.channels_last)
+    known = None if hints is None else hints.to(weights, memory_format=torch.channels_last)
+    output = network.guess(batch, vividness) if known is None else network.guess(batch, vividness, known)
+    confidence, features = (None if each is None else each.float() for each in (output.confidence, output.features))
+    return Guess(output.chroma.float(), confidence, output.rgb, features)
 
 
 def predict(
@@ -46,25 +74,36 @@ def predict(
     from bwpipe.nn.network import Guess
 
     weights = next(network.parameters())
+    with device_failures(weights.device), torch.inference_mode():
+        known = None if hints is None else torch.from_numpy(hints)
+        output = infer(network, torch.from_numpy(luma).unsqueeze(1), vividness, known)
+        confidence, features = (None if each is None else each.cpu() for each in (output.confidence, output.features))
+        chroma = output.chroma.cpu()
+    if not (chroma.isfinite().all() and (confidence is None or confidence.isfinite().all())):
+        raise RunAborted(
+            f"the network {network.registered!r} predicted colours that are not finite numbers; {remedy(weights.dtype)}"
+        )
+    return Guess(chroma, confidence, output.rgb, features)
+
+
+@contextmanager
+def device_failures(device: "torch.device") -> Iterator[None]:
+    """Turn torch's errors into MemoryError if the device is out of memory, and into RunAborted if it is no CPU."""
     try:
-        with torch.inference_mode():
-            batch = torch.from_numpy(luma).unsqueeze(1).to(weights, memory_format=torch.channels_last)
-            known = None if hints is None else torch.from_numpy(hints).to(weights, memory_format=torch.channels_last)
-            output = network.guess(batch, vividness) if known is None else network.guess(batch, vividness, known)
-            chroma = output.chroma.float().cpu()
-            confidence, features = (
-                None if each is None else each.float().cpu() for each in (output.confidence, output.features)
-            )
+        yield
     except RuntimeError as error:
         if "out of memory" in str(error) or "DefaultCPUAllocator" in str(error):
             raise MemoryError(str(error)) from error
-        if weights.device.type == "cpu":
+        if device.type == "cpu":
             raise
-        raise RunAborted(f"{weights.device} failed: {error}; run again, or choose another `device`") from error
-    if not (chroma.isfinite().all() and (confidence is None or confidence.isfinite().all())):
-        remedy = "use another checkpoint" if weights.dtype == torch.float32 else "try `precision: float32`"
-        raise RunAborted(f"the network {network.registered!r} predicted colours that are not finite numbers; {remedy}")
-    return Guess(chroma, confidence, output.rgb, features)
+        raise RunAborted(f"{device} failed: {error}; run again, or choose another `device`") from error
+
+
+def remedy(precision: "torch.dtype") -> str:
+    """What to do about a prediction in this precision that is not finite."""
+    import torch
+
+    return "use another checkpoint" if precision == torch.float32 else "try `precision: float32`"
 
 
 def average_views(views: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

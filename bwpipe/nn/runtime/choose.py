@@ -97,7 +97,7 @@ def open_runtime(
     resolved: str = precision
     if precision == "auto":
         resolved = resolve(kind, lambda: fitting_precision(kind))
-    return TorchRuntime(network, found, resolved)
+    return TorchRuntime(network, found, resolved, warn)
 
 
 def _open_graph(
