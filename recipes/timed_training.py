@@ -45,7 +45,7 @@ from bwpipe.version import __version__
 
 QUALITY = 75
 """Of WebP: 6 kB for a photograph of 224 x 224 pixels; the luma's root mean square error is 3.4 code values."""
-REPORTING, VALIDATION = 10.0, 60.0
+REPORTING, VALIDATION = 10.0, 120.0
 """Seconds between reports, and between validations."""
 TRIAL = 6, 12
 """Steps of a trial of a memory layout: before the clock starts, and measured."""

@@ -55,7 +55,9 @@ class Degradation(BaseModel):
             (B, 1, H, W), float32 in 0..1.
         """
         effects: list[Spectrum | PlaneEffect] = [getattr(self, name) for name in type(self).model_fields if name != "chance"]
-        drawn = uniform((0, 1), (1 + len(effects), len(grey)), generator).cpu()  # one transfer: waiting for a GPU is slow
+        # to choose images by numbers of a GPU would wait until it has done all that it was given before
+        host = generator if grey.device.type == "cpu" else torch.Generator().manual_seed(generator.initial_seed())
+        drawn = uniform((0, 1), (1 + len(effects), len(grey)), host)
         degraded = grey.clone()
         for effect, chance in zip(effects, drawn[1:], strict=True):
             rows = ((drawn[0] < self.chance) & (chance < effect.chance)).nonzero().flatten().to(grey.device)
