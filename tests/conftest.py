@@ -1,12 +1,20 @@
+import gc
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bwpipe.tools.samples import write_samples
+from tests.support.compiled_networks import share_compiled_networks
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the workers share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+    # for pytest's temporary folders: each output, and each change of a ledger, waits until it is on the disk
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.hookimpl(trylast=True)
@@ -16,10 +24,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in long)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Let Python's garbage collector pass over what has been imported and collected by now.
+
+    Each run ends with a full collection, which would look at a million objects of torch and pytest each time: half a second.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the graphs that tests make out of the user's cache folder; the processes that tests start inherit it."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_networks() -> Iterator[None]:
+    """Compile each network once."""
+    with pytest.MonkeyPatch.context() as patch:
+        share_compiled_networks(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

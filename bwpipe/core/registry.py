@@ -54,15 +54,20 @@ class Registry(Generic[T]):
         try:
             return self._classes[name]
         except KeyError:
-            raise UnknownNameError(f"unknown {self.kind} {name!r}; {hint(name, self)}") from None
+            raise UnknownNameError(f"unknown {self.kind} {name!r}; {hint(name, self._names())}") from None
 
     def __iter__(self) -> Iterator[str]:
         if self.package:
             plugins.load_all(self.package)
         return iter(sorted(self._classes))
 
+    def _names(self) -> list[str]:
+        """All names, sorted, without importing what is built in: a network needs torch, whose import takes seconds."""
+        built_in = plugins.built_in_names(self.package) if self.package else ()
+        return sorted({*self._classes, *built_in})
 
-def hint(name: str, known: "Registry[T] | list[str]") -> str:
+
+def hint(name: str, known: list[str]) -> str:
     """The end of a message about an unknown name: the closest known name, or all of them."""
     close = get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

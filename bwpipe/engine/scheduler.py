@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from time import sleep
 from typing import Any
 
 from bwpipe.core.atomic_file import AtomicFile
@@ -25,7 +25,7 @@ from bwpipe.graph.graph import Graph
 from bwpipe.graph.node import Node
 
 TICK = 0.1
-"""Interval, in seconds, at which the scheduler checks whether the stages have ended."""
+"""Interval, in seconds, at which the scheduler shows the progress."""
 
 
 def run_stages(
@@ -49,7 +49,7 @@ def run_stages(
         ready: Cached results of gathering stages, by their ids; stages that only feed them are not started.
         prepare: Called in the source's threads before a unit is read.
         keep: Publishes a finished file; called in the sink's threads.
-        tick: Called in this thread every tenth of a second.
+        tick: Called in this thread every tenth of a second, and when a stage has ended.
 
     Raises:
         BwpipeError: The first error of a stage; all other stages have ended by then.
@@ -101,6 +101,7 @@ class _Threads:
         }
         self._pools: dict[str, Executor] = {}
         self._ended: list[tuple[Node, int]] = []
+        self._ends: SimpleQueue[None] = SimpleQueue()
         self._complete = Counter[str]()
         self._lock = Lock()
 
@@ -152,6 +153,7 @@ class _Threads:
             for channel in self._outbox[node.id, lane]:
                 channel.end()
             self._ended.append((node, lane))
+            self._ends.put(None)
 
     def _stream(self, node: Node, lane: int) -> Iterator[Any]:
         """What a stage makes in a lane."""
@@ -194,10 +196,12 @@ class _Threads:
     def _wait(self, threads: list[Thread], tick: Callable[[], None]) -> None:
         """Wait until all threads have ended.
 
-        Not by joining alone: after a signal during `join`, Python 3.11 considers a running thread ended.
+        Not by joining alone: after a signal during `join`, Python 3.11 considers a running thread ended. Nor by an `Event`,
+        whose locks a signal can leave in disorder.
         """
         while len(self._ended) < len(threads):
-            sleep(TICK)
+            with suppress(Empty):
+                self._ends.get(timeout=TICK)
             tick()
         for thread in threads:
             thread.join()

@@ -17,6 +17,19 @@ import pytest
 from tests.support.made_films import MKV, make_film
 
 SLOW = ("openvino_telemetry", "torch", "torchvision", "timm", "skimage", "scipy", "matplotlib")
+PLUGIN = '''
+from bwpipe import Frame, Map, stage
+
+
+@stage("plain")
+class Plain(Map):
+    """Passes frames on."""
+
+    by: int = 1
+
+    def apply(self, frame: Frame) -> Frame:
+        return frame
+'''
 
 
 def imported(*commands: Sequence[str | Path]) -> dict[str, set[str]]:
@@ -53,11 +66,17 @@ def test_no_command_for_colouring_imports_torch_on_a_cpu(inputs: Path, tmp_path:
     output, graph = tmp_path / "out", tmp_path / "graph.yaml"
     device, other = ("--set", "colorize.device=cpu"), ("--set", "colorize.model=autoencoder")
     shutil.copy(Path(__file__).parents[2] / "pipeline.yaml", graph)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "plain.py").write_text(PLUGIN)
+    own = tmp_path / "own.json"
+    stages = [{"use": "read", "path": str(inputs)}, {"use": "plain"}, {"use": "write", "path": str(output)}]
+    own.write_text(json.dumps({"plugins": [str(tmp_path / "plugins")], "stages": stages}))
     places = ("--set", f"read.path={inputs}", "--set", f"write.path={tmp_path / 'second'}")
 
     found = imported(
         ("colorize", inputs, "-o", output, *device),
         ("verify", inputs, output),
+        ("check", own, "--set", "plain.by=2"),
         ("check", graph, *places, *device),
         ("run", graph, *places, *device, *other),
         ("preview", inputs / "b.mkv", "-o", tmp_path / "sheet.jpg", *device, *other),

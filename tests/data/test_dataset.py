@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from threading import enumerate as threads
 from time import sleep
@@ -534,21 +535,28 @@ def in_cache(file: Path, part: slice) -> bool:
     return bool((pages[part.start // mmap.PAGESIZE : -(-part.stop // mmap.PAGESIZE)] & 1).all())
 
 
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder that is not in memory, as `tmp_path` may be."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux reports what is in the page cache")
-def test_a_step_prefetches_the_images_of_the_next_one(tmp_path: Path) -> None:
+def test_a_step_prefetches_the_images_of_the_next_one(on_disk: Path) -> None:
     colour = np.random.default_rng(0).integers(0, 256, (20_000, 16, 16, 3), dtype=np.uint8)
     whole = Dataset.of(colour[..., 1].copy(), colour, validation=[0])
     for name, array in (("grey.npy", whole.grey), ("colour.npy", whole.colour)):
-        with (tmp_path / name).open("wb") as file:
+        with (on_disk / name).open("wb") as file:
             np.save(file, array)
             file.flush()
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    data = pickle.loads(pickle.dumps(replace(whole, folder=tmp_path)))  # memory-mapped, as in another process
+    data = pickle.loads(pickle.dumps(replace(whole, folder=on_disk)))  # memory-mapped, as in another process
     options = TrainingOptions.model_validate({"model": "test-chroma", "losses": {"chroma_l1": 1}, "batch": 4})
     stepper = TrainStep(options, data, Fabric(accelerator="cpu", devices=1))
     next_ones = [
-        (tmp_path / name, slice(128 + place * row, 128 + (place + 1) * row))
+        (on_disk / name, slice(128 + place * row, 128 + (place + 1) * row))
         for place in stepper.schedule.indices(1).tolist()
         for name, row in (("grey.npy", 16 * 16), ("colour.npy", 16 * 16 * 3))
     ]

@@ -4,12 +4,14 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import cv2
 import numpy as np
 import pytest
 
-from bwpipe import RunResult, UsageError, read_graph, run
+from bwpipe import RunAborted, RunResult, UsageError, read_graph, run
+from bwpipe.engine.ledger import Ledger
 from bwpipe.tools.describe import describe_graph
 
 V1_TABLES = """
@@ -111,19 +114,22 @@ def test_a_ledger_that_was_never_finished_starts_over_and_that_is_said(
     assert folder.run().already == 3
 
 
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Let this process write files of some bytes at most, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_full_disk_while_the_ledger_is_created_leaves_nothing_in_the_way(folder: Folder) -> None:
     folder.work.mkdir(parents=True)
-    program = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1));"
-        "from bwpipe.engine.ledger import Ledger; from pathlib import Path; Ledger(Path(sys.argv[2])).open()"
-    )
-    for size in ("0", "600", "5000", "13000", "25000"):  # the ledger has 45,056 bytes
-        process = subprocess.run(
-            [sys.executable, "-c", program, size, str(folder.out)], check=False, capture_output=True, text=True
-        )
-        assert process.returncode, size
-        assert "RunAborted" in process.stderr
+    for size in (0, 600, 5000, 13000, 25000):  # the ledger has 45,056 bytes
+        with closing(Ledger(folder.out)) as ledger, files_up_to(size), pytest.raises(RunAborted):
+            ledger.open()
 
     assert folder.run().done == 3
 

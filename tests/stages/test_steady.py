@@ -10,19 +10,24 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from bwpipe import Frame, MediaError, RunAborted
+from bwpipe.core import plugins
 from bwpipe.core.frame import Motion
 from bwpipe.core.stage import stages
 from bwpipe.engine.run import run
 from bwpipe.graph.graph import read_graph
 from bwpipe.graph.yaml_loader import ConfigError
+from bwpipe.nn.checkpoint import Checkpoint, save
+from bwpipe.nn.network import networks
 from bwpipe.testing import coloured, make_frames, run_stage
 from tests.support.made_films import Kind, make_film
 from tests.support.made_scenes import HEIGHT, WIDTH, film_of, scene
 
+NETWORKS = Path(__file__).parents[1] / "support" / "networks"
 GRID = (48, 64)
 Paint = Callable[[Frame], NDArray[np.float32]]
 
@@ -249,30 +254,37 @@ class Stumble(Map):
 
 
 @pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plug-in that aborts a run, the weights of a small network, and a film."""
     folder = tmp_path_factory.mktemp("stumbling")
-    (folder / "stumble.py").write_text(TRIP)
-    return str(folder)
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "stumble.py").write_text(TRIP)
+    plugins.load([NETWORKS])
+    torch.manual_seed(3)
+    cls = networks["test-wandering"]
+    save(folder / "net.safetensors", cls(cls.Options()), Checkpoint(network="test-wandering", version="0"))
+    make_film(folder / "film.mkv", Kind(suffix=".mkv", times=range(0, 1600, 40), time_base=Kind().time_base))
+    return folder
 
 
 @pytest.mark.parametrize("every", [1, 4, "auto"])
-def test_segments_done_in_two_runs_are_those_of_one_run(tmp_path: Path, plugin: str, every: int | str) -> None:
-    film = make_film(tmp_path / "film.mkv", Kind(suffix=".mkv", times=range(0, 1600, 40), time_base=Kind().time_base))
+def test_segments_done_in_two_runs_are_those_of_one_run(tmp_path: Path, folder: Path, every: int | str) -> None:
+    network = {"model": str(folder / "net.safetensors"), "every": every, "precision": "float32", "device": "cpu", "batch": 2}
 
-    def colour(folder: str, at: int, segment: int = 16) -> Any:
+    def colour(out: str, at: int, segment: int = 16) -> Any:
         stages = [
-            {"use": "read", "path": str(film)},
+            {"use": "read", "path": str(folder / "film.mkv")},
             {"use": "grayscale", "colour": "recolour"},
             {"use": "shots"},
-            {"use": "colorize", "model": "autoencoder", "every": every, "precision": "float32", "device": "cpu", "batch": 2},
+            {"use": "colorize", **network},
             {"use": "steady", "window": 8},
             {"use": "stumble", "at": at},
-            {"use": "write", "path": str(tmp_path / folder), "codec": "ffv1"},
+            {"use": "write", "path": str(tmp_path / out), "codec": "ffv1"},
         ]
-        return run({"plugins": [plugin], "segment": segment, "stages": stages})
+        return run({"plugins": [str(NETWORKS), str(folder / "plugins")], "segment": segment, "stages": stages})
 
-    def shots(folder: str) -> list[dict[str, float]]:
-        lines = (tmp_path / folder / ".bwpipe" / "report.jsonl").read_text().splitlines()
+    def shots(out: str) -> list[dict[str, float]]:
+        lines = (tmp_path / out / ".bwpipe" / "report.jsonl").read_text().splitlines()
         events = [event for event in map(json.loads, lines) if event["event"] == "shot"]
         return [{key: value for key, value in shot.items() if isinstance(value, int | float)} for shot in events]
 

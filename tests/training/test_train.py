@@ -151,7 +151,7 @@ def test_it_starts_from_weights_of_the_same_shapes_with_other_options(tmp_path: 
 
 
 def start(folder: Path, photos: Path) -> subprocess.Popen[bytes]:
-    """Start the training with all features in a process of its own that saves its state after each step."""
+    """Start the training with all features, of 64 steps, in a process of its own that saves its state after each."""
     command = [sys.executable, "-m", "tests.training.test_train", str(folder), str(photos)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
 
@@ -167,13 +167,13 @@ def test_a_training_killed_at_any_moment_resumes_to_the_same_weights(tmp_path: P
         while not set((killed / "runs").glob("state-*.pt")) - states:
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.005)
-        time.sleep(rng.random() * 0.2)
+        time.sleep(rng.random() * 0.1)
         process.send_signal(number)
         process.communicate()
     assert not (killed / "made.safetensors").exists()
 
     for folder in (killed, uninterrupted):
-        train(folder, photos, epochs=40, **EVERYTHING)
+        train(folder, photos, epochs=16, **EVERYTHING)
 
     assert (killed / "made.safetensors").read_bytes() == (uninterrupted / "made.safetensors").read_bytes()
     assert sorted(path.name for path in killed.rglob("*.part*")) == []
@@ -667,4 +667,4 @@ def test_a_training_after_a_run_in_the_same_process_has_the_threads_asked_for(
 
 
 if __name__ == "__main__":  # the training that is killed
-    train(Path(sys.argv[1]), Path(sys.argv[2]), epochs=40, keep=0, **EVERYTHING)
+    train(Path(sys.argv[1]), Path(sys.argv[2]), epochs=16, keep=0, **EVERYTHING)
