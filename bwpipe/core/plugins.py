@@ -3,10 +3,11 @@
 import re
 import sys
 from collections.abc import Iterable
-from functools import cache
+from contextlib import suppress
+from functools import cache, lru_cache
 from hashlib import blake2b
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
@@ -88,8 +89,26 @@ def _modules_of(package: str) -> frozenset[str]:
 
 
 def _load_installed(group: str) -> None:
-    for entry in entry_points(group=group):
+    for entry in _entry_points(group, tuple(map(_state, sys.path))):
         _import(entry.module, f"plugin {entry.name!r} of the package {entry.dist.name if entry.dist else entry.module!r}")
+
+
+@lru_cache(maxsize=8)
+def _entry_points(group: str, places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """The entry points of a group where packages are installed: looking takes 12 ms, for each graph and each override.
+
+    Args:
+        group: The group.
+        places: What `_state` says of each place, so that it is looked again when a package was added or removed.
+    """
+    return tuple(entry_points(group=group))
+
+
+def _state(place: str) -> tuple[str, int]:
+    """An entry of `sys.path`, and when something in it was last added or removed, in nanoseconds; 0 if it is missing."""
+    with suppress(OSError):
+        return place, Path(place).stat().st_mtime_ns
+    return place, 0
 
 
 def _package(folder: Path) -> ModuleType:
