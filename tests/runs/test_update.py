@@ -1,6 +1,7 @@
 """What changed, the user's graph or bwpipe: the first is done again, the second is announced, and done on demand."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,6 +25,8 @@ from tests.support.made_films import MKV, make_film
 from tests.support.made_pictures import profile
 
 ANNOUNCED = "would be written differently by this version of bwpipe; run with --update to do them again"
+THREE = rf"3 finished files, about \d+ (second|minute)s?, {ANNOUNCED}"
+"""How long three files took depends on what else the machine does."""
 
 
 class _Tint(Map):
@@ -127,7 +130,7 @@ def test_a_revision_is_announced_and_done_on_demand(folder: Folder, capfd: pytes
     assert (result.done, result.already) == (0, 3)
     assert sorted(path.name for path in result.outdated) == ["a.png", "b.jpg", "c.mkv"]
     assert folder.contents() == before
-    assert f"3 finished files, about 1 second, {ANNOUNCED}" in capfd.readouterr().err
+    assert re.search(rf"{THREE}\n", capfd.readouterr().err)
     outdated = [event for event in folder.events() if event["event"] == "outdated"]
     assert [event["text"] for event in outdated] == ["tint.revision was 1, and is 2"] * 3
 
@@ -144,7 +147,7 @@ def test_check_says_what_would_be_written_differently_and_why(folder: Folder) ->
     text = folder.check()
 
     assert "would read: nothing\ndone already: 3" in text
-    assert f"3 finished files, about 1 second, {ANNOUNCED}\n  3: tint.revision was 1, and is 2" in text
+    assert re.search(rf"{THREE}\n  3: tint.revision was 1, and is 2", text)
 
 
 def test_a_revision_can_concern_some_units_only(folder: Folder) -> None:
