@@ -80,7 +80,7 @@ def fill(frames: Frames, window: int) -> None:
             join(row[-2], row[-1])
     for index, each in enumerate(row):
         if each.own is None:
-            mean(row, index, window)
+            mean(row, index, window, resting=True)
 
 
 def lines(options: argparse.Namespace, film: str) -> Iterator[str]:

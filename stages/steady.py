@@ -32,9 +32,9 @@ GOAL = 0.35
 """Maximum share of the network's own change of chroma that is left where the flow is reliable, however small that change is."""
 FILLED = "chroma of every frame"
 """What it provides, for stages above that leave frames without any."""
-SPARSE = 2 * LONGEST_GAP
-"""Least `window` where the network sees some frames only. With 10, only two or three of them are averaged, and films flicker by
-3 to 8 % more than where all are; with 16, by 1 % at most."""
+SPARSE = 18
+"""Least `window` where the network sees some frames only. With less, fewer of them are averaged, and films flicker more than
+where it sees all."""
 MOST = 1.5
 """Maximum gain that restores the vividness lost by averaging chroma that differs between frames."""
 
@@ -48,7 +48,7 @@ class Steady(UnitMap):
     unchanged.
     """
 
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
     provides: ClassVar[frozenset[str]] = frozenset({FILLED})
     changes_only: ClassVar[str | None] = "film"
 
@@ -57,7 +57,7 @@ class Steady(UnitMap):
     values. In any case the target is at most about a third of the network's own change."""
     window: Annotated[int, Field(ge=LONGEST_GAP, le=50)] = 10
     """Maximum number of frames before and after a frame over which its chroma is averaged; nearer frames weigh more. It is at
-    least 16 where the network sees some frames only (`colorize.every`)."""
+    least 18 where the network sees some frames only (`colorize.every`)."""
 
     _sparse: bool = PrivateAttr(default=False)
 
@@ -121,7 +121,8 @@ class Steady(UnitMap):
     def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int) -> int:
         """Average the chroma of the frame at an index, and return the next index."""
         here = row[at]
-        here.mean, here.input_vividness = mean(row, at, self._window), input_vividness(row, at, self._window)
+        here.mean = mean(row, at, self._window, resting=self._sparse)
+        here.input_vividness = input_vividness(row, at, self._window)
         here.averaged_vividness = vividness(here.mean)
         changes.append(change(row[at - 1], row[at]) if at else None)
         return at + 1

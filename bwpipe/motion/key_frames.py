@@ -4,12 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import FlowField
-from bwpipe.motion.optical_flow import LONGEST_GAP, consistency_mask, places, sample, zero_flow
+from bwpipe.motion.optical_flow import consistency_mask, places, sample, zero_flow
 
-MOST_APART = LONGEST_GAP
-"""The most frames from one key frame to the next, so that several are in the window over which chroma is averaged: with twice
-as many, colours differed by a CIEDE2000 of 0.8 to 1.0 from those of a film of which every frame was seen (people in a hall)."""
-_EXPLAINED = 0.95
+MOST_APART = 4
+"""The most frames from one key frame to the next: with twice as many, chroma wandered by up to a third more where nothing moves
+than in a film of which every frame was seen."""
+_EXPLAINED = 0.92
 """Least share of a frame that motion from the last key frame has to explain for it not to be one."""
 _LUMA = np.float32(24)
 """Difference of luma along the motion, in code values, from which on motion explains nothing: grain and flicker are below."""

@@ -20,6 +20,11 @@ _ERROR = np.float32(0.5)
 _LUMA = np.float32(24)
 """Difference of luma along the flow, in code values, at which the weight falls to 1/e: grain and lamp flicker are below."""
 _PER_ERROR, _PER_LUMA = -1 / _ERROR, -1 / (_LUMA * _LUMA)
+_PATCH = (13, 13)
+"""Cells over which it is judged whether something rests or moves."""
+_RESTING, _UNSURE = np.float32(2), np.float32(4)
+"""Luma of a patch, in code values, by which it may fit better along the flow and count as resting as much as moving; and how
+gradually that changes: a sharp limit makes chroma flicker."""
 _MIN_CONFIDENCE = np.float32(0.05)
 _MIN_WEIGHT = np.float32(1e-4)
 """Least weight along the flow where the frame has no chroma of its own to fall back on."""
@@ -105,28 +110,54 @@ def join(before: WindowFrame, after: WindowFrame) -> None:
         after.consistent = consistent if consistent.any() else None
 
 
-def mean(row: Sequence[WindowFrame], at: int, window: int) -> NDArray[np.float32]:
+def mean(row: Sequence[WindowFrame], at: int, window: int, *, resting: bool = False) -> NDArray[np.float32]:
     """The chroma (h, w, 2) of the frame at an index of a row, averaged over the frames of its shot up to `window` away.
 
     Each frame is warped along the flow and weighted by its distance in time, the forward-backward error of every step, the
     difference of luma, and the network's confidence.
+
+    Args:
+        row: Consecutive frames.
+        at: The index.
+        window: The most frames before and after it.
+        resting: Whether to take each frame unwarped as well, as much as luma says that nothing moves: over many steps flow
+            creeps, most of all near edges and near what moves, and carries their chroma into what rests. It matters where few
+            frames have chroma, as then the nearest are some steps away.
     """
     # Cb and Cr are summed separately: numpy takes ten times as long for (h, w, 2) times (h, w, 1)
     here = row[at]
     luma, weight = here.planes[..., 2], here.planes[..., 3].copy()
     cb, cr = here.planes[..., 0] * weight, here.planes[..., 1] * weight
-    for away, planes, error in _neighbours(row, at, window):
-        difference = planes[..., 2] - luma
-        factor = np.exp(difference * difference * _PER_LUMA + error * _PER_ERROR)
-        if here.own is None:
-            factor += _MIN_WEIGHT
-        factor *= np.float32(1 - away / (window + 1))
+
+    def add(planes: NDArray[np.float32], factor: NDArray[np.float32]) -> None:
+        nonlocal cb, cr, weight
         factor *= planes[..., 3]
         cb += planes[..., 0] * factor
         cr += planes[..., 1] * factor
         weight += factor
+
+    for away, place, planes, error in _neighbours(row, at, window):
+        difference = planes[..., 2] - luma
+        nearness = np.float32(1 - away / (window + 1))
+        factor = np.exp(difference * difference * _PER_LUMA + error * _PER_ERROR)
+        if here.own is None:
+            factor += _MIN_WEIGHT
+        factor *= nearness
+        if resting:
+            unmoved = row[place].planes
+            in_place = unmoved[..., 2] - luma
+            rests = _rests(in_place, difference)
+            add(unmoved, np.exp(in_place * in_place * _PER_LUMA) * (rests * nearness))
+            factor *= 1 - rests
+        add(planes, factor)
     weight = np.maximum(weight, np.finfo(np.float32).tiny)
     return np.asarray(cv2.merge([cb / weight, cr / weight]))
+
+
+def _rests(in_place: NDArray[np.float32], moved: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far each cell seems to rest, 0..1, by the differences of luma from another frame in place and along the flow."""
+    worse = cv2.boxFilter(np.abs(in_place) - np.abs(moved), -1, _PATCH)
+    return np.asarray(1 / (1 + np.exp((worse - _RESTING) / _UNSURE)), np.float32)
 
 
 def input_vividness(row: Sequence[WindowFrame], at: int, window: int) -> float:
@@ -149,8 +180,8 @@ def input_vividness(row: Sequence[WindowFrame], at: int, window: int) -> float:
 
 def _neighbours(
     row: Sequence[WindowFrame], at: int, window: int
-) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-    """For each nearby frame with chroma: its distance, its planes warped to this frame, and the accumulated flow error."""
+) -> Iterator[tuple[int, int, NDArray[np.float32], NDArray[np.float32]]]:
+    """For each nearby frame with chroma: distance, index, its planes warped to this frame, and the accumulated flow error."""
     for step in (-1, 1):
         so_far: tuple[FlowField, NDArray[np.float32], FlowField] | None = None
         place = at
@@ -166,7 +197,7 @@ def _neighbours(
             so_far = flow, error, coordinates
             place += step
             if row[place].own is not None:
-                yield abs(place - at), sample(row[place].planes, coordinates), error
+                yield abs(place - at), place, sample(row[place].planes, coordinates), error
 
 
 def change(before: WindowFrame, after: WindowFrame) -> Change | None:

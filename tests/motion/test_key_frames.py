@@ -7,7 +7,6 @@ import numpy as np
 
 from bwpipe import Frame
 from bwpipe.motion.key_frames import MOST_APART
-from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.testing import run_stage
 from tests.support.made_scenes import WIDTH, Planes, film_of, scene
 
@@ -20,8 +19,8 @@ def shown(planes: Planes) -> list[Frame]:
     return run_stage("shots", film_of(planes))
 
 
-def test_a_scene_that_motion_explains_has_a_key_frame_every_eighth_and_one_at_its_end() -> None:
-    assert keys(shown(scene(30, 1, speed=(0, 0), grain=0))) == [0, 8, 16, 24, 29]
+def test_a_scene_that_motion_explains_has_a_key_frame_every_fourth_and_one_at_its_end() -> None:
+    assert keys(shown(scene(20, 1, speed=(0, 0), grain=0))) == [0, 4, 8, 12, 16, 19]
 
 
 def test_every_frame_is_near_a_key_frame_of_its_own_shot() -> None:
@@ -33,7 +32,7 @@ def test_every_frame_is_near_a_key_frame_of_its_own_shot() -> None:
         assert start in found
         stop = next((frame.index for frame in frames[start + 1 :] if frame.motion and frame.motion.cut), len(frames))
         own = np.array([key for key in found if start <= key < stop])
-        assert all(np.abs(own - index).min() <= LONGEST_GAP // 2 for index in range(start, stop))
+        assert all(np.abs(own - index).min() <= MOST_APART // 2 for index in range(start, stop))
 
 
 def test_something_that_comes_into_the_picture_makes_a_key_frame() -> None:
