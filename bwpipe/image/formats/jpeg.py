@@ -32,7 +32,7 @@ _END = b"\xff\xd9"
 _ARITHMETIC = re.compile(rb"\xff[\xc9\xca\xcd\xce]\x00[\x0b-\xff][\x08\x0c]", re.DOTALL)
 """The header of a frame that is coded arithmetically. A false alarm, as in a thumbnail, only costs time."""
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
-_FILLER = bytes(37 * i % 251 for i in range(65536))
+_FILLER = (bytes(37 * i % 251 for i in range(251)) * 262)[:65536]
 _MULTI_PICTURE_ENTRIES = 0xB002
 _MULTI_PICTURE_TYPES = {0x20001: "panorama", 0x20002: "stereo", 0x20003: "multi-angle"}
 
