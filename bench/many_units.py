@@ -99,7 +99,7 @@ class Note(Sink):
 def graph(count: int, out: Path, seconds: float = 0.0) -> dict[str, Any]:
     """A graph of these stages."""
     stages = [{"use": "imagine", "count": count}, {"use": "rest", "seconds": seconds}, {"use": "note", "path": str(out)}]
-    return {"stages": stages, "queue": 1}
+    return {"stages": stages, "queue": 1, "cluster": {"cpus": 1}}
 
 
 def plan(count: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
 
+from bwpipe.cli.cluster_options import Ray, RayWorkers, cluster_lines, ray_executor
 from bwpipe.cli.completion import complete_network, complete_set
 from bwpipe.cli.export_command import export
 from bwpipe.cli.import_command import import_
@@ -149,6 +150,8 @@ def _execute(
     timings: bool = True,
     json_output: bool = False,
     share: str | None = None,
+    ray: str | None = None,
+    ray_workers: int | None = None,
 ) -> None:
     """Run a graph, show the result and exit with its code."""
     from bwpipe.engine.run import run_graph
@@ -159,7 +162,8 @@ def _execute(
     with _errors_as_messages(), interruptible(effect_of_rerun):
         read = read_graph(graph, options or []) if isinstance(graph, Path) else graph
         part = None if share is None else Share.parse(share)
-        result = run_graph(read, quiet=quiet, restart=restart, update=update, share=part)
+        executor = None if ray is None else ray_executor(read, ray, ray_workers)
+        result = run_graph(read, quiet=quiet, restart=restart, update=update, share=part, executor=executor)
     if json_output:
         _print(json.dumps(result.to_json(), indent=2))
     elif not quiet:
@@ -182,12 +186,28 @@ def run(
             show_default=False,
         ),
     ] = None,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
     json_output: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Run a graph: colour pictures and films. Run it again to process only what is not done yet."""
-    _execute(graph, options, quiet=quiet, restart=restart, update=update, json_output=json_output, share=share)
+    if ray_workers is not None and ray is None:
+        raise typer.BadParameter("it is for --ray; add `--ray auto`", param_hint="--ray-workers")
+    if ray is not None and share is not None:
+        raise typer.BadParameter("--ray and --share are two ways to use several machines; choose one", param_hint="--share")
+    _execute(
+        graph,
+        options,
+        quiet=quiet,
+        restart=restart,
+        update=update,
+        json_output=json_output,
+        share=share,
+        ray=ray,
+        ray_workers=ray_workers,
+    )
 
 
 @app.command()
@@ -286,6 +306,14 @@ def check(
         bool,
         typer.Option("--probe", help="Also estimate time and disk space for each film and folder, by a trial on some frames."),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|HOST:PORT",
+            help="Also show what a Ray cluster has, and with --probe how long it would take.",
+            show_default=False,
+        ),
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Check a graph and show what it would do, without running it."""
@@ -294,11 +322,20 @@ def check(
     with _errors_as_messages(), interruptible("starts over"):
         if probe and json_output:
             raise UsageError("--json has no estimates; omit --probe or --json")
-        _describe(read_graph(graph, options or []), json_output=json_output)
+        if ray is not None and json_output:
+            raise UsageError("--json says nothing of a cluster; omit --ray or --json")
+        read = read_graph(graph, options or [])
+        _describe(read, json_output=json_output)
+        seconds = None
         if probe:
             from bwpipe.tools.estimate import Probe
 
-            for line in Probe(graph, options or []).lines():
+            estimate = Probe(graph, options or [])
+            for line in estimate.lines():
+                _print(line)
+            seconds = estimate.total.seconds
+        if ray is not None:
+            for line in cluster_lines(read, ray, seconds):
                 _print(line)
 
 

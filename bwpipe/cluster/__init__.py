@@ -1,1 +1,1 @@
-"""One run on several machines: what hands out the work, what does it, and the interface to what starts and reaches workers."""
+"""One run on several machines: what hands out the work, what does it, and Ray, which starts and reaches the workers."""

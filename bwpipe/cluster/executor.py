@@ -51,17 +51,18 @@ class ClusterExecutor:
             if not isinstance(node.stage, Source | Map | BatchMap | UnitMap | Sink):
                 raise UsageError(f"{node.where}: {node.id} sees all files in one stream; run this graph on one machine")
         self._folders = list(dict.fromkeys(node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)))
-        where = self._pool.open()
+        begun = monotonic()
+        where = self._pool.open(run.note)
+        opened, told = monotonic(), False
         with _probes(self._folders) as probes:
             setup = self._setup(graph, plan, run, probes)
             self._force = force = Workforce(self._pool, run, setup, self._token)
             count = min(self._pool.size(), len(plan.todo))
             for _ in range(count):
                 force.start_worker()
-            begun, told = monotonic(), False
             while count and not any(hand.title for hand in force.hands):
                 force.handle_answers()
-                if not told and monotonic() - begun > _PATIENCE:
+                if not told and monotonic() - opened > _PATIENCE:
                     told = True
                     run.note(f"no worker has started on {where} yet; it may have no processors free")
             opening = monotonic()

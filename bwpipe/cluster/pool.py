@@ -1,6 +1,6 @@
-"""What reaches workers: the interface that a cluster is behind."""
+"""What reaches workers: the interface that Ray is behind, and that another cluster could be."""
 
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, Protocol
 
 
@@ -23,8 +23,8 @@ class WorkerPool(Protocol):
     while another is at work.
     """
 
-    def open(self) -> str:
-        """Connect, and say in a few words to what. Raises UsageError."""
+    def open(self, say: Callable[[str], None]) -> str:
+        """Connect, and give in a few words to what; `say` shows why it takes long. Raises UsageError."""
 
     def size(self) -> int:
         """How many workers there can be."""

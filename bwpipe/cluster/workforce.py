@@ -134,7 +134,7 @@ class Workforce:
         match method, answer:
             case "version", _ if answer != __version__:
                 what = f"a worker has bwpipe {answer}, and this is {__version__}"
-                raise UsageError(f"{what}; install the same version on all machines")
+                self._refused(hand, Problem(f"{what}; install the same version on all machines"))
             case "version", _:
                 self.call(hand, "open", hand.setup)
             case "open", Introduction():
@@ -153,7 +153,7 @@ class Workforce:
     def _refused(self, hand: Hand, problem: Problem) -> None:
         """A worker can't build the graph."""
         if self.listener is None:
-            raise UsageError(f"a worker can't start: {problem.text}")
+            raise UsageError(problem.text if problem.text.startswith("a worker") else f"a worker can't start: {problem.text}")
         self.dismiss(hand)
         if hand.setup.probes != self.setup.probes:  # it looked for what was there before the run began
             self.start_worker()
@@ -181,11 +181,17 @@ class Workforce:
         if not hand.title:
             self._lost_early += 1
             if self._lost_early >= _TRIES:
-                raise (
-                    RunAborted(f"no worker can be started: {error}")
-                    if self.listener
-                    else UsageError(f"no worker starts: {error}")
-                )
+                self._do_without(error)
+                return
         elif self.listener:
             self.listener.lose(hand, error)
         self.start_worker()
+
+    def _do_without(self, error: WorkerLost) -> None:
+        """Give one worker up: several in a row were lost before they had built the graph. Raises UsageError, RunAborted."""
+        if self.listener is None:
+            raise UsageError(f"no worker starts: {error}")
+        if not any(hand.title for hand in self.hands):
+            raise RunAborted(f"no worker can be started: {error}; the same command goes on from here")
+        self._lost_early = 0
+        self._run.warn(f"{_TRIES} workers in a row did not start, the last one because: {error}; the run goes on with fewer")

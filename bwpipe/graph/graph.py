@@ -1,6 +1,7 @@
 """Reads and validates graphs: every error message says where, what, and what to do."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,32 @@ from bwpipe.graph.yaml_loader import ConfigError, Marked
 M = TypeVar("M", bound=BaseModel)
 
 
+_MEMORY = r"^([1-9]\d*) ?([MG])(i?)B$"
+
+
+class Cluster(BaseModel):
+    """What each worker of a cluster takes; of effect with `--ray` only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    cpus: Count = 2
+    """Processors of a worker."""
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs of a worker, such as 1, or 0.5 for two workers on each; then set `colorize.device: cuda`."""
+    memory: Annotated[str | None, Field(pattern=_MEMORY)] = None
+    """Memory of a worker, such as "4 GiB", in quotes: no more workers are put on a machine than fit. By default it does not
+    count."""
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory in bytes."""
+        found = re.fullmatch(_MEMORY, self.memory or "")
+        if not found:
+            return None
+        step = 1024 if found[3] else 1000
+        return int(found[1]) * (step**2 if found[2] == "M" else step**3)
+
+
 class Settings(BaseModel):
     """A bwpipe graph: its stages, in order, and how they run."""
 
@@ -51,6 +78,8 @@ class Settings(BaseModel):
     segments_at_once: Count | Literal["auto"] = "auto"
     """Number of segments in work at a time; more keep more cores or a GPU busy, and take more memory. `auto` is one for every 4
     cores, or fewer if they would not fit into memory. The result does not depend on it."""
+    cluster: Cluster = Cluster()
+    """What each worker of a cluster takes, such as `{cpus: 4, gpus: 1}`, if `bwpipe run --ray` is used."""
 
 
 class Entry(BaseModel):
@@ -91,6 +120,7 @@ class Graph:
         queue: Maximum number of items queued between two stages.
         segment: Number of frames per segment of a video; "auto" for one that depends on their size, None for all.
         segments_at_once: Number of segments in work at a time; None for one by cores and memory.
+        cluster: What each worker of a cluster takes.
         path: The file it was read from; None for a dict.
         plugins: Its plug-in folders, absolute.
         given: The settings beside the stages that the user gave, such as `segment`.
@@ -106,6 +136,7 @@ class Graph:
     queue: int = 4
     segment: int | Literal["auto"] | None = "auto"
     segments_at_once: int | None = None
+    cluster: Cluster = field(default_factory=Cluster)
     path: Path | None = None
     plugins: tuple[Path, ...] = ()
     given: frozenset[str] = frozenset()
@@ -185,6 +216,7 @@ def _graph_of(document: Document) -> Graph:
         settings.queue,
         segment,
         None if settings.segments_at_once == "auto" else settings.segments_at_once,
+        settings.cluster,
         document.path,
         folders,
         given,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bwpipe.cluster import workforce
+from bwpipe.cluster.describe import cluster_lines
 from bwpipe.cluster.executor import ClusterExecutor
 from bwpipe.cluster.messages import Introduction
 from bwpipe.cluster.pool import WorkerLost
@@ -91,6 +92,27 @@ def test_a_lost_worker_is_replaced_and_its_work_done_again(folder: Path, whole: 
     assert len(pool.started) == 6
     assert contents(tmp_path / "out") == whole
     assert not list((tmp_path / "out" / ".bwpipe").glob("*.part*"))
+
+
+def test_a_run_goes_on_with_fewer_workers_where_one_does_not_start_again(
+    folder: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    begun: list[str] = []
+
+    def trip(name: str, method: str, arguments: tuple[Any, ...]) -> None:
+        if method == "do":
+            begun.append(name)
+            if len(begun) == 1:
+                raise WorkerLost("its machine has ended")
+        elif method == "open" and begun:
+            raise WorkerLost("it does not start")
+
+    result = run_on(LocalPool(2, trip), tripping_graph(folder, tmp_path / "out"))
+
+    assert result.exit_code == 0
+    assert contents(tmp_path / "out") == whole
+    assert any("5 workers in a row did not start, the last one because: it does not start" in text for text in result.remarks)
+    assert len({*begun}) == 2
 
 
 def test_what_ends_its_workers_again_and_again_fails_by_name_and_the_rest_is_done(folder: Path, tmp_path: Path) -> None:
@@ -204,3 +226,13 @@ def test_a_machine_with_other_processors_is_named_once_and_what_it_measured_is_k
     said = [text for text in result.remarks if "processors differ" in text]
     assert len(said) == 1
     assert "one processor, another" in said[0]
+
+
+def test_the_lines_on_a_cluster_say_what_it_has_and_how_long_it_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bwpipe.cluster.describe.cores", lambda: 2)
+
+    found = list(cluster_lines(LocalPool(4), 2, 600.0))
+
+    assert found[0] == "this process:"
+    assert "room for 4 workers of 2 processors each" in found[2]
+    assert "about 2.5 minutes, if its processors are like those here, of which 2 take 10 minutes" in found[3]

@@ -29,7 +29,7 @@ class LocalPool:
         self._workers, self._trip = workers, trip
         self.started: list[ThreadWorker] = []
 
-    def open(self) -> str:
+    def open(self, say: Callable[[str], None]) -> str:
         return "this process"
 
     def size(self) -> int:
