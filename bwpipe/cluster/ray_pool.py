@@ -1,6 +1,7 @@
 """Workers as actors of Ray, on this machine or on a cluster."""
 
 import os
+import re
 import threading
 from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
@@ -160,7 +161,6 @@ def _lost(error: Exception) -> WorkerLost:
     text = str(error)
     if "OutOfMemory" in text or "memory pressure" in text or "running low on memory" in text:
         return WorkerLost(_MEMORY, for_memory=True)
-    missing = next((line.strip() for line in text.splitlines() if "ModuleNotFoundError" in line), None)
-    if missing:
-        return WorkerLost(f"{missing.removeprefix('ModuleNotFoundError: ')}; install bwpipe there, in the same version")
+    if missing := re.search(r"ModuleNotFoundError: (.+)", text):
+        return WorkerLost(f"{missing[1]}; install bwpipe there, in the same version")
     return WorkerLost("its process or its machine has ended")

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from bwpipe.cli.main import app
-from bwpipe.cluster import ray_connection
+from bwpipe.cluster import ray_connection, ray_pool
 from bwpipe.cluster.ray_pool import RayPool
 from bwpipe.errors import UsageError
 from bwpipe.graph.graph import Cluster
@@ -92,3 +92,18 @@ def test_the_example_for_docker_compose_keeps_to_the_specification() -> None:
     assert set(found["services"]) == {"head", "worker"}
     assert found["services"]["worker"]["volumes"] == found["services"]["head"]["volumes"]
     assert (COMPOSE.parents[2] / found["services"]["head"]["build"]["dockerfile"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            "Traceback:\n    raise ModuleNotFoundError(name)\nModuleNotFoundError: No module named 'bwpipe'\n",
+            "No module named 'bwpipe'; install bwpipe there, in the same version",
+        ),
+        ("Task was killed due to the node running low on memory.", "Ray ends workers where a machine's memory is nearly full"),
+        ("The actor died unexpectedly", "its process or its machine has ended"),
+    ],
+)
+def test_why_a_worker_was_lost_is_a_few_words(error: str, text: str) -> None:
+    assert str(ray_pool._lost(Exception(error))).startswith(text)
