@@ -222,7 +222,7 @@ def train(
     _execute(graph, options, quiet=quiet, restart=restart)
 
 
-@app.command()
+@app.command(short_help="Colour pictures and films, without a graph file.")
 def colorize(
     sources: Annotated[
         list[str], typer.Argument(metavar="IN...", help="Pictures, films, folders of them, or patterns.", show_default=False)
@@ -290,7 +290,7 @@ def colorize(
     with _errors_as_messages():
         graph = read_graph(template("pipeline.yaml"), [*named, *(options or [])])
     if dry_run:
-        _describe(graph, json_output=json_output)
+        _describe(graph, briefly=True, json_output=json_output)
     else:
         _execute(graph, None, quiet=quiet, restart=restart, update=update, timings=timings, json_output=json_output)
 
@@ -339,7 +339,7 @@ def check(
                 _print(line)
 
 
-def _describe(graph: "Graph", *, json_output: bool) -> None:
+def _describe(graph: "Graph", *, briefly: bool = False, json_output: bool) -> None:
     """Show the stages of a graph, and what a run would do now."""
     from bwpipe.tools.describe import describe_graph, graph_to_json
 
@@ -347,20 +347,34 @@ def _describe(graph: "Graph", *, json_output: bool) -> None:
         if json_output:
             _print(json.dumps(graph_to_json(graph), indent=2))
         else:
-            for line in describe_graph(graph):
+            for line in describe_graph(graph, briefly=briefly):
                 _print(line)
 
 
+_IN_THE_LIST = {
+    schema: "Print the JSON Schema of graph files, for editors.",
+    samples: "Write black-and-white samples to try bwpipe on.",
+    init: "Write graph files to start from into a folder.",
+    import_: "Make a checkpoint of weights that others have published.",
+    preview: "Write a sheet of a few frames, grey and coloured.",
+    report: "Write a page to look at an output folder.",
+    review: "Look at an output folder, and correct its colours.",
+    score: "Measure a network, or coloured files, against the truth.",
+    verify: "Verify that only colour was added.",
+    export: "Write a network as an ONNX model, for other programs.",
+}
+"""Of commands whose first sentence does not fit into the list of commands: one that does."""
+
 for _command in (stages, models, losses, schema, samples, init):
-    app.command()(_errors_as_messages()(_command))
+    app.command(short_help=_IN_THE_LIST.get(_command))(_errors_as_messages()(_command))
 
 
-app.command("import")(_errors_as_messages()(interruptible("starts over")(import_)))
+app.command("import", short_help=_IN_THE_LIST[import_])(_errors_as_messages()(interruptible("starts over")(import_)))
 for _slow_command in (preview, report, review, score, verify, export):
-    app.command()(_errors_as_messages()(interruptible("starts over")(_slow_command)))
+    app.command(short_help=_IN_THE_LIST[_slow_command])(_errors_as_messages()(interruptible("starts over")(_slow_command)))
 
 
-@app.command()
+@app.command(short_help="Show what a file is and, if bwpipe wrote it, how.")
 def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a film.", show_default=False)],
     json_output: Json = False,

@@ -13,7 +13,9 @@ STDOUT = Path("-")
 
 
 def verify(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="The originals: a file, a folder, or a pattern.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="The originals: files, folders, or patterns.", show_default=False)
+    ],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The coloured result: a file, or the output folder.")],
     *,
     name: Annotated[
@@ -44,7 +46,7 @@ def verify(
     """
     from bwpipe.core import plugins
     from bwpipe.core.atomic_file import check_writable, write_output
-    from bwpipe.core.console import Progress, print_lines
+    from bwpipe.core.console import Progress, as_typed, print_lines
     from bwpipe.core.inputs import expand_user
     from bwpipe.errors import UsageError
     from bwpipe.sequence.naming import without_number
@@ -66,16 +68,16 @@ def verify(
 
     resolved = Path(os.path.realpath(expand_user(output)))
     folder = resolved.parent if resolved.is_file() or names_frames(str(resolved)) else resolved
-    outputs, root = EarlierOutputs([Ledger(resolved)]), Path(os.path.realpath(expand_user(source)))
+    outputs, roots = EarlierOutputs([Ledger(resolved)]), [Path(os.path.realpath(expand_user(each))) for each in sources]
     warnings = read_warnings(folder / WORK_FOLDER)
 
     def is_output(path: Path) -> bool:
-        return outputs.wrote(path, root)
+        return any(outputs.wrote(path, root) for root in roots)
 
     def said(path: Path) -> Sequence[str]:
         return warnings.get(str(path), ())
 
-    pairs = Pairs(source, output, name=name, max_pixels=max_pixels, rate=rate, is_output=is_output, said=said)
+    pairs = Pairs(sources, output, name=name, max_pixels=max_pixels, rate=rate, is_output=is_output, said=said)
     progress, done = Progress(sum(frames_of(pairs)), quiet=quiet), 0
 
     def tick() -> None:
@@ -85,7 +87,7 @@ def verify(
 
     def show(path: Path, verdict: Verdict | str) -> None:
         if isinstance(verdict, str):
-            progress.say(f"error: {path}: {verdict}")
+            progress.say(f"error: {as_typed(path)}: {verdict}")
         elif json_file != STDOUT:
             for line in verdict.lines(quiet=quiet):
                 progress.print_result(line)

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 from typing import TextIO
 
@@ -29,6 +30,12 @@ EVERY = 10.0
 def printable(text: str) -> str:
     """Escape control characters and characters that can't be encoded."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def as_typed(path: Path) -> str:
+    """A path as one would type it here: below the current folder without that."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 _COLOURS = {"error:": "\x1b[31m", "warning:": "\x1b[33m"}

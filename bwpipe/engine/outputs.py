@@ -82,7 +82,7 @@ class OutputNames:
             for same in by_name.values():
                 for unit, other in zip(same, same[1:] + same[:1], strict=True) if len(same) > 1 else ():
                     text = f"it and {other.path} would both become {sink.target(unit)}; rename one, or write to another `name`"
-                    hint = ', such as "{stem}-{suffix}"' if unit.name.suffix != other.name.suffix else ""
+                    hint = ', as `--set "write.name={stem}-{suffix}"` does' if unit.name.suffix != other.name.suffix else ""
                     found[unit] = Broken(unit.path, unit.name, text + hint)
         return found
 

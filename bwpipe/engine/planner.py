@@ -150,8 +150,7 @@ def make_plan(
     _remind(graph, ledgers, shots)
     source.remember(plan.scans)
     known = EarlierOutputs(ledgers.values(), graph.corrections)
-    with graph.nodes[0].error_context():
-        units = list(_found(source, known, sinks.values(), plan))
+    units = list(_found(graph, known, plan))
     for unit in units:
         shots.add(unit)
     if not (units or plan.broken):
@@ -189,9 +188,9 @@ def make_plan(
     return plan
 
 
-def _found(source: Source, known: EarlierOutputs, sinks: Collection[Sink], plan: Plan) -> Iterator[Unit]:
-    """The units of a source that can be read and written; the plan gets what is to be known of the others."""
-    for found in source.units():
+def _found(graph: Graph, known: EarlierOutputs, plan: Plan) -> Iterator[Unit]:
+    """The units of a graph's source that can be read and written; the plan gets what is to be known of the others."""
+    for found in _units(graph.nodes[0]):
         plan.roots.add(root_of(found))
         if found in known:
             plan.own += not known.corrects(found)
@@ -199,12 +198,24 @@ def _found(source: Source, known: EarlierOutputs, sinks: Collection[Sink], plan:
             plan.skipped.append(found)
         elif isinstance(found, Broken):
             plan.broken.append(found)
-        elif unwritable := _unwritable(found, sinks):
+        elif unwritable := _unwritable(found, graph):
             plan.broken.append(unwritable)
         else:
             # right away, so that any later change is detected
             plan.stamps[found] = found.media.stamp(found.start, found.stop, again=False)
             yield found
+
+
+def _units(node: Node) -> Iterator[Unit | Broken | Skipped]:
+    """What a source finds. Its errors say where it is defined; those of who takes the units are not its own."""
+    assert isinstance(node.stage, Source)
+    units = iter(node.stage.units())
+    while True:
+        with node.error_context():
+            found = next(units, None)
+        if found is None:
+            return
+        yield found
 
 
 def known_facts(ledgers: Mapping[Path, Ledger]) -> dict[str, str | int | float | bool]:
@@ -334,11 +345,13 @@ class _SinkPlanner:
         return Finished(unit, self._name, target, state.reasons, state.seconds, state.dropped)
 
 
-def _unwritable(unit: Unit, sinks: Iterable[Sink]) -> Broken | None:
+def _unwritable(unit: Unit, graph: Graph) -> Broken | None:
     """A Broken in place of a unit that a sink can't write, with the sink's error; None if all can."""
     try:
-        for sink in sinks:
-            sink.target(unit)
+        for node in graph.nodes:
+            if isinstance(node.stage, Sink):
+                with node.error_context():
+                    node.stage.target(unit)
     except MediaError as error:
         return Broken(unit.path, unit.name, str(error))
     return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bwpipe.core.console import printable
+from bwpipe.core.console import as_typed, printable
 from bwpipe.engine.timing import Meter, table
 
 MAX_LINES = 10
@@ -74,9 +74,10 @@ class RunResult:
         left_out = [f"left out: {dropped}"] if dropped else []
         failed = [f"failed: {path}: {why}" for path, why in self.failed.items()]
         repeated = [f"{count} times: {text}" for text, count in self.remarks.items() if count > 1]
-        places = f"; the outputs are in {', '.join(map(_shown, self.folders))}" if self.folders else ""
-        if self.folders and self.done:
-            places += f"; `{shlex.join(['bwpipe', 'report', _shown(self.folders[0])])}` shows them"
+        there = self.folders if self.done or self.already or self.segments else []
+        places = f"; the outputs are in {', '.join(map(as_typed, there))}" if there else ""
+        if there and self.done:
+            places += f"; `{shlex.join(['bwpipe', 'report', as_typed(there[0])])}` shows them"
         return "\n".join(
             [
                 *tables,
@@ -127,9 +128,3 @@ def _first(lines: list[str]) -> list[str]:
         *map(printable, lines[:MAX_LINES]),
         *([f"and {more} more lines like these; report.jsonl has all"] if more > 0 else []),
     ]
-
-
-def _shown(folder: Path) -> str:
-    """A folder as one would type it here."""
-    here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

@@ -227,10 +227,11 @@ def _changed_samples(film: VideoFile, target: FrameTarget, name: str) -> Iterato
     if form == "exr" and target != "exr":
         yield f"light above white is lost: {name} has codes for a display"
     bits = 8 if target in EIGHT_BITS else _DPX_BITS if target == "dpx" else 16
+    deeper = "; `format: tiff` has 16" if target == "dpx" else ""
     if film.depth > bits and form != "image":
-        yield f"its {film.depth}-bit samples are rounded: {name} has {bits} bits"
+        yield f"its {film.depth}-bit samples are rounded: {name} has {bits} bits{deeper}"
     elif film.depth > bits and target == "dpx":
-        yield f"its {film.depth}-bit samples are rounded: {name} has {bits} bits here"
+        yield f"its {film.depth}-bit samples are rounded: {name} has {bits} bits here{deeper}"
     if film.alpha and target in (*NO_ALPHA, "dpx") and (form != "image" or target == "dpx"):
         yield f"its alpha channel is lost: {name} has none here"
     if isinstance(film, FrameSequence) and film.transfer == "log" and target not in _NAMES:

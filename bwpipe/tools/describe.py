@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # they import torch
 
 _WIDTH = 100
 _MAX_VALUE_LENGTH = 1000
+_MAX_NAMES = 10
 
 
 def describe_stage(cls: type[Stage]) -> Iterator[str]:
@@ -50,12 +51,28 @@ def describe_loss(cls: "type[Loss]") -> Iterator[str]:
     yield from _options(cls.Options)
 
 
-def describe_graph(graph: Graph) -> Iterator[str]:
+def describe_graph(graph: Graph, *, briefly: bool = False) -> Iterator[str]:
     """Describe each stage of a graph with its ports and options, and what a run would do now.
+
+    Args:
+        graph: The graph.
+        briefly: Name the stages in one line, and only the options that were overridden.
 
     Raises:
         UsageError: There is nothing to read, or two files have the same output.
     """
+    yield from _stages_in_brief(graph) if briefly else _stages(graph)
+    folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
+    with open_ledgers(folders, lock=False) as ledgers:
+        plan = make_plan(graph, ledgers)
+        yield from _tasks(plan)
+        if plan.outdated:
+            yield announcement(plan.outdated, ledgers.values())
+            yield from _reasons(plan.outdated)
+
+
+def _stages(graph: Graph) -> Iterator[str]:
+    """Each stage with its ports and all its options."""
     for node in graph.nodes:
         name = node.stage.registered if node.id == node.stage.registered else f"{node.id} ({node.stage.registered})"
         after = f", after {node.upstream}" if node.upstream else ""
@@ -64,13 +81,14 @@ def describe_graph(graph: Graph) -> Iterator[str]:
         fields = type(node.stage).model_fields
         for key in ordered_fields(type(node.stage)):
             yield f"  {fields[key].alias or key}: {format_value(values[key], _MAX_VALUE_LENGTH)}"
-    folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
-    with open_ledgers(folders, lock=False) as ledgers:
-        plan = make_plan(graph, ledgers)
-        yield from _tasks(plan)
-        if plan.outdated:
-            yield announcement(plan.outdated, ledgers.values())
-            yield from _reasons(plan.outdated)
+
+
+def _stages_in_brief(graph: Graph) -> Iterator[str]:
+    """The stages in one line, and the options that were overridden."""
+    yield f"stages: {', '.join(node.id for node in graph.nodes)}"
+    for node in graph.nodes:
+        for each in node.overrides:
+            yield f"  {node.id}.{each.key}: {format_value(each.value, _MAX_VALUE_LENGTH)}"
 
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
@@ -148,6 +166,10 @@ def _tasks(plan: Plan) -> Iterator[str]:
     if plan.changed:
         yield f"finished, but done again because the graph or the input changed: {len(plan.changed)}"
         yield from _reasons(plan.changed)
+        whole = [str(each.unit.name) for each in plan.changed if each.unit not in plan.redone]
+        yield from (f"  {name}" for name in whole[:_MAX_NAMES])
+        if len(whole) > _MAX_NAMES:
+            yield f"  and {len(whole) - _MAX_NAMES} more"
         for unit, (count, total) in plan.redone.items():
             yield f"  {unit.name}: {count} of {total} segments"
     if others := skipped_in_words(plan.skipped):

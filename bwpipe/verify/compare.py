@@ -15,7 +15,7 @@ from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import ImageFile
 from bwpipe.image.open import open_image
 from bwpipe.sequence.file import FrameSequence
-from bwpipe.sequence.find import open_frames
+from bwpipe.sequence.find import ALONE, open_frames
 from bwpipe.sequence.naming import find_output, without_number
 from bwpipe.sequence.numbering import names_frames
 from bwpipe.verify.image import verify_image
@@ -90,7 +90,9 @@ class Report:
             "with differences": self.different,
             "unreadable": len(self.unreadable),
         }
-        return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to compare"
+        (first, *rest) = [(count, what) for what, count in counts.items() if count] or [(0, "to compare")]
+        plural = "" if first[0] == 1 else "s"
+        return ", ".join([f"{first[0]} file{plural} {first[1]}", *(f"{count} {what}" for count, what in rest)])
 
 
 class Pairs:
@@ -103,7 +105,7 @@ class Pairs:
 
     def __init__(
         self,
-        source: str,
+        source: str | Sequence[str],
         output: Path,
         *,
         name: str = "{stem}",
@@ -115,7 +117,7 @@ class Pairs:
         """Find the inputs.
 
         Args:
-            source: A file, a folder or a pattern, as in `read.path`.
+            source: A file, a folder or a pattern, or several of them, as in `read.path`.
             output: A file if `source` is one, or a folder.
             name: Output file name without its suffix, as in `write.name`.
             max_pixels: As in `read.max_pixels`.
@@ -134,13 +136,19 @@ class Pairs:
         self._rate = rate
         self.said = said
         self._name, self._single = name, output if output.is_file() or frames else None
-        if self._single and not (expand_user(source).is_file() or names_frames(source)):
-            raise UsageError(f"{output} is a file, but {source} is not; give two files, or two folders")
+        sources = [source] if isinstance(source, str) else list(source)
+        named = ", ".join(sources)
+        if self._single and len(sources) > 1:
+            raise UsageError(f"{output} is a file, but there are {len(sources)} inputs; give the folder of their outputs")
+        if self._single and not (expand_user(sources[0]).is_file() or names_frames(sources[0])):
+            raise UsageError(f"{output} is a file, but {named} is not; give two files, or two folders")
         self._folder = Path(os.path.realpath(output))
-        units = (each for each in self._reader(source).units() if not isinstance(each, Skipped))
+        units = (each for each in self._reader(sources).units() if not isinstance(each, Skipped))
         found = [each for each in units if self._single or not is_output(Path(os.path.realpath(each.path)))]
         if not found:
-            raise UsageError(f"there is nothing to compare in {source}; give another folder")
+            raise UsageError(f"there is nothing to compare in {named}; give another folder")
+        if all(isinstance(each, Broken) and each.error == ALONE for each in found):
+            raise UsageError(f"{named} has numbered frames of a film; compare them with --rate, such as --rate 24")
         self.inputs = found
         self._names = {str(each.name) for each in found}
         self._listings: dict[Path, dict[str, list[Path]]] = {}
@@ -167,19 +175,20 @@ class Pairs:
 
     def opened(self, path: Path) -> Media:
         """Open a file without reading its frames. Raises MediaError."""
-        found = next(iter(self._reader(str(path)).units()), None)
+        found = next(iter(self._reader([str(path)]).units()), None)
         if not isinstance(found, Unit):
             raise MediaError(found.error if isinstance(found, Broken) else "it can't be read")
         return found.media
 
-    def _reader(self, path: str) -> Source:
+    def _reader(self, paths: Sequence[str]) -> Source:
         options = dict(self._options)
-        if self._rate or names_frames(path):
+        numbered = any(map(names_frames, paths))
+        if self._rate or numbered:
             options |= {"rate": self._rate or "24", "gaps": "hold"}
-            options |= {} if names_frames(path) or not Path(path).is_dir() else {"sequence": True}
-        if Path(path).is_file():
+            options |= {"sequence": True} if not numbered and any(Path(path).is_dir() for path in paths) else {}
+        if all(Path(path).is_file() for path in paths):
             options.pop("rate", None)
-        reader = stages["read"].model_validate({"path": path, **options})
+        reader = stages["read"].model_validate({"path": paths[0] if len(paths) == 1 else list(paths), **options})
         assert isinstance(reader, Source)
         return reader
 

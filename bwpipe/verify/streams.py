@@ -14,7 +14,7 @@ from av.stream import Disposition
 
 from bwpipe.verify.metadata import compare_tags
 from bwpipe.verify.stream_hashes import StreamDigest, Streams, dispositions
-from bwpipe.verify.timestamps import Clock
+from bwpipe.verify.timestamps import HALF_MS, Clock
 from bwpipe.verify.verdict import Verdict
 from bwpipe.video.file import VideoFile
 
@@ -117,6 +117,7 @@ def _changes(
         if number is not None:
             yield f"{copy.track}: packet {number} of {copy.packets} differs"
     else:
+        tolerance = max(tolerance, _rounding(copy, output))
         yield from _timestamp_changes(copy, output, tolerance, verdict)
         yield from _duration_changes(copy, output, tolerance)
     if _language(copy) != _language(output):
@@ -126,6 +127,15 @@ def _changes(
     )  # MP4 marks one of each kind as default
     yield from _disposition_changes(f"{copy.track}: its", copy.disposition, now, video, verdict)
     yield from compare_tags(copy.metadata, output.metadata, video, verdict, label=f"{copy.track}: its tag", stream=True)
+
+
+def _rounding(copy: StreamDigest, output: StreamDigest) -> Fraction:
+    """How far the input's times may be rounded, in seconds.
+
+    Matroska states times in milliseconds. MP4 and QuickTime count plain samples instead, which is exact.
+    """
+    counted = copy.track.codec.startswith("pcm_") and output.time_base < copy.time_base
+    return HALF_MS if counted and copy.time_base == 2 * HALF_MS else Fraction(0)
 
 
 def _timestamp_changes(copy: StreamDigest, output: StreamDigest, tolerance: Fraction, verdict: Verdict) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bwpipe.core.console import printable
+from bwpipe.core.console import as_typed, printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +91,15 @@ class Verdict:
         if texts and self.outdated:
             age = f"written by an earlier revision of bwpipe ({self.outdated}); `bwpipe run --update` writes it again"
             texts = [f"{age}: {', '.join(texts)}"]
-        differences = [f"{self.output}: difference: {text}" for text in texts]
+        name = as_typed(self.output)
+        differences = [f"{name}: difference: {text}" for text in texts]
         if quiet:
             return differences
         figures = ", ".join(filter(None, (_summary(topic, facts) for topic, facts in self.facts.items())))
         count = len(self.differences)
         end = f"{count} difference{'s' * (count > 1)}" if count else "only colour was added"
-        first = ": ".join(filter(None, (str(self.output), figures, end)))
-        return [first, *(f"{self.output}: note: {text}" for text in self.remarks), *differences]
+        first = ": ".join(filter(None, (name, figures, end)))
+        return [first, *(f"{name}: note: {text}" for text in self.remarks), *differences]
 
 
 def _summary(topic: str, facts: Any) -> str:

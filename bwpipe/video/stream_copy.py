@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
@@ -23,6 +24,8 @@ MUXERS = ("mp4", "mov", "matroska", "webm")
 """Output muxers, by FFmpeg name."""
 _COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 """File name and MIME type of cover art in Matroska, where it is an attachment, by codec."""
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+"""FFmpeg's default arrangement of a number of channels."""
 _FILE_SPECIFIC = (
     "major_brand",
     "minor_version",
@@ -226,7 +229,19 @@ def add_copy(output: OutputContainer, stream: Stream) -> Stream:
     """Add an output stream for the packets of an input stream. Raises ValueError."""
     copy = output.add_stream_from_template(stream, opaque=stream.codec_context is not None)
     copy.time_base = stream.time_base
+    if isinstance(copy, AudioStream) and output.format.name == "mp4" and (layout := _usual_layout(copy)):
+        copy.codec_context.layout = layout
     return copy
+
+
+def _usual_layout(stream: AudioStream) -> str | None:
+    """The usual arrangement of as many channels, for PCM of which the container says their number only; None for other sound.
+
+    Matroska and AVI need no arrangement of channels; MP4 does, and its muxer fails without one when all packets are written.
+    """
+    context = stream.codec_context
+    unknown = context.name.startswith("pcm_") and context.layout.name == f"{context.layout.nb_channels} channels"
+    return _LAYOUTS.get(context.layout.nb_channels) if unknown else None
 
 
 def portable_tags(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:

@@ -26,6 +26,13 @@ def bwpipe(*arguments: str, code: int = 0) -> str:
     return result.stderr if code else result.stdout
 
 
+def test_the_list_of_commands_has_whole_sentences() -> None:
+    lines = bwpipe("--help").partition("Commands:")[2].strip().splitlines()
+
+    assert len(lines) == 19
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+
+
 def test_help_names_every_command_and_imports_neither_torch_nor_opencv() -> None:
     imported = "[name for name in ('torch', 'cv2', 'av') if name in sys.modules]"
     program = f"import sys\nfrom bwpipe.cli.main import main\ntry: main()\nfinally: print({imported})"
@@ -196,6 +203,10 @@ def test_the_named_options_are_those_of_the_graph(samples: Path, tmp_path: Path)
             ("SAMPLES", "--set", "write.vividness=1"),
             "--set write.vividness=1: 'vividness' is no option of 'write'; did you mean 'colorize.vividness'?",
         ),
+        (
+            ("FILM", "--set", "write.codec=h256"),
+            "--set write.codec=h256: there is no video encoder 'h256'; did you mean 'h264'?",
+        ),
         (("SAMPLES", "--set", "colorize.device=cuda:77"), "--set colorize.device=cuda:77: there is no device 'cuda:77'"),
         (("SAMPLES", "--set", "shots.id=colorize"), "stage colorize: a second stage is called 'colorize'"),
     ],
@@ -205,7 +216,8 @@ def test_errors_of_colorize_name_what_was_typed_and_no_line_of_the_default_graph
     samples: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {"SAMPLES": str(samples / "rocket.jpg"), "EMPTY": str(tmp_path / "empty")}
+    film = next(samples.glob("*.mp4"))
+    places = {"SAMPLES": str(samples / "rocket.jpg"), "FILM": str(film), "EMPTY": str(tmp_path / "empty")}
 
     output = bwpipe("colorize", *(places.get(each, each) for each in arguments), "-o", str(tmp_path / "out"), code=2)
 

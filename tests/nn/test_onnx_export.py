@@ -46,6 +46,13 @@ class Pooling(Network):
         return Guess(output * (0.5 + factor))
 
 
+class Steady(Pooling):
+    """It ignores the vividness."""
+
+    def decode(self, output: Tensor, vividness: float | None = None) -> Guess:
+        return Guess(output)
+
+
 class Branching(Pooling):
     """What it does depends on the values of its input, which a graph can't hold."""
 
@@ -96,6 +103,14 @@ def test_hints_vividness_and_poolings_are_the_same_at_any_size(
     expected = load(path)[0].guess(torch.from_numpy(luma), 0.7, torch.from_numpy(hints)).chroma.numpy()
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < 1e-5
+
+
+def test_a_network_that_ignores_the_vividness_is_exported_without_that_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = export_onnx(checkpoint(tmp_path / "net.safetensors", Steady, monkeypatch))
+
+    assert [each.name for each in onnxruntime.InferenceSession(model).get_inputs()] == ["luma", "hints"]
 
 
 def test_a_network_that_a_model_cannot_hold_is_refused_and_nothing_is_written(

@@ -136,7 +136,7 @@ def test_films_of_one_name_fail_alone_and_can_be_told_apart_by_their_endings(tmp
 
     assert (names, sorted(failed(result))) == (["good.png"], ["reel.avi", "reel.mkv"])
     one, other, out = tmp_path / "in" / "reel.avi", tmp_path / "in" / "reel.mkv", tmp_path / "out" / "reel.mkv"
-    remedy = 'rename one, or write to another `name`, such as "{stem}-{suffix}"'
+    remedy = 'rename one, or write to another `name`, as `--set "write.name={stem}-{suffix}"` does'
     assert result.failed[one] == f"it and {other} would both become {out}; {remedy}"
     result, names = written(tmp_path / "in", tmp_path / "out", name="{stem}-{suffix}")
     assert (result.exit_code, names) == (0, ["good-png.png", "good.png", "reel-avi.mkv", "reel-mkv.mkv"])
@@ -150,7 +150,7 @@ def test_outputs_with_endings_in_their_names_can_be_verified(tmp_path: Path) -> 
 
     verified = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
 
-    assert "2 with only colour added" in verified.stdout, verified
+    assert "2 files with only colour added" in verified.stdout, verified
 
 
 def test_the_pictures_of_a_pattern_in_a_folder_with_brackets_are_found(tmp_path: Path) -> None:

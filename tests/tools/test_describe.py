@@ -13,6 +13,7 @@ from torch import Tensor
 from bwpipe import Frame, Map, NoEffect
 from bwpipe.core import plugins
 from bwpipe.core.stage import stages
+from bwpipe.engine.run import run
 from bwpipe.errors import UsageError
 from bwpipe.graph.graph import read_graph
 from bwpipe.nn.network import Guess, Network, NetworkOptions, Quality, networks
@@ -119,6 +120,27 @@ def test_a_graph_is_described_with_what_a_run_would_do(tmp_path: Path) -> None:
     assert "kept, not written by bwpipe: 1" in lines
     assert [line for line in lines if line.startswith(f"can't be read: {tmp_path / 'c.jpg'}: ")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.jpg", "out"]
+
+
+def test_a_graph_is_described_briefly_by_its_stages_and_what_was_overridden(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9), np.uint8))
+    stages = [{"use": "read", "path": tmp_path / "?.*"}, {"use": "write", "id": "copy", "path": tmp_path / "out"}]
+    graph = read_graph({"stages": stages}, {"copy.quality": 80})
+
+    assert list(describe_graph(graph, briefly=True)) == ["stages: read, copy", "  copy.quality: 80", "would read: 1 picture"]
+
+
+def test_pictures_that_would_be_done_again_are_named_up_to_ten(tmp_path: Path) -> None:
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / f"{number:02}.png"), np.zeros((9, 9), np.uint8))
+    grey = {"use": "grayscale", "denoise": "off"}
+    stages = [{"use": "read", "path": tmp_path / "*.png"}, grey, {"use": "write", "path": tmp_path / "out"}]
+    assert run({"stages": stages}).exit_code == 0
+
+    lines = list(describe_graph(read_graph({"stages": stages}, {"grayscale.denoise": "light"}), briefly=True))
+
+    assert "finished, but done again because the graph or the input changed: 12" in lines
+    assert lines[-11:] == [*(f"  {number:02}.png" for number in range(10)), "  and 2 more"]
 
 
 def test_a_graph_with_nothing_to_read_is_rejected(tmp_path: Path) -> None:

@@ -61,7 +61,42 @@ def test_a_folder_tree_is_compared_with_its_output_tree(coloured: tuple[Path, Pa
 def test_one_file_is_found_in_a_folder_of_outputs(coloured: tuple[Path, Path]) -> None:
     scans, out = coloured
 
-    assert bwpipe("verify", str(scans / "tiff-16-grey.tif"), str(out)).endswith("1 with only colour added\n")
+    assert bwpipe("verify", str(scans / "tiff-16-grey.tif"), str(out)).endswith("1 file with only colour added\n")
+
+
+def test_several_inputs_are_compared_with_one_folder_of_outputs(
+    coloured: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans, out = coloured
+    monkeypatch.chdir(out.parent)
+    inputs = (str(scans / "album" / "*.jpg"), str(scans / "tiff-16-grey.mp4"))
+    (tmp_path / "out").mkdir()
+    shutil.copy(out / "album" / "jpeg-grey.jpg", tmp_path / "out")
+    shutil.copy(out / "tiff-16-grey.mp4", tmp_path / "out")
+
+    assert bwpipe("verify", *inputs, str(tmp_path / "out")).endswith("2 files with only colour added\n")
+    assert "there are 2 inputs; give the folder" in bwpipe("verify", *inputs, str(out / "tiff-16-grey.mp4"), code=2)
+
+
+def test_outputs_below_the_current_folder_are_named_as_one_would_type_them(
+    coloured: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans, out = coloured
+    monkeypatch.chdir(out.parent)
+
+    code, lines, _ = results(str(scans / "album"), str(out / "album"))
+
+    assert code == 0
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["out/album/gif.png", "out/album/jpeg-grey.jpg"]
+
+
+def test_a_folder_of_frames_without_a_rate_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for number in range(3):
+        (tmp_path / f"reel_{number}.dpx").write_bytes(b"SDPX" + bytes(2044))
+
+    message = "has numbered frames of a film; compare them with --rate, such as --rate 24"
+    assert message in bwpipe("verify", str(tmp_path), str(tmp_path / "out"), code=2)
 
 
 def test_a_missing_output_is_a_difference(coloured: tuple[Path, Path], tmp_path: Path) -> None:
@@ -83,7 +118,7 @@ def test_an_unreadable_file_gives_exit_code_2_and_the_others_are_compared(colour
     code, lines, errors = results(str(scans), str(copy))
 
     assert code == 2
-    assert lines[-1] == "3 with only colour added, 1 unreadable"
+    assert lines[-1] == "3 files with only colour added, 1 unreadable"
     assert len(errors) == 1
     assert errors[0].startswith(f"error: {damaged}: ")
 
@@ -96,7 +131,7 @@ def test_outputs_beside_their_inputs_are_found_by_name(tmp_path: Path) -> None:
     lines = bwpipe("verify", str(tmp_path), str(tmp_path), "--name", "{stem}-coloured").splitlines()
 
     assert [line.partition(":")[0] for line in lines[:1]] == [str(tmp_path / "png-grey-coloured.png")]
-    assert lines[-1] == "1 with only colour added"
+    assert lines[-1] == "1 file with only colour added"
 
 
 def test_wrong_arguments_give_exit_code_2(coloured: tuple[Path, Path], tmp_path: Path) -> None:

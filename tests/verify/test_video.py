@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from av.stream import Disposition
 
@@ -62,6 +63,23 @@ def test_timestamps_rounded_by_matroska_count_as_equal_and_are_reported(film: Pa
     assert verdict.differences == []
     assert verdict.facts["times"]["rounded"] > 20
     assert "its timestamps equal the input's rounded to 1 ms, the resolution of Matroska" in verdict.remarks
+
+
+def test_times_of_plain_sound_that_matroska_rounded_are_counted_in_samples_elsewhere(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film.mkv", replace(MKV, codec="libx264", sound="pcm_s16le"))
+
+    output = rewritten(opened(film), tmp_path, replace(H264, container="mp4"))
+
+    assert output.path.suffix == ".mp4"
+    assert sound_times(film) != sound_times(output.path)
+    assert verify_video(opened(film), output, Limits()).differences == []
+
+
+def sound_times(path: Path) -> list[Fraction]:
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        tick = stream.time_base or Fraction(1)
+        return [packet.pts * tick for packet in container.demux(stream) if packet.pts is not None]
 
 
 def test_a_lost_frame_is_found(film: Path, tmp_path: Path) -> None:
@@ -394,7 +412,7 @@ def test_the_command_reports_as_text_and_json(film: Path, tmp_path: Path) -> Non
 
     assert lines[0].startswith(f"{output}: 29 of 29 frames, 29 timestamps exact, luma difference ")
     assert lines[0].endswith(", 1 of 1 other streams: only colour was added")
-    assert lines[-1] == "1 with only colour added"
+    assert lines[-1] == "1 file with only colour added"
     (file,) = report["files"]
     assert file["same"]
     assert file["frames"]["compared"] == 29
