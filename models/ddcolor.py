@@ -66,7 +66,7 @@ class Ddcolor(Network):
             "X. Kang, T. Yang, W. Ouyang, P. Ren, L. Li, X. Xie: DDColor: Towards Photo-Realistic Image Colorization via Dual "
             "Decoders, International Conference on Computer Vision, 2023"
         ),
-        terms="Apache 2.0, as the project states for its code and its weights; trained on pictures of ImageNet and others",
+        terms="Apache 2.0, the licence of the project, which names no other for its weights; trained on ImageNet and more",
         colours="CIE L*a*b*",
     )
     Options = DdcolorOptions

@@ -34,7 +34,7 @@ class Eccv16(Network):
     published: ClassVar[Published | None] = Published(
         project="richzhang/colorization",
         citation="R. Zhang, P. Isola, A. A. Efros: Colorful Image Colorization, European Conference on Computer Vision, 2016",
-        terms="BSD 2-Clause, as the project states for its code and the weights it offers; trained on pictures of ImageNet",
+        terms="BSD 2-Clause, the licence of the project, which names no other for its weights; trained on pictures of ImageNet",
         colours="CIE L*a*b*",
     )
 

@@ -37,7 +37,7 @@ class Siggraph17(Network):
             "R. Zhang, J.-Y. Zhu, P. Isola, X. Geng, A. S. Lin, T. Yu, A. A. Efros: Real-Time User-Guided Image Colorization "
             "with Learned Deep Priors, ACM Transactions on Graphics 36 (4), 2017"
         ),
-        terms="BSD 2-Clause, as the project states for its code and the weights it offers; trained on pictures of ImageNet",
+        terms="BSD 2-Clause, the licence of the project, which names no other for its weights; trained on pictures of ImageNet",
         colours="CIE L*a*b*",
     )
 
