@@ -37,6 +37,8 @@ class Calibrate(Stage):
         if not isinstance(upcoming.network, Calibratable):
             name = upcoming.network.registered
             raise UsageError(f"calibrate: the network {name!r} predicts no distribution over bins; leave `calibrate` out")
+        if upcoming.data is None:
+            raise UsageError("calibrate: `adapt` sets no images aside; leave `calibrate` out")
         if not len(upcoming.data.validation):
             raise UsageError("calibrate: there are no validation images; set `dataset.split` above 0")
 
@@ -45,6 +47,7 @@ class Calibrate(Stage):
         return map(self._calibrate, items)
 
     def _calibrate(self, fitted: FittedNetwork) -> FittedNetwork:
+        assert fitted.data is not None, "`expect` refused it"
         found = calibrate(
             fitted.network.eval(), fitted.data, prior=self.prior, colourful=self.colourful, tick=self._run.raise_if_stopped
         )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Count, Frame, Map, MediaError, NoEffect, RunContext, Unit, stage
+from bwpipe import Count, Frame, Gather, Map, MediaError, NoEffect, RunContext, Unit, stage
 from bwpipe.core.frame import Chroma, Luma, Media
 from bwpipe.core.parallel import cores
 from bwpipe.core.provenance import LUMA, LUMA_OF_COLOUR
@@ -62,6 +62,7 @@ class Grayscale(Map):
     """Number of frames processed in parallel; by default the number of cores."""
 
     _run: RunContext = PrivateAttr()
+    _learns: bool = PrivateAttr(default=False)
 
     def provenance(self, unit: Unit | None = None) -> dict[str, Any]:
         """The options, and why the luma was changed, if it was."""
@@ -85,8 +86,9 @@ class Grayscale(Map):
         return self.revision if unit is None or kept or self.weights != "source" else 2
 
     def setup(self, run: RunContext) -> None:
-        """Keep the run, for messages."""
+        """Keep the run, for messages, and find out whether its graph learns from pictures in colour."""
         self._run = run
+        self._learns = any(isinstance(each, Gather) for each in run.downstream(self))
 
     def apply(self, frame: Frame) -> Frame:
         """Make the guide (h, w), with a short side of at most 512, of the luma (H, W); drop or keep the chroma."""
@@ -116,7 +118,8 @@ class Grayscale(Map):
         if kind == "toned":
             self._warn("its tint is dropped", media)
         elif kind == "colour" and self.colour == "keep":
-            self._warn("already in colour; its colours are kept (`colour: recolour` would replace them)", media)
+            if not self._learns:
+                self._warn("already in colour; its colours are kept (`colour: recolour` would replace them)", media)
             return frame
         elif kind == "colour":
             self._warn("already in colour; its colours are replaced", media)

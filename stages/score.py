@@ -57,7 +57,13 @@ class Score(Stage):
     def expect(self, upcoming: UpcomingTraining) -> None:
         """Refuse a quality that the network does not support, and warn of training photographs. Raises UsageError."""
         check_quality(upcoming.network, self.quality, "score")
-        if self._files and (overlap := len({*self._files.paths()}.intersection(upcoming.data.training_files()))):
+        if self._files is None and upcoming.data is None:
+            raise UsageError("score: `adapt` sets no images aside; set `score.on` to others, or leave `score` out")
+        if (
+            self._files
+            and upcoming.data
+            and (overlap := len({*self._files.paths()}.intersection(upcoming.data.training_files())))
+        ):
             self._run.warn(
                 f"score.on: {overlap:,} of {len(self._files.names):,} images in {self.on} are trained on, so their figures "
                 "say little about others; use images from outside `read.path`, or omit `on`"
@@ -74,7 +80,11 @@ class Score(Stage):
         from bwpipe.evaluation.score import score
 
         run, sizing = self._run, Sizing(self.size, self.crop)
-        references: References = Photographs(self._files, sizing, run) if self._files else Validation(fitted.data, sizing)
+        if self._files:
+            references: References = Photographs(self._files, sizing, run)
+        else:
+            assert fitted.data is not None, "`expect` refused it"
+            references = Validation(fitted.data, sizing)
         weights = "as mixed by `soup`" if "soup" in fitted.training else "as fitted"
         about = {"network": fitted.network.registered, "weights": f"{weights}, before any rounding by `save`"}
         predictions = NetworkPredictions(fitted.network, self.vividness, about, self.quality)

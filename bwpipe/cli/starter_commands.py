@@ -12,6 +12,9 @@ def init(
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Write fine-tune.yaml instead, which trains the shipped network further.")
     ] = False,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Write adapt.yaml instead, which fits the shipped network to a few coloured stills.")
+    ] = False,
     recipes: Annotated[
         bool, typer.Option("--recipes", help="Write the graphs by which the shipped weights were trained instead.")
     ] = False,
@@ -20,11 +23,11 @@ def init(
     from bwpipe.core.console import print_lines
     from bwpipe.errors import UsageError
     from bwpipe.graph.json_schema import schema_text
-    from bwpipe.graph.templates import FINE_TUNE, NAMES, SCHEMA, recipe_names, write_templates
+    from bwpipe.graph.templates import ADAPT, FINE_TUNE, NAMES, SCHEMA, recipe_names, write_templates
 
-    if finetune and recipes:
-        raise UsageError("--finetune and --recipes write different graphs; give one of them at a time")
-    names = [FINE_TUNE] if finetune else recipe_names() if recipes else NAMES
+    if finetune + adapt + recipes > 1:
+        raise UsageError("--finetune, --adapt and --recipes write different graphs; give one of them at a time")
+    names = [FINE_TUNE] if finetune else [ADAPT] if adapt else recipe_names() if recipes else NAMES
     for path in write_templates(folder, names, {SCHEMA: schema_text()}):
         print_lines(str(path))
 

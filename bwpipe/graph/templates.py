@@ -11,6 +11,8 @@ NAMES = ("pipeline.yaml", "train.yaml")
 """What `bwpipe init` writes."""
 FINE_TUNE = "fine-tune.yaml"
 """What `bwpipe init --finetune` writes."""
+ADAPT = "adapt.yaml"
+"""What `bwpipe init --adapt` writes."""
 SCHEMA = "bwpipe.schema.json"
 """The schema that the graph files name for editors."""
 

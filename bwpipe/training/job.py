@@ -19,17 +19,17 @@ class UpcomingTraining:
     Attributes:
         network: Has the class and options of the network to be fitted; its weights are arbitrary.
         recipe: A hash of what the fitted weights depend on, also found in `FittedNetwork.training`.
-        data: The dataset it is fitted to.
+        data: The dataset it is fitted to; None for stills, of which none are set aside.
     """
 
     network: Network
     recipe: str
-    data: Dataset
+    data: Dataset | None
 
 
 @runtime_checkable
 class ChecksTraining(Protocol):
-    """A stage after `fit` that can refuse before the first step what it would refuse after the last."""
+    """A stage after `fit` or `adapt` that can refuse before the first step what it would refuse after the last."""
 
     def expect(self, coming: UpcomingTraining) -> None:
         """Check what is known of an upcoming training. Raises UsageError."""
@@ -41,12 +41,12 @@ class FittedNetwork:
 
     Attributes:
         network: With the best weights by validation, or their mean with others (`soup`).
-        data: The dataset it was fitted to.
+        data: The dataset it was fitted to; None for stills, of which none were set aside.
         training: How it was made, JSON-serialisable: data, steps, seed, hardware, figures with their protocol.
     """
 
     network: Network
-    data: Dataset
+    data: Dataset | None
     training: dict[str, Any] = field(default_factory=dict)
 
 

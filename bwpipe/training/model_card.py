@@ -19,7 +19,7 @@ _SEAL = b"\n<!-- a card of bwpipe, "
 
 
 def card(name: str, checkpoint: Checkpoint) -> str:
-    """The Markdown model card of a checkpoint made by `fit` and `save`.
+    """The Markdown model card of a checkpoint made by `fit` or `adapt`, and `save`.
 
     Args:
         name: The checkpoint's name.
@@ -29,8 +29,6 @@ def card(name: str, checkpoint: Checkpoint) -> str:
     facts = {key: value for key, value in training.items() if key not in _OWN_SECTIONS}
     options = facts.pop("options")
     description = inspect.getdoc(networks[checkpoint.network]) or ""
-    history = training["history"]
-    meanings = {key: text for key, text in VALIDATION_FIGURES.items() if key in history[0]}
     text = f"""# {name}
 
 Weights of the network `{checkpoint.network}`, made by bwpipe {checkpoint.version}.
@@ -51,15 +49,7 @@ This card is written from what the checkpoint says of itself.
 ## Figures
 
 {_figures(training)}
-
-## Epochs
-
-Measured on pictures that were not trained on, in the size that was trained at. {_chosen(training)}
-
-{_table({key: [epoch.get(key, "") for epoch in history] for key in history[0]})}
-
-{_list(meanings)}
-"""
+{_epochs(training) if "history" in training else ""}"""
     return text + _seal(text.encode()).decode()
 
 
@@ -99,6 +89,21 @@ def _score(score: Mapping[str, Any]) -> str:
         counts = [score["protocol"]["pictures"], *(row["pictures"] for row in score["by_folder"].values())]
         parts.append(_table({"folder": list(rows), "pictures": counts, **each}))
     return "\n\n".join([*parts, _list(score["protocol"])])
+
+
+def _epochs(training: Mapping[str, Any]) -> str:
+    """The figures of each epoch, and which of them was chosen."""
+    history = training["history"]
+    meanings = {key: text for key, text in VALIDATION_FIGURES.items() if key in history[0]}
+    return f"""
+## Epochs
+
+Measured on pictures that were not trained on, in the size that was trained at. {_chosen(training)}
+
+{_table({key: [epoch.get(key, "") for epoch in history] for key in history[0]})}
+
+{_list(meanings)}
+"""
 
 
 def _chosen(training: Mapping[str, Any]) -> str:

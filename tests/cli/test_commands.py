@@ -89,10 +89,11 @@ def test_init_writes_the_graph_files_once(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "pipeline.yaml").read_bytes() == (ROOT / "pipeline.yaml").read_bytes()
     assert "this file already exists" in bwpipe("init", str(tmp_path / "new"), code=2)
     bwpipe("init", "--finetune", str(tmp_path / "new"))
+    bwpipe("init", "--adapt", str(tmp_path / "new"))
     bwpipe("init", "--recipes", str(tmp_path / "new"))
     recipes = {path.name for path in (ROOT / "recipes").glob("*.yaml")}
     written = {path.name for path in (tmp_path / "new").iterdir()}
-    assert written == {"pipeline.yaml", "train.yaml", "fine-tune.yaml", "bwpipe.schema.json", *recipes}
+    assert written == {"pipeline.yaml", "train.yaml", "fine-tune.yaml", "adapt.yaml", "bwpipe.schema.json", *recipes}
     assert "give one of them at a time" in bwpipe("init", "--recipes", "--finetune", str(tmp_path), code=2)
 
 
@@ -102,7 +103,7 @@ def test_the_schema_that_graphs_name_for_editors_is_written_beside_them_and_held
 
     written = (tmp_path / "bwpipe.schema.json").read_text(encoding="utf-8")
     assert written == (tmp_path / "again.json").read_text(encoding="utf-8")
-    for name in ("pipeline.yaml", "train.yaml", "fine-tune.yaml"):
+    for name in ("pipeline.yaml", "train.yaml", "fine-tune.yaml", "adapt.yaml"):
         second = (ROOT / name).read_text(encoding="utf-8").splitlines()[1]
         assert second == "# yaml-language-server: $schema=bwpipe.schema.json"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bwpipe.graph.templates import FINE_TUNE, NAMES
+from bwpipe.graph.templates import ADAPT, FINE_TUNE, NAMES
 from bwpipe.version import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def test_importing_the_engine_imports_no_stage_and_no_torch() -> None:
     assert printed.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", [*NAMES, FINE_TUNE])
+@pytest.mark.parametrize("name", [*NAMES, FINE_TUNE, ADAPT])
 def test_the_shipped_graph_files_equal_those_at_the_top(name: str) -> None:
     assert (ROOT / "bwpipe" / "graph" / "templates" / name).read_bytes() == (ROOT / name).read_bytes()
 
@@ -72,7 +72,7 @@ def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -
     graphs = {f"bwpipe/models/graphs/{path.name}" for path in (ROOT / "models" / "graphs").iterdir()}
     assert graphs
     recipes = {f"bwpipe/recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
-    templates = {f"bwpipe/graph/templates/{name}" for name in (*NAMES, FINE_TUNE)}
+    templates = {f"bwpipe/graph/templates/{name}" for name in (*NAMES, FINE_TUNE, ADAPT)}
     assert weights | graphs | recipes | templates | {"bwpipe/py.typed"} <= names
     assert f"\nVersion: {__version__}\n" in metadata
     assert metadata.endswith((ROOT / "packaging" / "description.md").read_text(encoding="utf-8"))

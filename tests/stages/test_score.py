@@ -46,6 +46,7 @@ def test_it_adds_figures_to_the_training_record(fitted: FittedNetwork) -> None:
     assert scores["grey"]["chroma_ratio"] == 0
     assert {name: standing["pictures"] for name, standing in scores["by_folder"].items()} == {"people": 2, "scenes": 1}
     assert scores["protocol"]["pictures"] == 3
+    assert fitted.data
     assert scores["protocol"]["dataset"] == fitted.data.digest
     assert scores["protocol"]["weights"] == "as fitted, before any rounding by `save`"
     assert scores["protocol"]["size"] == "32 x 32 pixels, as in the dataset"
@@ -54,6 +55,7 @@ def test_it_adds_figures_to_the_training_record(fitted: FittedNetwork) -> None:
 
 
 def test_photographs_in_a_folder_get_the_same_figures_as_in_the_dataset(fitted: FittedNetwork, tmp_path: Path) -> None:
+    assert fitted.data
     for place in fitted.data.validation:
         path = (tmp_path / fitted.data.names[place]).with_suffix(".png")
         path.parent.mkdir(exist_ok=True)
