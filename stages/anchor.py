@@ -17,11 +17,14 @@ from bwpipe.core.ports import ShotFinder
 from bwpipe.core.provenance import KEPT
 from bwpipe.core.segments import frame_range
 from bwpipe.core.stage import Needs, Stage
+from bwpipe.memory import shot_references
 from bwpipe.memory.film_memory import FilmMemory, remember
 from bwpipe.memory.followed_hints import followed_frames, followed_hints
 from bwpipe.memory.hinted import from_bytes, pairs, to_bytes
+from bwpipe.memory.key_frame import key_frame
 from bwpipe.memory.key_frames import choose_key_frames, near
 from bwpipe.memory.references import COLOURS, References, Still, still_frame
+from bwpipe.memory.shot_references import SHOWN
 from bwpipe.video.file import VideoFile
 
 
@@ -42,8 +45,9 @@ class Anchor(TwoPassMap):
 
     reference: NoEffect[str | list[str] | None] = None  # no effect by itself: the recipe has the hashes of the stills
     """Coloured stills, a folder of them or files, whose colours are taken before the network's where they show the same things.
-    For a film those in a folder named like it (`reel.mp4/000123.png`), and those in no folder, which are for all films; for a
-    picture that of the same name, or, if there is one still only, that one."""
+    For a film those in a folder named like it: `reel.mp4/000123.png` for the shot of that frame, counted from 0, and
+    `reel.mp4/any.png` for the whole film; and those in no folder, for all films. For a picture that of the same name, or, if
+    there is one still only, that one."""
 
     _references: References | None = PrivateAttr(default=None)
     _run: RunContext = PrivateAttr()
@@ -72,7 +76,7 @@ class Anchor(TwoPassMap):
 
     def recipe(self, unit: Unit | None = None) -> dict[str, Any]:
         """The hashes of the stills that concern the unit; empty for a picture without any."""
-        stills = self._stills(unit)
+        stills = [still for still in self._stills(unit) if unit is None or self._concerns(still, unit)]
         told = {"references": [still.digest for still in stills]} if stills else {}
         if unit and unit.media.kind != "film":
             return {"stage": self.registered, "revision": self.revision_for(unit), **told} if told else {}
@@ -90,16 +94,27 @@ class Anchor(TwoPassMap):
             self._references = References([self.reference] if isinstance(self.reference, str) else self.reference)
         return list(self._references.of(unit.media) if unit else self._references.all())
 
+    def _concerns(self, still: Still, unit: Unit) -> bool:
+        """Whether a unit has frames that a still may be for: any, or those of one shot."""
+        if unit.media.kind != "film" or still.frame is None:
+            return True
+        start, stop = frame_range(unit)
+        shot = self._shot(unit, still.frame)
+        return shot.start < (start if stop is None else stop) and start < shot.stop
+
     def first_passes(self, unit: Unit, instances: Mapping[str, Sequence[range]]) -> list[FirstPass]:
-        """For each instance the key frames of a film and the stills that concern it, and the frames with hints.
+        """For each instance the key frames of a film with the stills for all of it, the stills for shots, and hinted frames.
 
         Raises MediaError.
         """
         media = unit.media
-        stills = [still_frame(still, unit) for still in self._stills(unit)]
+        all_stills = self._stills(unit)
         start, stop = frame_range(unit)
         if not isinstance(media, VideoFile) or stop is None:
-            return [FirstPass((), stills)] if stills else []
+            frames_of_stills = [still_frame(still, unit) for still in all_stills]
+            return [FirstPass((), frames_of_stills)] if frames_of_stills else []
+        stills = [still_frame(still, unit) for still in all_stills if still.frame is None]
+        of_shots = {still: still.frame for still in all_stills if still.frame is not None}
         seconds = media.times.astype(np.float64) * float(media.time_base)
         key_frames = choose_key_frames(seconds, media.keys[:, 0], start, min(stop, len(seconds)))
         hints = self._hinting.hinted(unit) if self._hinting else {}
@@ -109,6 +124,10 @@ class Anchor(TwoPassMap):
             chosen = key_frames if whole or not key else near(key_frames, ranges)
             about: dict[str, Any] = {} if whole or not key else {"frames": [[each.start, each.stop] for each in ranges]}
             found.append(FirstPass(chosen, stills, name=key, instance=key, recipe=about))
+            if of_shots:
+                shown = [_shown(still_frame(still, unit), index) for still, index in of_shots.items()]
+                about = {"stills": [[index, still.digest] for still, index in of_shots.items()]}
+                found.append(FirstPass((), shown, name=_stills_of(key), instance=key, recipe=about))
             if hints:
                 shots = {index: self._shot(unit, index) for index in hints}
                 frames = followed_frames(hints, shots)
@@ -125,6 +144,9 @@ class Anchor(TwoPassMap):
         """The memory of a film: what its key frames agree on, and what the stills show; or what hints change."""
         if wanted.name == _hints_of(wanted.instance):
             return to_bytes(pairs(self._usable(items)))
+        if wanted.name == _stills_of(wanted.instance):
+            seen = ((frame.notes[SHOWN], key_frame(_as_shown(frame))) for frame in self._usable(items))
+            return shot_references.to_bytes([(index, each) for index, each in seen if each is not None])
         told: list[Frame] = []
         return remember(self._key_frames(items, told), told).to_bytes()
 
@@ -132,7 +154,7 @@ class Anchor(TwoPassMap):
         """The key frames; stills are put aside, with their own colours."""
         for frame in self._usable(frames):
             if COLOURS in frame.notes:
-                told.append(replace(frame, chroma=frame.notes[COLOURS], confidence=None))
+                told.append(_as_shown(frame))
             else:
                 yield frame
 
@@ -149,8 +171,10 @@ class Anchor(TwoPassMap):
     def use(self, unit: Unit, kept: Mapping[str, bytes], units: int) -> None:
         """Load the memories of a film, for as long as units of it come. Raises MediaError."""
         memories = {}
-        for key in kept.keys() - map(_hints_of, kept):
+        for key in kept.keys() - {*map(_hints_of, kept), *map(_stills_of, kept)}:
             memories[key] = memory = FilmMemory.from_bytes(kept[key])
+            if stills := shot_references.from_bytes(kept[_stills_of(key)]) if _stills_of(key) in kept else []:
+                memory.hold_stills([each for _, each in stills], [self._shot(unit, index) for index, _ in stills])
             if hinted := from_bytes(kept[_hints_of(key)]) if _hints_of(key) in kept else {}:
                 memory.hold_hints(hinted, {index: self._shot(unit, index) for index in hinted})
         with self._lock:
@@ -186,6 +210,21 @@ class Anchor(TwoPassMap):
         """Release the memories."""
         self._memories.clear()
         self._units_left.clear()
+
+
+def _shown(frame: Frame, index: int) -> Frame:
+    """The frame of a still, with a note on which frame of the film it is of."""
+    return replace(frame, notes={**frame.notes, SHOWN: index})
+
+
+def _as_shown(frame: Frame) -> Frame:
+    """The frame of a still with its own colours, instead of those that the network gave it."""
+    return replace(frame, chroma=frame.notes[COLOURS], confidence=None)
+
+
+def _stills_of(key: str) -> str:
+    """The name of the first pass over the stills for shots, for an instance."""
+    return f"stills {key}"
 
 
 def _hints_of(key: str) -> str:

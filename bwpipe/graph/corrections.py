@@ -58,13 +58,10 @@ class Correction:
 
 
 def subfolder(folder: Path, name: str) -> Path | None:
-    """A folder within that of corrections; None if it is not there, or there is nothing in it."""
+    """A folder within that of corrections; None if it is not there, or there is no file in it, at whatever depth."""
     path = folder / name
-    try:
-        names = [each.name for each in path.iterdir()]
-        return path if any(not name.startswith(".") and name.lower() not in SYSTEM_NAMES for name in names) else None
-    except OSError:
-        return None
+    files = (file for _, _, found in os.walk(path) for file in found)
+    return path if any(not file.startswith(".") and file.lower() not in SYSTEM_NAMES for file in files) else None
 
 
 def read_corrections(folder: Path, known: Sequence[str]) -> list[Correction]:

@@ -59,6 +59,9 @@ class FilmMemory:
         self._hinted: Mapping[int, HintedFrame] = {}
         self._shots: Mapping[int, range] = {}
         self._meant: dict[int, Meant] = {}
+        self._stills: list[KeyFrame] = []
+        self._of_shots: list[range] = []
+        self._of_stills = np.zeros((0, 1), np.float32)
         self._overviews, self._of_references = (
             np.stack([_overview(self._cells(each)) for each in frames]) if frames else np.zeros((0, 1), np.float32)
             for frames in (self._key_frames, self._references)
@@ -73,6 +76,12 @@ class FilmMemory:
         if self._basis.shape[0] > 1:
             self._hinted, self._shots = frames, shots
 
+    def hold_stills(self, stills: Sequence[KeyFrame], shots: Sequence[range]) -> None:
+        """Also draw frames towards stills: each those of its shot, after the references for all."""
+        if stills and self._basis.shape[0] > 1:
+            self._stills, self._of_shots = list(stills), list(shots)
+            self._of_stills = np.stack([_overview(self._cells(each)) for each in stills])
+
     def drawn(self, frame: Frame) -> NDArray[np.float16] | None:
         """The chroma of a frame, drawn towards the memory, on its own grid; None for a frame that nothing here resembles."""
         seen = key_frame(frame)
@@ -84,10 +93,11 @@ class FilmMemory:
         if chosen := list(self._consulted(self._overviews, overview, _CONSULTED)):
             places, weights = zip(*chosen, strict=True)
             colours = drawn(here, [self._ready(place) for place in places], weights)
-        if chosen := list(self._told(frame, overview)):
-            places, weights = zip(*chosen, strict=True)
-            told, strength = recall(here, [self._ready(len(self._key_frames) + place) for place in places], weights)
-            colours = np.asarray(colours + strength[:, None] * (told - colours), np.float32)
+        for chosen in (list(self._told(frame, overview)), list(self._of_its_shot(frame, overview))):
+            if chosen:
+                places, weights = zip(*chosen, strict=True)
+                told, strength = recall(here, [self._ready(place) for place in places], weights)
+                colours = np.asarray(colours + strength[:, None] * (told - colours), np.float32)
         if hinted := [self._ready_hint(index) for index in self._nearest(frame.index)]:
             colours = with_hints(here, colours, frame.index, hinted)
         if colours is here.colours:
@@ -98,10 +108,18 @@ class FilmMemory:
         return np.stack(moved).astype(np.float16)
 
     def _told(self, frame: Frame, overview: Array) -> Iterator[tuple[int, float]]:
-        """The references for a frame, by index, with their weights: of a film those of the frame's scene, else all."""
+        """The references for a frame, by place, with their weights: of a film those of the frame's scene, else all."""
         if frame.unit.media.kind == "film":
-            return self._consulted(self._of_references, overview, _REFERENCES)
-        return ((place, 1.0) for place in range(min(len(self._references), _REFERENCES)))
+            chosen = self._consulted(self._of_references, overview, _REFERENCES)
+        else:
+            chosen = ((place, 1.0) for place in range(min(len(self._references), _REFERENCES)))
+        return ((len(self._key_frames) + place, weight) for place, weight in chosen)
+
+    def _of_its_shot(self, frame: Frame, overview: Array) -> Iterator[tuple[int, float]]:
+        """The stills for the shot of a frame, by place, with their weights."""
+        own = [number for number, shot in enumerate(self._of_shots) if frame.index in shot]
+        before = len(self._key_frames) + len(self._references)
+        return ((before + own[at], weight) for at, weight in self._consulted(self._of_stills[own], overview, _REFERENCES))
 
     @staticmethod
     def _consulted(overviews: Array, overview: Array, most: int) -> Iterator[tuple[int, float]]:
@@ -118,10 +136,10 @@ class FilmMemory:
                 yield int(place), weight
 
     def _ready(self, place: int) -> Cells:
-        """A key frame, prepared for matching; those asked for lately are kept."""
+        """A key frame, a reference or a still, in this order, prepared for matching; those asked for lately are kept."""
         found = self._prepared.pop(place, None)
         if found is None:
-            found = self._cells([*self._key_frames, *self._references][place])
+            found = self._cells([*self._key_frames, *self._references, *self._stills][place])
             if len(self._prepared) >= _PREPARED:
                 self._prepared.popitem(last=False)
         self._prepared[place] = found

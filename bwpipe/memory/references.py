@@ -22,6 +22,8 @@ COLOURS = "reference"
 _SHORT = 512
 """Short side up to which a still is looked at."""
 _MAX_PIXELS = 250_000_000
+_DIGITS = 12
+"""Digits from which on a name is no number of a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,13 @@ class Still:
 
     path: Path
     name: PurePosixPath
+
+    @property
+    def frame(self) -> int | None:
+        """The frame of the film that it is of, if it is in the folder of one, and its name says so."""
+        stem = self.name.stem
+        inside = self.name.parent != PurePosixPath()
+        return int(stem) if inside and stem.isascii() and stem.isdigit() and len(stem) < _DIGITS else None
 
     @property
     def digest(self) -> str:
@@ -65,11 +74,17 @@ class References:
         """Those that concern a file.
 
         Of a film: those in a folder named like it, with or without its ending, and those in no folder, which are for all films.
-        Of a picture: that of the same name, or, if only one still was given, that one.
+        Of a picture: that of the same name, or, if only one still was given, that one. Raises UsageError for a still of a frame
+        that the film does not have.
         """
         name, stem = media.name, media.name.with_suffix("")
         if media.kind == "film":
-            return [each for each in self._stills if each.name.parent in {PurePosixPath(), name, stem}]
+            found = [each for each in self._stills if each.name.parent in {PurePosixPath(), name, stem}]
+            for each in found:
+                if media.frames is not None and each.frame is not None and each.frame >= media.frames:
+                    last = f"{media.name} ends with frame {media.frames - 1}"
+                    raise UsageError(f"the reference {each.path} is for frame {each.frame}, and {last}; correct the number")
+            return found
         own = [each for each in self._stills if each.name.with_suffix("") == stem]
         return own or (self._stills if len(self._stills) == 1 else [])
 

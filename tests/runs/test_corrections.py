@@ -2,16 +2,21 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from bwpipe import UsageError, run
 from bwpipe.engine.run import RunResult
-from tests.runs.test_anchor import SHOT, chroma
+from tests.runs.test_anchor import SHOT, TRIP, chroma
 from tests.runs.test_film_hints import RED, dot, folder, graph  # noqa: F401 (a fixture)
 
 SEGMENTS = 5
@@ -23,12 +28,37 @@ def corrected(folder: Path, out: Path, corrections: Path, **changes: Any) -> Run
     return run(stages, set=changes)
 
 
+@pytest.fixture(scope="module")
+def trip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plug-in that kills a run, or fails a film, at a frame."""
+    folder = tmp_path_factory.mktemp("trip")  # noqa: F811
+    (folder / "trip.py").write_text(TRIP.replace("kill_at", "trip_corrections"))
+    return folder
+
+
+def tripping(folder: Path, trip: Path, out: Path, corrections: Path) -> dict[str, Any]:  # noqa: F811
+    """A graph with that plug-in."""
+    made = graph(folder, out, None, corrections=str(corrections))
+    made["plugins"].append(str(trip))
+    made["stages"].insert(2, {"use": "trip_corrections"})
+    return made
+
+
 def redone(out: Path) -> list[int]:
     """The segments that the last run has written."""
     lines = [json.loads(line) for line in (out / ".bwpipe" / "report.jsonl").read_text().splitlines()]
     ends = [i for i, line in enumerate(lines) if line["event"] in ("ended", "stopped")]
     last = lines[(ends[-2] + 1 if len(ends) > 1 else 0) :]
     return sorted(line["part"] for line in last if line["event"] == "segment")
+
+
+def still(folder: Path, path: Path, index: int) -> None:  # noqa: F811
+    """A frame of the film as a still of one tint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(folder / "film" / "film.mkv")) as film:
+        luma = next(frame.to_ndarray(format="gray") for i, frame in enumerate(film.decode(video=0)) if i == index)
+    planes = np.dstack([luma, np.full_like(luma, 128 - 20), np.full_like(luma, 128 + 30)])
+    Image.fromarray(planes, "YCbCr").convert("RGB").save(path)
 
 
 def override(corrections: Path, *entries: dict[str, Any]) -> None:
@@ -50,6 +80,87 @@ def test_a_hint_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, t
     corrected(folder, tmp_path / "new", corrections)
     assert (tmp_path / "new" / "film.mkv").read_bytes() == (out / "film.mkv").read_bytes()
     assert corrected(folder, out, corrections).already == 1
+
+
+def test_a_still_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    out, corrections = tmp_path / "out", tmp_path / "corrections"
+    corrected(folder, out, corrections)
+    before = chroma(out / "film.mkv")
+    still(folder, corrections / "references" / "film.mkv" / "000035.png", 35)
+    corrected(folder, out, corrections)
+    after = chroma(out / "film.mkv")
+
+    assert redone(out) == [1, 2]
+    assert after[SHOT : 2 * SHOT].mean(axis=(0, 2, 3)) == pytest.approx((-20, 30), abs=3)
+    others = np.r_[0:SHOT, 2 * SHOT : 3 * SHOT]
+    np.testing.assert_array_equal(after[others], before[others])
+    corrected(folder, tmp_path / "new", corrections)
+    assert (tmp_path / "new" / "film.mkv").read_bytes() == (out / "film.mkv").read_bytes()
+    (corrections / "references" / "film.mkv" / "000035.png").unlink()
+    corrected(folder, out, corrections)
+    assert redone(out) == [1, 2]
+    np.testing.assert_array_equal(chroma(out / "film.mkv"), before)
+
+
+@pytest.mark.parametrize(
+    ("correct", "touched"),
+    [
+        (lambda film, place: dot(place / "hints" / "film.mkv" / "000010.png", (40, 40), RED), [0, 1]),
+        (lambda film, place: still(film, place / "references" / "film.mkv" / "000010.png", 10), [0, 1]),
+        (lambda film, place: still(film, place / "references" / "film.mkv" / "any.png", 10), [0, 1, 2]),
+    ],
+    ids=["hint", "still of a shot", "still of the film"],
+)
+def test_a_correction_of_a_film_that_is_not_joined_yet_redoes_what_it_touches(
+    correct: Callable[[Path, Path], object],
+    touched: list[int],
+    folder: Path,  # noqa: F811
+    trip: Path,
+    tmp_path: Path,
+) -> None:
+    corrections = tmp_path / "corrections"
+    stages = tripping(folder, trip, tmp_path / "out", corrections)
+    last = {"trip_corrections.at": 89, "trip_corrections.fail": True}  # no key frame
+    assert list(run(stages, set=last).failed.values()) == ["it is torn"]
+    assert redone(tmp_path / "out") == [0, 1, 2]  # the next one looks at that frame, too
+    correct(folder, corrections)
+    run(stages)
+
+    assert redone(tmp_path / "out") == [*touched, 3, 4]
+    run(stages, set={"write.path": str(tmp_path / "new")})
+    assert (tmp_path / "new" / "film.mkv").read_bytes() == (tmp_path / "out" / "film.mkv").read_bytes()
+
+
+def test_a_run_killed_in_the_midst_of_a_correction_resumes_to_the_same_bytes(
+    folder: Path,  # noqa: F811
+    trip: Path,
+    tmp_path: Path,
+) -> None:
+    out, corrections = tmp_path / "out", tmp_path / "corrections"
+    stages = tripping(folder, trip, out, corrections)
+    run(stages)
+    before = (out / "film.mkv").read_bytes()
+    dot(corrections / "hints" / "film.mkv" / "000010.png", (40, 40), RED)
+    still(folder, corrections / "references" / "film.mkv" / "000070.png", 70)
+    stages["stages"][2]["at"] = 85
+    (tmp_path / "graph.json").write_text(json.dumps(stages))
+    command = [sys.executable, "-m", "bwpipe", "run", str(tmp_path / "graph.json")]
+    killed = subprocess.run(command, check=False, capture_output=True, timeout=300)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (out / "film.mkv").read_bytes() == before
+    del stages["stages"][2]["at"]
+    resumed = run(stages)
+    assert (resumed.done, resumed.segments) == (1, 2)  # the two of the still; those of the hint were done
+    run(stages, set={"write.path": str(tmp_path / "new")})
+    assert (tmp_path / "new" / "film.mkv").read_bytes() == (out / "film.mkv").read_bytes() != before
+
+
+def test_a_still_for_no_frame_of_the_film_is_refused(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    still(folder, tmp_path / "corrections" / "references" / "film" / "000090.png", 10)
+
+    with pytest.raises(UsageError, match=r"000090.png is for frame 90, and film.mkv ends with frame 89; correct the number"):
+        corrected(folder, tmp_path / "out", tmp_path / "corrections")
 
 
 def test_an_override_of_a_shot_holds_for_that_shot_and_redoes_its_segments(folder: Path, tmp_path: Path) -> None:  # noqa: F811
