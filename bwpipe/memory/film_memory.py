@@ -74,13 +74,19 @@ class FilmMemory:
     def hold_hints(self, frames: Mapping[int, HintedFrame], shots: Mapping[int, range]) -> None:
         """Also draw frames towards hinted frames of their shot: these, by their indices, with the frames of their shots."""
         if self._basis.shape[0] > 1:
-            self._hinted, self._shots = frames, shots
+            self._hinted, self._shots, self._meant = frames, shots, {}
+
+    def knows(self, frame: Frame) -> bool:
+        """Whether a frame has features of the same network, or of one with as many."""
+        return frame.features is not None and len(frame.features) == len(self._mean)
 
     def hold_stills(self, stills: Sequence[KeyFrame], shots: Sequence[range]) -> None:
         """Also draw frames towards stills: each those of its shot, after the references for all."""
-        if stills and self._basis.shape[0] > 1:
+        if self._basis.shape[0] > 1:
             self._stills, self._of_shots = list(stills), list(shots)
-            self._of_stills = np.stack([_overview(self._cells(each)) for each in stills])
+            overviews = [_overview(self._cells(each)) for each in stills]
+            self._of_stills = np.stack(overviews) if overviews else np.zeros((0, 1), np.float32)
+            self._prepared.clear()
 
     def drawn(self, frame: Frame) -> NDArray[np.float16] | None:
         """The chroma of a frame, drawn towards the memory, on its own grid; None for a frame that nothing here resembles."""

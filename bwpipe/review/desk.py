@@ -163,7 +163,13 @@ class Desk:
         options = asked.options.model_dump(exclude_none=True)
         points = [each.model_dump(exclude_none=True) for each in asked.points]
         rgb = self._preview.colour(
-            self._source(entry), place.frame, points=points, tint=self._corrections.tint(place), options=options
+            self._source(entry),
+            place.frame,
+            points=points,
+            tint=self._corrections.tint(place),
+            options=options,
+            still=self._corrections.reference(place) if entry.file.film else None,
+            output=entry.file.target if entry.file.film else None,
         )
         return encoded(rgb)
 

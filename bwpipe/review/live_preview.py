@@ -2,25 +2,31 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from threading import Lock
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import yaml
-from PIL import Image
 
 from bwpipe.core.context import RunContext
+from bwpipe.core.first_pass import TwoPassMap
 from bwpipe.core.frame import End, Frame, Unit
-from bwpipe.core.stage import Source, Stage
+from bwpipe.core.segments import first_pass_path
+from bwpipe.core.stage import BatchMap, Map, Sink, Source, Stage
 from bwpipe.engine.executors import execute, execute_source
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph
-from bwpipe.pixels.levels import full_range
+from bwpipe.memory.film_memory import FilmMemory
+from bwpipe.memory.hints import Hints
+from bwpipe.memory.references import Still, still_frame
+from bwpipe.motion.optical_flow import SHORT
 from bwpipe.pixels.orientation import upright
+from bwpipe.pixels.resize import fit_short_side
+from bwpipe.review.film_preview import in_film, read_memory
 from bwpipe.review.thumbnails import Pixels
 from bwpipe.tools.preview import small, stages_before_sink
 
@@ -32,10 +38,7 @@ COLORIZE = "colorize"
 
 
 class LivePreview:
-    """Colours single pictures with the stages of a graph.
-
-    A film's frame is treated as a photograph: what the film's memory adds is known only once it is run.
-    """
+    """Colours single pictures with the stages of a graph, and single frames of films as `anchor` leaves them there."""
 
     def __init__(self, graph: Graph) -> None:
         """Prepare it. Raises UsageError if the graph does not colour by `colorize`."""
@@ -47,7 +50,9 @@ class LivePreview:
             raise UsageError("this graph has no stage `colorize`, so there is nothing to correct")
         plain = steps[at].model_copy(update={"hints": None})
         self._before, self._colorize, self._after = steps[:at], plain, steps[at + 1 :]
-        self._run = RunContext()
+        self._out = next(node.stage.folder for node in reversed(graph.nodes) if isinstance(node.stage, Sink))
+        self._anchor = next((node.id for node in graph.nodes if isinstance(node.stage, TwoPassMap)), None)
+        self._run = RunContext(downstream=lambda stage: self._after if stage is plain else ())
         self._lock = Lock()
         self._prepared: OrderedDict[tuple[Path, int | None], tuple[list[Any], tuple[int, int]]] = OrderedDict()
         self._folder = TemporaryDirectory(prefix="bwpipe-review-")
@@ -77,6 +82,8 @@ class LivePreview:
         points: Sequence[Mapping[str, Any]] = (),
         tint: str | None = None,
         options: Mapping[str, Any] | None = None,
+        still: Path | None = None,
+        output: Path | None = None,
         longer: int = LONGER,
     ) -> Pixels:
         """An input in colour, (h, w, 3) RGB.
@@ -86,7 +93,10 @@ class LivePreview:
             frame: The frame of a film.
             points: Hints, as in a text of points.
             tint: The mean colour of the picture, as there.
-            options: Options of `colorize` for this picture: `vividness`, `saturation`, `quality`.
+            options: Options of `colorize` for this picture: `vividness`, `saturation`, `quality`. A film's frame is then drawn
+                towards no memory: with options of its own, a shot gets a memory of its own when it is run.
+            still: The reference for the shot of a film's frame.
+            output: The film that a run has made of it: its memory is used.
             longer: Longer side of the result.
 
         Raises:
@@ -96,6 +106,10 @@ class LivePreview:
         with self._lock:
             items, _ = self._prepare(path, frame)
             hints = {"points": [dict(each) for each in points], **({"tint": tint} if tint else {})}
+            if frame is not None:
+                told = hints if points or tint else {}
+                memory = None if options else self._memory_of(output)
+                return small(self._frame_in_film(items[0], told, options or {}, still, memory), longer=longer)
             stage = self._corrected(items, hints if points or tint else {}, options or {})
             stream: Iterator[Any] = iter(items)
             run = RunContext(facts=self._run.facts)
@@ -123,6 +137,48 @@ class LivePreview:
             return stage
         return self._colorize.model_copy(update=update)
 
+    def _memory_of(self, output: Path | None) -> FilmMemory | None:
+        """The memory that a run has kept of a film."""
+        if output is None or self._anchor is None or not output.is_relative_to(self._out):
+            return None
+        return read_memory(first_pass_path(self._out, output, self._anchor))
+
+    def _frame_in_film(
+        self, frame: Frame, hints: Mapping[str, Any], options: Mapping[str, Any], still: Path | None, memory: FilmMemory | None
+    ) -> Frame:
+        """A frame of a film in colour. Raises MediaError, UsageError."""
+        media = frame.unit.media
+        stage = self._corrected([frame], {}, options)
+        assert isinstance(stage, BatchMap)
+        known = None
+        if hints:
+            folder = Path(self._folder.name, "film-hints")
+            rmtree(folder, ignore_errors=True)
+            (folder / media.name).mkdir(parents=True)
+            (folder / media.name / f"{frame.index}.yaml").write_text(yaml.safe_dump(dict(hints)))
+            shape = media.height, media.width
+            known = Hints(str(folder)).read(media, fit_short_side(shape, SHORT), shape, frame.index)
+
+        def colour(each: Frame) -> Frame:
+            (made,) = stage.apply([each])
+            assert isinstance(made, Frame)
+            return made
+
+        told = None if still is None else self._ready_frame(still_frame(Still(still, PurePosixPath(still.name)), frame.unit))
+        return in_film(frame, colour, memory=memory, hints=known, still=told)
+
+    def _ready_frame(self, frame: Frame) -> Frame:
+        """A frame as it goes into `colorize`, but for what stages know that look at its neighbours. Raises MediaError."""
+        run = RunContext(facts=self._run.facts)
+        stream: Iterator[Any] = iter([frame, End(frame.unit)])
+        for stage in self._before:
+            if isinstance(stage, Map | BatchMap):
+                stream = execute(stage, stream, run, Meter())
+        found = [item for item in stream if isinstance(item, Frame)]
+        if not found:
+            raise next(iter(run.failures.values()), MediaError("it can't be read"))
+        return found[0]
+
     @property
     def _stages(self) -> list[Stage]:
         return [*self._before, self._colorize, *self._after]
@@ -137,20 +193,9 @@ class LivePreview:
             for stage in self._stages:
                 stage.setup(self._run)
             self._ready = True
-        source, unit = self._opened(path if frame is None else self._as_picture(path, frame))
-        run = RunContext(facts=self._run.facts)
-        try:
-            stream: Iterator[Any] = execute_source(source, [unit], 0, run, Meter())
-            for stage in self._before:
-                stream = execute(stage, stream, run, Meter())
-            items = list(stream)
-        finally:
-            source.close()
-        frames = [item for item in items if isinstance(item, Frame)]
-        if not frames:
-            raise next(iter(run.failures.values()), MediaError("it can't be read"))
-        height, width = upright(frames[0].luma, frames[0].unit.media.orientation).shape
-        self._prepared[key] = [frames[0], *(item for item in items if isinstance(item, End))], (width, height)
+        found = self._frame(path, frame) if frame is not None else self._picture(path)
+        height, width = upright(found.luma, found.unit.media.orientation).shape
+        self._prepared[key] = [found, End(found.unit)], (width, height)
         while len(self._prepared) > _PREPARED:
             self._prepared.popitem(last=False)
         return self._prepared[key]
@@ -164,18 +209,29 @@ class LivePreview:
             raise MediaError(getattr(found, "error", "it is neither a picture nor a film"))
         return source, found
 
-    def _as_picture(self, path: Path, frame: int) -> Path:
-        """A film's frame as a grey picture, upright. Raises MediaError."""
+    def _picture(self, path: Path) -> Frame:
+        """A picture, as it goes into `colorize`. Raises MediaError."""
+        source, unit = self._opened(path)
+        run = RunContext(facts=self._run.facts)
+        try:
+            stream: Iterator[Any] = execute_source(source, [unit], 0, run, Meter())
+            for stage in self._before:
+                stream = execute(stage, stream, run, Meter())
+            frames = [item for item in stream if isinstance(item, Frame)]
+        finally:
+            source.close()
+        if not frames:
+            raise next(iter(run.failures.values()), MediaError("it can't be read"))
+        return frames[0]
+
+    def _frame(self, path: Path, frame: int) -> Frame:
+        """A film's frame, as it goes into `colorize`. Raises MediaError."""
         if path not in self._films:
             self._films[path] = self._opened(path)
         source, unit = self._films[path]
         try:
             for item in source.sample(unit, [frame]):
-                shown, levels = item.unit.media.on_display(item.luma)
-                luma = upright(np.asarray(np.rint(full_range(shown, levels)), np.uint8), item.unit.media.orientation)
-                made = Path(self._folder.name, "frame.png")
-                Image.fromarray(np.ascontiguousarray(luma)).save(made, compress_level=1)
-                return made
+                return self._ready_frame(item)
         finally:
             source.close()
         raise MediaError(f"frame {frame} can't be decoded")
