@@ -31,7 +31,9 @@ def test_it_is_a_valid_json_schema() -> None:
     assert generated()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-@pytest.mark.parametrize("name", ["pipeline.yaml", "train.yaml", "fine-tune.yaml", "adapt.yaml", "examples/plugin_folder/pipeline.yaml"])
+@pytest.mark.parametrize(
+    "name", ["pipeline.yaml", "train.yaml", "fine-tune.yaml", "adapt.yaml", "examples/plugin_folder/pipeline.yaml"]
+)
 def test_it_accepts_the_graphs_that_come_with_bwpipe(name: str) -> None:
     assert accepts(parse((ROOT / name).read_bytes()).data)
 
