@@ -14,9 +14,10 @@ from torch.testing import assert_close
 from typer.testing import CliRunner
 
 from bwpipe.cli.main import app
-from bwpipe.nn.checkpoint import load
+from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.lab import ab_to_chroma, luma_to_lightness
 from bwpipe.nn.network import Network
+from bwpipe.nn.onnx_export import export_onnx
 from bwpipe.nn.runtime.openvino import OpenVinoRuntime
 from bwpipe.nn.runtime.trace import trace
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
@@ -247,3 +248,32 @@ def test_an_exported_graph_brings_its_sizes_vividness_and_hints(tmp_path: Path) 
         assert_close(torch.from_numpy(other.chroma), found.chroma)
         assert found.confidence is not None
         assert_close(found.confidence, luma)
+
+
+@pytest.mark.slow  # exporting and importing it take ten seconds
+def test_unet_exported_and_imported_gives_the_same_chroma(tmp_path: Path) -> None:
+    original, _ = load(locate("unet"))
+    imported(export_onnx(locate("unet")), tmp_path)
+    copy, _ = load(tmp_path / "out.safetensors")
+    size = original.input_size(400, 600)
+    luma = F.interpolate(torch.rand(1, 1, 8, 12, generator=torch.Generator().manual_seed(0)), size, mode="bicubic").clamp(0, 1)
+
+    assert copy.input_size(400, 600) == size
+    for vividness in (None, 0.9):
+        expected = original.guess(luma, vividness).chroma
+        assert 255 * float(expected.abs().max()) > 5
+        assert 255 * float((copy.guess(luma, vividness).chroma - expected).abs().max()) < 0.1
+
+
+def test_a_network_that_ignores_the_vividness_has_its_own_colours_by_default_when_imported(tmp_path: Path) -> None:
+    model = graph(channels=1)
+    model.graph.input[0].name = model.graph.node[0].input[0] = "luma"
+    model.graph.output[0].name = model.graph.node[1].output[0] = "chroma"
+    model.metadata_props.add(key="bwpipe", value=json.dumps({"network": "other", "licence": "theirs", "vividness": 0.5}))
+    luma = torch.rand(1, 1, 32, 48)
+
+    imported(model, tmp_path)
+    net, _ = load(tmp_path / "out.safetensors")
+
+    expected = torch.tanh(F.conv2d(luma, weights(1, 2), stride=2, padding=1)).clamp(-0.5, 0.5)
+    assert_close(net.guess(luma).chroma, expected)

@@ -206,19 +206,22 @@ def graph_options(ports: Ports, given: Mapping[str, Any]) -> dict[str, Any]:
         "height": height,
         "width": width,
         **({name: name for name in ("vividness", "hints", "confidence", "features") if name in own} if exported else {}),
-        **(_exported_sizes(ports.about) if exported else {}),
+        **(_exported_options(ports.about, heeds_vividness="vividness" in own) if exported else {}),
     }
 
 
-def _exported_sizes(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The default vividness and the input's size as an exported graph states them; the options' own checks follow."""
+def _exported_options(about: Mapping[str, Any], *, heeds_vividness: bool) -> dict[str, Any]:
+    """The default vividness and the input's size as an exported graph states them; the options' own checks follow.
+
+    A graph without an input for the vividness has no default for it: at 0 its colours are its own.
+    """
     sizes = about.get("sizes")
     sizes = sizes if isinstance(sizes, dict) else {}
     sides = sizes.get("short_sides")
     sides = sides if isinstance(sides, dict) else {}
     further = sizes.get("further")
     found = {
-        "default_vividness": about.get("vividness"),
+        "default_vividness": about.get("vividness") if heeds_vividness else None,
         "short_side": sides.get("normal"),
         "fast_side": sides.get("fast"),
         "best_side": sides.get("best"),
