@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -69,3 +70,25 @@ def test_the_page_for_the_browser_colours_what_it_is_given(demo: ModuleType) -> 
     assert (coloured.mode, coloured.size) == ("RGB", (64, 48))
     assert demo.colour(None, 0.5, 1.0, "fast") is None
     assert "gradio" not in sys.modules
+
+
+_SHOWS_THE_PAGE = """
+import sys
+import numpy, PIL.Image
+sys.path.insert(0, sys.argv[1])
+import demo
+page = demo.page()
+print(*[type(each).__name__ for each in page.input_components])
+print(page.fn(PIL.Image.fromarray(numpy.full((48, 64), 99, numpy.uint8)), 0.5, 1.0, "fast").mode)
+"""
+
+
+@pytest.mark.slow  # importing gradio takes seconds
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the page needs gradio, which is not installed")
+def test_the_page_for_the_browser_is_one_of_gradio_s_and_calls_the_function() -> None:
+    """In a process of its own: gradio leaves an event loop behind."""
+    command = [sys.executable, "-c", _SHOWS_THE_PAGE, str(EXAMPLES)]
+
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+    assert printed.splitlines() == ["Image Slider Slider Radio", "RGB"]
