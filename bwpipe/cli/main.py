@@ -15,6 +15,7 @@ from bwpipe.cli.cluster_options import Ray, RayWorkers, cluster_lines, ray_execu
 from bwpipe.cli.completion import complete_network, complete_set
 from bwpipe.cli.export_command import export
 from bwpipe.cli.import_command import import_
+from bwpipe.cli.info_commands import doctor, info
 from bwpipe.cli.list_commands import losses, models, stages
 from bwpipe.cli.preview_command import preview
 from bwpipe.cli.review_command import report, review
@@ -362,40 +363,14 @@ _IN_THE_LIST = {
     score: "Measure a network, or coloured files, against the truth.",
     verify: "Verify that only colour was added.",
     export: "Write a network as an ONNX model, for other programs.",
+    info: "Show what a file is and, if bwpipe wrote it, how.",
 }
 """Of commands whose first sentence does not fit into the list of commands: one that does."""
 
-for _command in (stages, models, losses, schema, samples, init):
+for _command in (stages, models, losses, schema, samples, init, info, doctor):
     app.command(short_help=_IN_THE_LIST.get(_command))(_errors_as_messages()(_command))
 
 
 app.command("import", short_help=_IN_THE_LIST[import_])(_errors_as_messages()(interruptible("starts over")(import_)))
 for _slow_command in (preview, report, review, score, verify, export):
     app.command(short_help=_IN_THE_LIST[_slow_command])(_errors_as_messages()(interruptible("starts over")(_slow_command)))
-
-
-@app.command(short_help="Show what a file is and, if bwpipe wrote it, how.")
-def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a film.", show_default=False)],
-    json_output: Json = False,
-) -> None:
-    """Show what a file is and, if bwpipe wrote it, how: the network and the options, from its metadata."""
-    from bwpipe.core.inputs import expand_user
-    from bwpipe.tools.info import file_info, info_lines
-
-    with _errors_as_messages():
-        found = file_info(expand_user(file))
-        for line in [json.dumps(found, indent=2)] if json_output else info_lines(found):
-            _print(line)
-
-
-@app.command()
-def doctor(json_output: Json = False) -> None:
-    """Show versions, devices and codecs, for bug reports."""
-    from bwpipe.tools.doctor import diagnose
-
-    if json_output:
-        _print(json.dumps(diagnose(), indent=2))
-        return
-    for name, fact in diagnose().items():
-        _print(f"{name:22}  {fact}")
