@@ -27,8 +27,8 @@ MAX_ASPECT = 4
 """Maximum aspect ratio of the input: longer images are squeezed to it."""
 STEP = 1 / 20
 """Distance between neighbouring bins. 1 / 24 and 1 / 32 were tried: slower, and the colours were no better."""
-LOWEST_TEMPERATURE = 0.2
-"""The temperature of the annealed mean at vividness 1."""
+FAINT, AVERAGE = 0.01, 0.1
+"""Lengths of (Cb, Cr) before `gain`: one that is next to nothing, and one that `contrast` leaves as it is."""
 FROZEN_GROUPS = 3
 """How many groups of the encoder's blocks are not trained with `trained: coarse`, in addition to the stem: all that is finer
 than 1/16. Edge and texture features learnt on ImageNet serve here as well, and their gradients would take as long as all others
@@ -64,6 +64,11 @@ class UnetOptions(NetworkOptions):
     """Number of transformer blocks (Vaswani et al. 2017) over the cells of the encoder's coarsest map."""
     vividness: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The default vividness of predictions."""
+    temperature: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """The temperature of the annealed mean at vividness 1; that at vividness 0.5 is its square root."""
+    contrast: Annotated[float, Field(ge=1, le=2)] = 1
+    """The power to which the strength of colours is raised: above 1, faint colours become fainter and strong ones stronger, so
+    that neutral things stay neutral."""
     vividness_range: Annotated[float, Field(ge=1, le=4)] = 1
     """The factor of chroma at vividness 1, and its divisor at vividness 0, relative to vividness 0.5."""
     gain: Annotated[float, Field(gt=0, le=10)] = 1
@@ -141,15 +146,24 @@ class Unet(Network):
 
         Args:
             output: Logits (B, Q, h, w).
-            vividness: From 0, a temperature of 1, which gives the mean of all likely chromas, to 1, a temperature of 0.2, which
-                gives the most likely one; in between, the temperature is interpolated geometrically. Chroma is multiplied by
-                `gain` and by `vividness_range` to a power from -1 to 1.
+            vividness: From 0, a temperature of 1, which gives the mean of all likely chromas, to 1, the option `temperature`,
+                by default 0.2, which gives the most likely one; in between, the temperature is interpolated geometrically.
+                Chroma is multiplied by `gain` and by `vividness_range` to a power from -1 to 1.
         """
+        chroma = self._strength(vividness) * self._mean(output, vividness)
+        return Guess(chroma.clamp(-0.5, 0.5), confidence(output, self.bins))
+
+    def _mean(self, logits: Tensor, vividness: float | None) -> Tensor:
+        """The annealed mean (B, 2, h, w) of logits (B, Q, h, w), without gain."""
+        vividness = self.options.vividness if vividness is None else vividness
+        return annealed_mean(logits, self.bins, self.options.temperature**vividness)
+
+    def _strength(self, vividness: float | None) -> float:
+        """The factor of chroma."""
         options = self.options
         vividness = options.vividness if vividness is None else vividness
-        factor = options.gain * options.vividness_range ** (2 * vividness - 1)
-        chroma = factor * annealed_mean(output, self.bins, LOWEST_TEMPERATURE**vividness)
-        return Guess(chroma.clamp(-0.5, 0.5), confidence(output, self.bins))
+        factor: float = options.gain * options.vividness_range ** (2 * vividness - 1)
+        return factor
 
     def calibrated(self, shift: Tensor, gain: float) -> "Unet":
         """A copy with `shift` (Q,) added to its logits, and another `gain`."""
@@ -164,11 +178,14 @@ class Unet(Network):
         with torch.no_grad():
             logits, features = self._logits(luma, hints)
             each_alone = torch.split(logits, 1)  # the distributions of a whole batch overflow the caches
-            predictions = [self.decode(each, vividness) for each in each_alone]
-            chroma = torch.cat([each.chroma for each in predictions])
-            confidences = torch.cat([each.confidence for each in predictions if each.confidence is not None])
+            chroma = torch.cat([self._mean(each, vividness) for each in each_alone])
+            confidences = torch.cat([confidence(each, self.bins) for each in each_alone])
             if self.options.smooth:
                 chroma = nonlocal_means(chroma, luma, features, confidences)
+            if self.options.contrast != 1:
+                length = chroma.square().sum(dim=1, keepdim=True).sqrt()
+                chroma = chroma * ((length + FAINT) / AVERAGE) ** (self.options.contrast - 1)
+            chroma = (self._strength(vividness) * chroma).clamp(-0.5, 0.5)
             return Guess(chroma * _fade(luma.float(), *chroma.shape[-2:]), confidences, features=features)
 
     @property

@@ -3,6 +3,7 @@
     python -m recipes.timed_training pack GRAPH DATASET PARTS [--megabytes 58]  # here: a cached dataset, as WebP
     python -m recipes.timed_training unpack PART PHOTOGRAPHS                    # there: each part, when it has arrived
     python -m recipes.timed_training fit GRAPH PHOTOGRAPHS OUT --seconds N      # there: begins with the parts that are there
+    python -m recipes.timed_training mean FITTED START OUT                      # here: the mean of its result and its start
 
 `fit` trains as the `fit` stage of the graph does, with its options, losses, augmentation and degradation, but the learning rate
 follows the time instead of the steps, so that it has come down to 0 when the time is over; photographs are drawn by their
@@ -33,7 +34,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset, split_validation
 from bwpipe.losses.combined import Combined
-from bwpipe.nn.checkpoint import Checkpoint, save
+from bwpipe.nn.checkpoint import Checkpoint, load, save
 from bwpipe.nn.device import describe, find_device
 from bwpipe.nn.network import Network
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
@@ -47,8 +48,10 @@ QUALITY = 75
 """Of WebP: 6 kB for a photograph of 224 x 224 pixels; the luma's root mean square error is 3.4 code values."""
 REPORTING, VALIDATION = 10.0, 120.0
 """Seconds between reports, and between validations."""
-TRIAL = 6, 12
-"""Steps of a trial of a memory layout: before the clock starts, and measured."""
+
+
+OUTPUTS = tuple(f"{layer}.{kind}" for layer in ("attention.output", "layers.3") for kind in ("weight", "bias"))
+"""The layers of a transformer whose results are added to the map: at first they are 0."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class Training:
     def run(self, seconds: float) -> None:
         """Train for so long, from now, and save the moving average of the weights in the middle and at the end."""
         start = monotonic()
-        step = _Step(self._graph.options, self.data, self._device, self._fastest_layout())
+        step = _Step(self._graph.options, self.data, self._device)
         count, reported, validated, at_report, middle = 0, monotonic(), monotonic(), 0, False
         while (progress := (monotonic() - start) / seconds) < 1:
             loss = step(count, self._draw(), progress)
@@ -241,30 +244,16 @@ class Training:
     def _draw(self) -> NDArray[np.intp]:
         return self.data.training[np.searchsorted(self._shares, self._rng.random(self._graph.options.batch), side="right")]
 
-    def _fastest_layout(self) -> torch.memory_format:
-        """Channels last or not, whichever trains faster here."""
-        found = {}
-        for layout in (torch.channels_last, torch.contiguous_format):
-            step, (warm, measured) = _Step(self._graph.options, self.data, self._device, layout), TRIAL
-            for count in range(warm):
-                float(step(count, self._draw(), 0.5))
-            start = monotonic()
-            for count in range(warm, warm + measured):
-                loss = step(count, self._draw(), 0.5)
-            float(loss)
-            found[layout] = measured * self._graph.options.batch / (monotonic() - start)
-            self.say(f"{layout}: {found[layout]:.0f} photographs/s")
-        return max(found, key=found.__getitem__)
-
     def _validate(self, step: "_Step", count: int) -> None:
         start = monotonic()
         batch, themes = self._graph.options.batch, [name.split("/")[0] for name in self.data.names]
         check = partial(validate, step.average, step.losses, step.augmenter, batch=batch, autocast=step.autocast)
-        figures = check(indices=self.data.validation)
         by_theme = []
-        for theme in sorted({themes[index] for index in self.data.validation}):
-            chosen = np.array([index for index in self.data.validation if themes[index] == theme])
-            by_theme.append(f"{theme} {check(indices=chosen)['chroma_correlation']:.3f}")
+        with torch.backends.cudnn.flags(benchmark=False):  # it would try all methods again for each size of an incomplete batch
+            figures = check(indices=self.data.validation)
+            for theme in sorted({themes[index] for index in self.data.validation}):
+                chosen = np.array([index for index in self.data.validation if themes[index] == theme])
+                by_theme.append(f"{theme} {check(indices=chosen)['chroma_correlation']:.3f}")
         self._history.append({"step": count, "epoch": len(self._history) + 1, **figures})
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         self.say(f"validation at {count}: {shown}; {', '.join(by_theme)} ({monotonic() - start:.1f} s)")
@@ -287,11 +276,26 @@ class Training:
         save(self._out / name, network, checkpoint, half=True)
 
 
+def mean(fitted: Path, start: Path, out: Path) -> None:
+    """Save the mean of a `unet` and of the one it was started from, which may lack its transformer.
+
+    In the mean the transformer adds half of what it adds in the fitted network: the start's would add nothing.
+    """
+    network, checkpoint = load(fitted)
+    weights, others = network.state_dict(), load(start)[0].state_dict()
+    for name, values in weights.items():
+        if values.is_floating_point() and (name in others or name.endswith(OUTPUTS)):
+            weights[name] = (values + others.get(name, torch.zeros_like(values))) / 2
+    network.load_state_dict(weights)
+    save(out, network, checkpoint)
+
+
 class _Step:
     """A network, its moving average, and what makes a step of it."""
 
-    def __init__(self, options: TrainingOptions, data: Photographs, device: torch.device, layout: torch.memory_format) -> None:
+    def __init__(self, options: TrainingOptions, data: Photographs, device: torch.device) -> None:
         self._options, self._device = options, device
+        layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self._network: Network = build(options).to(device).to(memory_format=layout)
         self.losses = Combined(options.losses, self._network, data).to(device)
         self.augmenter = BatchAugmenter(data, options, self.losses.views, device)
@@ -327,10 +331,10 @@ class _Step:
 
 
 def main() -> None:
-    """Pack, unpack or fit."""
+    """Pack, unpack, fit or average."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    packing, unpacking, fitting = (commands.add_parser(name) for name in ("pack", "unpack", "fit"))
+    packing, unpacking, fitting, averaging = (commands.add_parser(name) for name in ("pack", "unpack", "fit", "mean"))
     for each in (packing, fitting):
         each.add_argument("graph", type=Path)
     for name in ("dataset", "parts"):
@@ -344,12 +348,16 @@ def main() -> None:
     fitting.add_argument("--seconds", type=float, required=True)
     fitting.add_argument("--device", default="auto")
     fitting.add_argument("--capacity", type=int, default=100_000, help="the number of photographs for which to take memory")
+    for name in ("fitted", "start", "out"):
+        averaging.add_argument(name, type=Path)
     given = parser.parse_args()
     plugins.load()
     if given.command == "pack":
         pack(Graph.read(given.graph), given.dataset, given.parts, int(given.megabytes * 2**20), given.least)
     elif given.command == "unpack":
         unpack(given.part, given.photographs)
+    elif given.command == "mean":
+        mean(given.fitted, given.start, given.out)
     else:
         torch.backends.cudnn.benchmark = True
         device = find_device(given.device)

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from bwpipe import UsageError
 from bwpipe.core import plugins
 from bwpipe.nn.checkpoint import Checkpoint, load, save
+from bwpipe.nn.chroma_bins import annealed_mean
 from bwpipe.nn.network import Network, networks
 from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.builders import check_compatible, freeze_backbone
@@ -398,3 +399,41 @@ def test_a_training_may_add_hints_and_attention_to_a_checkpoint_or_leave_them_ou
     check_compatible(net, found, "fit.start: a", additions=net.additions())
     with pytest.raises(UsageError, match="is a checkpoint of unet"):
         check_compatible(net, found, "soup: a")
+
+
+def test_a_transformer_that_is_added_to_a_checkpoint_changes_nothing_at_first_and_then_sees_the_whole_picture() -> None:
+    found, net = built(), built(transformer=2)
+    check_compatible(net, found, "fit.start: a", additions=net.additions())
+    net.load_state_dict(found.state_dict(), strict=False)
+    shown = luma(1, 1, 64, 96)
+    assert_close(net.guess(shown).chroma, found.guess(shown).chroma)
+
+    for weights in net.transformer.parameters():
+        torch.nn.init.normal_(weights, std=0.2, generator=torch.Generator().manual_seed(0))
+    other = shown.clone()
+    other[..., -8:] = 1 - other[..., -8:]
+
+    assert not torch.equal(net(shown)[..., 0], net(other)[..., 0])
+
+
+def test_contrast_makes_faint_colours_fainter_relative_to_strong_ones_and_keeps_their_hues() -> None:
+    plain, curved = (built(contrast=each).requires_grad_(False) for each in (1, 1.5))
+    shown = luma(1, 1, 64, 64)
+
+    before, after = (each.guess(shown).chroma.flatten(2) for each in (plain, curved))
+
+    lengths, ratio = before.norm(dim=1), after.norm(dim=1) / before.norm(dim=1)
+    order = lengths[0].argsort()
+    assert lengths.min() > 0
+    assert (ratio[0, order].diff() > -1e-4).all()
+    assert ratio.max() > 1.02 * ratio.min()
+    assert_close(torch.nn.functional.cosine_similarity(before, after), torch.ones_like(lengths))
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.5])
+def test_the_temperature_goes_from_one_to_that_of_the_option(temperature: float) -> None:
+    net = built(temperature=temperature).requires_grad_(False)
+    logits = net(luma(1, 1, 64, 64))
+
+    for vividness, expected in ((0.0, 1.0), (0.5, temperature**0.5), (1.0, temperature)):
+        assert_close(net.decode(logits, vividness).chroma, annealed_mean(logits, net.bins, expected))

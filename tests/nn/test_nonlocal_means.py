@@ -11,7 +11,7 @@ def two_things(height: int = 64, width: int = 64) -> tuple[Tensor, Tensor, Tenso
     left = (torch.arange(4 * width) < 2 * width).expand(1, 1, 4 * height, 4 * width)
     luma = torch.where(left, 0.3, 0.7)
     cells = left[:, :, ::16, ::16].float()
-    return luma, torch.cat([cells, 1 - cells], dim=1), torch.ones(1, 1, height, width)
+    return luma, torch.cat([cells, 1 - cells], dim=1), torch.full((1, 1, height, width), 0.2)
 
 
 def noise(height: int, width: int) -> Tensor:
@@ -42,13 +42,25 @@ def test_cells_that_are_hardly_sure_count_little() -> None:
     chroma = torch.zeros(1, 2, 64, 64)
     chroma[..., 20:40, 4:12] = 0.3
     doubtful = confidence.clone()
-    doubtful[..., 20:40, 4:12] = 0.02
+    doubtful[..., 20:40, 4:12] = 0.01
 
     sure, unsure = (nonlocal_means(chroma, luma, features, each) for each in (confidence, doubtful))
 
     beside = (slice(None), slice(None), slice(28, 32), slice(16, 20))  # where nothing of it is kept
     assert sure[beside].mean() > 0.01
     assert unsure[beside].mean() < 0.2 * sure[beside].mean()
+
+
+def test_a_prediction_is_kept_as_far_as_it_is_confident() -> None:
+    luma, features, confidence = two_things()
+    chroma = noise(64, 64)
+
+    little, much, all_of_it = (
+        nonlocal_means(chroma, luma, features, torch.full_like(confidence, each)) for each in (0.2, 0.6, 1)
+    )
+
+    assert torch.allclose(all_of_it, chroma, atol=1e-6)
+    assert torch.allclose(much, (little + all_of_it) / 2, atol=1e-6)
 
 
 def test_each_picture_of_a_batch_is_averaged_alone() -> None:
