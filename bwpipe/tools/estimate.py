@@ -137,7 +137,7 @@ class Probe:
         rest = pixels - _pixels(chosen[:1])
         each = (seconds - fixed) / rest if rest and seconds > fixed else seconds / pixels
         self.total.seconds += start  # loading the network and the like, once for all folders
-        yield f"starting: about {duration(start)}, by a trial of one picture"
+        yield f"starting: about {duration(max(start, _SHORTEST))}, by a trial of one picture"
         places = dict.fromkeys(unit.path.parent for unit in units)
         for place in places:
             here = [unit for unit in units if unit.path.parent == place]

@@ -140,6 +140,8 @@ def test_a_failure_of_the_device_ends_the_run_with_a_sentence() -> None:
 
 @pytest.mark.parametrize("name", ["autoencoder", "unet", "eccv16", "siggraph17", "ddcolor"])
 def test_networks_that_ship_leave_all_to_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "ddcolor":
+        pytest.importorskip("spandrel_extra_arches")
     monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())  # it knows no tensors without memory
     network = networks[name](networks[name].Options()).eval().to("meta")
     height, width = network.input_size(300, 400)
