@@ -53,13 +53,25 @@ class Flow:
         if rows < _MIN_ROWS and width >= _WIDE:
             below = _MIN_ROWS - rows
             here, there = (np.pad(plane, ((0, below), (0, 0)), mode="edge") for plane in (here, there))
+        self._search.setFinestScale(_FINEST_SCALE)
         return np.asarray(self._search.calc(here, there, None))[:rows]  # type: ignore[call-overload]  # OpenCV's stub wants a flow
 
     def refined(self, here: NDArray[np.uint8], there: NDArray[np.uint8], begin: FlowField) -> FlowField:
-        """The same by a search that begins with a flow field; both planes have at least 32 cells a side."""
-        return np.asarray(self._search.calc(here, there, begin.copy()))
+        """The same by a search that begins with a flow field; one of less than 32 x 91 cells begins with none."""
+        if min(here.shape) < _MIN_ROWS or max(here.shape) < _LEAST_TO_BEGIN:
+            return self(here, there)
+        search = cv2.DISOpticalFlow.create(
+            cv2.DISOPTICAL_FLOW_PRESET_FAST
+        )  # one that began with a flow field fails at another size
+        return np.asarray(search.calc(here, there, begin.copy()))
 
 
+_FINEST_SCALE = 2
+"""The scale at which the search ends: that of the preset. For small planes OpenCV chooses a finer one, and would keep it for all
+planes that come later."""
+_LEAST_TO_BEGIN = 91
+"""Cells along the longer side from which OpenCV's coarsest scale is no finer than the finest; below, a search that begins with a
+flow field reads beyond its memory."""
 _MIN_SIDE = 16
 """Least cells per side for flow to be computed; the search uses patches of 8."""
 _MIN_ROWS, _WIDE = 32, 80
