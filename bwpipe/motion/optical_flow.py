@@ -67,11 +67,11 @@ class Flow:
 
 
 _FINEST_SCALE = 2
-"""The scale at which the search ends: that of the preset. For small planes OpenCV chooses a finer one, and would keep it for all
-planes that come later."""
+"""The scale at which the search ends: that of the preset. For small planes OpenCV chooses a finer one, and would keep it for
+all planes that come later."""
 _LEAST_TO_BEGIN = 91
-"""Cells along the longer side from which OpenCV's coarsest scale is no finer than the finest; below, a search that begins with a
-flow field reads beyond its memory."""
+"""Cells along the longer side from which OpenCV's coarsest scale is no finer than the finest; below, a search that begins with
+a flow field reads beyond its memory."""
 _MIN_SIDE = 16
 """Least cells per side for flow to be computed; the search uses patches of 8."""
 _MIN_ROWS, _WIDE = 32, 80

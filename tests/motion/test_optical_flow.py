@@ -103,15 +103,12 @@ def test_flow_does_not_depend_on_previous_calls() -> None:
 @pytest.mark.parametrize("size", [(17, 40), (30, 60), (33, 40), (33, 90), (60, 45)])
 def test_flow_does_not_depend_on_the_sizes_that_were_seen_before(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
-    here, small = (
-        cv2.resize(rng.integers(0, 256, (8, 12), np.uint8), (w, h), interpolation=cv2.INTER_CUBIC) for h, w in ((96, 128), size)
-    )
-    there = np.ascontiguousarray(np.roll(here, 3, axis=1))
+    here, there = (plane.clip(0, 255).astype(np.uint8) for plane in scene(2, 0))
+    small = rng.integers(0, 256, size, np.uint8)
+    begin = zero_flow(here.shape)
     fresh, used = Flow(), Flow()
 
     used.refined(small, small, used(small, small))
 
-    np.testing.assert_array_equal(used(here, there), fresh(here, there))
-    np.testing.assert_array_equal(
-        used.refined(here, there, zero_flow((96, 128))), fresh.refined(here, there, zero_flow((96, 128)))
-    )
+    assert_array_equal(used(here, there), fresh(here, there))
+    assert_array_equal(used.refined(here, there, begin), fresh.refined(here, there, begin))
