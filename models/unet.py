@@ -148,22 +148,24 @@ class Unet(Network):
             output: Logits (B, Q, h, w).
             vividness: From 0, a temperature of 1, which gives the mean of all likely chromas, to 1, the option `temperature`,
                 by default 0.2, which gives the most likely one; in between, the temperature is interpolated geometrically.
-                Chroma is multiplied by `gain` and by `vividness_range` to a power from -1 to 1.
+                Chroma gets its `contrast`, and is multiplied by `gain` and by `vividness_range` to a power from -1 to 1.
         """
-        chroma = self._strength(vividness) * self._mean(output, vividness)
-        return Guess(chroma.clamp(-0.5, 0.5), confidence(output, self.bins))
+        return Guess(self._coloured(self._mean(output, vividness), vividness), confidence(output, self.bins))
 
     def _mean(self, logits: Tensor, vividness: float | None) -> Tensor:
-        """The annealed mean (B, 2, h, w) of logits (B, Q, h, w), without gain."""
+        """The annealed mean (B, 2, h, w) of logits (B, Q, h, w)."""
         vividness = self.options.vividness if vividness is None else vividness
         return annealed_mean(logits, self.bins, self.options.temperature**vividness)
 
-    def _strength(self, vividness: float | None) -> float:
-        """The factor of chroma."""
+    def _coloured(self, mean: Tensor, vividness: float | None) -> Tensor:
+        """The chroma (B, 2, h, w) in -0.5..0.5 of an annealed mean, smoothed or not: with contrast, as strong as asked."""
         options = self.options
         vividness = options.vividness if vividness is None else vividness
+        if options.contrast != 1:
+            length = torch.linalg.vector_norm(mean, dim=1, keepdim=True)  # its gradient at grey is 0
+            mean = mean * ((length + FAINT) / AVERAGE) ** (options.contrast - 1)
         factor: float = options.gain * options.vividness_range ** (2 * vividness - 1)
-        return factor
+        return (factor * mean).clamp(-0.5, 0.5)
 
     def calibrated(self, shift: Tensor, gain: float) -> "Unet":
         """A copy with `shift` (Q,) added to its logits, and another `gain`."""
@@ -178,14 +180,11 @@ class Unet(Network):
         with torch.no_grad():
             logits, features = self._logits(luma, hints)
             each_alone = torch.split(logits, 1)  # the distributions of a whole batch overflow the caches
-            chroma = torch.cat([self._mean(each, vividness) for each in each_alone])
-            confidences = torch.cat([confidence(each, self.bins) for each in each_alone])
+            means, sure = zip(*((self._mean(each, vividness), confidence(each, self.bins)) for each in each_alone), strict=True)
+            mean, confidences = torch.cat(means), torch.cat(sure)
             if self.options.smooth:
-                chroma = nonlocal_means(chroma, luma, features, confidences)
-            if self.options.contrast != 1:
-                length = chroma.square().sum(dim=1, keepdim=True).sqrt()
-                chroma = chroma * ((length + FAINT) / AVERAGE) ** (self.options.contrast - 1)
-            chroma = (self._strength(vividness) * chroma).clamp(-0.5, 0.5)
+                mean = nonlocal_means(mean, luma, features, confidences)
+            chroma = self._coloured(mean, vividness)
             return Guess(chroma * _fade(luma.float(), *chroma.shape[-2:]), confidences, features=features)
 
     @property

@@ -14,13 +14,13 @@ for validation, chosen as by the graph's `dataset` stage; each part is a random 
 import argparse
 import json
 import math
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bwpipe.core import plugins
+from bwpipe.core.stage import stages
 from bwpipe.data.dataset import Dataset, split_validation
 from bwpipe.losses.combined import Combined
 from bwpipe.nn.checkpoint import Checkpoint, load, save
@@ -54,27 +55,29 @@ OUTPUTS = tuple(f"{layer}.{kind}" for layer in ("attention.output", "layers.3") 
 """The layers of a transformer whose results are added to the map: at first they are 0."""
 
 
+class Weighing(Protocol):
+    """What is used of the `dataset` stage."""
+
+    split: float
+    seed: int
+
+    def weigh(self, names: Iterable[str]) -> NDArray[np.float32]:
+        """How often each photograph is used relative to others."""
+
+
 @dataclass(frozen=True)
 class Graph:
-    """What is taken from a train graph: the options of its `fit`, and of its `dataset` stage."""
+    """What is taken from a train graph: the options of its `fit`, and its `dataset` stage."""
 
     options: TrainingOptions
-    dataset: dict[str, Any]
+    dataset: Weighing
 
     @classmethod
     def read(cls, path: Path) -> "Graph":
-        """Read it from YAML."""
-        stages = {stage.pop("use"): stage for stage in yaml.safe_load(path.read_text())["stages"]}
-        return cls(TrainingOptions.model_validate(stages["fit"]), stages["dataset"])
-
-    def validation(self, names: list[str]) -> set[str]:
-        """The names of the photographs that are for validation."""
-        return split_validation(names, self.dataset["split"], self.dataset.get("seed", 42))
-
-    def weight(self, name: str) -> float:
-        """How often a photograph is used relative to others: by the longest folder or pattern that fits its name."""
-        fitting = [given for given in self.dataset["weights"] if fnmatchcase(name, given) or name.startswith(f"{given}/")]
-        return float(self.dataset["weights"][max(fitting, key=len)]) if fitting else 1.0
+        """Read it from YAML, without the stages that read photographs, whose packages the other machine may lack."""
+        given = {stage.pop("use"): stage for stage in yaml.safe_load(path.read_text())["stages"]}
+        dataset: Any = stages["dataset"].model_validate(given["dataset"])
+        return cls(TrainingOptions.model_validate(given["fit"]), dataset)
 
 
 def pack(graph: Graph, dataset: Path, parts: Path, size: int, least: float) -> None:
@@ -84,13 +87,13 @@ def pack(graph: Graph, dataset: Path, parts: Path, size: int, least: float) -> N
     """
     colour = np.load(dataset / "colour.npy", mmap_mode="r")
     names: list[str] = json.loads((dataset / "dataset.json").read_text())["names"]
-    held_out = graph.validation(names)
+    held_out = split_validation(names, graph.dataset.split, graph.dataset.seed)
     rng = np.random.default_rng(0)
-    chances = np.array([math.inf if name in held_out else graph.weight(name) / least for name in names])
+    chances = np.where([name in held_out for name in names], 1, graph.dataset.weigh(names) / least)
     order = rng.permutation(np.flatnonzero(rng.random(len(names)) < chances))
     order = order[np.argsort([names[index] not in held_out for index in order.tolist()], kind="stable")]
     parts.mkdir(parents=True, exist_ok=True)
-    number, taken, files = 0, list[str](), list[bytes]()
+    number, held, taken, files = 0, 0, list[str](), list[bytes]()
 
     def encode(index: int) -> bytes:
         return cv2.imencode(".webp", colour[index][..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1].tobytes()
@@ -99,24 +102,26 @@ def pack(graph: Graph, dataset: Path, parts: Path, size: int, least: float) -> N
         chunks = np.array_split(order, len(order) // 500 + 1)  # the disk is not to be read far ahead
         encoded = (each for chunk in chunks for each in zip(chunk.tolist(), workers.map(encode, chunk.tolist()), strict=True))
         for index, file in encoded:
-            if sum(map(len, files)) + len(file) > size:
-                _write_part(parts / f"part-{number}.npz", taken, files)
-                number, taken, files = number + 1, [], []
+            if held + len(file) > size:
+                _write_part(parts / f"part-{number}.npz", taken, files, held_out)
+                number, held, taken, files = number + 1, 0, [], []
             taken.append(names[index])
             files.append(file)
-        _write_part(parts / f"part-{number}.npz", taken, files)
+            held += len(file)
+        _write_part(parts / f"part-{number}.npz", taken, files, held_out)
 
 
-def _write_part(path: Path, names: list[str], files: list[bytes]) -> None:
-    ends, text = np.cumsum([len(file) for file in files]), json.dumps(names).encode()
-    np.savez(path, files=np.frombuffer(b"".join(files), np.uint8), ends=ends, names=np.frombuffer(text, np.uint8))
+def _write_part(path: Path, names: list[str], files: list[bytes], held_out: set[str]) -> None:
+    ends = np.cumsum([len(file) for file in files])
+    text = json.dumps({"names": names, "validation": sum(name in held_out for name in names)}).encode()
+    np.savez(path, files=np.frombuffer(b"".join(files), np.uint8), ends=ends, about=np.frombuffer(text, np.uint8))
     print(f"{path}: {len(files)} photographs, {path.stat().st_size / 2**20:.1f} MiB", flush=True)
 
 
 def unpack(part: Path, photographs: Path) -> None:
-    """Decode a part into an array of photographs (N, S, S, 3), RGB, and their names, which appear last."""
+    """Decode a part into an array of photographs (N, S, S, 3), RGB, and what is known of them, which appears last."""
     with np.load(part) as arrays:
-        files, ends, names = arrays["files"], arrays["ends"], bytes(arrays["names"]).decode()
+        files, ends, about = arrays["files"], arrays["ends"], bytes(arrays["about"])
     photographs.mkdir(parents=True, exist_ok=True)
     target = photographs / part.name.replace(".npz", ".npy")
     first = cv2.imdecode(files[: ends[0]], cv2.IMREAD_COLOR)
@@ -132,7 +137,7 @@ def unpack(part: Path, photographs: Path) -> None:
         list(workers.map(decode, range(len(ends))))
     pixels.flush()
     aside = target.with_suffix(".part")
-    aside.write_text(names)
+    aside.write_bytes(about)
     aside.replace(target.with_suffix(".json"))
 
 
@@ -154,21 +159,19 @@ class Photographs(Dataset):
         empty = np.empty(shape, np.uint8), np.empty((*shape, 3), np.uint8)
         return cls(*empty, none, none, [], np.empty(0, np.float32), "", pixels=pixels)
 
-    def add(self, pixels: NDArray[np.uint8], names: list[str], graph: Graph) -> "Photographs":
-        """The same with further photographs, as many as there is room for."""
+    def add(self, pixels: NDArray[np.uint8], names: list[str], validation: int, graph: Graph) -> "Photographs":
+        """The same with further photographs, the first `validation` for validation, as many as there is room for."""
         first = len(self.names)
         names = names[: len(self.pixels) - first]
-        held_out = graph.validation(names)
         numbers = np.arange(first, first + len(names))
-        hidden = np.array([name in held_out for name in names])
         self.pixels[first : first + len(names)] = torch.from_numpy(pixels[: len(names)]).to(self.pixels.device)
         return type(self)(
             self.grey,
             self.colour,
-            np.concatenate([self.training, numbers[~hidden]]),
-            np.concatenate([self.validation, numbers[hidden]]),
+            np.concatenate([self.training, numbers[validation:]]),
+            np.concatenate([self.validation, numbers[:validation]]),
             self.names + names,
-            np.concatenate([self.weights, np.array([graph.weight(name) for name in names], np.float32)]),
+            np.concatenate([self.weights, graph.dataset.weigh(names)]),
             "",
             pixels=self.pixels,
         )
@@ -193,22 +196,22 @@ class Training:
         out.mkdir(parents=True, exist_ok=True)
         self._graph, self._folder, self._out, self._device = graph, folder, out, device
         self._parts: set[str] = set()
-        self._log = (out / "log.txt").open("a", buffering=1)
         self._rng = np.random.default_rng(graph.options.seed)
         size = int(np.load(next(folder.glob("*.npy")), mmap_mode="r").shape[1])
         self.data = Photographs.on(device, capacity, size)
-        self._take_parts()
+        self.take_parts()
         self._history: list[dict[str, float]] = []
 
     def say(self, text: str) -> None:
         """Write a line into the log."""
-        print(text, file=self._log)
+        with (self._out / "log.txt").open("a") as log:
+            print(text, file=log)
         print(text, flush=True)
 
     def run(self, seconds: float) -> None:
         """Train for so long, from now, and save the moving average of the weights in the middle and at the end."""
-        start = monotonic()
         step = _Step(self._graph.options, self.data, self._device)
+        start = monotonic()
         count, reported, validated, at_report, middle = 0, monotonic(), monotonic(), 0, False
         while (progress := (monotonic() - start) / seconds) < 1:
             loss = step(count, self._draw(), progress)
@@ -220,7 +223,7 @@ class Training:
                 self.say(
                     f"{now - start:6.1f} s, step {count}: loss {value:.4f}, {rate:.0f} photographs/s of {len(self.data.names)}"
                 )
-                self._take_parts()
+                self.take_parts()
                 reported, at_report = monotonic(), count
             if now - validated >= VALIDATION:
                 self._validate(step, count)
@@ -232,12 +235,14 @@ class Training:
         self._save(step.average, count, seconds, "last.safetensors")
         self.say("done")
 
-    def _take_parts(self) -> None:
+    def take_parts(self) -> None:
         """Add the parts that were unpacked meanwhile."""
-        for names in sorted(self._folder.glob("*.json")):
-            if names.name not in self._parts:
-                self._parts.add(names.name)
-                self.data = self.data.add(np.load(names.with_suffix(".npy")), json.loads(names.read_text()), self._graph)
+        for about in sorted(self._folder.glob("*.json")):
+            if about.name not in self._parts:
+                self._parts.add(about.name)
+                self.data = self.data.add(
+                    np.load(about.with_suffix(".npy")), **json.loads(about.read_text()), graph=self._graph
+                )
         weights = self.data.weights[self.data.training].astype(np.float64)
         self._shares = np.cumsum(weights) / weights.sum()
 

@@ -23,7 +23,7 @@ from bwpipe.memory.followed_hints import followed_frames, followed_hints
 from bwpipe.memory.hinted import from_bytes, pairs, to_bytes
 from bwpipe.memory.key_frame import key_frame
 from bwpipe.memory.key_frames import choose_key_frames, near
-from bwpipe.memory.references import COLOURS, References, Still, still_frame
+from bwpipe.memory.references import COLOURS, References, Still, still_frame, with_own_colours
 from bwpipe.memory.shot_references import SHOWN
 from bwpipe.video.file import VideoFile
 
@@ -145,7 +145,7 @@ class Anchor(TwoPassMap):
         if wanted.name == _hints_of(wanted.instance):
             return to_bytes(pairs(self._usable(items)))
         if wanted.name == _stills_of(wanted.instance):
-            seen = ((frame.notes[SHOWN], key_frame(_as_shown(frame))) for frame in self._usable(items))
+            seen = ((frame.notes[SHOWN], key_frame(with_own_colours(frame))) for frame in self._usable(items))
             return shot_references.to_bytes([(index, each) for index, each in seen if each is not None])
         told: list[Frame] = []
         return remember(self._key_frames(items, told), told).to_bytes()
@@ -154,7 +154,7 @@ class Anchor(TwoPassMap):
         """The key frames; stills are put aside, with their own colours."""
         for frame in self._usable(frames):
             if COLOURS in frame.notes:
-                told.append(_as_shown(frame))
+                told.append(with_own_colours(frame))
             else:
                 yield frame
 
@@ -215,11 +215,6 @@ class Anchor(TwoPassMap):
 def _shown(frame: Frame, index: int) -> Frame:
     """The frame of a still, with a note on which frame of the film it is of."""
     return replace(frame, notes={**frame.notes, SHOWN: index})
-
-
-def _as_shown(frame: Frame) -> Frame:
-    """The frame of a still with its own colours, instead of those that the network gave it."""
-    return replace(frame, chroma=frame.notes[COLOURS], confidence=None)
 
 
 def _stills_of(key: str) -> str:

@@ -91,7 +91,7 @@ class Gathered(Gather):
         names = list(dict.fromkeys(str(unit.name) for unit in units))
         if len(names) < 2:
             raise UsageError(_TOO_FEW)
-        repeats = np.ceil(self._weigh(names))
+        repeats = np.ceil(self.weigh(names))
         if not repeats.any():
             raise UsageError(_NO_WEIGHT)
         if not {each["stage"] for each in upstream} <= _ONE_PAIR_EACH:
@@ -101,7 +101,7 @@ class Gathered(Gather):
         for each in checks_of(self._run, self, between=0) if count else ():
             each.expect_images(int(max(count, repeats.max())))  # one file is always trained on, possibly one of `validation`
 
-    def _weigh(self, names: Iterable[str]) -> NDArray[np.float32]:
+    def weigh(self, names: Iterable[str]) -> NDArray[np.float32]:
         """How often each image is used per epoch."""
         ranked = [(_matcher(given), self.weights[given]) for given in sorted(self.weights, key=len, reverse=True)]
         return np.array([next((weight for matches, weight in ranked if matches(name)), 1) for name in names], np.float32)
@@ -123,7 +123,7 @@ class Gathered(Gather):
             training=np.flatnonzero(complete & ~held_out),
             validation=np.flatnonzero(complete & held_out),
             names=info.names,
-            weights=self._weigh(info.names),
+            weights=self.weigh(info.names),
             digest=blake2b(info.digest.encode() + held_out.tobytes(), digest_size=16).hexdigest(),
             folder=cached.folder,
             left_out=dict(Counter(info.left_out.values())),

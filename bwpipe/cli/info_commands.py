@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
+from bwpipe.cli.options import Json
 
 
 def info(

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bwpipe.cli.completion import complete_loss, complete_network, complete_stage
+from bwpipe.cli.options import Json
 from bwpipe.core.inputs import expand_user
 from bwpipe.errors import UsageError
 
@@ -25,7 +26,6 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugins", metavar="FOLDER", help="A folder of plug-ins, as in a graph; may be repeated."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write it to standard output as JSON.")]
 
 
 def stages(name: StageName = None, plugins: Plugins = None, *, json_output: Json = False) -> None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 import typer
 
 from bwpipe.cli.cluster_options import Ray, RayWorkers, cluster_lines, ray_executor
-from bwpipe.cli.completion import complete_network, complete_set
+from bwpipe.cli.completion import complete_network
 from bwpipe.cli.export_command import export
 from bwpipe.cli.import_command import import_
 from bwpipe.cli.info_commands import doctor, info
 from bwpipe.cli.list_commands import losses, models, stages
+from bwpipe.cli.options import Json, Set
 from bwpipe.cli.preview_command import preview
 from bwpipe.cli.review_command import report, review
 from bwpipe.cli.score_command import score
@@ -38,23 +39,11 @@ app = typer.Typer(
 _debug = False
 
 GraphFile = Annotated[Path, typer.Argument(help="The graph file.", show_default=False)]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="STAGE.OPTION=VALUE",
-        help="Override an option of the graph; may be repeated.",
-        autocompletion=complete_set,
-    ),
-]
 Update = Annotated[
     bool, typer.Option("--update", help="Also redo finished files that this version of bwpipe would write differently.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
-
-
 Timings = Annotated[bool, typer.Option("--timings", help="Also show how long each stage was busy.")]
-Json = Annotated[bool, typer.Option("--json", help="Write the result to standard output as JSON.")]
 
 
 def _set_debug(value: bool) -> bool:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bwpipe.cli.options import Set
+
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -30,10 +32,7 @@ def preview(
     graph_file: Annotated[
         Path | None, typer.Option("--graph", metavar="GRAPH", help="A graph file; by default, the one of `bwpipe init`.")
     ] = None,
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Override an option of the graph; may be repeated."),
-    ] = None,
+    options: Set = None,
 ) -> None:
     """Write a contact sheet of evenly spaced frames, grey and coloured side by side: a preview of a run."""
     from bwpipe.core.atomic_file import check_writable, write_output_bytes

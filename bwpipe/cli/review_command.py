@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bwpipe.cli.options import Set
+
 if TYPE_CHECKING:
     from bwpipe.graph.graph import Graph
     from bwpipe.review.entries import Album
@@ -36,10 +38,7 @@ def review(
             "--graph", metavar="GRAPH", help="The graph that made OUT, if it was one of your own.", show_default=False
         ),
     ] = None,
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="STAGE.OPTION=VALUE", help="Override an option of the graph; may be repeated."),
-    ] = None,
+    options: Set = None,
 ) -> None:
     """Look at an output folder, and with --serve correct its colours; without, it is the same as `bwpipe report`."""
     from bwpipe.errors import UsageError

@@ -43,20 +43,20 @@ class RayPool:
 
     def _check_room(self) -> None:
         """Check that a worker fits anywhere. Raises UsageError."""
-        wanted = {"CPU": self._settings.cpus, "GPU": self._settings.gpus, "memory": self._settings.memory_bytes or 0}
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+        if not any(self._rooms()):
             found = "; ".join(self.resources())
             raise UsageError(f"no machine of the cluster has room for a worker (`cluster` in the graph): it has {found}")
 
     def size(self) -> int:
         """The number that was asked for, or as many as the cluster has room for."""
-        if self._workers:
-            return self._workers
+        return self._workers or sum(self._rooms())
+
+    def _rooms(self) -> list[int]:
+        """For how many workers each machine has room."""
         settings = self._settings
         wanted = {"CPU": settings.cpus, "GPU": settings.gpus, "memory": settings.memory_bytes or 0}
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return sum(min(int(node.get(name, 0) // amount) for name, amount in wanted.items() if amount) for node in nodes)
+        return [min(int(node.get(name, 0) // amount) for name, amount in wanted.items() if amount) for node in nodes]
 
     def resources(self) -> list[str]:
         """Each machine, with its processors, GPUs and memory."""

@@ -1,7 +1,7 @@
 """Coloured stills whose colours films and photographs take where they show the same things."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -116,6 +116,11 @@ def still_frame(still: Still, unit: Unit) -> Frame:
     luma: Luma = np.asarray(stored(upright(_in_levels(frame, media, unit.media), media.orientation), turn))
     luma.flags.writeable = False
     return Frame(luma, unit, index=-1, notes=MappingProxyType({COLOURS: planes}))
+
+
+def with_own_colours(still: Frame) -> Frame:
+    """The frame of a still with its own colours, in place of those that the network gave it."""
+    return replace(still, chroma=still.notes[COLOURS], confidence=None)
 
 
 def _in_levels(frame: Frame, media: ImageFile, target: Media) -> Luma:

@@ -60,9 +60,8 @@ class Flow:
         """The same by a search that begins with a flow field; one of less than 32 x 91 cells begins with none."""
         if min(here.shape) < _MIN_ROWS or max(here.shape) < _LEAST_TO_BEGIN:
             return self(here, there)
-        search = cv2.DISOpticalFlow.create(
-            cv2.DISOPTICAL_FLOW_PRESET_FAST
-        )  # one that began with a flow field fails at another size
+        # a new one each time: one that has begun with a flow field reads beyond its memory at another size
+        search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         return np.asarray(search.calc(here, there, begin.copy()))
 
 

@@ -13,7 +13,7 @@ from bwpipe.errors import MediaError
 from bwpipe.memory.film_memory import FilmMemory, remember
 from bwpipe.memory.hinted import pairs
 from bwpipe.memory.key_frame import key_frame
-from bwpipe.memory.references import COLOURS
+from bwpipe.memory.references import with_own_colours
 
 Colour = Callable[[Frame], Frame]
 
@@ -55,11 +55,7 @@ def in_film(
         memory = remember([plain])
     own = range(frame.index, frame.index + 1)
     memory.hold_hints(pairs([plain, hinted]) if hinted else {}, {frame.index: own})
-    shown = None if still is None else key_frame(_with_own_colours(colour(still)))
+    shown = None if still is None else key_frame(with_own_colours(colour(still)))
     memory.hold_stills([shown] if shown else [], [own] if shown else [])
     chroma = memory.drawn(plain)
     return plain if chroma is None else replace(plain, chroma=chroma)
-
-
-def _with_own_colours(still: Frame) -> Frame:
-    return replace(still, chroma=still.notes[COLOURS], confidence=None)

@@ -416,12 +416,27 @@ def test_a_transformer_that_is_added_to_a_checkpoint_changes_nothing_at_first_an
     assert not torch.equal(net(shown)[..., 0], net(other)[..., 0])
 
 
+def test_contrast_has_finite_gradients_at_grey() -> None:
+    net = built(contrast=1.2)
+    logits = torch.zeros(1, len(net.bins), 1, 1)
+    logits[:, (net.bins == 0).all(1)] = 200
+    logits.requires_grad_()
+
+    net.decode(logits).chroma.sum().backward()
+
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 def test_contrast_makes_faint_colours_fainter_relative_to_strong_ones_and_keeps_their_hues() -> None:
     plain, curved = (built(contrast=each).requires_grad_(False) for each in (1, 1.5))
     shown = luma(1, 1, 64, 64)
 
     before, after = (each.guess(shown).chroma.flatten(2) for each in (plain, curved))
 
+    logits = curved(shown)
+    mean, strong = (net.decode(logits).chroma.flatten(2).norm(dim=1) for net in (plain, curved))  # what losses see
+    assert_close(strong, mean * ((mean + 0.01) / 0.1) ** 0.5)
     lengths, ratio = before.norm(dim=1), after.norm(dim=1) / before.norm(dim=1)
     order = lengths[0].argsort()
     assert lengths.min() > 0

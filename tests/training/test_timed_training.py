@@ -1,0 +1,78 @@
+"""A training by the clock, from photographs that are packed in parts."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from bwpipe.core import plugins
+from bwpipe.data.dataset import split_validation
+from bwpipe.nn.checkpoint import load
+from recipes.timed_training import Graph, Training, pack, unpack
+from tests.support.networks import tiny  # noqa: F401 (registers networks)
+
+GRAPH = """
+stages:
+- use: dataset
+  split: 0.2
+  weights: {rare: 0.5}
+- use: fit
+  model: test-rgb
+  batch: 4
+  average: 0.5
+"""
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> tuple[Graph, Path, list[str]]:
+    """Two folders of 20 photographs each, as a cached dataset, packed in parts."""
+    plugins.load()
+    rng = np.random.default_rng(0)
+    colour = np.stack([cv2.resize(rng.integers(0, 256, (4, 4, 3), np.uint8), (32, 32)) for _ in range(40)])
+    names = [f"{folder}/{number}.jpg" for folder in ("common", "rare") for number in range(20)]
+    np.save(tmp_path / "colour.npy", colour)
+    (tmp_path / "dataset.json").write_text(json.dumps({"names": names}))
+    (tmp_path / "graph.yaml").write_text(GRAPH)
+    graph = Graph.read(tmp_path / "graph.yaml")
+    pack(graph, tmp_path, tmp_path / "parts", 3000, 1e-9)
+    return graph, tmp_path, names
+
+
+def test_parts_hold_each_photograph_once_and_those_for_validation_first(packed: tuple[Graph, Path, list[str]]) -> None:
+    _, folder, names = packed
+    parts = sorted((folder / "parts").iterdir(), key=lambda path: int(path.stem.partition("-")[2]))
+    assert len(parts) > 1
+    for part in parts:
+        unpack(part, folder / "photographs")
+
+    found = [name for part in parts for name in json.loads((folder / "photographs" / f"{part.stem}.json").read_text())["names"]]
+    pixels = np.concatenate([np.load(folder / "photographs" / f"{part.stem}.npy") for part in parts])
+
+    held_out = split_validation(names, 0.2, 42)
+    assert sorted(found) == sorted(names)
+    assert set(found[: len(held_out)]) == held_out
+    colour = np.load(folder / "colour.npy")[[names.index(name) for name in found]]
+    assert np.abs(pixels.astype(int) - colour).mean() < 8
+
+
+def test_a_training_takes_parts_as_they_come_and_saves_the_average(packed: tuple[Graph, Path, list[str]]) -> None:
+    graph, folder, names = packed
+    unpack(folder / "parts" / "part-0.npz", folder / "photographs")
+    training = Training(graph, folder / "photographs", folder / "out", torch.device("cpu"), capacity=30)
+    first = len(training.data.names)
+    for part in (folder / "parts").iterdir():
+        unpack(part, folder / "photographs")
+
+    training.run(1)
+    training.take_parts()
+
+    assert first < len(training.data.names) == 30
+    assert set(training.data.weights.tolist()) == {0.5, 1.0}
+    assert {training.data.names[index] for index in training.data.validation} == split_validation(names, 0.2, 42)
+    assert len(training.data.training) + len(training.data.validation) == 30
+    network, checkpoint = load(folder / "out" / "last.safetensors")
+    assert network.registered == "test-rgb"
+    assert checkpoint.training["steps"] > 0
