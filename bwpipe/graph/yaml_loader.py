@@ -99,13 +99,30 @@ def _end(text: str) -> Mark:
     return text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes a quoted key of any length in brackets, as JSON has them.
+
+    YAML limits keys to 1,024 characters, so that no parser need look far ahead for the colon.
+    """
+
+    def stale_possible_simple_keys(self) -> None:
+        last = self.tokens_taken + len(self.tokens) - 1  # after a scalar its colon can only be the next token
+        kept = {
+            level: key
+            for level, key in self.possible_simple_keys.items()
+            if level and key.token_number == last and key.line == self.line
+        }
+        super().stale_possible_simple_keys()
+        self.possible_simple_keys.update(kept)
+
+
 class _Parser:
     """Builds data from PyYAML's events one by one, so that limits apply before memory grows."""
 
     def __init__(self, text: str, marked: Marked) -> None:
         self._marked = marked
         try:
-            self._loader = yaml.SafeLoader(text)
+            self._loader = _Loader(text)
         except yaml.reader.ReaderError as error:
             where = _end(text[: error.position])
             raise _Problem(where, f"the character {chr(int(error.character))!r} can't be in YAML; remove it") from None

@@ -67,6 +67,15 @@ def test_json_is_parsed_as_json(data: Any) -> None:
     assert marked.data == data
 
 
+@pytest.mark.parametrize("length", [1020, 1030, 20_000])
+def test_keys_of_json_may_be_long(length: int) -> None:
+    data = {"stages": [{"k" * length: 1, '"' * length: [], "after": {"k" * length: {}}}]}
+
+    marked = parse(json.dumps(data).encode())
+
+    assert (marked.problems, marked.data) == ([], data)
+
+
 def test_every_value_and_key_has_its_position() -> None:
     marked = parse(b"stages:\n  - use: read\n    sizes: [1, 22]\nempty:\n")
 

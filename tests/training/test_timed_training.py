@@ -12,7 +12,8 @@ from bwpipe.core import plugins
 from bwpipe.data.dataset import split_validation
 from bwpipe.nn.checkpoint import load
 from recipes.timed_training import Graph, Training, pack, unpack
-from tests.support.networks import tiny  # noqa: F401 (registers networks)
+
+NETWORKS = Path(__file__).parents[1] / "support" / "networks"
 
 GRAPH = """
 stages:
@@ -29,7 +30,7 @@ stages:
 @pytest.fixture
 def packed(tmp_path: Path) -> tuple[Graph, Path, list[str]]:
     """Two folders of 20 photographs each, as a cached dataset, packed in parts."""
-    plugins.load()
+    plugins.load([NETWORKS])
     rng = np.random.default_rng(0)
     colour = np.stack([cv2.resize(rng.integers(0, 256, (4, 4, 3), np.uint8), (32, 32)) for _ in range(40)])
     names = [f"{folder}/{number}.jpg" for folder in ("common", "rare") for number in range(20)]
