@@ -64,7 +64,7 @@ def coloured(path: Path, start: int, stop: int | None, model: str) -> Film:
     assert isinstance(found, Unit)
     unit = replace(found, start=start, stop=stop)
     grey, shots, network, anchor = (
-        stages["grayscale"](),
+        stages["grayscale"].model_validate({"colour": "recolour"}),
         stages["shots"](),
         stages["colorize"].model_validate({"model": model, "workers": 1}),
         stages["anchor"](),

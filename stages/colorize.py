@@ -190,7 +190,7 @@ class Colorize(BatchMap):
     def hints_of(self, media: Media, index: int, size: tuple[int, int]) -> NDArray[np.float32]:
         """The hints for a frame of a film. Raises MediaError."""
         found = self._found_hints()
-        read = found.read(media, size, (media.height, media.width), index) if found else None
+        read = found.read(media, size, index) if found else None
         return np.zeros((3, *size), np.float32) if read is None else read
 
     def _hints_within(self, unit: Unit) -> str | dict[str, str] | None:
@@ -312,8 +312,7 @@ class Colorize(BatchMap):
         """The hints (3, h, w) for a frame at the network's input size. Raises MediaError."""
         if (given := frame.notes.get(HINTED)) is not None:
             return resized(given, size)
-        height, width = upright(frame.luma, frame.unit.media.orientation).shape
-        found = self._hints.read(frame.unit.media, size, (height, width), frame.index) if self._hints else None
+        found = self._hints.read(frame.unit.media, size, frame.index) if self._hints else None
         return np.zeros((3, *size), np.float32) if found is None else found
 
     def _predict(

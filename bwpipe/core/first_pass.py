@@ -86,6 +86,6 @@ class Hinting(Protocol):
     def hints_of(self, media: Media, index: int, size: tuple[int, int]) -> Any:
         """The hints for a frame of a film, (3, h, w) of this size: Cb and Cr in -0.5..0.5, and how far they are known, 0..1.
 
-        Raises MediaError.
+        The frame is turned upright. Raises MediaError.
         """
         ...

@@ -34,6 +34,8 @@ class Media:
         levels: Luma code values of black and white, e.g. (0, 255), (16, 235), (64, 940), (0, 65535).
         matrix: Matrix coefficients: the luma weights, and thus the scale of chroma in the file.
         orientation: EXIF orientation (tag 274) of the stored rows and columns: 1 is upright.
+        cropping: How many of the stored rows at the top and the bottom, and columns at the left and the right, are not to be
+            shown.
         frames: Number of frames that the file declares; None if it does not.
         tones: Luma code values that span nearly all of a video (`video.probe`); None if each frame is measured on its own.
             Of a medium with a curve they are what the curve gives.
@@ -55,10 +57,16 @@ class Media:
     levels: tuple[int, int] = (0, 255)
     matrix: Matrix = "bt601"
     orientation: int = 1
+    cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     time_base: Fraction | None = None
     frames: int | None = 1
     tones: tuple[int, int] | None = None
     curve: NDArray[np.uint16] | None = None
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Height and width of the luma plane when it is turned upright."""
+        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
     def on_display(self, luma: Luma) -> tuple[Luma, tuple[int, int]]:
         """Luma codes as a display shows them, and those of black and white there: the same and `levels` without a curve."""

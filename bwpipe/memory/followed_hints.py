@@ -11,6 +11,7 @@ from bwpipe.core.ports import ShotFinder
 from bwpipe.memory.hinted import STEP
 from bwpipe.motion.optical_flow import SHORT, warp
 from bwpipe.motion.tracking import follow
+from bwpipe.pixels.orientation import stored, upright
 from bwpipe.pixels.resize import fit_short_side
 
 REACH = 480
@@ -42,13 +43,14 @@ def followed_hints(
         shots: The shots of these.
         finder: Gives motion; None if there is none, so that nothing is followed.
     """
-    size = fit_short_side((media.height, media.width), SHORT)
+    size = fit_short_side(media.upright_size, SHORT)
     found: dict[int, tuple[int, Hints]] = {}
     for origin in hinted:
         own = hinting.hints_of(media, origin, size)
         _add(found, origin, 0, own)
-        for index, hints in _around(media, own, origin, shots[origin], finder) if finder else ():
-            _add(found, index, abs(index - origin), hints)
+        as_stored = stored(own, media.orientation)  # as the motion is
+        for index, hints in _around(media, as_stored, origin, shots[origin], finder) if finder else ():
+            _add(found, index, abs(index - origin), upright(hints, media.orientation))
     return {index: {HINTED: hints} for index, (_, hints) in found.items()}
 
 

@@ -17,6 +17,7 @@ from bwpipe.core.frame import Media
 from bwpipe.core.inputs import expand_user, find_files
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.memory.hint_spreading import TINT_MASK
+from bwpipe.pixels.cropping import shown_size, uncropped
 from bwpipe.pixels.resize import squash
 from bwpipe.pixels.ycbcr import rgb_to_ycbcr
 
@@ -117,13 +118,14 @@ class Hints:
         except OSError as error:
             raise UsageError(f"the hints {path} can't be read ({error.strerror}); fix that, or remove them") from error
 
-    def read(self, media: Media, size: tuple[int, int], shape: tuple[int, int], index: int = 0) -> Array | None:
+    def read(self, media: Media, size: tuple[int, int], index: int = 0) -> Array | None:
         """The hints for a photograph or a frame, (3, h, w) on a grid: Cb and Cr in -0.5..0.5, and how far they are known, 0..1.
+
+        They are drawn on what is shown of it: turned upright, and cropped.
 
         Args:
             media: The photograph, or the film.
-            size: The grid.
-            shape: Height and width of the upright photograph or frame, in pixels.
+            size: The grid, of the whole photograph or frame, turned upright.
             index: The frame's index.
 
         Returns:
@@ -140,7 +142,8 @@ class Hints:
             rgba = _drawn(path)
         else:
             points = _points(path)
-            rgba, tint = _dotted(points, shape), points.tint
+            rgba, tint = _dotted(points, shown_size(media)), points.tint
+        rgba = np.moveaxis(uncropped(np.moveaxis(rgba, -1, 0), media, rgba.shape[:2]), 0, -1)
         known = rgba[..., 3].astype(np.float32) / 255
         chroma = rgb_to_ycbcr(np.ascontiguousarray(rgba[..., :3]), "bt601")[1].astype(np.float32)
         weighted = [squash(plane * known, *size) for plane in chroma]

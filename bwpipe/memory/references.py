@@ -4,8 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.frame import Frame, Luma, Media, Unit
@@ -14,6 +16,7 @@ from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import ImageFile
 from bwpipe.image.open import open_image
 from bwpipe.image.read import read_image
+from bwpipe.pixels.cropping import uncropped
 from bwpipe.pixels.orientation import stored, upright
 from bwpipe.pixels.resize import fit_short_side, squash
 
@@ -111,9 +114,15 @@ def still_frame(still: Still, unit: Unit) -> Frame:
         raise MediaError(f"the reference {still.path} has no colours; give a picture in colour")
     height, width = fit_short_side(frame.luma.shape, _SHORT)
     chroma = np.stack([squash(plane.astype(np.float32), height, width) for plane in frame.chroma])
-    turn = unit.media.orientation
-    planes = stored(upright(chroma, media.orientation), turn).astype(np.float16)
-    luma: Luma = np.asarray(stored(upright(_in_levels(frame, media, unit.media), media.orientation), turn))
+    size = upright(frame.luma, media.orientation).shape
+
+    def turned(planes: NDArray[Any]) -> NDArray[Any]:
+        """Planes of the still as the unit stores them."""
+        whole = uncropped(upright(planes, media.orientation), unit.media, size, "edge")
+        return np.ascontiguousarray(stored(whole, unit.media.orientation))
+
+    planes = turned(chroma.astype(np.float16))
+    luma: Luma = turned(_in_levels(frame, media, unit.media))
     luma.flags.writeable = False
     return Frame(luma, unit, index=-1, notes=MappingProxyType({COLOURS: planes}))
 

@@ -24,7 +24,7 @@ from bwpipe.memory.film_memory import FilmMemory
 from bwpipe.memory.hints import Hints
 from bwpipe.memory.references import Still, still_frame
 from bwpipe.motion.optical_flow import SHORT
-from bwpipe.pixels.orientation import upright
+from bwpipe.pixels.cropping import shown_size
 from bwpipe.pixels.resize import fit_short_side
 from bwpipe.review.film_preview import in_film, read_memory
 from bwpipe.review.thumbnails import Pixels
@@ -70,7 +70,7 @@ class LivePreview:
             self._folder.cleanup()
 
     def size(self, path: Path, frame: int | None = None) -> tuple[int, int]:
-        """Width and height of the upright picture, in which points are given. Raises MediaError, OSError."""
+        """Width and height of what is shown, turned upright, in which points are given. Raises MediaError, OSError."""
         with self._lock:
             return self._prepare(path, frame)[1]
 
@@ -156,8 +156,7 @@ class LivePreview:
             rmtree(folder, ignore_errors=True)
             (folder / media.name).mkdir(parents=True)
             (folder / media.name / f"{frame.index}.yaml").write_text(yaml.safe_dump(dict(hints)))
-            shape = media.height, media.width
-            known = Hints(str(folder)).read(media, fit_short_side(shape, SHORT), shape, frame.index)
+            known = Hints(str(folder)).read(media, fit_short_side(media.upright_size, SHORT), frame.index)
 
         def colour(each: Frame) -> Frame:
             (made,) = stage.apply([each])
@@ -184,7 +183,7 @@ class LivePreview:
         return [*self._before, self._colorize, *self._after]
 
     def _prepare(self, path: Path, frame: int | None) -> tuple[list[Any], tuple[int, int]]:
-        """What goes into `colorize`, and width and height of the upright picture."""
+        """What goes into `colorize`, and width and height of what is shown, turned upright."""
         key = path, frame
         if key in self._prepared:
             self._prepared.move_to_end(key)
@@ -194,7 +193,7 @@ class LivePreview:
                 stage.setup(self._run)
             self._ready = True
         found = self._frame(path, frame) if frame is not None else self._picture(path)
-        height, width = upright(found.luma, found.unit.media.orientation).shape
+        height, width = shown_size(found.unit.media)
         self._prepared[key] = [found, End(found.unit)], (width, height)
         while len(self._prepared) > _PREPARED:
             self._prepared.popitem(last=False)

@@ -30,7 +30,7 @@ QUALITY = 76
 """Quality of the WebP files: 20 kB for a photograph of 480 pixels."""
 LARGE = 1600
 """Longer side of a picture that is looked at alone, in pixels."""
-_REVISION = 1
+_REVISION = 2
 """Rises when the small pictures become different ones."""
 _ALIKE = 2.0
 """Mean difference, in code values, up to which an input looks like the luma of its output, so that the page shows that."""

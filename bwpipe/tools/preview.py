@@ -17,6 +17,7 @@ from bwpipe.engine.recipes import recipes
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph
+from bwpipe.pixels.cropping import cropped
 from bwpipe.pixels.levels import full_range
 from bwpipe.pixels.orientation import upright
 from bwpipe.pixels.resize import resize_area, squash
@@ -121,7 +122,7 @@ def _coloured(
 
 
 def small(frame: Frame, *, coloured: bool = True, longer: int = CELL) -> NDArray[np.uint8]:
-    """A frame for display, (h, w, 3) RGB, with a longer side of at most `longer` and square pixels."""
+    """A frame for display, (h, w, 3) RGB: upright, cropped, with a longer side of at most `longer` and square pixels."""
     media = frame.unit.media
     height, width = frame.luma.shape
     aspect = float(media.sample_aspect or 1) if isinstance(media, VideoFile) else 1.0
@@ -135,7 +136,8 @@ def small(frame: Frame, *, coloured: bool = True, longer: int = CELL) -> NDArray
         planes = frame.chroma.astype(np.float32).transpose(1, 2, 0)
         chroma = np.ascontiguousarray(squash(planes, *size).transpose(2, 0, 1))
     rgb = np.asarray(ycbcr_to_rgb(luma, chroma, media.matrix), np.uint8)
-    return np.ascontiguousarray(np.moveaxis(upright(np.moveaxis(rgb, -1, 0), media.orientation), 0, -1))
+    shown = cropped(np.moveaxis(rgb, -1, 0), media)
+    return np.ascontiguousarray(np.moveaxis(upright(shown, media.orientation), 0, -1))
 
 
 def sheet(frames: list[PreviewFrame]) -> NDArray[np.uint8]:

@@ -139,7 +139,6 @@ class VideoFile(Media):
         colour: Whether it is in real colour, toned or grey: what most of the sampled frames are.
         coloured: Share of the sampled frames that are in real colour.
         carries: The kinds of side data of the sampled frames, of those in `bwpipe.video.side_data`.
-        cropping: What the container says is not to be shown of its frames.
         faults: What the index pass found wrong with the file, as sentences without the file name.
     """
 

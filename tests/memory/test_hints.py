@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from bwpipe import UsageError, run
 from bwpipe.core import plugins
@@ -100,6 +100,29 @@ def test_points_in_a_text_are_dots(suffix: str, name: str, photos: Path, weights
     coloured(photos, weights["test-wandering"], hints=str(photos / "hints"))
 
     assert halves(photos, "a.png")[1] == pytest.approx(chroma_of(RED), abs=6)
+
+
+@pytest.mark.parametrize("ending", ["yaml", "png"])
+def test_hints_of_a_photograph_that_lies_on_its_side_are_on_the_upright_one(
+    ending: str, photos: Path, weights: dict[str, str]
+) -> None:
+    with Image.open(photos / "in" / "a.png") as upright:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # its first row is at the right
+        upright.transpose(Image.Transpose.ROTATE_90).save(photos / "in" / "a.png", exif=exif)
+    (photos / "hints").mkdir()
+    if ending == "png":
+        dot(photos / "hints" / "a.png", (120, 60), RED)
+    else:
+        point = {"x": 120, "y": 60, "colour": "#966964", "radius": 4}
+        (photos / "hints" / "a.yaml").write_text(json.dumps({"points": [point]}))
+    coloured(photos, weights["test-wandering"], hints=str(photos / "hints"))
+
+    with Image.open(photos / "out" / "a.png") as turned:
+        ImageOps.exif_transpose(turned).save(photos / "out" / "upright.png")
+    hinted, plain = halves(photos, "upright.png"), halves(photos, "sub/b.png")
+    assert hinted[1] == pytest.approx(chroma_of(RED), abs=6)
+    assert hinted[0] == pytest.approx(plain[0], abs=6)
 
 
 def test_a_network_that_takes_hints_is_told_them(photos: Path, weights: dict[str, str]) -> None:

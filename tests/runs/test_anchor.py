@@ -70,10 +70,11 @@ def picture(seed: int) -> NDArray[np.float64]:
     return patches.repeat(16, axis=0).repeat(16, axis=1)
 
 
-def make(path: Path, texture: float = 0) -> None:
-    """Write a film of three shots, the third of the first one's scene, under a lamp that gets brighter and darker.
+def make(path: Path, texture: float = 0, turn: tuple[int, bool] = (0, False), shots: int = 3, pan: int = 0) -> None:
+    """Write a film of three shots, or fewer, the third of the first one's scene, under a lamp that gets brighter and darker.
 
-    With a texture, of this size in code values, each patch looks different.
+    With a texture, of this size in code values, each patch looks different. A player turns it counter-clockwise, in degrees,
+    and mirrors it. What it shows moves to the right by so many pixels a frame, and comes back from the left.
     """
     surface = np.random.default_rng(7).normal(0, texture, SIZE[::-1]) if texture else np.zeros(SIZE[::-1])
     rng = np.random.default_rng(0)
@@ -81,9 +82,11 @@ def make(path: Path, texture: float = 0) -> None:
         stream = output.add_stream("ffv1", rate=RATE)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "gray"
-        for number in range(3 * SHOT):
+        if turn != (0, False):
+            stream.set_display_rotation(turn[0], vflip=turn[1])
+        for number in range(shots * SHOT):
             luma = picture(1 if number // SHOT != 1 else 2) * (1 + 0.02 * np.sin(number / 7)) + rng.normal(0, 1, SIZE[::-1])
-            luma = luma + surface
+            luma = np.roll(luma + surface, pan * number, axis=1)
             frame = VideoFrame.from_ndarray(np.rint(luma).clip(0, 255).astype(np.uint8), format="gray")
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
