@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
+from math import ceil
 
 from bwpipe.cluster.messages import Task
 from bwpipe.core.frame import Unit
@@ -11,7 +12,11 @@ from bwpipe.engine.planner import Plan
 _PICTURES = 16
 """Pictures in a piece, at most: enough that starting on one takes little of its time, and few to do again if it is lost."""
 _PIECES = 4
-"""Pieces for each worker, at least, where there are enough pictures: the last ones to end wait for little."""
+"""Pieces for each worker into which the pictures that are left would be cut: towards the end pieces become smaller, so that all
+workers end at about the same time."""
+_ROWS = 2
+"""Pieces of films for each worker, at least, where there are enough segments: fewer rows that share a decoder are cut. Each
+piece then decodes what is before it in its row, which takes less time than waiting for the longest row."""
 
 
 class Units:
@@ -46,14 +51,24 @@ class Units:
         return Task(number, unit.part, unit.start, unit.stop, unit.since, tuple(sinks), joined)
 
     def pieces(self, workers: int) -> Iterator[tuple[int, ...]]:
-        """The units in pieces, by number, in order: segments that share a decoder, or some pictures."""
-        indices = range(len(self.units))
-        pictures = sum(not unit.media.has_segments for unit in self.units)
-        size = min(max(pictures // (workers * _PIECES), 1), _PICTURES)
-        for key, group in groupby(indices, key=self._key):
-            numbers = tuple(group)
-            step = size if key is None else len(numbers)
-            yield from (numbers[start : start + step] for start in range(0, len(numbers), step))
+        """The units in pieces, by number: segments that share a decoder, in order, then pictures, which fill in at the end."""
+        rows: list[list[int]] = []
+        pictures: list[int] = []
+        for key, group in groupby(range(len(self.units)), key=self._key):
+            if key is None:
+                pictures.extend(group)
+            else:
+                rows.append(list(group))
+        longest = ceil(sum(map(len, rows)) / (workers * _ROWS)) if len(rows) < workers * _ROWS else len(self.units)
+        for row in rows:
+            parts = ceil(len(row) / longest)
+            ends = [len(row) * part // parts for part in range(parts + 1)]
+            yield from (tuple(row[start:stop]) for start, stop in pairwise(ends))
+        at = 0
+        while at < len(pictures):
+            size = min(max((len(pictures) - at) // (workers * _PIECES), 1), _PICTURES)
+            yield tuple(pictures[at : at + size])
+            at += size
 
     def _key(self, number: int) -> tuple[int, int] | None:
         """What the units of a piece have in common; None for pictures."""
