@@ -38,7 +38,7 @@ class Anchor(TwoPassMap):
     and so does everything if the network has no features.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     changes_only: ClassVar[str | None] = "film"
     provides: ClassVar[frozenset[str]] = frozenset({HOLDS_HINTS})
     correction_folders: ClassVar[Mapping[str, str]] = {"reference": "references"}
@@ -83,8 +83,16 @@ class Anchor(TwoPassMap):
         return {**super().recipe(unit), **told}
 
     def revision_for(self, unit: Unit | None) -> int:
-        """The latest for films only: 2 chose other key frames where groups of pictures are short, 3 rounds otherwise."""
-        return self.revision if unit is None or unit.media.kind == "film" else 1
+        """The latest where there are hints: 2 chose other key frames where groups of pictures are short, 3 rounds otherwise.
+
+        4 holds hints that are lost on their way, and places them on what is shown.
+        """
+        if unit is None:
+            return self.revision
+        if unit.media.kind != "film":
+            return 1
+        hinted = self._hinting.hinted(Unit(unit.media)) if self._hinting else ()
+        return self.revision if any(self._reaches(index, unit) for index in hinted) else 3
 
     def _stills(self, unit: Unit | None) -> list[Still]:
         """The stills that concern a unit, or any. Raises UsageError."""
@@ -96,10 +104,12 @@ class Anchor(TwoPassMap):
 
     def _concerns(self, still: Still, unit: Unit) -> bool:
         """Whether a unit has frames that a still may be for: any, or those of one shot."""
-        if unit.media.kind != "film" or still.frame is None:
-            return True
+        return unit.media.kind != "film" or still.frame is None or self._reaches(still.frame, unit)
+
+    def _reaches(self, index: int, unit: Unit) -> bool:
+        """Whether a unit has frames of the shot that holds a frame."""
         start, stop = frame_range(unit)
-        shot = self._shot(unit, still.frame)
+        shot = self._shot(unit, index)
         return shot.start < (start if stop is None else stop) and start < shot.stop
 
     def first_passes(self, unit: Unit, instances: Mapping[str, Sequence[range]]) -> list[FirstPass]:
@@ -135,6 +145,10 @@ class Anchor(TwoPassMap):
                 follow = partial(self._followed, media, hints, shots)
                 found.append(FirstPass(frames, name=_hints_of(key), instance=key, again=follow, recipe=about))
         return found
+
+    def corrected(self, unit: Unit) -> list[int]:
+        """The frames that stills are of."""
+        return [still.frame for still in self._stills(unit) if still.frame is not None and unit.media.kind == "film"]
 
     def _followed(self, media: Media, hints: Mapping[int, str], shots: Mapping[int, range]) -> dict[int, dict[str, Any]]:
         """The notes with hints for the frames of their shots that are coloured with them. Raises MediaError."""
@@ -176,7 +190,8 @@ class Anchor(TwoPassMap):
             if stills := shot_references.from_bytes(kept[_stills_of(key)]) if _stills_of(key) in kept else []:
                 memory.hold_stills([each for _, each in stills], [self._shot(unit, index) for index, _ in stills])
             if hinted := from_bytes(kept[_hints_of(key)]) if _hints_of(key) in kept else {}:
-                memory.hold_hints(hinted, {index: self._shot(unit, index) for index in hinted})
+                own = self._hinting.hinted(unit) if self._hinting else {}
+                memory.hold_hints(hinted, {index: self._shot(unit, index) for index in hinted}, own)
         with self._lock:
             self._memories[unit.media], self._units_left[unit.media] = memories, units
 

@@ -252,9 +252,10 @@ class Colorize(BatchMap):
         media = frame.unit.media
         if HINTED in frame.notes:
             return True
-        if self._hints is None or frame.index < 0 or (media.kind == "film" and self._held):
+        if frame.index < 0 or (media.kind == "film" and self._held):
             return False
-        return self._hints.of(media, frame.index) is not None
+        found = self._found_hints()
+        return found is not None and found.of(media, frame.index) is not None
 
     def apply(self, frames: list[Frame]) -> list[Frame]:
         """Predict the chroma (2, h, w) and the confidence (h, w) of frames with the same key."""

@@ -1,7 +1,7 @@
 """Stages that look at a whole file before its first unit: the shape, and what it asks for."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,6 +57,10 @@ class TwoPassMap(UnitMap):
             instances: The instances of stages above that this run needs for the file, by their keys, with the frames that each
                 processes; the empty key stands for the stages themselves.
         """
+
+    def corrected(self, unit: Unit) -> Collection[int]:
+        """The frames of a file, by index, for each of which a person has given something to this stage. Raises UsageError."""
+        return ()
 
     @abstractmethod
     def collect(self, unit: Unit, wanted: FirstPass, items: Iterator[Any]) -> bytes:

@@ -107,7 +107,7 @@ class FirstPasses:
 
     def _collect(self, node: Node, stage: TwoPassMap, whole: Unit, wanted: FirstPass) -> bytes:
         own = replace(whole)  # so that a failure is told from those of the file's units
-        made = stage.collect(own, wanted, self._items(node, own, wanted))
+        made = stage.collect(own, wanted, items_of_pass(self._graph, node, own, wanted, run=self._run, meters=self._meters))
         if error := self._run.failure(own):
             raise error
         self._run.raise_if_stopped()
@@ -123,29 +123,6 @@ class FirstPasses:
         except BaseException:
             file.discard()
             raise
-
-    def _items(self, node: Node, unit: Unit, wanted: FirstPass) -> Iterator[Any]:
-        """The items of a first pass, as they leave the stages above."""
-        source, *steps = path_to(self._graph, node.id)[:-1]
-        assert isinstance(source.stage, Source)
-        found = source.stage.sample(unit, wanted.indices) if wanted.indices else iter(())
-        own = {INSTANCE: wanted.instance}
-        again = wanted.again()
-        looks = (
-            replace(item, notes={**item.notes, **own, **notes})
-            for item in found
-            for notes in ({}, *([again[item.index]] if item.index in again else ()))
-        )
-        further = (replace(item, unit=unit, notes={**item.notes, **own}) for item in wanted.further)
-        items: Iterator[Any] = chain(looks, further, [End(unit)])
-        for step in steps:
-            if isinstance(step.stage, Map | BatchMap):
-                stage = with_overrides(step, self._graph.instances)
-                items = execute(stage, items, self._run, self._meters[step.id])
-        for item in items:
-            self._run.raise_if_stopped()
-            if not isinstance(item, End):
-                yield item
 
     def _kept(self, node: Node, whole: Unit, wanted: FirstPass, place: tuple[Ledger, Path] | None) -> bytes | None:
         """What an earlier run, or another share of this one, kept for a file; None if there is none for this recipe."""
@@ -180,6 +157,31 @@ class FirstPasses:
                     stage.folder, stage.target(whole), key_of_pass(node.id, wanted.name)
                 )
         return None
+
+
+def items_of_pass(
+    graph: Graph, node: Node, unit: Unit, wanted: FirstPass, *, run: RunContext, meters: Mapping[str, Meter]
+) -> Iterator[Any]:
+    """The items of a first pass over a file, as they leave the stages above a node; `meters` measures these stages' work."""
+    source, *steps = path_to(graph, node.id)[:-1]
+    assert isinstance(source.stage, Source)
+    found = source.stage.sample(unit, wanted.indices) if wanted.indices else iter(())
+    own = {INSTANCE: wanted.instance}
+    again = wanted.again()
+    looks = (
+        replace(item, notes={**item.notes, **own, **notes})
+        for item in found
+        for notes in ({}, *([again[item.index]] if item.index in again else ()))
+    )
+    further = (replace(item, unit=unit, notes={**item.notes, **own}) for item in wanted.further)
+    items: Iterator[Any] = chain(looks, further, [End(unit)])
+    for step in steps:
+        if isinstance(step.stage, Map | BatchMap):
+            items = execute(with_overrides(step, graph.instances), items, run, meters[step.id])
+    for item in items:
+        run.raise_if_stopped()
+        if not isinstance(item, End):
+            yield item
 
 
 def _frames(whole: Unit) -> range:

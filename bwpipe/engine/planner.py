@@ -147,7 +147,7 @@ def make_plan(
         scans=SqliteScanCache(ledgers.values()),
     )
     shots = plan.shots = ShotFinder(graph, plan.scans)
-    _remind(graph, ledgers, shots)
+    remind(graph, ledgers, shots)
     source.remember(plan.scans)
     known = EarlierOutputs(ledgers.values(), graph.corrections)
     units = list(_found(graph, known, plan))
@@ -223,7 +223,7 @@ def known_facts(ledgers: Mapping[Path, Ledger]) -> dict[str, str | int | float |
     return {key: value for ledger in ledgers.values() for key, value in ledger.facts.items()}
 
 
-def _remind(graph: Graph, ledgers: Mapping[Path, Ledger], shots: ShotFinder) -> None:
+def remind(graph: Graph, ledgers: Mapping[Path, Ledger], shots: ShotFinder) -> None:
     """Tell the stages what earlier runs remembered, and give them what finds shots."""
     facts = known_facts(ledgers)
     graph.instances.prepare(shots, facts)

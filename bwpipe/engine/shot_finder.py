@@ -1,7 +1,7 @@
 """Where the shots of films begin, found before a run by the stages that find them during it."""
 
 import json
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -35,7 +35,8 @@ class ShotFinder:
         self._graph = graph
         self._node = next((node.id for node in graph.nodes if MOTION in node.stage.provides), None)
         self._whole: dict[Media, Unit] = {}
-        self._found: dict[tuple[Media, int | None], Sequence[range]] = {}
+        self._found: dict[Media, Sequence[range]] = {}
+        self._some: dict[Media, list[range]] = {}
         self._digests: dict[Media, str] = {}
         self._asked: set[Media] = set()
 
@@ -49,19 +50,19 @@ class ShotFinder:
         if known is None:
             start, stop = self._range(media)
             text = self._scans.find(media.path, self._key(media), lambda: _to_bytes(self._cuts(media, start, stop)))
-            known = self._remember(media, None, _ranges(json.loads(text), start, stop))
+            known = self._remember(media, _ranges(json.loads(text), start, stop))
         return known
 
     def around(self, media: Media, index: int) -> range:
         """The shot that holds a frame."""
         known = self._known(media)
         if known is None:
-            known = self._found.get((media, index))
-        if known is None:
-            text = self._scans.find(
-                media.path, f"{self._key(media)} at {index}", lambda: json.dumps(self._borders(media, index)).encode()
-            )
-            known = self._remember(media, index, [range(*json.loads(text))])
+            known = some = self._some.setdefault(media, [])
+            if not any(index in shot for shot in some):
+                text = self._scans.find(
+                    media.path, f"{self._key(media)} at {index}", lambda: json.dumps(self._borders(media, index)).encode()
+                )
+                insort(some, range(*json.loads(text)), key=lambda shot: shot.start)
         starts = [shot.start for shot in known]
         return known[max(bisect_right(starts, index) - 1, 0)]
 
@@ -69,22 +70,22 @@ class ShotFinder:
         """Keep the shots that a run has found in a whole film, by the frames at which they start."""
         if self._node is not None and media in self._whole and starts:
             self._scans.put(media.path, self._key(media), _to_bytes(starts))
-            self._remember(media, None, _ranges(starts, *self._range(media)))
+            self._remember(media, _ranges(starts, *self._range(media)))
 
-    def _remember(self, media: Media, index: int | None, shots: Sequence[range]) -> Sequence[range]:
-        self._found[media, index] = shots
+    def _remember(self, media: Media, shots: Sequence[range]) -> Sequence[range]:
+        self._found[media] = shots
         return shots
 
     def _known(self, media: Media) -> Sequence[range] | None:
         """All shots of a film, if that takes no search."""
-        found = self._found.get((media, None))
+        found = self._found.get(media)
         start, stop = self._range(media)
         if found is None and self._node is None:
-            found = self._remember(media, None, [range(start, stop)])
+            found = self._remember(media, [range(start, stop)])
         if found is None and media not in self._asked:
             self._asked.add(media)
             if (text := self._scans.known(media.path, self._key(media))) is not None:
-                found = self._remember(media, None, _ranges(json.loads(text), start, stop))
+                found = self._remember(media, _ranges(json.loads(text), start, stop))
         return found
 
     def _range(self, media: Media) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The memory of a film: its key frames, what those of a scene agree on, and how a frame is drawn towards it."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from io import BytesIO
 from typing import Any
@@ -58,6 +58,7 @@ class FilmMemory:
         self._prepared: OrderedDict[int, Cells] = OrderedDict()
         self._hinted: Mapping[int, HintedFrame] = {}
         self._shots: Mapping[int, range] = {}
+        self._own: Collection[int] = ()
         self._meant: dict[int, Meant] = {}
         self._stills: list[KeyFrame] = []
         self._of_shots: list[range] = []
@@ -71,10 +72,16 @@ class FilmMemory:
         """Number of key frames, without references."""
         return len(self._key_frames)
 
-    def hold_hints(self, frames: Mapping[int, HintedFrame], shots: Mapping[int, range]) -> None:
-        """Also draw frames towards hinted frames of their shot: these, by their indices, with the frames of their shots."""
+    def hold_hints(self, frames: Mapping[int, HintedFrame], shots: Mapping[int, range], own: Collection[int]) -> None:
+        """Also draw frames towards hinted frames of their shot.
+
+        Args:
+            frames: The hinted frames, by their indices.
+            shots: The frames of the shot of each.
+            own: Those of them that have hints of their own; to the others they are followed.
+        """
         if self._basis.shape[0] > 1:
-            self._hinted, self._shots, self._meant = frames, shots, {}
+            self._hinted, self._shots, self._own, self._meant = frames, shots, own, {}
 
     def knows(self, frame: Frame) -> bool:
         """Whether a frame has features of the same network, or of one with as many."""
@@ -152,13 +159,16 @@ class FilmMemory:
         return found
 
     def _nearest(self, index: int) -> list[int]:
-        """The hinted frames of a frame's shot next before and after it, or the frame itself."""
-        found = [each for each in self._hinted if index in self._shots[each]]
-        before, after = (
-            max((each for each in found if each <= index), default=None),
-            min((each for each in found if each >= index), default=None),
-        )
-        return sorted({each for each in (before, after) if each is not None})
+        """The hinted frames of a frame's shot next before and after it, or the frame itself, and those with hints of their own.
+
+        A hint may be lost on its way: what it was on is then known again from the frame for which it was given.
+        """
+        of_shot = [each for each in self._hinted if index in self._shots[each]]
+        found: set[int] = set()
+        for some in (of_shot, [each for each in of_shot if each in self._own]):
+            found.update(max([[each] for each in some if each <= index], default=[]))
+            found.update(min([[each] for each in some if each >= index], default=[]))
+        return sorted(found)
 
     def _ready_hint(self, index: int) -> Meant:
         """A hinted frame, prepared for matching; few are kept."""

@@ -54,7 +54,7 @@ def in_film(
     if memory is None or not memory.knows(plain):
         memory = remember([plain])
     own = range(frame.index, frame.index + 1)
-    memory.hold_hints(pairs([plain, hinted]) if hinted else {}, {frame.index: own})
+    memory.hold_hints(pairs([plain, hinted]) if hinted else {}, {frame.index: own}, own)
     shown = None if still is None else key_frame(with_own_colours(colour(still)))
     memory.hold_stills([shown] if shown else [], [own] if shown else [])
     chroma = memory.drawn(plain)

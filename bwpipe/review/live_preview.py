@@ -28,7 +28,7 @@ from bwpipe.pixels.cropping import shown_size
 from bwpipe.pixels.resize import fit_short_side
 from bwpipe.review.film_preview import in_film, read_memory
 from bwpipe.review.thumbnails import Pixels
-from bwpipe.tools.preview import small, stages_before_sink
+from bwpipe.tools.preview import nodes_before_sink, small
 
 _PREPARED = 6
 """How many pictures stay decoded."""
@@ -42,7 +42,7 @@ class LivePreview:
 
     def __init__(self, graph: Graph) -> None:
         """Prepare it. Raises UsageError if the graph does not colour by `colorize`."""
-        source, *steps = stages_before_sink(graph)
+        source, *steps = (node.stage for node in nodes_before_sink(graph))
         assert isinstance(source, Source)
         self._source = source
         at = next((number for number, stage in enumerate(steps) if stage.registered == COLORIZE), None)
@@ -132,9 +132,7 @@ class LivePreview:
             for old in folder.iterdir():
                 old.unlink()
             Path(folder, f"{unit.name.name}.yaml").write_text(yaml.safe_dump(dict(hints)))
-            stage = self._colorize.model_copy(update={**update, "hints": str(folder)})
-            stage.recipe(unit)  # finds them
-            return stage
+            update["hints"] = str(folder)
         return self._colorize.model_copy(update=update)
 
     def _memory_of(self, output: Path | None) -> FilmMemory | None:

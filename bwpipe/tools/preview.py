@@ -1,6 +1,8 @@
-"""A quick preview: evenly spaced frames of films, and pictures of a folder, in grey and colour; or the most doubtful ones."""
+"""A quick preview: frames of films, and pictures of a folder, in grey and colour; or the most doubtful ones."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +12,22 @@ from numpy.typing import NDArray
 
 from bwpipe.core.console import printable
 from bwpipe.core.context import RunContext
+from bwpipe.core.first_pass import Hinting, TwoPassMap
 from bwpipe.core.frame import Broken, End, Frame, Media, Skipped, Unit
-from bwpipe.core.stage import BatchMap, Sink, Source, Stage
+from bwpipe.core.segments import frame_range
+from bwpipe.core.stage import Sink, Source
 from bwpipe.engine.executors import execute, execute_source
-from bwpipe.engine.recipes import recipes
+from bwpipe.engine.first_passes import items_of_pass
+from bwpipe.engine.ledger import Ledger
+from bwpipe.engine.overridden import with_overrides
+from bwpipe.engine.planner import remind
+from bwpipe.engine.recipes import path_to, recipes
+from bwpipe.engine.scan_cache import SqliteScanCache
+from bwpipe.engine.shot_finder import ShotFinder
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph
+from bwpipe.graph.node import Node
 from bwpipe.pixels.cropping import cropped
 from bwpipe.pixels.levels import full_range
 from bwpipe.pixels.orientation import upright
@@ -28,6 +39,8 @@ CELL = 480
 """Longer side of a frame on the contact sheet, in pixels; smaller frames are not enlarged."""
 _GAP, _LABEL = 8, 20
 _COLUMNS = 2
+_LOOKED_AT = 12
+"""How many frames of a film are looked at before, for its memory, besides those that are shown."""
 CANDIDATES = 8
 """How many times as many frames are coloured as are shown, if the most doubtful ones are asked for."""
 
@@ -51,7 +64,9 @@ class PreviewFrame:
 def preview(graph: Graph, count: int, run: RunContext, *, doubtful: bool = False) -> list[PreviewFrame]:
     """Colour `count` evenly spaced frames and pictures of those that a graph reads; nothing is written.
 
-    Only these frames are decoded, each from the preceding keyframe, so that a long film takes no longer.
+    Only these frames are decoded, each from the preceding keyframe, so that a long film takes no longer. Of a film with hints
+    or stills for some frames, these are shown, in place of those near by, and colours are held as in a run, but for the memory,
+    which is made of fewer key frames.
 
     Args:
         graph: The graph.
@@ -63,8 +78,13 @@ def preview(graph: Graph, count: int, run: RunContext, *, doubtful: bool = False
         UsageError: There is nothing to read, an option is wrong, or the network says of none how sure it is.
         MediaError: None of them can be read.
     """
-    source, *steps = stages_before_sink(graph)
+    nodes = nodes_before_sink(graph)
+    source = nodes[0].stage
     assert isinstance(source, Source)
+    ledgers = {node.stage.folder: Ledger(node.stage.folder) for node in graph.nodes if isinstance(node.stage, Sink)}
+    scans = SqliteScanCache(ledgers.values())
+    remind(graph, ledgers, shots := ShotFinder(graph, scans))
+    source.remember(scans)
     found = [found for found in source.units() if not isinstance(found, Skipped)]
     broken = [each for each in found if isinstance(each, Broken)]
     readable = [each for each in found if isinstance(each, Unit)]
@@ -74,8 +94,11 @@ def preview(graph: Graph, count: int, run: RunContext, *, doubtful: bool = False
         raise UsageError("there are no pictures and films to preview; give another path")
     for each in broken:
         run.fail(each, MediaError(each.error))
-    units = _chosen(readable, count * CANDIDATES if doubtful else count)
-    frames = _coloured(source, steps, units, run, named=len(readable) > 1)
+    for unit in readable:
+        shots.add(unit)
+    run.downstream = graph.downstream
+    units = _chosen(nodes, readable, count * CANDIDATES if doubtful else count)
+    frames = _coloured(graph, nodes, units, run, named=len(readable) > 1)
     if not frames:
         raise next(iter(run.failures.values()), MediaError("none of its frames could be decoded"))
     if not doubtful:
@@ -89,9 +112,17 @@ def preview(graph: Graph, count: int, run: RunContext, *, doubtful: bool = False
 
 
 def _coloured(
-    source: Source, steps: Sequence[Stage], units: Sequence[Unit], run: RunContext, *, named: bool
+    graph: Graph, nodes: Sequence[Node], units: Mapping[Unit, Unit], run: RunContext, *, named: bool
 ) -> list[PreviewFrame]:
-    """The frames of units, in order, without those that failed; `named` says whether labels name their file."""
+    """The frames of units, in order, without those that failed; `named` says whether labels name their file.
+
+    Args:
+        graph: The graph.
+        nodes: Those from the source to the last sink, without it.
+        units: The units, and the whole file of each.
+        run: For failures.
+        named: See above.
+    """
     greys: dict[Unit, tuple[str, NDArray[np.uint8]]] = {}
     coloured: dict[Unit, tuple[NDArray[np.uint8], float | None]] = {}
 
@@ -101,12 +132,21 @@ def _coloured(
                 greys[item.unit] = _label(item, named=named), small(item, coloured=False)
             yield item
 
-    try:
-        for stage in (source, *steps):
-            stage.setup(run)
-        stream = recording_grey(execute_source(source, units, 0, run, Meter()))
-        for stage in steps:
-            stream = execute(stage, stream, run, Meter())
+    instances = graph.instances
+    source, *steps = nodes
+    assert isinstance(source.stage, Source)
+    with ExitStack() as stack:
+        for node in nodes:
+            for stage in (node.stage, *instances.needed(node, units, 0)):
+                stack.callback(stage.close)
+                stage.setup(run)
+        for whole in dict.fromkeys(units.values()):
+            for node in steps:
+                if isinstance(node.stage, TwoPassMap):
+                    _look_before(graph, node, whole, [unit.start for unit in units if units[unit] is whole], run)
+        stream = recording_grey(execute_source(source.stage, list(units), 0, run, Meter()))
+        for node in steps:
+            stream = execute(with_overrides(node, instances), stream, run, Meter())
         for item in stream:
             if isinstance(item, Frame):
                 sure = None if item.confidence is None else float(item.confidence.mean(dtype=np.float32))
@@ -115,10 +155,28 @@ def _coloured(
                 raise UsageError(
                     "this graph produces no frames, so there is nothing to preview; give one that writes films or pictures"
                 )
-    finally:
-        for stage in (source, *steps):
-            stage.close()
     return [PreviewFrame(*greys[unit], *coloured[unit]) for unit in units if unit in coloured]
+
+
+def _look_before(graph: Graph, node: Node, whole: Unit, shown: Sequence[int], run: RunContext) -> None:
+    """Run the first passes of a stage over a file with corrections, with the frames that are shown and a few others."""
+    stage, instances = node.stage, graph.instances
+    assert isinstance(stage, TwoPassMap)
+    parts = instances.parts(whole.media)
+    start, stop = frame_range(whole)
+    everywhere = [range(start, start + 1 if stop is None else stop)]
+    keys = sorted({instances.at(whole.media, index) for index in shown})
+    passes = stage.first_passes(whole, {key: [part.frames for part in parts if part.key == key] or everywhere for key in keys})
+    if all(each.name == each.instance and not each.further for each in passes):
+        return  # the frames are soon seen without corrections, and decoding more of them may take long
+    kept = {}
+    for each in passes:
+        some = each.indices[:: max(1, len(each.indices) // _LOOKED_AT)]
+        wanted = replace(each, indices=sorted({*some, *shown}) if some else ())
+        kept[each.name] = stage.collect(
+            whole, wanted, items_of_pass(graph, node, whole, wanted, run=run, meters=defaultdict(Meter))
+        )
+    stage.use(whole, kept, len(shown))
 
 
 def small(frame: Frame, *, coloured: bool = True, longer: int = CELL) -> NDArray[np.uint8]:
@@ -157,38 +215,46 @@ def sheet(frames: list[PreviewFrame]) -> NDArray[np.uint8]:
     return canvas
 
 
-def stages_before_sink(graph: Graph) -> list[Stage]:
-    """Copies of the stages from the source to the last sink, without the sink, with a batch of 1."""
-    nodes = {node.id: node for node in graph.nodes}
+def nodes_before_sink(graph: Graph) -> list[Node]:
+    """The nodes from the source to the last sink, without the sink. Raises UsageError."""
     last = next((node for node in reversed(graph.nodes) if isinstance(node.stage, Sink)), None)
     if last is None:
         raise UsageError("this graph writes no files, so there is nothing to preview; give one that ends with `write`")
     recipes(graph, last.id)  # reports errors in their options
-    path: list[Stage] = []
-    while upstream := last.upstream:
-        last = nodes[upstream]
-        update = {"batch": 1} if isinstance(last.stage, BatchMap) else {}
-        path.insert(0, last.stage.model_copy(update=update))
-    return path
+    return path_to(graph, last.id)[:-1]
 
 
-def _chosen(units: Sequence[Unit], count: int) -> list[Unit]:
-    """At most `count` of all pictures and of evenly spaced frames of films, evenly spaced."""
-    each = max(1, count // len(units))
-    candidates = [part for unit in units for part in _frames(unit, each)]
-    if len(candidates) <= count:
-        return candidates
-    return [candidates[int((number + 0.5) * len(candidates) / count)] for number in range(count)]
+def _chosen(nodes: Sequence[Node], wholes: Sequence[Unit], count: int) -> dict[Unit, Unit]:
+    """At most `count` of all pictures and of the frames of films, evenly spaced, as units, with the whole file of each."""
+    each = max(1, count // len(wholes))
+    candidates = [(part, whole) for whole in wholes for part in _frames(whole, each, _corrected(nodes, whole))]
+    if len(candidates) > count:
+        candidates = [candidates[int((number + 0.5) * len(candidates) / count)] for number in range(count)]
+    return dict(candidates)
 
 
-def _frames(unit: Unit, count: int) -> list[Unit]:
-    """Evenly spaced frames of a film, each as its own unit; an image as it is."""
-    media = unit.media
+def _corrected(nodes: Sequence[Node], whole: Unit) -> list[int]:
+    """The frames of a film, by index, that have hints or a still."""
+    found: set[int] = set()
+    for node in nodes if whole.media.kind == "film" else ():
+        if isinstance(node.stage, Hinting):
+            found.update(node.stage.hinted(whole))
+        if isinstance(node.stage, TwoPassMap):
+            found.update(node.stage.corrected(whole))
+    return sorted(found)
+
+
+def _frames(whole: Unit, count: int, corrected: Sequence[int]) -> list[Unit]:
+    """Evenly spaced frames of a film, or in place of those near by corrected ones, each as its own unit; an image as it is."""
+    media = whole.media
     if not isinstance(media, VideoFile):
-        return [unit]
-    frames = min(unit.stop or len(media.times), len(media.times))
-    indices = dict.fromkeys(int((number + 0.5) * frames / count) for number in range(count))
-    return [Unit(media, part=index, start=index, stop=index + 1) for index in indices]
+        return [whole]
+    frames = min(whole.stop or len(media.times), len(media.times))
+    evenly = {int((number + 0.5) * frames / count) for number in range(count)}
+    shown = set(corrected[:: -(-len(corrected) // len(evenly))] if corrected else ())
+    for index in sorted(shown):
+        evenly.discard(min(evenly, key=lambda each: abs(each - index)))
+    return [Unit(media, part=index, start=index, stop=index + 1) for index in sorted(evenly | shown)]
 
 
 def _label(frame: Frame, *, named: bool) -> str:

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -18,7 +21,7 @@ from bwpipe.engine.planner import make_plan
 from bwpipe.graph.graph import read_graph
 from bwpipe.nn.checkpoint import Checkpoint, save
 from bwpipe.nn.network import networks
-from tests.runs.test_anchor import NETWORKS, SHOT, SIZE, chroma, make, shots
+from tests.runs.test_anchor import NETWORKS, SHOT, SIZE, chroma, make, picture, shots
 
 RED = (150, 105, 100)
 
@@ -117,3 +120,27 @@ def test_hints_that_can_not_be_read_fail_the_film(folder: Path, tmp_path: Path) 
     result = run(graph(folder, tmp_path / "out", tmp_path / "hints"))
 
     assert next(iter(result.failed.values())).endswith('write `points: [{x: 120, y: 80, colour: "#a03020"}]`')
+
+
+def test_what_a_dot_coloured_keeps_its_colour_when_something_covers_the_dot(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "film").mkdir()
+    (tmp_path / "net.safetensors").hardlink_to(folder / "net.safetensors")
+    scene = picture(1) + np.random.default_rng(7).normal(0, 12, SIZE[::-1])
+    with av.open(str(tmp_path / "film" / "film.mkv"), "w") as output:
+        stream = output.add_stream("ffv1", rate=5)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "gray"
+        for number in range(30):
+            luma = np.rint(scene).clip(0, 255).astype(np.uint8)
+            if number >= 10:
+                luma[24:56, 24:56] = 20
+            output.mux(stream.encode(VideoFrame.from_ndarray(luma, format="gray")))
+        output.mux(stream.encode(None))
+    dot(tmp_path / "hints" / "film.mkv" / "000002.png", (40, 40), RED)
+    for name, hints in (("out", tmp_path / "hints"), ("plain", None)):
+        assert run(graph(tmp_path, tmp_path / name, hints)).exit_code == 0
+
+    change = np.abs(chroma(tmp_path / "out" / "film.mkv") - chroma(tmp_path / "plain" / "film.mkv"))
+    seen = change[:, :, 64:, 64:].mean(axis=(1, 2, 3))
+    assert seen[2] > 3
+    assert seen[29] > 0.5 * seen[2]
