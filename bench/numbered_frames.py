@@ -2,13 +2,12 @@
 
 python -m bench.numbered_frames many [--frames 50000]       time and memory of the plan, the ledger's size, a plain run
 python -m bench.numbered_frames kills [--kills 10]          bytes after kills at random moments, against an undisturbed run
-python -m bench.numbered_frames steady [--frames 240]       flicker of each kind of frames, against the same reel in FFV1
+python -m bench.numbered_frames steady [--frames 240]       flicker and drift as numbered frames, against the same reel in FFV1
 """
 
 import argparse
 import json
 import random
-import re
 import resource
 import shutil
 import signal
@@ -20,9 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.made_reels import SUFFIXES, scene, write_reel
+from tests.support.made_reels import SUFFIXES, Kind, scene, write_reel
 
 RATE = 24
+KINDS: tuple[Kind, ...] = ("png8", "tiff16", "dpx", "exr")
+COLOUR = [{"use": use} for use in ("grayscale", "shots", "colorize", "anchor", "steady")]
+GAP = (101, 102, 103)
 
 
 def graph(path: Path, text: Any) -> Path:
@@ -71,57 +73,66 @@ def many(folder: Path, frames: int) -> None:
     )
 
 
-def kills(folder: Path, count: int) -> None:
-    """Kill runs into each kind of frames, and compare the bytes with those of an undisturbed run."""
+def kills(folder: Path, count: int, frames: int, gap: Sequence[int]) -> None:
+    """Kill runs that colour each kind of frames, at random moments, and compare the bytes with those of an undisturbed run."""
     chooser = random.Random(0)
-    for kind in ("png8", "tiff16", "dpx", "exr"):
-        write_reel(folder / kind, kind, scene(120, 120, 160))
+    for kind in KINDS:
+        write_reel(folder / kind, kind, scene(frames, 120, 160), skip=tuple(gap))
         files = {}
         for out in ("calm", "killed"):
-            reading = {"use": "read", "path": str(folder / kind / f"reel1_%06d{SUFFIXES[kind]}"), "rate": RATE}
-            writing = {"use": "write", "path": str(folder / f"{kind}-{out}")}
-            files[out] = graph(folder / f"{kind}-{out}.yaml", {"segment": 10, "stages": [reading, {"use": "shots"}, writing]})
+            stages = [
+                read(folder / kind / f"reel1_%06d{SUFFIXES[kind]}"),
+                *COLOUR,
+                {"use": "write", "path": f"{folder / kind}-{out}"},
+            ]
+            files[out] = graph(folder / f"{kind}-{out}.yaml", {"segment": 10, "stages": stages})
         whole, _, _ = finish(bwpipe("run", files["calm"], "--quiet"))
-        killed = 0
-        while killed < count:
+        done: list[int] = []
+        while len(done) < count:
             process = bwpipe("run", files["killed"], "--quiet")
             try:
-                process.communicate(timeout=chooser.uniform(0.4, 1) * whole)
+                process.communicate(timeout=chooser.uniform(0, 1) * whole)
                 shutil.rmtree(folder / f"{kind}-killed")  # it came through, so begin again
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
-                killed += 1
+                done.append(len(outputs(folder / f"{kind}-killed")))
         finish(bwpipe("run", files["killed"], "--quiet"))
         calm, after = ({path.name: path.read_bytes() for path in outputs(folder / f"{kind}-{out}")} for out in files)
         left = [path.name for path in (folder / f"{kind}-killed/.bwpipe").iterdir() if "part" in path.name]
-        print(f"{kind}: {killed} kills, {len(after)} files, same bytes: {calm == after}, left over: {left}", flush=True)
+        print(
+            f"{kind}: {len(done)} kills with {', '.join(map(str, done))} frames there; {len(after)} in the end, "
+            f"same bytes: {calm == after}, left over: {left}",
+            flush=True,
+        )
+        if calm != after or left:
+            sys.exit(1)
 
 
 def outputs(folder: Path) -> list[Path]:
     """The files in a folder."""
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
 
 def steady(folder: Path, frames: int, gap: Sequence[int]) -> None:
-    """Colour a made reel of each kind, with a gap, and the same reel in FFV1; print the flicker of each."""
+    """Colour a made reel of each kind, with a gap, and the same reel in FFV1; print how steady each is, by the run's report."""
     reel = scene(frames, 144, 192, step=1)
-    reference: dict[str, list[str]] = {}
-    for kind in ("png8", "tiff16", "dpx", "exr"):
+    for kind in KINDS:
         write_reel(folder / kind, kind, reel, skip=tuple(gap))
         path = folder / kind / f"reel1_%06d{SUFFIXES[kind]}"
-        name = f"{kind}-{{stem}}"
-        plain = [read(path), {"use": "write", "path": str(folder / "films"), "as": "film", "codec": "ffv1", "name": name}]
-        finish(bwpipe("run", graph(folder / "plain.yaml", {"stages": plain}), "--quiet"))
+        film = {"use": "write", "path": str(folder / "films"), "as": "film", "codec": "ffv1", "name": f"{kind}-{{stem}}"}
+        finish(bwpipe("run", graph(folder / "plain.yaml", {"stages": [read(path), film]}), "--quiet"))
         source = folder / "films" / f"{kind}-reel1.mkv"
+        figures = {}
         for name, reading in (("frames", read(path)), ("FFV1", {"use": "read", "path": str(source)})):
-            stages = [reading, {"use": "grayscale"}, {"use": "shots"}, {"use": "colorize"}, {"use": "steady"}]
             out = folder / f"{kind}-{name}"
-            file = graph(folder / "steady.yaml", {"stages": [*stages, {"use": "write", "path": str(out), "codec": "ffv1"}]})
-            seconds, _, text = finish(bwpipe("run", file))
-            reference.setdefault(kind, []).extend(re.findall(r"flicker ([\d.]+ -> [\d.]+)", text))
-            print(f"{kind}, {name}: {seconds:.0f} s; {[line for line in text.splitlines() if 'flicker' in line]}", flush=True)
-        print(f"{kind}: flicker as frames and in FFV1: {reference[kind]}", flush=True)
+            stages = [reading, *COLOUR, {"use": "write", "path": str(out), "codec": "ffv1"}]
+            finish(bwpipe("run", graph(folder / "steady.yaml", {"stages": stages})))
+            events = map(json.loads, (out / ".bwpipe/report.jsonl").read_text(encoding="utf-8").splitlines())
+            shots = [event for event in events if event["event"] == "shot"]
+            figures[name] = {key: [shot[key] for shot in shots] for key in ("flicker", "drift_12", "drift_48")}
+        for key, values in figures["frames"].items():
+            print(f"{kind}: {key} of each shot as frames {values}, in FFV1 {figures['FFV1'][key]}", flush=True)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -140,9 +151,9 @@ def main() -> None:
         if options.what == "many":
             many(Path(folder), options.frames or 50_000)
         elif options.what == "kills":
-            kills(Path(folder), options.kills)
+            kills(Path(folder), options.kills, options.frames or 240, GAP)
         else:
-            steady(Path(folder), options.frames or 240, (101, 102, 103))
+            steady(Path(folder), options.frames or 240, GAP)
 
 
 if __name__ == "__main__":

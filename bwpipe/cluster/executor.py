@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from bwpipe.cluster.checks import described, plugin_digests, some_inputs
 from bwpipe.cluster.dispatch import Dispatch
 from bwpipe.cluster.messages import Setup
 from bwpipe.cluster.pool import WorkerPool
@@ -86,6 +87,9 @@ class ClusterExecutor:
             restart=run.restart,
             films=tuple(reels),
             probes=dict(probes),
+            plugins=plugin_digests(graph.plugins),
+            inputs=some_inputs(plan.todo),
+            recipes=described(graph),
         )
 
     def execute(self, work: Work) -> None:

@@ -27,6 +27,9 @@ class Setup:
         restart: Whether long work starts over.
         films: Units of films whose frames are files: no output may take the name of one of these.
         probes: A file in each output folder, and what is in it: to be found under the same path.
+        plugins: The plug-in folders, and a hash of what is in each.
+        inputs: Some inputs, and their sizes in bytes.
+        recipes: By the ids of stages, what their results depend on, as JSON.
     """
 
     name: str
@@ -40,6 +43,9 @@ class Setup:
     restart: bool
     films: tuple[Unit, ...] = ()
     probes: Mapping[str, bytes] = field(default_factory=dict)
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, int] = field(default_factory=dict)
+    recipes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

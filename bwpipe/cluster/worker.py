@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from bwpipe.cluster.checks import check_inputs, check_plugins, check_recipes
 from bwpipe.cluster.messages import (
     Aborted,
     Batch,
@@ -98,6 +99,8 @@ class Worker:
         os.chdir(setup.folder)
         for place, content in setup.probes.items():
             self._check_folder(Path(place), content)
+        check_plugins(setup.plugins)
+        check_inputs(setup.inputs)
         self._graph = graph = read_graph(setup.graph)
         self._shots = ShotFinder(graph, SqliteScanCache())
         self._nodes = graph.nodes
@@ -128,6 +131,8 @@ class Worker:
         for node in graph.nodes:
             with node.error_context():
                 node.stage.setup(self._run)
+        for warning in check_recipes(graph, setup.recipes):
+            self._run.warn(warning)
         keep_freed_memory()
 
     def _check_folder(self, probe: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bwpipe.cluster import workforce
+from bwpipe.cluster.checks import described
 from bwpipe.cluster.describe import cluster_lines
 from bwpipe.cluster.executor import ClusterExecutor
 from bwpipe.cluster.messages import Introduction
@@ -182,6 +183,50 @@ def test_a_missing_plugin_on_a_worker_is_one_sentence(folder: Path, tmp_path: Pa
 
     with pytest.raises(UsageError, match=r"a worker can't start: .*there is no plugin folder .*later"):
         run_on(LocalPool(1, remove), graph)
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("plugins", r"the plug-in folder .*trip holds something else here; mount the same folder under the same path"),
+        ("missing", r"the input .* can't be read here \(No such file or directory\); mount its folder under the same path"),
+        ("inputs", r"the input .* is another file here; mount the same folder under the same path"),
+        ("recipes", r"grayscale would do something else here \(denoise\); mount the same weights and other files"),
+    ],
+)
+def test_a_worker_that_sees_other_files_is_one_sentence(what: str, text: str, folder: Path, tmp_path: Path) -> None:
+    class Elsewhere(LocalPool):
+        """A pool whose workers are given what another machine has."""
+
+        def call(self, worker: Any, method: str, *arguments: Any) -> Any:
+            if method == "open":
+                (setup,) = arguments
+                recipes = {name: recipe.replace('"light"', '"off"') for name, recipe in setup.recipes.items()}
+                others: dict[str, Any] = {
+                    "plugins": {"plugins": dict.fromkeys(setup.plugins, "0")},
+                    "inputs": {"inputs": dict.fromkeys(setup.inputs, -1)},
+                    "missing": {"inputs": {"/nowhere/reel.mkv": 1}},
+                    "recipes": {"recipes": recipes},
+                }
+                arguments = (replace(setup, **others[what]),)
+            return super().call(worker, method, *arguments)
+
+    with pytest.raises(UsageError, match=f"a worker can't start: {text}"):
+        run_on(Elsewhere(1), tripping_graph(folder, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_with_another_run_time_is_a_warning(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def of_another(graph: Any) -> dict[str, str]:
+        found = described(graph)
+        return {**found, "grayscale": json.dumps({**json.loads(found["grayscale"]), "runtime": "openvino 1"})}
+
+    monkeypatch.setattr("bwpipe.cluster.executor.described", of_another)
+    assert run_on(LocalPool(2), tripping_graph(folder, tmp_path / "out")).exit_code == 0
+    said = "a worker computes grayscale with torch and not openvino 1, so that last bits"
+    assert capsys.readouterr().err.count(said) == 1
 
 
 def test_an_interrupted_run_ends_its_workers_and_goes_on_without_them(
