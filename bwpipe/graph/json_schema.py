@@ -26,13 +26,17 @@ def schema() -> dict[str, Any]:
     refs, options = models_json_schema([(cls, "validation") for cls in classes.values()], ref_template=_REF)
     defs: dict[str, Any] = options.get("$defs", {})
     entry = Entry.model_json_schema(by_alias=True)
-    entry["properties"]["use"]["examples"] = list(classes)
+    # Any name, of which editors complete those that are known; `else` below refuses the others if there are no plug-ins.
+    entry["properties"]["use"]["anyOf"] = [{"$ref": "#/$defs/stage"}, {}]
     entry["allOf"] = []
+    names: dict[str, str] = {}
     for name, cls in classes.items():
         ref = refs[cls, "validation"]
         own = defs[ref["$ref"].rpartition("/")[2]]
+        names[name] = own.get("description", "").partition("\n")[0]
         own["properties"] = dict.fromkeys(entry["properties"], True) | own.get("properties", {})
         entry["allOf"].append({"if": {"properties": {"use": {"const": name}}, "required": ["use"]}, "then": ref})
+    stage = {"enum": list(names), "enumDescriptions": list(names.values())}
     graph = Settings.model_json_schema()
     graph["properties"]["stages"] |= {"items": {"$ref": "#/$defs/entry"}}
     return {
@@ -41,7 +45,7 @@ def schema() -> dict[str, Any]:
         "title": "A bwpipe graph",
         "if": {"properties": {"plugins": {"minItems": 1}}, "required": ["plugins"]},
         "else": {"properties": {"stages": _known_stages(classes)}},
-        "$defs": {**defs, "entry": entry},
+        "$defs": {**graph["$defs"], **defs, "entry": entry, "stage": stage},
     }
 
 
@@ -55,7 +59,7 @@ def _known_stages(classes: dict[str, Any]) -> dict[str, Any]:
     sources = {"properties": {"use": {"enum": [name for name, cls in classes.items() if issubclass(cls, Source)]}}}
     return {
         "prefixItems": [{**sources, "not": {"required": ["from"], "properties": {"from": {"type": "string"}}}}],
-        "items": {"properties": {"use": {"enum": list(classes)}}},
+        "items": {"properties": {"use": {"$ref": "#/$defs/stage"}}},
         "contains": sources,
         "maxContains": 1,
     }
