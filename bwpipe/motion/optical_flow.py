@@ -57,11 +57,15 @@ class Flow:
         return np.asarray(self._search.calc(here, there, None))[:rows]  # type: ignore[call-overload]  # OpenCV's stub wants a flow
 
     def refined(self, here: NDArray[np.uint8], there: NDArray[np.uint8], begin: FlowField) -> FlowField:
-        """The same by a search that begins with a flow field; one of less than 32 x 91 cells begins with none."""
+        """The same by a search that begins with a flow field, and goes on to the finest scale, which takes ten times as long.
+
+        One of less than 32 x 91 cells begins with none.
+        """
         if min(here.shape) < _MIN_ROWS or max(here.shape) < _LEAST_TO_BEGIN:
             return self(here, there)
         # a new one each time: one that has begun with a flow field reads beyond its memory at another size
         search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        search.setFinestScale(0)  # at that of the preset a thing of little texture moves with what is behind it
         return np.asarray(search.calc(here, there, begin.copy()))
 
 
