@@ -45,6 +45,8 @@ def _links(app: Any, name: str, content: list[str]) -> None:
         return label if f"`{target}" in label or target in label else f"{label} (`{target.partition('#')[0]}`)"
 
     content[0] = _LINK.sub(text, content[0])
+    if name == "decisions/README":  # below it in the menu; GitHub would show this as text
+        content[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
 def _docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

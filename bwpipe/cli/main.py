@@ -363,3 +363,8 @@ for _command in (stages, models, losses, schema, samples, init, info, doctor):
 app.command("import", short_help=_IN_THE_LIST[import_])(_errors_as_messages()(interruptible("starts over")(import_)))
 for _slow_command in (preview, report, review, score, verify, export):
     app.command(short_help=_IN_THE_LIST[_slow_command])(_errors_as_messages()(interruptible("starts over")(_slow_command)))
+
+_FIRST = ("colorize", "preview", "report", "review", "verify", "info", "run", "check", "init", "train", "score")
+"""Of the list of commands, those that a newcomer needs first."""
+_names = {name: place for place, name in enumerate(_FIRST)}
+app.registered_commands.sort(key=lambda each: _names.get(getattr(each.callback, "__name__", ""), len(_names)))

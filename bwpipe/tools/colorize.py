@@ -1,6 +1,7 @@
 """Colouring from Python and in notebooks: `bwpipe.colorize` and `bwpipe.load_network`."""
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from html import escape
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bwpipe.core.console import as_typed
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import Unit
 from bwpipe.core.stage import Source, stages
@@ -67,7 +69,8 @@ class ColorizeResult(RunResult):
         rows = [_row(*pair) for pair in list(zip(self.inputs, self.outputs, strict=True))[:SHOWN]]
         more = len(self.outputs) - len(rows)
         rest = f"<p>and {more} more</p>" if more > 0 else ""
-        return f"<table>{''.join(rows)}</table>{rest}<pre>{escape(self.summary(timings=False))}</pre>"
+        summary = re.sub("`(.+?)`", r"<code>\1</code>", escape(self.summary(timings=False)))
+        return f"<table>{''.join(rows)}</table>{rest}<p style='white-space: pre-line'>{summary}</p>"
 
 
 @overload
@@ -220,11 +223,11 @@ def _from_file(path: Path, like: Any) -> Image.Image | Pixels:
 
 
 def _row(before: Path, after: Path) -> str:
-    cells = "".join(f"<td>{_thumbnail(path)}</td>" for path in (before, after))
-    return f"<tr>{cells}</tr><tr><td colspan=2>{escape(str(after))}</td></tr>"
+    cells = "".join(f"<td>{_thumbnail(*each)}</td>" for each in ((before, "before"), (after, "after")))
+    return f"<tr>{cells}</tr><tr><td colspan=2>{escape(as_typed(after))}</td></tr>"
 
 
-def _thumbnail(path: Path) -> str:
+def _thumbnail(path: Path, alt: str) -> str:
     """An <img> of a picture, or of a film's middle frame; a sentence if the file can't be read any more."""
     try:
         frame = next(_frames(path), None)
@@ -234,7 +237,7 @@ def _thumbnail(path: Path) -> str:
         return "there is no picture in it"
     data = BytesIO()
     Image.fromarray(frame).save(data, "JPEG", quality=85)
-    return f'<img src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
+    return f'<img alt="{alt}" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
 
 
 def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:

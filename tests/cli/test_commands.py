@@ -30,6 +30,7 @@ def test_the_list_of_commands_has_whole_sentences() -> None:
     lines = bwpipe("--help").partition("Commands:")[2].strip().splitlines()
 
     assert len(lines) == 19
+    assert [line.split()[0] for line in lines[:5]] == ["colorize", "preview", "report", "review", "verify"]
     assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
 
 

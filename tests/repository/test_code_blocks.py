@@ -117,7 +117,7 @@ def check_yaml(block: Block, place: Path, names: dict[str, Any]) -> None:
 
 def check_commands(block: Block, place: Path, names: dict[str, Any]) -> None:
     """Parse each command line; graph files are read with their `--set` options."""
-    for line in block.text.splitlines():
+    for line in block.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         match words:
             case []:

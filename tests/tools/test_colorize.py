@@ -87,15 +87,17 @@ def test_an_image_in_colour_keeps_its_colours_unless_they_are_to_be_replaced() -
     assert np.abs(replaced.astype(int) - patches).max() > 50
 
 
-def test_a_result_is_shown_with_its_pictures_before_and_after(tmp_path: Path) -> None:
+def test_a_result_is_shown_with_its_pictures_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     Image.fromarray(ramp(np.uint8)).save(tmp_path / "a<b>.png")
     film = make_film(tmp_path / "film.mp4", Kind(times=range(0, 5 * 512, 512)))
 
     result = bwpipe.colorize([tmp_path / "a<b>.png", film], tmp_path / "out", **SMALL)
 
     html = result._repr_html_()
-    assert html.count("<img src=") == 4
-    assert "a&lt;b&gt;.png" in html
+    assert [html.count(f'<img alt="{alt}" src="data:') for alt in ("before", "after")] == [2, 2]
+    assert ">out/a&lt;b&gt;.png<" in html
+    assert "<code>bwpipe report out</code>" in html
     assert "1 picture and 1 film done in " in html
     assert "busy s" not in html
 
