@@ -3,7 +3,7 @@
     python -m recipes.timed_training pack GRAPH DATASET PARTS [--megabytes 58]  # here: a cached dataset, as WebP
     python -m recipes.timed_training unpack PART PHOTOGRAPHS                    # there: each part, when it has arrived
     python -m recipes.timed_training fit GRAPH PHOTOGRAPHS OUT --seconds N      # there: begins with the parts that are there
-    python -m recipes.timed_training mean FITTED START OUT                      # here: the mean of its result and its start
+    python -m recipes.timed_training mean GRAPH DATASET FITTED START OUT        # here: the mean of its result and its start
 
 `fit` trains as the `fit` stage of the graph does, with its options, losses, augmentation and degradation, but the learning rate
 follows the time instead of the steps, so that it has come down to 0 when the time is over; photographs are drawn by their
@@ -33,7 +33,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bwpipe.core import plugins
 from bwpipe.core.stage import stages
-from bwpipe.data.dataset import Dataset, split_validation
+from bwpipe.data.cache import INFO_FILE
+from bwpipe.data.dataset import COLOUR, GREY, Dataset, split_validation
 from bwpipe.losses.combined import Combined
 from bwpipe.nn.checkpoint import Checkpoint, load, save
 from bwpipe.nn.device import describe, find_device
@@ -41,6 +42,7 @@ from bwpipe.nn.network import Network
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
 from bwpipe.training.batch_views import BatchAugmenter
 from bwpipe.training.builders import build, make_optimiser
+from bwpipe.training.norm_statistics import measure_statistics
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.validation import predict_views, validate
 from bwpipe.version import __version__
@@ -79,17 +81,25 @@ class Graph:
         dataset: Any = stages["dataset"].model_validate(given["dataset"])
         return cls(TrainingOptions.model_validate(given["fit"]), dataset)
 
+    def open(self, folder: Path) -> Dataset:
+        """The photographs of a cached dataset, with the weights and the validation of the graph."""
+        grey, colour = (np.load(folder / name, mmap_mode="r") for name in (GREY, COLOUR))
+        names: list[str] = json.loads((folder / INFO_FILE).read_text())["names"]
+        held_out = split_validation(names, self.dataset.split, self.dataset.seed)
+        validating = np.array([name in held_out for name in names])
+        indices = np.flatnonzero(~validating), np.flatnonzero(validating)
+        return Dataset(grey, colour, *indices, names, self.dataset.weigh(names), "")
+
 
 def pack(graph: Graph, dataset: Path, parts: Path, size: int, least: float) -> None:
     """Write the photographs of a cached dataset as parts of `size` bytes: those for validation, then the others, shuffled.
 
     Of photographs whose weight is below `least`, a share in proportion to the weight is taken.
     """
-    colour = np.load(dataset / "colour.npy", mmap_mode="r")
-    names: list[str] = json.loads((dataset / "dataset.json").read_text())["names"]
-    held_out = split_validation(names, graph.dataset.split, graph.dataset.seed)
+    data = graph.open(dataset)
+    colour, names, held_out = data.colour, data.names, {data.names[index] for index in data.validation}
     rng = np.random.default_rng(0)
-    chances = np.where([name in held_out for name in names], 1, graph.dataset.weigh(names) / least)
+    chances = np.where([name in held_out for name in names], 1, data.weights / least)
     order = rng.permutation(np.flatnonzero(rng.random(len(names)) < chances))
     order = order[np.argsort([names[index] not in held_out for index in order.tolist()], kind="stable")]
     parts.mkdir(parents=True, exist_ok=True)
@@ -281,10 +291,11 @@ class Training:
         save(self._out / name, network, checkpoint, half=True)
 
 
-def mean(fitted: Path, start: Path, out: Path) -> None:
+def mean(graph: Graph, dataset: Path, fitted: Path, start: Path, out: Path) -> None:
     """Save the mean of a `unet` and of the one it was started from, which may lack its transformer.
 
-    In the mean the transformer adds half of what it adds in the fitted network: the start's would add nothing.
+    In the mean the transformer adds half of what it adds in the fitted network: the start's would add nothing. The statistics
+    of its norms are those on photographs of a cached dataset, drawn as `graph` says.
     """
     network, checkpoint = load(fitted)
     weights, others = network.state_dict(), load(start)[0].state_dict()
@@ -292,6 +303,7 @@ def mean(fitted: Path, start: Path, out: Path) -> None:
         if values.is_floating_point() and (name in others or name.endswith(OUTPUTS)):
             weights[name] = (values + others.get(name, torch.zeros_like(values))) / 2
     network.load_state_dict(weights)
+    measure_statistics(network, graph.open(dataset))
     save(out, network, checkpoint)
 
 
@@ -340,10 +352,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     packing, unpacking, fitting, averaging = (commands.add_parser(name) for name in ("pack", "unpack", "fit", "mean"))
-    for each in (packing, fitting):
+    for each in (packing, fitting, averaging):
         each.add_argument("graph", type=Path)
-    for name in ("dataset", "parts"):
-        packing.add_argument(name, type=Path)
+    for each in (packing, averaging):
+        each.add_argument("dataset", type=Path)
+    packing.add_argument("parts", type=Path)
     packing.add_argument("--megabytes", type=float, default=58, help="the size of a part, in MiB")
     packing.add_argument("--least", type=float, default=1e-9, help="photographs of a lower weight are packed in part")
     for name in ("part", "photographs"):
@@ -362,7 +375,7 @@ def main() -> None:
     elif given.command == "unpack":
         unpack(given.part, given.photographs)
     elif given.command == "mean":
-        mean(given.fitted, given.start, given.out)
+        mean(Graph.read(given.graph), given.dataset, given.fitted, given.start, given.out)
     else:
         torch.backends.cudnn.benchmark = True
         device = find_device(given.device)

@@ -14,6 +14,7 @@ from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.network import Network
 from bwpipe.training.builders import check_compatible
 from bwpipe.training.job import FittedNetwork, UpcomingTraining
+from bwpipe.training.norm_statistics import measure_statistics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,18 +30,23 @@ class Soup(Stage):
     """Averages a fitted network's weights with those of other checkpoints of the same network.
 
     If the trainings started from the same weights, their mean is often better than each of them (Wortsman et al., "Model
-    soups", ICML 2022). It costs nothing at inference; a `score` below shows whether it helps. Running statistics of batch
-    norms are averaged like weights, not re-estimated.
+    soups", ICML 2022). It costs nothing at inference; a `score` below shows whether it helps. The running statistics of batch
+    norms are measured on training images, since no mean of statistics fits the mean of weights; below `adapt`, whose stills are
+    too few for that, they are averaged, too.
     """
+
+    revision = 2
 
     checkpoints: Annotated[dict[str, Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
     """Checkpoints with their weights in the mean, such as `models/weights/unet.safetensors: 0.3`; the remainder up to 1 is the
     fitted network's weight."""
 
     _parts: dict[str, _Part] = PrivateAttr(default_factory=dict)
+    _run: RunContext = PrivateAttr()
 
     def setup(self, run: RunContext) -> None:
         """Read the checkpoints and check that their shares leave some for the fitted network. Raises UsageError."""
+        self._run = run
         if self._remainder <= 0:
             raise UsageError(
                 f"soup.checkpoints: the shares add up to {1 - self._remainder:g}; make it less than 1, the rest "
@@ -78,6 +84,8 @@ class Soup(Stage):
             for name, each in sums.items():
                 each.add_(weights[name].to(each.device), alpha=share)
             shares[f"{checkpoint} ({part.digest})"] = share
+        if fitted.data is not None:
+            measure_statistics(network, fitted.data, tick=self._run.raise_if_stopped)
         return replace(
             fitted, network=network, training={**fitted.training, "soup": {**shares, "what was fitted": self._remainder}}
         )

@@ -47,9 +47,9 @@ def test_the_mean_has_the_requested_share_of_each(tmp_path: Path, model: str) ->
     net, checkpoint = load(tmp_path / "mixed.safetensors")
     first, second, fitted = (load(Path(path))[0].state_dict() for path in (one, other, tmp_path / "runs" / "best.safetensors"))
     for name, weights in net.state_dict().items():
-        mean = 0.5 * first[name] + 0.2 * second[name] + 0.3 * fitted[name]
-        torch.testing.assert_close(weights, mean if weights.is_floating_point() else fitted[name])
-        assert weights.numel() == 1 or not torch.allclose(weights, fitted[name])
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):  # these are measured
+            torch.testing.assert_close(weights, 0.5 * first[name] + 0.2 * second[name] + 0.3 * fitted[name])
+            assert not torch.allclose(weights, fitted[name])
     assert list(checkpoint.training["soup"].values()) == [0.5, 0.2, 0.3]
     card = (tmp_path / "mixed.md").read_text()
     assert f"| soup | {one} (" in card

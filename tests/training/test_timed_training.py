@@ -10,8 +10,9 @@ import torch
 
 from bwpipe.core import plugins
 from bwpipe.data.dataset import split_validation
-from bwpipe.nn.checkpoint import load
-from recipes.timed_training import Graph, Training, pack, unpack
+from bwpipe.nn.checkpoint import Checkpoint, load, save
+from bwpipe.training.builders import build_untrained
+from recipes.timed_training import Graph, Training, mean, pack, unpack
 
 NETWORKS = Path(__file__).parents[1] / "support" / "networks"
 
@@ -35,6 +36,7 @@ def packed(tmp_path: Path) -> tuple[Graph, Path, list[str]]:
     colour = np.stack([cv2.resize(rng.integers(0, 256, (4, 4, 3), np.uint8), (32, 32)) for _ in range(40)])
     names = [f"{folder}/{number}.jpg" for folder in ("common", "rare") for number in range(20)]
     np.save(tmp_path / "colour.npy", colour)
+    np.save(tmp_path / "grey.npy", colour.mean(3).astype(np.uint8))
     (tmp_path / "dataset.json").write_text(json.dumps({"names": names}))
     (tmp_path / "graph.yaml").write_text(GRAPH)
     graph = Graph.read(tmp_path / "graph.yaml")
@@ -77,3 +79,16 @@ def test_a_training_takes_parts_as_they_come_and_saves_the_average(packed: tuple
     network, checkpoint = load(folder / "out" / "last.safetensors")
     assert network.registered == "test-rgb"
     assert checkpoint.training["steps"] > 0
+
+
+def test_the_mean_is_halfway_between_both_with_statistics_of_its_own(packed: tuple[Graph, Path, list[str]]) -> None:
+    graph, folder, _ = packed
+    networks = [build_untrained(graph.options.model_copy(update={"model": "test-chroma", "seed": seed})) for seed in (1, 2)]
+    for number, network in enumerate(networks):
+        save(folder / f"{number}.safetensors", network, Checkpoint(network="test-chroma", options={}, version="0"))
+
+    mean(graph, folder, folder / "0.safetensors", folder / "1.safetensors", folder / "mean.safetensors")
+
+    first, second, found = (each.state_dict() for each in (*networks, load(folder / "mean.safetensors")[0]))
+    torch.testing.assert_close(found["layers.0.weight"], (first["layers.0.weight"] + second["layers.0.weight"]) / 2)
+    assert found["first.1.running_mean"].abs().min() > 0
