@@ -15,7 +15,7 @@ from bwpipe.image.file import ImageFile
 from bwpipe.image.write import GREY_MODES
 from bwpipe.pixels.chroma_upsampling import upsample_chroma
 from bwpipe.pixels.levels import auto_levels, denoise, full_range, stretch, tonal_range
-from bwpipe.pixels.resize import fit_short_side, resize_area
+from bwpipe.pixels.resize import fit_short_side, resize_area, resize_fast
 from bwpipe.pixels.tint_detection import colour_kind
 from bwpipe.pixels.ycbcr import WEIGHTS, Weights, convert_matrix
 from bwpipe.video.file import VideoFile
@@ -44,7 +44,7 @@ class Grayscale(Map):
     change it.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     weights: Literal["source", "bt601", "bt709", "bt2020", "mean", "red", "green", "blue"] = "source"
     """Weights of red, green and blue in the luma when tint or colour is dropped. `source` keeps the stored luma; `red`, for
@@ -80,10 +80,12 @@ class Grayscale(Map):
         return recipe
 
     def revision_for(self, unit: Unit | None) -> int:
-        """The latest only where chroma of films matters now, and where metadata no longer claim a change that was none."""
+        """4 made guides of films otherwise, 3 kept their chroma, and claims no more that luma was changed where it was not."""
         media = unit.media if unit else None
+        if media is None or (media.kind == "film" and min(media.height, media.width) > GUIDE):
+            return self.revision
         kept = isinstance(media, VideoFile) and media.colour == "colour" and self.colour == "keep"
-        return self.revision if unit is None or kept or self.weights != "source" else 2
+        return 3 if kept or self.weights != "source" else 2
 
     def setup(self, run: RunContext) -> None:
         """Keep the run, for messages, and find out whether its graph learns from pictures in colour."""
@@ -162,7 +164,8 @@ def _small(luma: Luma, media: Media) -> Luma:
     """Luma on the guide's grid; of interlaced video, the first field: networks do not know combing."""
     if isinstance(media, VideoFile) and media.fields:
         luma = first_field(luma, media.fields)
-    return resize_area(luma, fit_short_side(luma.shape, GUIDE))
+    size = fit_short_side(luma.shape, GUIDE)
+    return resize_fast(luma, size) if media.kind == "film" else resize_area(luma, size)
 
 
 def _read_only(plane: A) -> A:

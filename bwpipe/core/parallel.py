@@ -1,10 +1,12 @@
-"""A parallel map over a stream that preserves order."""
+"""Work in several threads: a parallel map over a stream that preserves order, and libraries that leave it at that."""
 
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import TypeVar
 
 A = TypeVar("A")
@@ -52,3 +54,36 @@ def ordered_map(
         finally:
             for future in pending:
                 future.cancel()
+
+
+_lock = Lock()
+_users = 0
+_threads_before = 0
+
+
+@contextmanager
+def single_threaded_opencv() -> Iterator[None]:
+    """Inside the context, in every thread, OpenCV computes each call in the thread that makes it. Reentrant.
+
+    Stages compute frames in parallel, and what OpenCV does to one of them takes a fraction of a millisecond: its own threads,
+    which wait for more in a loop, then cost up to twice the CPU time of the work itself. Its results do not depend on them. The
+    setting is the whole process's: the first thread that enters changes it, the last one that leaves restores it. Nothing is
+    done if nothing has imported OpenCV.
+    """
+    global _users, _threads_before  # noqa: PLW0603 (OpenCV's setting is global, too)
+    opencv = sys.modules.get("cv2")
+    if opencv is None:
+        yield
+        return
+    with _lock:
+        if _users == 0:
+            _threads_before = opencv.getNumThreads()
+            opencv.setNumThreads(1)
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                opencv.setNumThreads(_threads_before)

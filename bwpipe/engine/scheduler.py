@@ -11,6 +11,7 @@ from typing import Any
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import End, Unit
+from bwpipe.core.parallel import single_threaded_opencv
 from bwpipe.core.stage import BatchMap, Gather, Map, Sink, Source
 from bwpipe.engine.channel import Channel
 from bwpipe.engine.executors import execute, execute_source
@@ -56,7 +57,8 @@ def run_stages(
         BaseException: What interrupted this thread, such as a signal; all stages have ended by then.
     """
     threads = _Threads(graph, plan, run, meters, ready=ready, prepare=prepare, keep=keep)
-    threads.run(tick)
+    with single_threaded_opencv():
+        threads.run(tick)
     if threads.failures:
         raise threads.failures[0]
 

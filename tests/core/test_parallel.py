@@ -2,9 +2,10 @@ import threading
 from collections.abc import Iterator
 from time import sleep
 
+import cv2
 import pytest
 
-from bwpipe.core.parallel import ordered_map
+from bwpipe.core.parallel import ordered_map, single_threaded_opencv
 
 
 def test_results_keep_the_order_of_the_items() -> None:
@@ -50,3 +51,16 @@ def test_closing_the_stream_ends_the_threads() -> None:
     stream.close()
 
     assert threading.active_count() == before
+
+
+def test_opencv_has_one_thread_until_the_last_run_ends() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        with single_threaded_opencv():
+            with single_threaded_opencv():
+                assert cv2.getNumThreads() == 1
+            assert cv2.getNumThreads() == 1
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)

@@ -19,6 +19,7 @@ from bwpipe import Media, Unit
 from bwpipe.core.provenance import read_note
 from bwpipe.pixels.ycbcr import WEIGHTS
 from bwpipe.testing import run_stage
+from bwpipe.video.file import VideoFile
 from tests.image.test_write import opened as opened_picture
 from tests.support.made_films import MKV, make_film, opened
 from tests.support.made_pictures import make_picture
@@ -226,11 +227,14 @@ def test_only_films_that_come_out_differently_are_announced(tmp_path: Path) -> N
     captioned = make_captioned(tmp_path / "captioned.ts", "libx264")
     deep = make_film(tmp_path / "deep.mkv", replace(MKV, pix_fmt="gray12le"))
 
-    def revisions(path: Path, **options: Any) -> list[int]:
-        unit = Unit(opened(path))
+    def revisions(path: Path, media: VideoFile | None = None, **options: Any) -> list[int]:
+        unit = Unit(media or opened(path))
         graph = [{"use": "read", "path": str(path)}, {"use": "grayscale", **options}, {"use": "write", "path": str(tmp_path)}]
         return [node.stage.revision_for(unit) for node in bwpipe.read_graph({"stages": graph}).nodes[1:]]
 
     assert revisions(plain) == revisions(colour, colour="recolour") == [2, 3]  # as in 0.1.0
     assert revisions(colour) == revisions(plain, weights="red") == [3, 3]
     assert revisions(transparent) == revisions(captioned) == revisions(deep) == [2, 4]
+
+    large = replace(opened(plain), width=1280, height=720)  # the guide is smaller than the luma
+    assert revisions(plain, media=large) == [4, 3]

@@ -73,6 +73,18 @@ def test_the_guide_has_a_short_side_of_at_most_512(size: tuple[int, int], guide:
     assert not frame.guide.flags.writeable
 
 
+@pytest.mark.parametrize("size", [(720, 1280), (1080, 1920), (1536, 2048)])
+def test_the_guide_of_a_film_is_nearly_that_of_a_picture(size: tuple[int, int]) -> None:
+    frames = [make_frames(1, height=size[0], width=size[1], film=film)[0] for film in (False, True)]
+
+    picture, film = (made(frame, levels="off", denoise="off").guide for frame in frames)
+
+    assert picture is not None
+    assert film is not None
+    assert_array_equal(frames[0].luma, frames[1].luma)
+    assert 0 < np.abs(film.astype(np.float32) - picture).mean() < 1
+
+
 @pytest.mark.parametrize(("depth", "levels"), [(8, LIMITED), (10, (64, 940)), (16, (0, 65535))])
 def test_the_guide_is_full_range_whatever_the_levels(depth: int, levels: tuple[int, int]) -> None:
     frame = make_frames(1, depth=depth, levels=levels)[0]
