@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bwpipe.nn.runtime import openvino
 
-_MOST = 16
+_MOST = 32
 _KEY = "tests"
 _CORE: Callable[[], Any] = openvino._core
 _WITH_WEIGHTS: Callable[[Any, Mapping[str, NDArray[np.float32]]], Any] = openvino._with_weights
@@ -41,9 +41,17 @@ class SharingCore:
         """The compiled model, from the last time if there was one."""
         sizes = str([each.get_partial_shape() for each in model.inputs])
         key = (model.get_rt_info(_KEY).astype(str), sizes, device, json.dumps(config, sort_keys=True))
+        return self._shared(key, lambda: self._core.compile_model(model, device, config))
+
+    def import_model(self, data: bytes, device: str, config: Mapping[str, Any]) -> Any:
+        """A compiled model that is read, from the last time if there was one."""
+        key = (_digest([data]), device, json.dumps(config, sort_keys=True))
+        return self._shared(key, lambda: self._core.import_model(data, device, config))
+
+    def _shared(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         with self._lock:
             if key not in self._compiled:
-                self._compiled[key] = self._core.compile_model(model, device, config)
+                self._compiled[key] = make()
                 if len(self._compiled) > _MOST:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(key)

@@ -4,10 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from bwpipe.core.fingerprint import cached_digest
 from bwpipe.errors import UsageError
 from bwpipe.nn.checkpoint_file import describe, read_arrays
 from bwpipe.nn.processor import computes_bfloat16, may_have_accelerator
 from bwpipe.nn.runtime.base import Runtime
+from bwpipe.nn.runtime.compiled import FOLDER, CompiledNetworks
+from bwpipe.nn.runtime.graph_file import NetworkGraph
 from bwpipe.nn.runtime.graphs import cache_folders, find_graph, keep_graph
 from bwpipe.nn.runtime.openvino import HINTS, OpenVinoRuntime, openvino_version
 
@@ -108,7 +111,8 @@ def _open_graph(
     checkpoint = describe(path)
     graph = find_graph(path, checkpoint, folders)
     if graph and graph.info.sizes:
-        return OpenVinoRuntime(graph, read_arrays(path), precision=resolved, threads=threads)
+        kept = _kept(path, graph, folders)
+        return OpenVinoRuntime(graph, read_arrays(path), precision=resolved, threads=threads, kept=kept)
     from bwpipe.nn.checkpoint import load
     from bwpipe.nn.runtime.graphs import source_digest
     from bwpipe.nn.runtime.trace import CannotTrace, trace, weight_arrays
@@ -121,4 +125,12 @@ def _open_graph(
             warn(f"the network {checkpoint.network!r} can't be compiled for OpenVINO ({error}), so torch computes it")
             return None
         keep_graph(graph, path, checkpoint, folders)
-    return OpenVinoRuntime(graph, weight_arrays(network), network=network, precision=resolved, threads=threads)
+    kept = _kept(path, graph, folders)
+    arrays = weight_arrays(network)
+    return OpenVinoRuntime(graph, arrays, network=network, precision=resolved, threads=threads, kept=kept)
+
+
+def _kept(path: Path, graph: NetworkGraph, folders: Sequence[Path]) -> CompiledNetworks:
+    """What was compiled before of a checkpoint's network."""
+    network = {"name": graph.info.network, "weights": cached_digest(path), "graph": graph.digest}
+    return CompiledNetworks([folder.with_name(FOLDER) for folder in folders], network)

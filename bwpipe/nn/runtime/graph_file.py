@@ -75,9 +75,14 @@ class NetworkGraph:
         """Whether a checkpoint with weights of these shapes has those that the graph computes with."""
         return all(shapes.get(name) == shape for name, shape in self.info.weights.items())
 
+    @property
+    def digest(self) -> str:
+        """The digest of what OpenVINO computes."""
+        return _digest(self.operations, self.constants)
+
     def to_bytes(self) -> bytes:
         """The file's content."""
-        info = self.info.model_copy(update={"digest": _digest(self.operations, self.constants)})
+        info = self.info.model_copy(update={"digest": self.digest})
         buffer = BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
             description = json.dumps(info.model_dump(mode="json"), sort_keys=True, indent=1).encode()
@@ -95,7 +100,7 @@ def read_graph_file(path: Path) -> NetworkGraph | None:
             graph = NetworkGraph(info, archive.read("graph.xml"), archive.read("graph.bin"))
     except (OSError, KeyError, EOFError, ValidationError, zipfile.BadZipFile, zipfile.zlib.error):  # type: ignore[attr-defined]
         return None
-    if info.format != FORMAT or info.digest != _digest(graph.operations, graph.constants):
+    if info.format != FORMAT or info.digest != graph.digest:
         return None
     return graph
 

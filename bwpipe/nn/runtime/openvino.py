@@ -3,7 +3,9 @@
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from threading import Lock, local
 from typing import Any
 
@@ -14,6 +16,7 @@ from bwpipe.core.memory import is_out_of_memory
 from bwpipe.errors import RunAborted, UsageError
 from bwpipe.nn.input_size import HasInputSize, Quality
 from bwpipe.nn.runtime.base import Planes, Prediction
+from bwpipe.nn.runtime.compiled import CompiledNetworks
 from bwpipe.nn.runtime.graph_file import WEIGHT, NetworkGraph
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -31,7 +34,7 @@ class OpenVinoRuntime:
 
     Images are computed one by one, each by one thread, so that a result depends on nothing else in the batch; a worker gets
     its own inference request. For a film the network is compiled for its frame size; for pictures once for all sizes, which
-    takes a third longer an image: compiling takes as long as ten of them.
+    takes a third longer an image: compiling takes as long as ten of them. What was compiled is kept for other processes.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class OpenVinoRuntime:
         network: HasInputSize | None = None,
         precision: str = "float32",
         threads: int = 1,
+        kept: CompiledNetworks | None = None,
     ) -> None:
         """Prepare it; compiling comes with the first prediction.
 
@@ -51,6 +55,7 @@ class OpenVinoRuntime:
             network: What knows the input's size, if the graph does not.
             precision: One of `HINTS`.
             threads: How many threads will call `predict` at a time.
+            kept: What was compiled before.
 
         Raises:
             UsageError: OpenVINO can't be imported, or the processor lacks the instructions for the precision.
@@ -68,7 +73,8 @@ class OpenVinoRuntime:
             "ENABLE_CPU_PINNING": False,  # the other stages compute too
             "ENABLE_HYPER_THREADING": True,
         }
-        self._model = _with_weights(self._core.read_model(graph.operations, graph.constants), weights)
+        self._graph, self._weights, self._kept = graph, weights, kept
+        self._model: Any = None
         self._compiled: OrderedDict[_Key, Any] = OrderedDict()
         self._lock = Lock()
         self._requests = local()
@@ -125,7 +131,7 @@ class OpenVinoRuntime:
         """Release the weights."""
         self._compiled.clear()
         self._requests = local()
-        self._model = None
+        self._model, self._weights = None, {}
 
     def _infer(self, request: Any, inputs: Mapping[str, Planes]) -> Prediction:
         """The prediction for one image. Raises MemoryError, RunAborted."""
@@ -152,12 +158,8 @@ class OpenVinoRuntime:
         """The network compiled for a size. Raises MemoryError, RunAborted."""
         with self._lock:
             if key not in self._compiled:
-                model = self._model.clone()
-                if key:
-                    hints = {"hints": [1, 3, *key]} if self._info.takes_hints else {}
-                    model.reshape({"luma": [1, 1, *key], **hints})
                 try:
-                    self._compiled[key] = self._core.compile_model(model, "CPU", self._config)
+                    self._compiled[key] = self._found(key) or self._made(key)
                 except RuntimeError as error:
                     if is_out_of_memory(error):
                         raise MemoryError(str(error)) from error
@@ -166,6 +168,43 @@ class OpenVinoRuntime:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(key)
             return self._compiled[key]
+
+    def _found(self, key: _Key) -> Any:
+        """What an earlier process compiled; None if there is nothing that can be used."""
+        data = self._kept.read(self._how(key)) if self._kept else None
+        return data and self._imported(data)
+
+    def _made(self, key: _Key) -> Any:
+        """The network, compiled now.
+
+        It is read back even if it is not kept: for all sizes, OpenVINO computes the last bit of some colours otherwise then.
+        """
+        if self._model is None:
+            self._model = _with_weights(self._core.read_model(self._graph.operations, self._graph.constants), self._weights)
+        model = self._model.clone()
+        if key:
+            hints = {"hints": [1, 3, *key]} if self._info.takes_hints else {}
+            model.reshape({"luma": [1, 1, *key], **hints})
+        compiled = self._core.compile_model(model, "CPU", self._config)
+        exported = BytesIO()
+        try:
+            compiled.export_model(exported)
+        except RuntimeError:  # it has operations that can't be written
+            return compiled
+        imported = self._imported(exported.getvalue())
+        if imported and self._kept:
+            self._kept.keep(self._how(key), exported.getvalue())
+        return imported or compiled
+
+    def _imported(self, data: bytes) -> Any:
+        """A compiled network; None if this version of OpenVINO can't read it."""
+        with suppress(RuntimeError):
+            return self._core.import_model(data, "CPU", self._config)
+        return None
+
+    def _how(self, key: _Key) -> dict[str, Any]:
+        """What distinguishes a compiled network from others of the same network."""
+        return {"openvino": openvino_version(), "precision": self._precision, "size": key}
 
 
 @cache
