@@ -1,5 +1,7 @@
 """Exceptions, grouped by their consequence."""
 
+from pathlib import Path
+
 
 class BwpipeError(Exception):
     """An error whose text is one sentence for the user: where, what, and what to do."""
@@ -9,6 +11,18 @@ class BwpipeError(Exception):
 
 class MediaError(BwpipeError):
     """One picture or film can't be read or written; the run continues. The text does not name the file: the engine adds it."""
+
+
+class DamagedRecord(MediaError):
+    """What an earlier run kept is damaged: it is forgotten, so that the same command makes it again.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, what: str, path: Path) -> None:
+        super().__init__(f"{what} {path.name} is damaged, and forgotten; run again, and it is made again")
+        self.path = path
 
 
 class UsageError(BwpipeError):

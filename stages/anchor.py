@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import PrivateAttr
 
-from bwpipe import Frame, NoEffect, RunContext, Unit, stage
+from bwpipe import Frame, MediaError, NoEffect, RunContext, Unit, stage
 from bwpipe.core.first_pass import HOLDS_HINTS, INSTANCE, FirstPass, Hinting, TwoPassMap
 from bwpipe.core.frame import Media
 from bwpipe.core.ports import ShotFinder
@@ -181,6 +181,15 @@ class Anchor(TwoPassMap):
                 self._run.warn("`anchor` does nothing for this network, which has no features; use `model: unet`")
                 continue
             yield frame
+
+    def is_whole(self, name: str, kept: bytes) -> bool:
+        """Whether a memory is undamaged."""
+        kind = name.partition(" ")[0] if " " in name else ""
+        try:
+            {"hints": from_bytes, "stills": shot_references.from_bytes}.get(kind, FilmMemory.from_bytes)(kept)
+        except MediaError:
+            return False
+        return True
 
     def use(self, unit: Unit, kept: Mapping[str, bytes], units: int) -> None:
         """Load the memories of a film, for as long as units of it come. Raises MediaError."""

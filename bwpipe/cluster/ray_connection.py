@@ -34,7 +34,7 @@ _STARTS = 3
 takes longer for the first time than for the second."""
 _ANSWER = 5.0
 """Seconds until a cluster has to answer."""
-_TEMP_LENGTH = 32
+_TEMP_LENGTH = 19
 """Longest name of a folder for temporary files in which the names of Ray's sockets are short enough."""
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """How a client of gRPC begins (RFC 9113, 3.4): a preface, and an empty frame of settings; the server answers with its own."""

@@ -66,6 +66,10 @@ class TwoPassMap(UnitMap):
     def collect(self, unit: Unit, wanted: FirstPass, items: Iterator[Any]) -> bytes:
         """What to keep of the items of a first pass; those that could not be read are missing. Raises MediaError."""
 
+    def is_whole(self, name: str, kept: bytes) -> bool:
+        """Whether what an earlier run kept of the pass of this name is undamaged; if not, it is made again."""
+        return True
+
     @abstractmethod
     def use(self, unit: Unit, kept: Mapping[str, bytes], units: int) -> None:
         """Called with what `collect` returned, in this run or an earlier one, before the first item of the file arrives.

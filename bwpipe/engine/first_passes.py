@@ -63,7 +63,7 @@ class FirstPasses:
     def kept(self, whole: Unit) -> dict[str, bytes | None]:
         """Of a file: what earlier runs kept, by `key_of_pass`; None if it is to be made. Raises MediaError."""
         return {
-            key_of_pass(node.id, each.name): self._kept(node, whole, each, self._place(node, whole, each))
+            key_of_pass(node.id, each.name): self._kept(node, stage, whole, each, self._place(node, whole, each))
             for node, stage in self._nodes
             for each in stage.first_passes(whole, self._instances(whole))
         }
@@ -88,14 +88,14 @@ class FirstPasses:
     def _found_or_made(self, node: Node, stage: TwoPassMap, whole: Unit, wanted: FirstPass) -> bytes:
         """What the stage keeps of a file, by an earlier run or made now; of several shares that need it, one makes it."""
         place = self._place(node, whole, wanted)
-        if (kept := self._kept(node, whole, wanted, place)) is not None:
+        if (kept := self._kept(node, stage, whole, wanted, place)) is not None:
             return kept
         if place is None or not isinstance(place[0], ShareLedger):
             return self._made(node, stage, whole, wanted, place)
         with closing(FirstPassLedger(place[0].folder, place[1])) as ledger:
             if not ledger.open_in_turn(self._run.raise_if_stopped):
                 return self._made(node, stage, whole, wanted, None)
-            kept = self._kept(node, whole, wanted, (ledger, place[1]))
+            kept = self._kept(node, stage, whole, wanted, (ledger, place[1]))
             return self._made(node, stage, whole, wanted, (ledger, place[1])) if kept is None else kept
 
     def _made(self, node: Node, stage: TwoPassMap, whole: Unit, wanted: FirstPass, place: tuple[Ledger, Path] | None) -> bytes:
@@ -124,14 +124,20 @@ class FirstPasses:
             file.discard()
             raise
 
-    def _kept(self, node: Node, whole: Unit, wanted: FirstPass, place: tuple[Ledger, Path] | None) -> bytes | None:
+    def _kept(
+        self, node: Node, stage: TwoPassMap, whole: Unit, wanted: FirstPass, place: tuple[Ledger, Path] | None
+    ) -> bytes | None:
         """What an earlier run, or another share of this one, kept for a file; None if there is none for this recipe."""
         if self._run.restart or place is None:
             return None
         ledger, path = place
         if ledger.state(whole, path, self._recipe(node, whole, wanted)).kind != "done":
             return None
-        return path.read_bytes()
+        kept = path.read_bytes()
+        if stage.is_whole(wanted.name, kept):
+            return kept
+        self._run.warn(f"what an earlier run kept for `{node.id}` is damaged, and is made again", whole.media, each=True)
+        return None
 
     def _recipe(self, node: Node, whole: Unit, wanted: FirstPass) -> Recipe:
         """What a first pass over a file depends on."""

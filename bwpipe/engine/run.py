@@ -30,7 +30,7 @@ from bwpipe.engine.scheduler import idle_nodes
 from bwpipe.engine.share_ledger import open_ledgers
 from bwpipe.engine.shares import Share, report_name
 from bwpipe.engine.timing import Meter
-from bwpipe.errors import BwpipeError, MediaError, RunAborted, UsageError, format_error
+from bwpipe.errors import BwpipeError, DamagedRecord, MediaError, RunAborted, UsageError, format_error
 from bwpipe.graph.graph import Graph, read_graph
 from bwpipe.graph.instances import values
 from bwpipe.graph.node import Node
@@ -190,7 +190,16 @@ class _Session:
             result.failed = {unit.path: format_error(error) for unit, error in reversed(self._run.failures.items())}
             with suppress(RunAborted) if stopped else nullcontext():  # do not hide the error that stopped the run
                 self._log_end(stopped)
+                self._forget_damaged()
         return result
+
+    def _forget_damaged(self) -> None:
+        """Forget what turned out to be damaged, so that the next run makes it again. Raises RunAborted."""
+        for error in self._run.failures.values():
+            if isinstance(error, DamagedRecord):
+                for folder, ledger in self._ledgers.items():
+                    if error.path.is_relative_to(folder):
+                        ledger.forget([error.path])
 
     def _set_up(self) -> None:
         self._stack.callback(self._run.release_shared)

@@ -1,9 +1,11 @@
 """Frames of a film with hints: what these change, and how it is taken to the other frames of the shot."""
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +91,7 @@ def from_bytes(data: bytes) -> dict[int, HintedFrame]:
                 *planes, weight = (file[f"{name}{index}"] for name in _PLANES)
                 found[index] = HintedFrame(KeyFrame(*planes), weight)
             return found
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise MediaError("the memory of its hints in `.bwpipe/fragments` is damaged; run again with `--restart`") from error
 
 

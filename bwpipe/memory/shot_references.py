@@ -1,8 +1,10 @@
 """Coloured stills for single shots of a film: which shot each is for, and how they are kept."""
 
+import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,5 +34,5 @@ def from_bytes(data: bytes) -> list[tuple[int, KeyFrame]]:
         with np.load(BytesIO(data), allow_pickle=False) as file:
             indices = file["indices"].tolist()
             return [(index, KeyFrame(*(file[f"{name}{i}"] for name in _PLANES))) for i, index in enumerate(indices)]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise MediaError("the memory of its stills in `.bwpipe/fragments` is damaged; run again with `--restart`") from error

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, publish_together
 from bwpipe.core.frame import Frame
 from bwpipe.core.segments import fragment_path, waiting_fragments
-from bwpipe.errors import MediaError
+from bwpipe.errors import DamagedRecord, MediaError
 from bwpipe.sequence.encode import FrameEncoder, FrameTarget, check_target, frame_notes, frame_target
 from bwpipe.sequence.file import FrameSequence
 from bwpipe.sequence.naming import FrameNames, frame_names, number_of
@@ -259,7 +259,7 @@ def finish(target: Path, folder: Path, records: Sequence[Path]) -> AtomicFile:
     """The file that stands for all frames, once every segment has its record. Raises MediaError, OSError."""
     found = [FrameRecord.read(path) for path in records]
     if None in found:
-        raise MediaError("the record of a segment is damaged; run with --restart")
+        raise DamagedRecord("the record of a segment", records[found.index(None)])
     count = sum(len(record.rows) for record in found if record)
     if not count:
         raise MediaError("none of its frames were written")

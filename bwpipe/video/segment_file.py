@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from bwpipe.errors import MediaError
+from bwpipe.errors import DamagedRecord, MediaError
 
 _SIGNATURE = b"bwpipe fragment 1\n"
 _RECORD = struct.Struct("<qqIII")
@@ -167,4 +167,4 @@ class Fragment:
         return packet_of(_RECORD.unpack(head), self._file.tell())
 
     def _damaged(self) -> MediaError:
-        return MediaError(f"its fragment {self._path.name} is damaged; run with --restart")
+        return DamagedRecord("its fragment", self._path)

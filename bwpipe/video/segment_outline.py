@@ -23,7 +23,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from bwpipe.core.fingerprint import Fingerprint, fingerprint
-from bwpipe.errors import MediaError
+from bwpipe.errors import DamagedRecord, MediaError
 from bwpipe.video.segment_file import CodedPacket, Fragment, packet_of
 
 _SIGNATURE = b"bwpipe outline 1\n"
@@ -112,7 +112,7 @@ class Outline:
             self.finished = Fingerprint(int(values["size"]), int(values["mtime_ns"]))
             self._records = list(_RECORD.iter_unpack(zlib.decompress(body)))
         except (ValueError, KeyError, TypeError, zlib.error, struct.error) as error:
-            raise MediaError(f"its outline {path.name} is damaged; run with --restart") from error
+            raise DamagedRecord("its outline", path) from error
         self._video: FinishedVideo | None = None
 
     def cut_from(self, video: FinishedVideo) -> "Outline":
