@@ -152,7 +152,7 @@ class Progress:
                 self.close()
         elif not self._quiet and frames > self._shown and monotonic() - self._reported >= EVERY:
             self._reported, self._shown = monotonic(), frames
-            self.say(f"{frames} {self._of}{f' of {self._total}' if self._total else ''}{self._estimate(frames)}")
+            self.say(f"{frames}{f' of {self._total}' if self._total else ''} {self._of}{self._estimate(frames)}")
 
     def _estimate(self, frames: int) -> str:
         """The speed since the first frames were finished, and the time left; empty while there is no speed."""

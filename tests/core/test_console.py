@@ -143,6 +143,6 @@ def test_the_start_of_a_run_is_not_taken_for_its_speed(monkeypatch: pytest.Monke
     progress.show(30)
 
     assert stream.getvalue().splitlines() == [
-        "10 pictures of 100",
-        "30 pictures of 100, about 35 s left (2.0 pictures/s)",
+        "10 of 100 pictures",
+        "30 of 100 pictures, about 35 s left (2.0 pictures/s)",
     ]

@@ -164,7 +164,8 @@ def test_another_architecture_is_refused_with_those_that_are_known(tmp_path: Pat
     refusal = imported(tmp_path / "theirs.pth", code=2)
 
     assert (
-        "its 2 weights (bias, weight, ...) are not those of a network that bwpipe knows; it knows ddcolor, eccv16," in refusal
+        "its 2 weights (bias, weight, ...) are not those of a network that bwpipe knows; it knows ddcolor, deoldify, eccv16,"
+        in refusal
     )
 
 
