@@ -17,7 +17,6 @@ from bwpipe.nn.ycbcr import rgb_to_ycbcr
 from tests.support.published import published_shapes, random_weights
 
 Layout = Literal["deep", "wide"]
-LAYOUTS = ("deep", pytest.param("wide", marks=pytest.mark.slow))  # 218 million weights
 PARAMETERS = {"deep": 63_646_881, "wide": 218_222_197}
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
@@ -129,7 +128,8 @@ def straight(own: Mapping[str, Tensor], luma: Tensor, layout: Layout) -> Tensor:
     return x * DEVIATION + MEAN
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.slow  # 64 and 218 million weights
+@pytest.mark.parametrize("layout", ["deep", "wide"])
 def test_it_computes_the_layers_of_the_published_code(layout: Layout, deep: tuple[Network, dict[str, Tensor]]) -> None:
     net, own = deep
     if layout == "wide":
@@ -147,9 +147,12 @@ def test_it_computes_the_layers_of_the_published_code(layout: Layout, deep: tupl
     assert_close(net.decode(guess.rgb, 0.5).chroma, (1.5 * guess.chroma).clamp(-0.5, 0.5))
 
 
-def test_images_keep_their_aspect_ratio_up_to_two(deep: tuple[Network, Any]) -> None:
-    assert deep[0].input_size(1080, 1440) == (448, 608)
-    assert deep[0].input_size(100, 900, "fast") == (320, 672)
+def test_images_keep_their_aspect_ratio_up_to_two() -> None:
+    net = built("deep")
+
+    assert net.input_size(1080, 1440) == (448, 608)
+    assert net.input_size(100, 900, "fast") == (320, 672)
+    assert net.takes(448, 608)
 
 
 @pytest.mark.slow  # tracing and comparing at full size takes a minute
