@@ -83,16 +83,12 @@ class Anchor(TwoPassMap):
         return {**super().recipe(unit), **told}
 
     def revision_for(self, unit: Unit | None) -> int:
-        """The latest where there are hints: 2 chose other key frames where groups of pictures are short, 3 rounds otherwise.
+        """Of films the latest: 2 chose other key frames where groups of pictures are short, 3 rounds otherwise.
 
-        4 holds hints that are lost on their way, and places them on what is shown.
+        4 matches by fewer channels, as does 2 of pictures, holds hints that are lost on their way, and places them on what is
+        shown.
         """
-        if unit is None:
-            return self.revision
-        if unit.media.kind != "film":
-            return 1
-        hinted = self._hinting.hinted(Unit(unit.media)) if self._hinting else ()
-        return self.revision if any(self._reaches(index, unit) for index in hinted) else 3
+        return self.revision if unit is None or unit.media.kind == "film" else 2
 
     def _stills(self, unit: Unit | None) -> list[Still]:
         """The stills that concern a unit, or any. Raises UsageError."""

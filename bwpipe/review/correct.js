@@ -417,7 +417,7 @@
     ($("viewer").open ? $("viewer") : document.body).append(bar);
     const state = await ask("run");
     const what = bar.querySelector(".what"), lines = bar.querySelector("pre"), button = bar.querySelector("button");
-    bar.hidden = state.state === "idle" && !pending;
+    bar.hidden = !pending && ["idle", "unknown"].includes(state.state);
     lines.hidden = !state.lines.length;
     lines.textContent = state.lines.slice(-5).join("\n");
     if (state.state === "running") {
