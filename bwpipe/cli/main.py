@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import process_time
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
@@ -320,7 +321,7 @@ def check(
         if probe:
             from bwpipe.tools.estimate import Probe
 
-            estimate = Probe(graph, options or [])
+            estimate = Probe(graph, options or [], started=process_time())  # by one thread: a run takes as long to get here
             for line in estimate.lines():
                 _print(line)
             seconds = estimate.total.seconds

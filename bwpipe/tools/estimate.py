@@ -61,11 +61,13 @@ class Probe:
     Attributes:
         graph: The graph file.
         options: Overrides of its options.
+        started: Seconds that a command takes before it looks at the graph; they are added to the first file or folder.
         total: Total cost of all files estimated so far.
     """
 
     graph: Path
     options: Sequence[str]
+    started: float = 0.0
     total: Cost = field(default_factory=Cost)
 
     def lines(self) -> Iterator[str]:
@@ -117,7 +119,7 @@ class Probe:
             size = sum(path.stat().st_size for path in outputs)
         each = max(seconds - fixed, 0) / max(count - _WARM_UP, 1)
         copied = sum(copy.size for copy in others.copies) if spread else 0  # otherwise the trial's output contains them
-        cost = Cost(start + each * max(frames - _WARM_UP, 0), size / count * frames + copied)
+        cost = Cost(self._once_started() + start + each * max(frames - _WARM_UP, 0), size / count * frames + copied)
         self._add(cost)
         rate = f"{1 / each:.1f} frames/s" if each else "too fast to measure"
         yield f"  {cost}, by a trial of {count} frames {'spread over the film' if spread else 'at its start'}: {rate}"
@@ -136,6 +138,7 @@ class Probe:
         pixels = _pixels(chosen)
         rest = pixels - _pixels(chosen[:1])
         each = (seconds - fixed) / rest if rest and seconds > fixed else seconds / pixels
+        start += self._once_started()
         self.total.seconds += start  # loading the network and the like, once for all folders
         yield f"starting: about {duration(max(start, _SHORTEST))}, by a trial of one picture"
         places = dict.fromkeys(unit.path.parent for unit in units)
@@ -163,6 +166,11 @@ class Probe:
         if result.failed:
             raise MediaError("; ".join(f"{path}: {why}" for path, why in result.failed.items()))
         return result.seconds, [path for path in folder.rglob("*") if path.is_file() and ".bwpipe" not in path.parts]
+
+    def _once_started(self) -> float:
+        """`started` for the first that asks, else 0."""
+        started, self.started = self.started, 0.0
+        return started
 
     def _add(self, cost: Cost) -> None:
         self.total.seconds += cost.seconds

@@ -36,11 +36,12 @@ class CompiledNetworks:
     def read(self, how: Mapping[str, Any]) -> bytes | None:
         """What was kept of the network, compiled in a certain way; None if there is nothing, or it is damaged."""
         for path in self._places(how):
-            with suppress(OSError):
-                data = path.read_bytes()
-                if blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]:
-                    os.utime(path)
-                    return data[_DIGEST:]
+            with suppress(OSError), path.open("rb") as file:
+                digest, data = file.read(_DIGEST), file.read()
+                if blake2b(data, digest_size=_DIGEST).digest() == digest:
+                    with suppress(OSError):
+                        os.utime(path)
+                    return data
         return None
 
     def keep(self, how: Mapping[str, Any], compiled: bytes) -> None:

@@ -181,20 +181,27 @@ class OpenVinoRuntime:
         """
         if self._model is None:
             self._model = _with_weights(self._core.read_model(self._graph.operations, self._graph.constants), self._weights)
+        file = BytesIO()
+        compiled = self._core.compile_model(self._reshaped(key), "CPU", self._config)
+        try:
+            compiled.export_model(file)
+        except RuntimeError:  # it has operations that can't be written
+            return compiled
+        del compiled  # two of them at a time would be the most memory that a film ever takes
+        data = file.getvalue()
+        file.close()
+        imported = self._imported(data)
+        if imported and self._kept:
+            self._kept.keep(self._how(key), data)
+        return imported or self._core.compile_model(self._reshaped(key), "CPU", self._config)
+
+    def _reshaped(self, key: _Key) -> Any:
+        """The network for a size."""
         model = self._model.clone()
         if key:
             hints = {"hints": [1, 3, *key]} if self._info.takes_hints else {}
             model.reshape({"luma": [1, 1, *key], **hints})
-        compiled = self._core.compile_model(model, "CPU", self._config)
-        exported = BytesIO()
-        try:
-            compiled.export_model(exported)
-        except RuntimeError:  # it has operations that can't be written
-            return compiled
-        imported = self._imported(exported.getvalue())
-        if imported and self._kept:
-            self._kept.keep(self._how(key), exported.getvalue())
-        return imported or compiled
+        return model
 
     def _imported(self, data: bytes) -> Any:
         """A compiled network; None if this version of OpenVINO can't read it."""
