@@ -28,6 +28,7 @@ from bench.run_graph import make_film
 from bwpipe import Frame, RunContext, Unit
 from bwpipe.core.first_pass import TwoPassMap
 from bwpipe.core.frame import End
+from bwpipe.core.parallel import single_threaded_opencv
 from bwpipe.core.stage import Source, Stage
 from bwpipe.engine.executors import execute, execute_source
 from bwpipe.engine.timing import Meter
@@ -100,7 +101,7 @@ def stages_alone(film: Path, preset: str, frames: int, options: Options) -> dict
     """
     costs: dict[str, Cost] = {}
     items: list[Any] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, single_threaded_opencv():
         own: Options = {"read": {"path": str(film), "frames": frames}, "write": {"path": folder, "preset": preset}}
         described = [{"use": name, **own.get(name, {}), **options.get(name, {})} for name in STAGES]
         graph = read_graph({"stages": described})
