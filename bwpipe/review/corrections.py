@@ -7,8 +7,8 @@ link that leads out of the folder, and what a person wrote by hand is not replac
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -183,15 +183,27 @@ class Corrections:
         return found
 
     def _write(self, path: Path, data: bytes) -> None:
-        """Write a file below the folder. Raises MediaError, OSError."""
-        self._base.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data, folder=self._base)
+        """Write a file below the folder; one that is there stays if that fails. Raises MediaError."""
+        with _named(path):
+            self._base.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, data, folder=self._base)
 
     def _remove(self, path: Path) -> None:
-        """Remove a file below the folder. Raises MediaError, OSError."""
+        """Remove a file below the folder. Raises MediaError."""
         if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(self._base)):
             raise MediaError(f"{path.parent} is a link that leads outside {self._base}; remove it")
-        path.unlink(missing_ok=True)
+        with _named(path):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say what can't be written. Raises MediaError."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{path} can't be written ({error.strerror or error})"
+        raise MediaError(f"{what}; it stays as it was: free some space or allow writing, and try again") from error
 
 
 def _first(folder: Path, place: Place, endings: Sequence[str]) -> Path | None:

@@ -1,6 +1,8 @@
 """The server of the page with corrections."""
 
+import errno
 import json
+import os
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import yaml
 from PIL import Image
 
 import bwpipe
+from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.folder_lock import FolderLock
 from bwpipe.engine.last_run import LastRun
 from bwpipe.errors import UsageError
@@ -65,6 +68,36 @@ def test_nothing_is_written_by_get_nor_from_another_page(client: Client) -> None
         assert client.ask("mark", body(good=True), **headers)[0] == 403
     assert client.ask("mark", body(good=True), Content_Type="text/plain")[0] == 415
     assert not (client.folder / "out" / "corrections").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_nothing_loses_no_correction(number: int, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    png = BytesIO()
+    Image.new("RGB", (64, 48), (90, 60, 40)).save(png, "PNG")
+    asked = [
+        ("save", body(points=[{"x": 5, "y": 5, "colour": "#806040"}], options={"vividness": 0.5}), {}),
+        ("mark", body(good=True), {}),
+        ("reference/1/0", png.getvalue(), {"Content_Type": "application/octet-stream"}),
+    ]
+    for path, data, headers in asked:
+        assert client.ask(path, data, **headers)[0] == 200
+    corrections = client.folder / "out" / "corrections"
+    before = {path: path.read_bytes() for path in corrections.rglob("*") if path.is_file()}
+
+    def full(file: AtomicFile) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AtomicFile, "flush", full)
+        asked[0] = ("save", body(points=[{"x": 9, "y": 9, "colour": "#204060"}], options={}), {})
+        asked[1] = ("mark", body(good=False), {})
+        for path, data, headers in asked:
+            status, _, answer = client.ask(path, data, **headers)
+            assert status == 422
+            assert f"can't be written ({os.strerror(number)}); it stays as it was" in answer.decode()
+
+    assert {path: path.read_bytes() for path in corrections.rglob("*") if path.is_file()} == before
+    assert client.ask("save", asked[0][1])[0] == 200
 
 
 def test_bodies_are_limited_and_checked(client: Client) -> None:
