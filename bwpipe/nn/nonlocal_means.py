@@ -9,6 +9,9 @@ _FEATURES = 0.3
 _LUMA, _PLACE = 0.1, 0.25
 """Standard deviations of luma (of its range), and of place (of the root of the area)."""
 _LEAST_CONFIDENCE = 0.01
+_DOUBTFUL, _SURE = 0.2, 0.5
+"""The confidence up to which nothing of the prediction is kept, and that from which on it is kept in proportion. Where several
+colours are likely, the annealed mean takes now one and now another: bright clothes had yellow spots, and dark ones red."""
 _RATIO = 4
 """Cells of chroma along a side of a cell of features."""
 
@@ -20,8 +23,9 @@ def nonlocal_means(chroma: Tensor, luma: Tensor, features: Tensor, confidence: T
     place of patches. What is averaged is the chroma in the cells of the features; the means are computed on a grid half as fine
     as the prediction, which is kept as far as it is confident. On 275 photographs of `val` it raised the chroma correlation of
     `unet` from 0.542 to 0.563, at equal colourfulness; keeping a fifth of the prediction everywhere gave 0.560, a CIEDE2000 of
-    9.57 instead of 9.35, and keeping half left spots. Means at the full size gave the same for four times the time. Adding the
-    change of the means to the prediction, instead of replacing it, left bright spots with borders in the opposite colour.
+    9.57 instead of 9.35, and keeping half left spots. Keeping it in proportion to low confidences, too, lowered CIEDE2000 by
+    0.03, and left spots on old photographs. Means at the full size gave the same for four times the time. Adding the change of
+    the means to the prediction, instead of replacing it, left bright spots with borders in the opposite colour.
 
     Args:
         chroma: (B, 2, h, w).
@@ -43,7 +47,8 @@ def nonlocal_means(chroma: Tensor, luma: Tensor, features: Tensor, confidence: T
     weights = torch.softmax(alike + near, dim=1)
     means = (F.avg_pool2d(chroma, _RATIO, ceil_mode=True).flatten(2) @ weights).view_as(half)
     means = F.interpolate(means, chroma.shape[-2:], mode="bilinear")
-    return means + confidence * (chroma - means)
+    kept = confidence * ((confidence - _DOUBTFUL) / (_SURE - _DOUBTFUL)).clamp(0, 1)
+    return means + kept * (chroma - means)
 
 
 def _similarity(features: Tensor) -> Tensor:

@@ -51,16 +51,17 @@ def test_cells_that_are_hardly_sure_count_little() -> None:
     assert unsure[beside].mean() < 0.2 * sure[beside].mean()
 
 
-def test_a_prediction_is_kept_as_far_as_it_is_confident() -> None:
+def test_a_prediction_is_kept_as_far_as_it_is_confident_and_not_where_it_is_doubtful() -> None:
     luma, features, confidence = two_things()
     chroma = noise(64, 64)
 
-    little, much, all_of_it = (
-        nonlocal_means(chroma, luma, features, torch.full_like(confidence, each)) for each in (0.2, 0.6, 1)
+    doubtful, none, half, all_of_it = (
+        nonlocal_means(chroma, luma, features, torch.full_like(confidence, each)) for each in (0.1, 0.2, 0.5, 1)
     )
 
     assert torch.allclose(all_of_it, chroma, atol=1e-6)
-    assert torch.allclose(much, (little + all_of_it) / 2, atol=1e-6)
+    assert torch.allclose(half, (none + all_of_it) / 2, atol=1e-6)
+    assert torch.allclose(doubtful, none, atol=1e-6)
 
 
 def test_each_picture_of_a_batch_is_averaged_alone() -> None:
