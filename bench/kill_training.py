@@ -35,7 +35,7 @@ FIT: dict[str, Any] = {
     "batch": 4,
     "augment": {"flip": True, "scale": [0.5, 1.0], "saturation": [1.0, 1.2]},
     "damage": {},
-    "threads": 2,
+    "threads": 1,  # two wait for each other where other programs take the cores
 }
 
 
