@@ -24,7 +24,7 @@ _MOST = 256
 """Most stills, which are held in memory: up to 2 MB each."""
 _LEAST_STEPS, _STEPS_EACH = 30, 4
 """Steps by default, and for each still, if that is more. On two films, 30 steps on their first frame took the chroma
-correlation of others with the truth from 0.85 to 0.96 and from 0.63 to 0.95; with `unet` a step takes 0.2 to 0.3 s of a core."""
+correlation of others with the truth from 0.85 to 0.96 and from 0.63 to 0.95; a step of `unet` takes 0.2 to 0.3 s of a core."""
 _FILMS = "films"
 
 

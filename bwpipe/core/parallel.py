@@ -3,11 +3,12 @@
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from threading import Lock
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TypeVar
+
+from bwpipe.core.shared_setting import SharedSetting
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -56,34 +57,20 @@ def ordered_map(
                 future.cancel()
 
 
-_lock = Lock()
-_users = 0
-_threads_before = 0
+def _single_thread(restore: ExitStack) -> None:
+    opencv = sys.modules["cv2"]
+    restore.callback(opencv.setNumThreads, opencv.getNumThreads())
+    opencv.setNumThreads(1)
 
 
-@contextmanager
-def single_threaded_opencv() -> Iterator[None]:
+_SINGLE_THREADED = SharedSetting(_single_thread)
+
+
+def single_threaded_opencv() -> AbstractContextManager[None]:
     """Inside the context, in every thread, OpenCV computes each call in the thread that makes it. Reentrant.
 
     Stages compute frames in parallel, and what OpenCV does to one of them takes a fraction of a millisecond: its own threads,
-    which wait for more in a loop, then cost up to twice the CPU time of the work itself. Its results do not depend on them. The
-    setting is the whole process's: the first thread that enters changes it, the last one that leaves restores it. Nothing is
-    done if nothing has imported OpenCV.
+    which wait for more in a loop, then cost up to twice the CPU time of the work itself. Its results do not depend on them.
+    Nothing is done if nothing has imported OpenCV.
     """
-    global _users, _threads_before  # noqa: PLW0603 (OpenCV's setting is global, too)
-    opencv = sys.modules.get("cv2")
-    if opencv is None:
-        yield
-        return
-    with _lock:
-        if _users == 0:
-            _threads_before = opencv.getNumThreads()
-            opencv.setNumThreads(1)
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                opencv.setNumThreads(_threads_before)
+    return _SINGLE_THREADED.changed() if "cv2" in sys.modules else nullcontext()

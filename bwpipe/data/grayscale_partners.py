@@ -67,7 +67,7 @@ class GrayscalePartners:
             frame = self._read(file)
         except MediaError as error:
             raise MediaError(f"its grey partner {file.path} {error}") from error
-        own, other = _upright_size(media), _upright_size(frame.unit.media)
+        own, other = media.upright_size[::-1], frame.unit.media.upright_size[::-1]
         if not _same_shape(own, other):
             raise MediaError("its grey partner {} has a different shape: {}x{}, not {}x{}".format(file.path, *other, *own))
         return frame
@@ -116,11 +116,6 @@ def _is_image(file: _File) -> bool:
             return sniff(opened.read(HEAD))
     except OSError:
         return False
-
-
-def _upright_size(media: Media) -> tuple[int, int]:
-    """Width and height of an image once upright."""
-    return (media.height, media.width) if media.orientation >= 5 else (media.width, media.height)
 
 
 def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -4,37 +4,13 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from threading import Lock
 
 import cv2
 from PIL import Image
 
+from bwpipe.core.shared_setting import SharedSetting
+
 _LOGGER = logging.getLogger("tifffile")
-_lock = Lock()
-_users = 0
-_restore = ExitStack()
-
-
-@contextmanager
-def quiet_decoders() -> Iterator[None]:
-    """Inside the context, in every thread, decoders enforce no limits of their own and print nothing. Reentrant.
-
-    `max_pixels` replaces Pillow's limit and is checked before Pillow allocates anything; decoding errors of OpenCV and tifffile
-    are reported by us, with the file's name; Pillow's warnings about damaged EXIF are superfluous, since EXIF is copied
-    unchanged. The first thread that enters changes the settings, the last one that leaves restores them.
-    """
-    global _users  # noqa: PLW0603 (the libraries' settings are global, too)
-    with _lock:
-        if _users == 0:
-            _quieten(_restore)
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                _restore.close()
 
 
 def _quieten(stack: ExitStack) -> None:
@@ -47,3 +23,18 @@ def _quieten(stack: ExitStack) -> None:
     stack.callback(cv2.utils.logging.setLogLevel, opencv)
     stack.enter_context(warnings.catch_warnings())
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+_QUIET = SharedSetting(_quieten)
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Inside the context, in every thread, decoders enforce no limits of their own and print nothing. Reentrant.
+
+    `max_pixels` replaces Pillow's limit and is checked before Pillow allocates anything; decoding errors of OpenCV and tifffile
+    are reported by us, with the file's name; Pillow's warnings about damaged EXIF are superfluous, since EXIF is copied
+    unchanged.
+    """
+    with _QUIET.changed():
+        yield

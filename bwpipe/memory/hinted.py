@@ -1,19 +1,16 @@
 """Frames of a film with hints: what these change, and how it is taken to the other frames of the shot."""
 
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.first_pass import HINTED
 from bwpipe.core.frame import Frame
-from bwpipe.errors import MediaError
 from bwpipe.memory.hint_spreading import TINT_MASK
+from bwpipe.memory.kept_arrays import packed, unpacked
 from bwpipe.memory.key_frame import KeyFrame, key_frame
 from bwpipe.memory.matching import BLOCK, Array, Cells, product, shift, to_blocks
 from bwpipe.pixels.orientation import stored
@@ -77,22 +74,17 @@ def to_bytes(frames: Mapping[int, HintedFrame]) -> bytes:
         key = each.frame
         planes: tuple[NDArray[Any], ...] = (key.features, key.luma, key.chroma, key.confidence, each.weight)
         arrays.update((f"{name}{index}", plane) for name, plane in zip(_PLANES, planes, strict=True))
-    file = BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **arrays)
-    return file.getvalue()
+    return packed(arrays)
 
 
 def from_bytes(data: bytes) -> dict[int, HintedFrame]:
     """The inverse of `to_bytes`. Raises MediaError for bytes that are not what it returned."""
-    try:
-        with np.load(BytesIO(data), allow_pickle=False) as file:
-            found = {}
-            for index in file["indices"].tolist():
-                *planes, weight = (file[f"{name}{index}"] for name in _PLANES)
-                found[index] = HintedFrame(KeyFrame(*planes), weight)
-            return found
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
-        raise MediaError("the memory of its hints in `.bwpipe/fragments` is damaged; run again with `--restart`") from error
+    with unpacked(data, "its hints") as arrays:
+        found = {}
+        for index in arrays["indices"].tolist():
+            *planes, weight = (arrays[f"{name}{index}"] for name in _PLANES)
+            found[index] = HintedFrame(KeyFrame(*planes), weight)
+        return found
 
 
 def pairs(frames: Iterable[Frame]) -> dict[int, HintedFrame]:

@@ -95,33 +95,25 @@ def run_until_done(made: dict[str, Any]) -> None:
     assert (result.exit_code, result.failed) == (0, {})
 
 
-@pytest.mark.parametrize(("what", "how"), CASES)
-def test_what_an_unfinished_film_has_is_made_again(
-    what: str,
-    how: str,
-    killed: Path,
-    whole: bytes,
-    tmp_path: Path,
-) -> None:
-    out = tmp_path / "out"
-    shutil.copytree(killed / "out", out)
+def damaged_copy(source: Path, out: Path, what: str, how: str) -> None:
+    """Copy an output folder, and damage something that it keeps."""
+    shutil.copytree(source, out)
     damage(record(out, what), DAMAGES[how])
+
+
+@pytest.mark.parametrize(("what", "how"), CASES)
+def test_what_an_unfinished_film_has_is_made_again(what: str, how: str, killed: Path, whole: bytes, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    damaged_copy(killed / "out", out, what, how)
     run_until_done(again(killed, out))
 
     assert (out / "film.mkv").read_bytes() == whole
 
 
 @pytest.mark.parametrize(("what", "how"), CASES)
-def test_what_is_kept_of_a_finished_film_is_made_again(
-    what: str,
-    how: str,
-    killed: Path,
-    whole: bytes,
-    tmp_path: Path,
-) -> None:
+def test_what_is_kept_of_a_finished_film_is_made_again(what: str, how: str, killed: Path, whole: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    shutil.copytree(killed / "whole", out)
-    damage(record(out, what), DAMAGES[how])
+    damaged_copy(killed / "whole", out, what, how)
     dot(tmp_path / "corrections" / "hints" / "film.mkv" / "000035.png", (40, 40), RED)
     run_until_done(again(killed, out, corrections=str(tmp_path / "corrections")))
 
