@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
+from bwpipe.core.field_docs import describe, models_in
 from bwpipe.core.registry import hint
 from bwpipe.errors import UsageError
 
@@ -96,6 +97,7 @@ def ordered_fields(model: type[BaseModel]) -> list[str]:
 
 def options_of(model: type[BaseModel]) -> list[Option]:
     """The options of a stage or a network in order, each followed by its nested ones: `damage`, `damage.chance`."""
+    describe(model)
     schema = model.model_json_schema()
     found = []
     for name in ordered_fields(model):
@@ -104,21 +106,13 @@ def options_of(model: type[BaseModel]) -> list[Option]:
         default = None if field.is_required() else _default(field.get_default(call_default_factory=True))
         key = field.alias or name
         found.append(Option(key, expected(inner), default, " ".join((field.description or "").split())))
-        for within in _models(field.annotation):
+        for within in models_in(field.annotation):
             found.extend(replace(option, name=f"{key}.{option.name}") for option in options_of(within))
     return found
 
 
 def _default(value: Any) -> str:
     return "as follows" if isinstance(value, BaseModel) else format_value(from_json(to_json(value)))
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models in a type hint."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
 
 
 def _translate(

@@ -62,7 +62,7 @@ class Stage(BaseModel):
     threads, so methods keep no per-call state on `self`; `setup` opens lasting resources and keeps them in private attributes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     registered: ClassVar[str] = ""
     """Its registered name, set by `stage`."""

@@ -34,7 +34,7 @@ _MEMORY = r"^([1-9]\d*) ?([MG])(i?)B$"
 class Cluster(BaseModel):
     """What each worker of a cluster takes; of effect with `--ray` only."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpus: Count = 2
     """Processors of a worker."""
@@ -57,7 +57,7 @@ class Cluster(BaseModel):
 class Settings(BaseModel):
     """A bwpipe graph: its stages, in order, and how they run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stages: Annotated[list[Any], Field(min_length=1)]
     """The stages. Each follows the one above it, or the one named by its `from`."""
@@ -85,7 +85,7 @@ class Settings(BaseModel):
 class Entry(BaseModel):
     """A stage of a graph: three keys belong to the graph, all others are the stage's options."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     use: Annotated[str, Field(json_schema_extra={"format": "stage"})]
     """The name of the stage."""

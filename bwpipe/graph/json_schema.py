@@ -6,6 +6,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from bwpipe.core import plugins
+from bwpipe.core.field_docs import describe
 from bwpipe.core.stage import Source, stages
 from bwpipe.graph.graph import Entry, Settings
 
@@ -23,6 +24,8 @@ def schema() -> dict[str, Any]:
     """
     plugins.load()
     classes = {name: stages[name] for name in stages}
+    for model in (*classes.values(), Entry, Settings):
+        describe(model)
     refs, options = models_json_schema([(cls, "validation") for cls in classes.values()], ref_template=_REF)
     defs: dict[str, Any] = options.get("$defs", {})
     entry = Entry.model_json_schema(by_alias=True)

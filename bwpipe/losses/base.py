@@ -57,7 +57,7 @@ class ViewBatch:
 class LossOptions(BaseModel):
     """Options of a loss: the fields of a subclass, each with a docstring."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Weight of this loss in the sum."""

@@ -73,7 +73,7 @@ class ForeignGraph:
 class NetworkOptions(BaseModel):
     """Options of a network: the fields of a subclass, each with a docstring."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Network(nn.Module):

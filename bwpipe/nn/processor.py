@@ -17,6 +17,7 @@ _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 """Names, as Linux gives them, of what x86 processors compute bfloat16 with."""
 
 
+@cache
 def may_have_accelerator() -> bool:
     """Whether torch has to be asked for GPUs; False if there are none for certain, as without a driver for one.
 

@@ -48,7 +48,7 @@ class Augment(BaseModel):
     The grey input and the colour target are changed alike. By default nothing is changed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flip: bool = False
     """Mirror half of the photographs left to right."""

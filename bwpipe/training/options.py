@@ -17,7 +17,7 @@ Positive = Annotated[float, Field(gt=0)]
 class TrainingOptions(BaseModel):
     """The options for fitting a network to a dataset."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = "autoencoder"
     """Name of the network."""

@@ -27,7 +27,7 @@ class RandomHints(BaseModel):
     shifted, of another saturation, and unknown in places.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     chance: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of photographs that get hints."""

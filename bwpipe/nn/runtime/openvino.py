@@ -258,6 +258,7 @@ def import_openvino() -> Any:
     return openvino
 
 
+@cache
 def openvino_version() -> str | None:
     """The installed version of OpenVINO, without importing it; None if there is none."""
     from importlib.metadata import PackageNotFoundError, version

@@ -18,7 +18,7 @@ class Degradation(BaseModel):
     disables an effect, such as `damage: {jpeg: {chance: 0}}`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     chance: Share = 0.8
     """Fraction of images that are degraded; the others are used unchanged."""

@@ -45,7 +45,7 @@ def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 class Effect(BaseModel):
     """A degradation effect; its strengths are drawn for each image."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     chance: Share
     """Fraction of the degraded images that have it."""
