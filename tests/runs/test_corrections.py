@@ -19,29 +19,49 @@ from bwpipe.engine.run import RunResult
 from tests.runs.test_anchor import SHOT, TRIP, chroma
 from tests.runs.test_film_hints import RED, dot, folder, graph  # noqa: F401 (a fixture)
 
-SEGMENTS = 5
-"""Of the film, of 20 frames each but the last one: its second shot has frames of the segments 1 and 2, its third of 3 and 4."""
+IN_FIRST, IN_SECOND, IN_THIRD, LAST = 4, 15, 30, 38
+"""Frames of the film's shots, which have frames of the segments 0 and 1, 1 and 2, and 2 to 4; and its last one."""
 
 
 def corrected(folder: Path, out: Path, corrections: Path, **changes: Any) -> RunResult:  # noqa: F811
-    stages = graph(folder, out, None, corrections=str(corrections))
-    return run(stages, set=changes)
+    return run(corrected_graph(folder, out, corrections), set=changes)
+
+
+def corrected_graph(folder: Path, out: Path, corrections: Path) -> dict[str, Any]:  # noqa: F811
+    """A graph that can be killed, or fail its film, at a frame."""
+    made = graph(folder, out, None, corrections=str(corrections))
+    made["plugins"].append(str(folder / "trip"))
+    made["stages"].insert(2, {"use": "trip_corrections"})
+    return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trip(folder: Path) -> None:  # noqa: F811
+    (folder / "trip").mkdir()
+    (folder / "trip" / "trip.py").write_text(TRIP.replace("kill_at", "trip_corrections"))
 
 
 @pytest.fixture(scope="module")
-def trip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plug-in that kills a run, or fails a film, at a frame."""
-    folder = tmp_path_factory.mktemp("trip")  # noqa: F811
-    (folder / "trip.py").write_text(TRIP.replace("kill_at", "trip_corrections"))
-    return folder
+def made(folder: Path) -> Path:  # noqa: F811
+    """An output folder with the film, joined, without corrections."""
+    corrected(folder, folder / "made", folder / "none")
+    assert redone(folder / "made") == [0, 1, 2, 3, 4]
+    return folder / "made"
 
 
-def tripping(folder: Path, trip: Path, out: Path, corrections: Path) -> dict[str, Any]:  # noqa: F811
-    """A graph with that plug-in."""
-    made = graph(folder, out, None, corrections=str(corrections))
-    made["plugins"].append(str(trip))
-    made["stages"].insert(2, {"use": "trip_corrections"})
-    return made
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(made, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def torn(folder: Path) -> Path:  # noqa: F811
+    """An output folder with segments of the film, whose last frame failed."""
+    last = {"trip_corrections.at": LAST, "trip_corrections.fail": True}  # no key frame
+    assert list(corrected(folder, folder / "torn", folder / "none", **last).failed.values()) == ["it is torn"]
+    assert redone(folder / "torn") == [0, 1, 2]  # the next one looks at that frame, too
+    return folder / "torn"
 
 
 def redone(out: Path) -> list[int]:
@@ -66,12 +86,10 @@ def override(corrections: Path, *entries: dict[str, Any]) -> None:
     (corrections / "overrides.yaml").write_text(json.dumps(entries))
 
 
-def test_a_hint_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, tmp_path: Path) -> None:  # noqa: F811
-    out, corrections = tmp_path / "out", tmp_path / "corrections"
-    corrected(folder, out, corrections)
-    assert redone(out) == [0, 1, 2, 3, 4]
+def test_a_hint_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, out: Path, tmp_path: Path) -> None:  # noqa: F811
+    corrections = tmp_path / "corrections"
     size = sum(path.stat().st_size for path in (out / ".bwpipe" / "fragments").iterdir())
-    dot(corrections / "hints" / "film.mkv" / "000035.png", (40, 40), RED)
+    dot(corrections / "hints" / "film.mkv" / f"{IN_SECOND:06}.png", (40, 40), RED)
     again = corrected(folder, out, corrections)
 
     assert again.done == 1
@@ -82,11 +100,10 @@ def test_a_hint_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, t
     assert corrected(folder, out, corrections).already == 1
 
 
-def test_a_still_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, tmp_path: Path) -> None:  # noqa: F811
-    out, corrections = tmp_path / "out", tmp_path / "corrections"
-    corrected(folder, out, corrections)
+def test_a_still_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, out: Path, tmp_path: Path) -> None:  # noqa: F811
+    corrections = tmp_path / "corrections"
     before = chroma(out / "film.mkv")
-    still(folder, corrections / "references" / "film.mkv" / "000035.png", 35)
+    still(folder, corrections / "references" / "film.mkv" / f"{IN_SECOND:06}.png", IN_SECOND)
     corrected(folder, out, corrections)
     after = chroma(out / "film.mkv")
 
@@ -96,7 +113,7 @@ def test_a_still_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, 
     np.testing.assert_array_equal(after[others], before[others])
     corrected(folder, tmp_path / "new", corrections)
     assert (tmp_path / "new" / "film.mkv").read_bytes() == (out / "film.mkv").read_bytes()
-    (corrections / "references" / "film.mkv" / "000035.png").unlink()
+    (corrections / "references" / "film.mkv" / f"{IN_SECOND:06}.png").unlink()
     corrected(folder, out, corrections)
     assert redone(out) == [1, 2]
     np.testing.assert_array_equal(chroma(out / "film.mkv"), before)
@@ -105,9 +122,9 @@ def test_a_still_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, 
 @pytest.mark.parametrize(
     ("correct", "touched"),
     [
-        (lambda film, place: dot(place / "hints" / "film.mkv" / "000010.png", (40, 40), RED), [0, 1]),
-        (lambda film, place: still(film, place / "references" / "film.mkv" / "000010.png", 10), [0, 1]),
-        (lambda film, place: still(film, place / "references" / "film.mkv" / "any.png", 10), [0, 1, 2]),
+        (lambda film, place: dot(place / "hints" / "film.mkv" / f"{IN_FIRST:06}.png", (40, 40), RED), [0, 1]),
+        (lambda film, place: still(film, place / "references" / "film.mkv" / f"{IN_FIRST:06}.png", IN_FIRST), [0, 1]),
+        (lambda film, place: still(film, place / "references" / "film.mkv" / "any.png", IN_FIRST), [0, 1, 2]),
     ],
     ids=["hint", "still of a shot", "still of the film"],
 )
@@ -115,68 +132,61 @@ def test_a_correction_of_a_film_that_is_not_joined_yet_redoes_what_it_touches(
     correct: Callable[[Path, Path], object],
     touched: list[int],
     folder: Path,  # noqa: F811
-    trip: Path,
+    torn: Path,
     tmp_path: Path,
 ) -> None:
-    corrections = tmp_path / "corrections"
-    stages = tripping(folder, trip, tmp_path / "out", corrections)
-    last = {"trip_corrections.at": 89, "trip_corrections.fail": True}  # no key frame
-    assert list(run(stages, set=last).failed.values()) == ["it is torn"]
-    assert redone(tmp_path / "out") == [0, 1, 2]  # the next one looks at that frame, too
+    out, corrections = shutil.copytree(torn, tmp_path / "out"), tmp_path / "corrections"
     correct(folder, corrections)
-    run(stages)
+    corrected(folder, out, corrections)
 
-    assert redone(tmp_path / "out") == [*touched, 3, 4]
-    run(stages, set={"write.path": str(tmp_path / "new")})
-    assert (tmp_path / "new" / "film.mkv").read_bytes() == (tmp_path / "out" / "film.mkv").read_bytes()
+    assert redone(out) == [*touched, 3, 4]
+    corrected(folder, tmp_path / "new", corrections)
+    assert (tmp_path / "new" / "film.mkv").read_bytes() == (out / "film.mkv").read_bytes()
 
 
 def test_a_run_killed_in_the_midst_of_a_correction_resumes_to_the_same_bytes(
     folder: Path,  # noqa: F811
-    trip: Path,
+    out: Path,
     tmp_path: Path,
 ) -> None:
-    out, corrections = tmp_path / "out", tmp_path / "corrections"
-    stages = tripping(folder, trip, out, corrections)
-    run(stages)
+    corrections = tmp_path / "corrections"
     before = (out / "film.mkv").read_bytes()
-    dot(corrections / "hints" / "film.mkv" / "000010.png", (40, 40), RED)
-    still(folder, corrections / "references" / "film.mkv" / "000070.png", 70)
-    stages["stages"][2]["at"] = 85
+    dot(corrections / "hints" / "film.mkv" / f"{IN_FIRST:06}.png", (40, 40), RED)
+    still(folder, corrections / "references" / "film.mkv" / f"{IN_THIRD:06}.png", IN_THIRD)
+    stages = corrected_graph(folder, out, corrections)
+    stages["stages"][2]["at"] = LAST
     (tmp_path / "graph.json").write_text(json.dumps(stages))
     command = [sys.executable, "-m", "bwpipe", "run", str(tmp_path / "graph.json")]
     killed = subprocess.run(command, check=False, capture_output=True, timeout=300)
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (out / "film.mkv").read_bytes() == before
-    del stages["stages"][2]["at"]
-    resumed = run(stages)
-    assert (resumed.done, resumed.segments) == (1, 2)  # the two of the still; those of the hint were done
-    run(stages, set={"write.path": str(tmp_path / "new")})
+    resumed = corrected(folder, out, corrections)
+    assert (resumed.done, resumed.segments) == (1, 3)  # those of the still; those of the hint were done
+    corrected(folder, tmp_path / "new", corrections)
     assert (tmp_path / "new" / "film.mkv").read_bytes() == (out / "film.mkv").read_bytes() != before
 
 
 def test_a_still_for_no_frame_of_the_film_is_refused(folder: Path, tmp_path: Path) -> None:  # noqa: F811
-    still(folder, tmp_path / "corrections" / "references" / "film" / "000090.png", 10)
+    still(folder, tmp_path / "corrections" / "references" / "film" / "000039.png", 10)
 
-    with pytest.raises(UsageError, match=r"000090.png is for frame 90, and film.mkv ends with frame 89; correct the number"):
+    with pytest.raises(UsageError, match=r"000039.png is for frame 39, and film.mkv ends with frame 38; correct the number"):
         corrected(folder, tmp_path / "out", tmp_path / "corrections")
 
 
-def test_an_override_of_a_shot_holds_for_that_shot_and_redoes_its_segments(folder: Path, tmp_path: Path) -> None:  # noqa: F811
-    out, corrections = tmp_path / "out", tmp_path / "corrections"
-    corrected(folder, out, corrections)
+def test_an_override_of_a_shot_holds_for_that_shot_and_redoes_its_segments(folder: Path, out: Path, tmp_path: Path) -> None:  # noqa: F811
+    corrections = tmp_path / "corrections"
     before = chroma(out / "film.mkv")
     override(corrections, {"files": "*.mkv", "shots": [3], "saturation": 0})
     corrected(folder, out, corrections)
     after = chroma(out / "film.mkv")
 
-    assert redone(out) == [3, 4]
+    assert redone(out) == [2, 3, 4]
     np.testing.assert_array_equal(after[: 2 * SHOT], before[: 2 * SHOT])
     assert np.abs(after[2 * SHOT :]).max() <= 1
-    override(corrections, {"files": "*.mkv", "frames": ["0-10"], "saturation": 0})
+    override(corrections, {"files": "*.mkv", "frames": ["0-4"], "saturation": 0})
     corrected(folder, out, corrections)
-    assert redone(out) == [0, 3, 4]
+    assert redone(out) == [0, 2, 3, 4]
     shutil.rmtree(corrections)
     corrected(folder, out, corrections)
     assert redone(out) == [0]
@@ -213,7 +223,7 @@ def test_an_override_of_a_photograph_is_as_the_option_and_is_not_undone(folder: 
         ("- saturation: 1", "overrides.yaml:1:3: `files` is missing"),
         ("- files: '*'\n  vividness: 7", "overrides.yaml:1:3: vividness: expected a number from 0 to 1, not 7"),
         ("- files: '*'\n  saturation: 0\n  shots: [4]", "overrides.yaml:1:3: film.mkv has 3 shots, so it has no shot 4"),
-        ("- files: '*'\n  saturation: 0\n  frames: [80-90]", "film.mkv ends with frame 89, so it has no frame 90"),
+        ("- files: '*'\n  saturation: 0\n  frames: [30-39]", "film.mkv ends with frame 38, so it has no frame 39"),
         ("- files: '*'\n  saturation: 0\n  frames: [9-3]", "overrides.yaml:3:12: frames: '9-3' is neither"),
         ("- files: '*'\n  saturation: 0\n  times: ['0:40-0:50']", "film.mkv ends before 40 s; correct the times"),
         ("- files: '*'\n  saturation: 0\n  times: [5]", "overrides.yaml:3:11: times: 5 is no range of times"),

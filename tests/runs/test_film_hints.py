@@ -21,7 +21,7 @@ from bwpipe.engine.planner import make_plan
 from bwpipe.graph.graph import read_graph
 from bwpipe.nn.checkpoint import Checkpoint, save
 from bwpipe.nn.network import networks
-from tests.runs.test_anchor import NETWORKS, SHOT, SIZE, chroma, make, picture, shots
+from tests.runs.test_anchor import NETWORKS, SEGMENT, SHOT, SIZE, chroma, make, picture, shots
 
 RED = (150, 105, 100)
 
@@ -50,7 +50,7 @@ def graph(folder: Path, out: Path, hints: Path | None, **settings: Any) -> dict[
         {"use": "anchor"},
         {"use": "write", "path": str(out), "codec": "ffv1", "pix_fmt": "yuv444p", "threads": 1},
     ]
-    return {"plugins": [str(NETWORKS)], "segment": 20, **settings, "stages": stages}
+    return {"plugins": [str(NETWORKS)], "segment": SEGMENT, **settings, "stages": stages}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def tint(colour: tuple[int, int, int]) -> NDArray[np.float64]:
 def test_a_dot_holds_through_its_shot_and_not_beyond(
     colour: tuple[int, int, int], folder: Path, plain: NDArray[np.float64], tmp_path: Path
 ) -> None:
-    dot(tmp_path / "hints" / "film.mkv" / "000035.png", (40, 40), colour)
+    dot(tmp_path / "hints" / "film.mkv" / "000015.png", (40, 40), colour)
     assert run(graph(folder, tmp_path / "out", tmp_path / "hints")).exit_code == 0
 
     found = chroma(tmp_path / "out" / "film.mkv")
@@ -92,7 +92,7 @@ def test_shots_found_before_a_run_are_those_of_the_run(folder: Path, plain: NDAr
     assert finder is not None
     (unit,) = (unit for unit in read.nodes[0].stage.units() if isinstance(unit, Unit))  # type: ignore[attr-defined]
     finder.add(unit)
-    around = [finder.around(unit.media, index) for index in (0, 29, 30, 70)]
+    around = [finder.around(unit.media, index) for index in (0, SHOT - 1, SHOT, 2 * SHOT + 4)]
 
     found = [range(shot["first"], shot["first"] + shot["frames"]) for shot in shots(folder / "plain")]
     assert finder.all(unit.media) == found == [range(SHOT), range(SHOT, 2 * SHOT), range(2 * SHOT, 3 * SHOT)]
@@ -102,7 +102,7 @@ def test_shots_found_before_a_run_are_those_of_the_run(folder: Path, plain: NDAr
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("000090.png", "are for frame 90, and film.mkv ends with frame 89; correct the number"),
+        ("000039.png", "are for frame 39, and film.mkv ends with frame 38; correct the number"),
         ("coat.png", "are for no frame of film.mkv; call them by its number, 000123.png"),
     ],
 )
@@ -130,9 +130,9 @@ def test_what_a_dot_coloured_keeps_its_colour_when_something_covers_the_dot(fold
         stream = output.add_stream("ffv1", rate=5)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "gray"
-        for number in range(30):
+        for number in range(16):
             luma = np.rint(scene).clip(0, 255).astype(np.uint8)
-            if number >= 10:
+            if number >= 6:
                 luma[24:56, 24:56] = 20
             output.mux(stream.encode(VideoFrame.from_ndarray(luma, format="gray")))
         output.mux(stream.encode(None))
@@ -143,4 +143,4 @@ def test_what_a_dot_coloured_keeps_its_colour_when_something_covers_the_dot(fold
     change = np.abs(chroma(tmp_path / "out" / "film.mkv") - chroma(tmp_path / "plain" / "film.mkv"))
     seen = change[:, :, 64:, 64:].mean(axis=(1, 2, 3))
     assert seen[2] > 3
-    assert seen[29] > 0.5 * seen[2]
+    assert seen[15] > 0.5 * seen[2]

@@ -71,7 +71,7 @@ def test_a_dot_colours_what_it_is_on_through_the_shot(ending: str, odd: Path, tm
         Image.fromarray(layer(odd)).resize([3 * side for side in layer(odd).shape[1::-1]]).save(file)  # as on a screen
     else:
         file.write_text(json.dumps({"points": [point(odd)]}))
-    assert run(graph(odd, tmp_path / "out", tmp_path / "hints")).exit_code == 0
+    assert run(graph(odd, tmp_path / "out", tmp_path / "hints", segment="off")).exit_code == 0
 
     found, before = (chroma(out / "film.mkv") for out in (tmp_path / "out", odd / "made"))
     for planes in (found, before):
@@ -91,7 +91,7 @@ def test_a_still_colours_what_it_shows(odd: Path, tmp_path: Path) -> None:
     file = tmp_path / "corrections" / "references" / "film.mkv" / f"{INDEX:06}.png"
     file.parent.mkdir(parents=True)
     Image.fromarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1)), "YCbCr").convert("RGB").save(file)
-    assert run(graph(odd, tmp_path / "out", None, corrections=str(tmp_path / "corrections"))).exit_code == 0
+    assert run(graph(odd, tmp_path / "out", None, corrections=str(tmp_path / "corrections"), segment="off")).exit_code == 0
 
     found = chroma(tmp_path / "out" / "film.mkv")[INDEX - 1 : INDEX + 2, :, CROPPED : SIZE[1] - CROPPED, :]
     left, right = found[..., : SIZE[0] // 2 - 16].mean(axis=(0, 2, 3)), found[..., SIZE[0] // 2 + 16 :].mean(axis=(0, 2, 3))

@@ -261,9 +261,17 @@ def import_openvino() -> Any:
 @cache
 def openvino_version() -> str | None:
     """The installed version of OpenVINO, without importing it; None if there is none."""
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import PackageNotFoundError
 
     try:
-        return version("openvino")
+        return _found_version()
     except PackageNotFoundError:
         return None
+
+
+@cache
+def _found_version() -> str:
+    """It, read from the package's metadata once: recipes ask for it for each segment. Raises PackageNotFoundError."""
+    from importlib.metadata import version
+
+    return version("openvino")
