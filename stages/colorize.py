@@ -87,7 +87,7 @@ class Colorize(BatchMap):
     what it began with."""
     every: FilmsOnly[Annotated[int, Field(ge=1, le=LONGEST_GAP)] | Literal["auto"]] = "auto"
     """Run the network only on every nth frame of each shot; `steady` propagates chroma to the frames in between along the
-    optical flow. `auto` runs it where too little of a frame can be propagated, and 4 frames later at the latest; it is 1 where
+    optical flow. `auto` runs it where too little of a frame can be propagated, and 8 frames later at the latest; it is 1 where
     no stage below propagates chroma."""
     hints: NoEffect[str | None] = None  # no effect by itself: the recipe has the hash of a photograph's hints
     """A folder of hints: transparent PNG files with strokes or dots, or points in YAML or JSON

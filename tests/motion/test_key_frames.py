@@ -19,8 +19,8 @@ def shown(planes: Planes) -> list[Frame]:
     return run_stage("shots", film_of(planes))
 
 
-def test_a_scene_that_motion_explains_has_a_key_frame_every_fourth_and_one_at_its_end() -> None:
-    assert keys(shown(scene(20, 1, speed=(0, 0), grain=0))) == [0, 4, 8, 12, 16, 19]
+def test_a_scene_that_motion_explains_has_a_key_frame_every_eighth_and_one_at_its_end() -> None:
+    assert keys(shown(scene(22, 1, speed=(0, 0), grain=0))) == [0, 8, 16, 21]
 
 
 def test_every_frame_is_near_a_key_frame_of_its_own_shot() -> None:
