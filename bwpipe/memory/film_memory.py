@@ -28,7 +28,7 @@ _OVERVIEW = (4, 6)
 different ones (two films of 1922 and the 1950s)."""
 _OTHER_SCENE, _SAME_SCENE = 0.5, 0.7
 """Cosine of the summaries up to which a key frame does not count, and that from which it counts fully."""
-_CONSULTED = 5
+_CONSULTED = 4
 """Key frames of one scene, and most that a frame consults: each takes a millisecond a frame."""
 _REFERENCES = 3
 """Most references that a frame consults."""
@@ -142,12 +142,14 @@ class FilmMemory:
             return
         alike = cosines(overviews, overview)
         order = np.argsort(-alike, kind="stable")
-        crowding = float(alike[order[most]]) if len(order) > most else -1.0
-        for place in order[:most]:
-            scene = (float(alike[place]) - _OTHER_SCENE) / (_SAME_SCENE - _OTHER_SCENE)
-            weight = min(scene, (float(alike[place]) - crowding) / _FADE, 1.0)
+        crowding = alike[order[most]] if len(order) > most else -1.0
+        order = order[:most]
+        apart = np.clip((alike[order] - crowding) / _FADE, 0, 1)
+        apart = apart / apart[0] if apart[0] > 0 else np.ones_like(apart)  # the most alike count whatever they crowd out
+        scene = np.clip((alike[order] - _OTHER_SCENE) / (_SAME_SCENE - _OTHER_SCENE), 0, 1)
+        for place, weight in zip(order.tolist(), np.minimum(scene, apart).tolist(), strict=True):
             if weight > 0:
-                yield int(place), weight
+                yield place, weight
 
     def _ready(self, place: int) -> Cells:
         """A key frame, a reference or a still, in this order, prepared for matching; those asked for lately are kept."""

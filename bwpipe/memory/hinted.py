@@ -12,7 +12,7 @@ from bwpipe.core.frame import Frame
 from bwpipe.memory.hint_spreading import TINT_MASK
 from bwpipe.memory.kept_arrays import packed, unpacked
 from bwpipe.memory.key_frame import KeyFrame, key_frame
-from bwpipe.memory.matching import BLOCK, Array, Cells, product, shift, to_blocks
+from bwpipe.memory.matching import BLOCK, Array, Cells, product, shift, softmax_mean, to_blocks
 from bwpipe.pixels.orientation import stored
 from bwpipe.pixels.resize import squash
 
@@ -137,12 +137,7 @@ def with_hints(here: Cells, colours: Array, index: int, frames: Sequence[Meant])
     strength = np.zeros_like(total)
     for each in frames:
         scores = _scores(here, each.cells)
-        match = scores.max(axis=1)
-        scores -= match[:, None]
-        scores /= _TEMPERATURE
-        np.exp(scores, out=scores)
-        found = product(scores, each.values)
-        found /= found[:, -1:]
+        match, found = softmax_mean(scores, each.values, _TEMPERATURE)
         seen = np.clip((match - np.float32(_FADED)) / np.float32(_FULL - _FADED), 0, 1)[:, None]
         near = np.float32(1 / (1 + abs(index - each.index)))
         total += near * seen * found[:, 2 * part : 3 * part]

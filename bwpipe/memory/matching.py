@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,8 @@ BLOCK = 4
 """Cells of the chroma grid along a side of a cell of the feature grid: colours are matched as blocks of that size."""
 _TEMPERATURE = np.float32(0.05)
 """Of the softmax inside a remembered frame."""
+_NEGLIGIBLE = np.float32(-30)
+"""Least exponent in a softmax: with numbers that are too small to be normalised a processor takes many times as long."""
 _LUMA, _PLACE = 2.0, 2.0
 """Weights of the squared difference of luma (of its range) and of place (of the short side), against the cosine of features."""
 _ADMITTED, _SURE = 0.5, 0.7
@@ -23,8 +26,8 @@ _FADED, _FULL = 0.35, 0.7
 _MOST_GAIN = 2.0
 """Largest factor that restores the length which chroma loses when different hues are averaged."""
 _MIN_CONFIDENCE = np.float32(0.05)
-_SIDE = 64
-"""Side of a block of a matrix product: OpenBLAS computes up to 2^18 multiplications, 64 x 64 x 64, in the calling thread."""
+_SIDE, _ALONE = 64, 2**18
+"""Rows of a block of a matrix product, and multiplications in it: OpenBLAS computes up to so many in the calling thread."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +41,8 @@ class Cells:
             of the differences of luma and of place.
         colours: (N, 2 * BLOCK * BLOCK) the chroma of each cell, Cb first.
         confidence: (N,) 0..1.
-        values: (N, 2 BLOCK BLOCK + 3) what is read of it: the colours, their mean length, the confidence, and 1.
+        values: (N, 2 BLOCK BLOCK + 3) what is read of it, each times the confidence: the colours, their mean length, the
+            confidence, and 1.
     """
 
     size: tuple[int, int]
@@ -67,28 +71,30 @@ def cells(features: Array, luma: Array, chroma: Array, confidence: Array) -> Cel
     apart = -_LUMA * level * level - _PLACE * (down * down + across * across)
     linear = [2 * _LUMA * level, 2 * _PLACE * down, 2 * _PLACE * across]
     query = np.column_stack([unit, *linear, one, apart]).astype(np.float32)
-    key = np.column_stack([unit, level, down, across, apart, one]).astype(np.float32)
+    key = np.asfortranarray(np.column_stack([unit, level, down, across, apart, one]), np.float32)  # a factor by columns
     planes = np.stack([squash(plane, height * BLOCK, width * BLOCK) for plane in chroma])
     sure = squash(confidence, height, width).ravel()
     colours = to_blocks(planes)
-    values = np.column_stack([colours, lengths(colours).mean(axis=1), sure, one])
+    values = np.column_stack([colours, lengths(colours).mean(axis=1), sure, one]) * np.maximum(sure, _MIN_CONFIDENCE)[:, None]
     return Cells((height, width), query, key, colours, sure, values)
 
 
 def product(one: Array, other: Array) -> Array:
-    """The product of two matrices, in small blocks, in an order that depends on nothing but their shapes.
+    """The product of two matrices, in blocks, in an order that depends on nothing but their shapes.
 
     OpenBLAS, which numpy uses, divides a larger product among as many threads as there are cores: they would wait for each
     other, and for the cores that other stages need, and the sums would depend on their number.
     """
     (height, inner), width = one.shape, other.shape[1]
+    across = min(width, max(_ALONE // (_SIDE * min(inner, _SIDE)), _SIDE))
+    along = _ALONE // (_SIDE * across)
     result = np.empty((height, width), np.float32)
     for top in range(0, height, _SIDE):
-        for left in range(0, width, _SIDE):
-            block = result[top : top + _SIDE, left : left + _SIDE]
-            np.matmul(one[top : top + _SIDE, :_SIDE], other[:_SIDE, left : left + _SIDE], out=block)
-            for at in range(_SIDE, inner, _SIDE):
-                block += one[top : top + _SIDE, at : at + _SIDE] @ other[at : at + _SIDE, left : left + _SIDE]
+        for left in range(0, width, across):
+            block = result[top : top + _SIDE, left : left + across]
+            np.matmul(one[top : top + _SIDE, :along], other[:along, left : left + across], out=block)
+            for at in range(along, inner, along):
+                block += one[top : top + _SIDE, at : at + along] @ other[at : at + along, left : left + across]
     return result
 
 
@@ -137,14 +143,26 @@ class Reading:
 def read(frame: Cells, memory: Cells) -> Reading:
     """Read the colours of a remembered frame at the cells of another, wherever in it they match best."""
     scores = product(_shifted(frame, shift(frame, memory)), memory.key.T)
-    match = scores.max(axis=1)
-    scores -= match[:, None]
-    scores /= _TEMPERATURE
-    np.exp(scores, out=scores)
-    scores *= np.maximum(memory.confidence, _MIN_CONFIDENCE)
-    told = product(scores, memory.values)
-    told /= told[:, -1:]
+    match, told = softmax_mean(scores, memory.values, _TEMPERATURE)
     return Reading(match, told[:, :-3], told[:, -3], told[:, -2])
+
+
+def softmax_mean(scores: Array, values: Array, temperature: np.float32) -> tuple[Array, Array]:
+    """The best score (N,) of each row of scores (N, M), which are overwritten, and the mean (N, V) of values by their softmax.
+
+    Args:
+        scores: (N, M).
+        values: (M, V), each row times its weight, which is the last of it.
+        temperature: Of the softmax.
+    """
+    best = scores.max(axis=1)
+    scores -= best[:, None]
+    scores /= temperature
+    np.maximum(scores, _NEGLIGIBLE, out=scores)
+    cv2.exp(scores, scores)
+    mean = product(scores, values)
+    mean /= mean[:, -1:]
+    return np.asarray(best), mean
 
 
 def _shifted(frame: Cells, shift: tuple[float, float]) -> Array:
@@ -203,8 +221,7 @@ def recall(frame: Cells, memories: Sequence[Cells], weights: Sequence[float]) ->
     colours /= known[:, None]
     usual /= known
     lost = usual / np.maximum(lengths(colours).mean(axis=1), np.float32(1e-4))
-    root = np.sqrt(lost)  # to the power of 3/4 by square roots, which all processors round alike
-    gain = np.clip(root * np.sqrt(root), 1, np.float32(_MOST_GAIN))
+    gain = np.clip(lost, 1, np.float32(_MOST_GAIN))
     strength[total == 0] = 0
     return np.asarray(colours * gain[:, None], np.float32), strength
 

@@ -111,9 +111,21 @@ def test_few_key_frames_of_a_scene_are_kept_and_speak_for_all() -> None:
     turns = [(0.2, 0.01 * number) for number in range(20)]
     memory = remember(frame(A, turn, number) for number, turn in enumerate(turns))
 
-    assert len(memory) == 5
+    assert len(memory) == 4
     drawn = [tint(memory.drawn(frame(A, turn, 50 + number))) for number, turn in enumerate(turns)]
     assert np.ptp(drawn, axis=0).max() < 0.03
+
+
+def test_a_scene_that_stands_still_for_long_is_held_by_key_frames_that_are_all_alike() -> None:
+    memory = remember([frame(A, RED, 1)] * 12)
+
+    assert tint(memory.drawn(frame(A, (0.1, -0.1), 1))) == pytest.approx(RED, abs=0.01)
+
+
+def test_colours_that_differ_are_averaged_without_turning_grey() -> None:
+    memory = remember([frame(A, (0.0, 0.2), 1), frame(A, (0.2, 0.0), 2)])
+
+    assert np.hypot(*tint(memory.drawn(frame(A, (0.1, 0.1), 3)))) == pytest.approx(0.2, abs=0.005)
 
 
 def test_it_is_the_same_after_it_was_stored() -> None:
