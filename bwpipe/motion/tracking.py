@@ -1,6 +1,6 @@
 """Follows places of one frame through the others of its shot, along chained optical flow."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import cv2
@@ -31,11 +31,13 @@ def follow(motions: Iterable[Motion], *, backwards: bool = False) -> Iterator[tu
     flow = Flow()
     first: NDArray[np.uint8] | None = None
     offset: FlowField | None = None
+    refined: FlowField | None = None
     valid = np.ones((1, 1), np.float32)
     for number, (before, here) in enumerate(pairwise(motions), 1):
-        if first is None or offset is None:
+        if first is None or offset is None or refined is None:
             first = before.seen
-            offset, valid = np.zeros((*first.shape, 2), np.float32), np.ones(first.shape, np.float32)
+            offset = refined = np.zeros((*first.shape, 2), np.float32)
+            valid = np.ones(first.shape, np.float32)
         step, back = (here.on, before.back) if backwards else (here.back, before.on)
         if step is None or back is None:
             return
@@ -43,7 +45,7 @@ def follow(motions: Iterable[Motion], *, backwards: bool = False) -> Iterator[tu
         offset = step + warp(offset, step)
         valid = sure * warp(valid, step)
         if number % _REFINED == 0 and min(first.shape) >= _LEAST:
-            offset = _refined(flow, here.seen, first, offset)
+            offset = refined = _refined(flow, here.seen, first, (offset, refined))
         yield offset, np.minimum(valid, _alike(here.seen, first, offset))
 
 
@@ -51,11 +53,20 @@ _LEAST = 32
 """Least cells per side for a chain to be refined."""
 
 
-def _refined(flow: Flow, here: NDArray[np.uint8], first: NDArray[np.uint8], offset: FlowField) -> FlowField:
-    """A chain of flow, corrected by a search that begins where it leads, except where that looks worse."""
-    found = flow.refined(here, first, offset)
-    before, after = (cv2.blur(_difference(here, first, each), (5, 5)) for each in (offset, found))
-    return np.asarray(np.where((after <= before)[..., None], found, offset), np.float32)
+def _refined(flow: Flow, here: NDArray[np.uint8], first: NDArray[np.uint8], offsets: Sequence[FlowField]) -> FlowField:
+    """Where places lie, by a search that begins with the best of some offsets for each, except where that looks worse.
+
+    One is the chain of flow, another what was found before: a thing that keeps its place is where it was, and not where its
+    flow leads, which is often that of what is behind it. A search from there ends at another stripe of a pattern.
+    """
+    begin = _best(here, first, offsets)
+    return _best(here, first, (flow.refined(here, first, begin), begin))
+
+
+def _best(here: NDArray[np.uint8], first: NDArray[np.uint8], offsets: Sequence[FlowField]) -> FlowField:
+    """For each place that of some offsets along which the frames look most alike."""
+    chosen = np.argmin([cv2.blur(_difference(here, first, each), (5, 5)) for each in offsets], axis=0)
+    return np.ascontiguousarray(np.take_along_axis(np.stack(offsets), chosen[None, ..., None], axis=0)[0])
 
 
 def _alike(here: NDArray[np.uint8], first: NDArray[np.uint8], offset: FlowField) -> NDArray[np.float32]:
