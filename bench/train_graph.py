@@ -24,13 +24,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from lightning_fabric import Fabric
 
 from bwpipe import Stage, stage
 from bwpipe.core import plugins
 from bwpipe.core.memory import keep_freed_memory
 from bwpipe.data.dataset import COLOUR, GREY, Dataset
 from bwpipe.engine.run import run
+from bwpipe.training.fabric import Fabric
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.step import TrainStep
 

@@ -34,6 +34,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _pass_over_modules() -> Iterator[None]:
+    """The same for what the tests of a file have imported and made."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the graphs that tests make out of the user's cache folder; the processes that tests start inherit it."""

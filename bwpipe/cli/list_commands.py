@@ -66,8 +66,11 @@ def _list(
             listed = _to_json(registry[name]) if name else {each: first_line(registry[each]) for each in registry}
             print_lines(json.dumps(listed, indent=2))
             return
-        width = max(map(len, registry), default=0)
-        lines = describe(registry[name]) if name else [f"{each:{width}}  {first_line(registry[each])}" for each in registry]
+        if name:
+            lines = describe(registry[name])
+        else:
+            width = max(map(len, registry), default=0)
+            lines = [f"{each:{width}}  {first_line(registry[each])}" for each in registry]
     except UnknownNameError as error:
         raise UsageError(str(error)) from None
     for line in lines:

@@ -16,7 +16,6 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from bwpipe.core import plugins
@@ -24,6 +23,7 @@ from bwpipe.core.console import print_lines
 from bwpipe.core.context import RunContext
 from bwpipe.errors import BwpipeError, RunAborted, RunStopped, format_error
 from bwpipe.nn.device import cores
+from bwpipe.training.fabric import Fabric
 from bwpipe.training.job import Task
 from bwpipe.training.trainer import Trainer
 

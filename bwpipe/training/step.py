@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -16,6 +15,7 @@ from bwpipe.losses.combined import Combined
 from bwpipe.nn.network import Network
 from bwpipe.training.batch_views import BatchAugmenter, seed_of
 from bwpipe.training.builders import build, check_hints, check_sizes, freeze_backbone, make_optimiser
+from bwpipe.training.fabric import Fabric
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.schedule import Schedule
 from bwpipe.training.training_state import Part

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from contextlib import closing
 from time import monotonic
 
-from lightning_fabric import Fabric
-
 from bwpipe.core.atomic_file import write_atomically
 from bwpipe.core.memory import keep_freed_memory
 from bwpipe.errors import RunAborted, RunStopped
 from bwpipe.nn.checkpoint import Checkpoint, serialise_checkpoint
+from bwpipe.training.fabric import Fabric
 from bwpipe.training.job import BEST, Task
 from bwpipe.training.monitor.monitor import Monitor
 from bwpipe.training.step import TrainStep

@@ -77,12 +77,13 @@ def test_no_command_for_colouring_imports_torch_on_a_cpu(inputs: Path, tmp_path:
         ("colorize", inputs, "-o", output, *device),
         ("verify", inputs, output),
         ("check", own, "--set", "plain.by=2"),
+        ("stages", "read"),
         ("check", graph, *places, *device),
         ("run", graph, *places, *device, *other),
         ("preview", inputs / "b.mkv", "-o", tmp_path / "sheet.jpg", *device, *other),
     )
 
-    assert found == {name: set() for name in ("colorize", "verify", "check", "run", "preview")}
+    assert found == {name: set() for name in ("colorize", "verify", "check", "stages", "run", "preview")}
     assert {path.name for path in output.iterdir()} == {"a.png", "b.mkv", ".bwpipe"}
     with av.open(str(output / "b.mkv")) as film:  # it went through the network and the memory of its key frames
         assert len(np.unique(next(film.decode(video=0)).to_ndarray(format="yuv444p")[1:])) > 1

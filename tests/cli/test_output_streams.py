@@ -91,7 +91,7 @@ def test_names_that_the_output_can_not_encode_are_escaped_in_every_command(folde
     assert r"bad\udcff.ppm" in results["verify"][1]
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(("stages", "read"), 0), (("schema",), 0), (("check",), 0), (("verify",), 2)])
+@pytest.mark.parametrize(("arguments", "code"), [(("stages", "read"), 0), (("check",), 0), (("verify",), 2)])
 def test_a_reader_that_is_gone_changes_no_exit_code(arguments: tuple[str, ...], code: int, folder: Path) -> None:
     bwpipe.run(yaml.safe_load((folder / "graph.yaml").read_text()), quiet=True)
     files = {"check": [folder / "graph.yaml"], "verify": [folder / "in", folder / "out"]}.get(arguments[0], [])

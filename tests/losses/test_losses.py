@@ -480,7 +480,7 @@ def fit(net: Network, losses: Combined, data: Dataset, steps: int, rate: float) 
     generator = torch.Generator().manual_seed(2)
     above = []
     for step in range(steps + 1):
-        places = data.training if step in (0, steps) else np.arange(step % 10, 200, 10)
+        places = data.training if step in (0, steps) else np.arange(step % 20, 200, 20)
         luma, rgb = data.batch(places, torch.device("cpu"))
         views = []
         for shift, noise in [((0, 0), 0.0), ((4, -3), 0.1)][: losses.views]:

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from bwpipe.engine.run import RunResult
 from bwpipe.nn.checkpoint import Checkpoint, save
 from bwpipe.nn.network import networks
 from bwpipe.video.segment_outline import is_outline
+from tests.support.apart import run_apart
 from tests.support.made_photos import write_photos
 
 NETWORKS = Path(__file__).parents[1] / "support" / "networks"
@@ -168,12 +167,9 @@ def test_the_memory_goes_when_the_film_is_finished(anchored: Path) -> None:
 
 
 def test_a_killed_run_goes_on_with_the_memory_it_made(folder: Path, anchored: Path, tmp_path: Path) -> None:
-    file = tmp_path / "graph.json"
-    file.write_text(json.dumps(graph(folder, tmp_path / "out", kill=38)))  # no key frame
+    killed = run_apart(graph(folder, tmp_path / "out", kill=38))  # no key frame
 
-    killed = subprocess.run([sys.executable, "-m", "bwpipe", "run", str(file)], check=False, capture_output=True, timeout=300)
-
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed == -signal.SIGKILL
     assert len(work_files(tmp_path / "out")) >= 2  # the memory and a segment
     seen_before = {"kill_at.at": 0, "kill_at.fail": True}  # the first frame is seen again only for a second memory
     assert run(graph(folder, tmp_path / "out"), set=seen_before).exit_code == 0
@@ -181,12 +177,9 @@ def test_a_killed_run_goes_on_with_the_memory_it_made(folder: Path, anchored: Pa
 
 
 def test_a_run_killed_in_the_first_pass_resumes_to_the_same_bytes(folder: Path, anchored: Path, tmp_path: Path) -> None:
-    file = tmp_path / "graph.json"
-    file.write_text(json.dumps(graph(folder, tmp_path / "out", kill=20)))  # a key frame
+    killed = run_apart(graph(folder, tmp_path / "out", kill=20))  # a key frame
 
-    killed = subprocess.run([sys.executable, "-m", "bwpipe", "run", str(file)], check=False, capture_output=True, timeout=300)
-
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed == -signal.SIGKILL
     assert work_files(tmp_path / "out") == []
     run(graph(folder, tmp_path / "out"))
     assert (tmp_path / "out" / "film.mkv").read_bytes() == anchored.read_bytes()

@@ -68,7 +68,7 @@ CORPUS: Mapping[str, Kind] = {
     "MPEG-2 in a transport stream": replace(AVI, suffix=".ts", codec="mpeg2video"),
     "Windows Media": Kind(suffix=".wmv", codec="wmv2", time_base=MS, times=range(0, 1200, 40)),
     "Flash": Kind(suffix=".flv", codec="flv", time_base=MS, times=range(0, 1200, 40)),
-    "WebM": replace(MKV, suffix=".webm", codec="libvpx", options={"deadline": "realtime"}),
+    "WebM": replace(MKV, suffix=".webm", codec="libvpx", options={"deadline": "realtime", "cpu-used": "8"}),
     "NUT": Kind(suffix=".nut", codec="ffv1", times=UNEVEN, time_base=Fraction(1, 12800)),
     "negative start": replace(MKV, times=range(-80, 1120, 40)),
     "29.97 frames a second": Kind(time_base=Fraction(1, 30000), times=range(0, 30030, 1001)),
@@ -103,7 +103,7 @@ CORPUS: Mapping[str, Kind] = {
     "uncompressed in AVI": replace(AVI, codec="rawvideo"),
     "uncompressed, planar": Kind(suffix=".mov", codec="rawvideo", pix_fmt="yuyv422"),
     "Matroska with three kinds of reordering": replace(MKV, codec="libx264", options={"bf": "3", "b-pyramid": "normal"}),
-    "VP9": replace(MKV, suffix=".webm", codec="libvpx-vp9", options={"deadline": "realtime"}),
+    "VP9": replace(MKV, suffix=".webm", codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"}),
     "Windows Media 1": Kind(suffix=".wmv", codec="wmv1", time_base=MS, times=range(0, 1200, 40)),
     "Opus sound": replace(MKV, sound="libopus"),
     "FLAC sound": replace(MKV, sound="flac"),
@@ -218,7 +218,7 @@ def test_pictures_of_other_programs_keep_everything_but_their_chroma(tmp_path: P
     stages = [
         {"use": "read", "path": str(tmp_path / "in")},
         {"use": "grayscale", "colour": "recolour"},
-        {"use": "colorize", "model": "unet", "device": "cpu", "quality": "fast"},
+        {"use": "colorize", "model": "autoencoder", "device": "cpu"},
         {"use": "write", "path": str(tmp_path / "out")},
     ]
 

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from bwpipe import UsageError, run
 from bwpipe.engine.run import RunResult
 from tests.runs.test_anchor import SHOT, TRIP, chroma
 from tests.runs.test_film_hints import RED, dot, folder, graph  # noqa: F401 (a fixture)
+from tests.support.apart import run_apart
 
 IN_FIRST, IN_SECOND, IN_THIRD, LAST = 4, 15, 30, 38
 """Frames of the film's shots, which have frames of the segments 0 and 1, 1 and 2, and 2 to 4; and its last one."""
@@ -155,11 +154,9 @@ def test_a_run_killed_in_the_midst_of_a_correction_resumes_to_the_same_bytes(
     still(folder, corrections / "references" / "film.mkv" / f"{IN_THIRD:06}.png", IN_THIRD)
     stages = corrected_graph(folder, out, corrections)
     stages["stages"][2]["at"] = LAST
-    (tmp_path / "graph.json").write_text(json.dumps(stages))
-    command = [sys.executable, "-m", "bwpipe", "run", str(tmp_path / "graph.json")]
-    killed = subprocess.run(command, check=False, capture_output=True, timeout=300)
+    killed = run_apart(stages)
 
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed == -signal.SIGKILL
     assert (out / "film.mkv").read_bytes() == before
     resumed = corrected(folder, out, corrections)
     assert (resumed.done, resumed.segments) == (1, 3)  # those of the still; those of the hint were done

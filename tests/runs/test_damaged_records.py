@@ -3,10 +3,7 @@
 import json
 import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,37 +15,36 @@ from bwpipe import run
 from tests.runs.test_anchor import TRIP
 from tests.runs.test_film_hints import RED, dot, folder, graph  # noqa: F401 (a fixture)
 
-KILLED_AT = 35
+TORN_AT = 35
 """The last frame of the fourth of five segments."""
 
 
 @pytest.fixture(scope="module")
-def killed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
-    """An output folder with some finished segments of a film, and its memory."""
+def torn(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """An output folder with two finished segments of a film or more, and its memory."""
     place = tmp_path_factory.mktemp("damaged")
     (place / "trip").mkdir()
     (place / "trip" / "trip.py").write_text(TRIP.replace("kill_at", "trip_damaged"))
     made = graph(folder, place / "out", None)
     made["plugins"].append(str(place / "trip"))
-    made["stages"].insert(-1, {"use": "trip_damaged", "at": KILLED_AT})
+    made["stages"].insert(-1, {"use": "trip_damaged"})
     (place / "graph.json").write_text(json.dumps(made))
-    died = subprocess.run([sys.executable, "-m", "bwpipe", "run", str(place / "graph.json"), "--quiet"], check=False)
-    assert died.returncode == -signal.SIGKILL
+    last = {"trip_damaged.at": TORN_AT, "trip_damaged.fail": True}
+    assert list(run(made, set=last).failed.values()) == ["it is torn"]
     assert len(list((place / "out" / ".bwpipe" / "fragments").iterdir())) >= 3
     return place
 
 
 @pytest.fixture(scope="module")
-def whole(killed: Path) -> bytes:
+def whole(torn: Path) -> bytes:
     """The film that an undisturbed run writes."""
-    assert run(again(killed, killed / "whole")).exit_code == 0
-    return (killed / "whole" / "film.mkv").read_bytes()
+    assert run(again(torn, torn / "whole")).exit_code == 0
+    return (torn / "whole" / "film.mkv").read_bytes()
 
 
-def again(killed: Path, out: Path, **settings: Any) -> dict[str, Any]:
-    """The graph of the killed run, which is not killed."""
-    made = {**json.loads((killed / "graph.json").read_text()), **settings}
-    made["stages"][-2].pop("at")
+def again(torn: Path, out: Path, **settings: Any) -> dict[str, Any]:
+    """The graph of that run, which does not fail."""
+    made = {**json.loads((torn / "graph.json").read_text()), **settings}
     made["stages"][-1]["path"] = str(out)
     return made
 
@@ -102,22 +98,22 @@ def damaged_copy(source: Path, out: Path, what: str, how: str) -> None:
 
 
 @pytest.mark.parametrize(("what", "how"), CASES)
-def test_what_an_unfinished_film_has_is_made_again(what: str, how: str, killed: Path, whole: bytes, tmp_path: Path) -> None:
+def test_what_an_unfinished_film_has_is_made_again(what: str, how: str, torn: Path, whole: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    damaged_copy(killed / "out", out, what, how)
-    run_until_done(again(killed, out))
+    damaged_copy(torn / "out", out, what, how)
+    run_until_done(again(torn, out))
 
     assert (out / "film.mkv").read_bytes() == whole
 
 
 @pytest.mark.parametrize(("what", "how"), CASES)
-def test_what_is_kept_of_a_finished_film_is_made_again(what: str, how: str, killed: Path, whole: bytes, tmp_path: Path) -> None:
+def test_what_is_kept_of_a_finished_film_is_made_again(what: str, how: str, torn: Path, whole: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    damaged_copy(killed / "whole", out, what, how)
+    damaged_copy(torn / "whole", out, what, how)
     dot(tmp_path / "corrections" / "hints" / "film.mkv" / "000015.png", (40, 40), RED)
-    run_until_done(again(killed, out, corrections=str(tmp_path / "corrections")))
+    run_until_done(again(torn, out, corrections=str(tmp_path / "corrections")))
 
-    assert run(again(killed, tmp_path / "new", corrections=str(tmp_path / "corrections"))).exit_code == 0
+    assert run(again(torn, tmp_path / "new", corrections=str(tmp_path / "corrections"))).exit_code == 0
     assert (out / "film.mkv").read_bytes() == (tmp_path / "new" / "film.mkv").read_bytes() != whole
 
 
@@ -138,14 +134,14 @@ def test_what_is_kept_of_a_finished_film_is_made_again(what: str, how: str, kill
 )
 def test_records_that_the_ledger_lacks_are_made_again(
     statement: str,
-    killed: Path,
+    torn: Path,
     whole: bytes,
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    shutil.copytree(killed / "out", out)
+    shutil.copytree(torn / "out", out)
     with closing(sqlite3.connect(out / ".bwpipe" / "ledger.sqlite")) as ledger, ledger:
         ledger.execute(statement)
-    run_until_done(again(killed, out))
+    run_until_done(again(torn, out))
 
     assert (out / "film.mkv").read_bytes() == whole

@@ -23,6 +23,8 @@ from bwpipe.nn.network import networks
 from tests.support.made_pictures import DESCRIPTION, DPI, make_pictures, profile
 
 NETWORKS = Path(__file__).parents[1] / "support" / "networks"
+MANY = 120
+"""Pictures: three or more of each kind, in different orientations."""
 FEW = {"colorize__model": "autoencoder", "colorize__every": 8}
 """For what does not depend on which colours a film gets."""
 
@@ -94,8 +96,8 @@ def test_a_film_keeps_its_luma_timestamps_and_sound(samples: Path, all_samples: 
 
 
 def test_a_trial_reads_only_some_frames_and_the_full_run_redoes_the_film(samples: Path, tmp_path: Path) -> None:
-    coloured(samples / "pan.mp4", tmp_path, read__frames=10, **FEW)
-    assert len(list(decoded(tmp_path / "pan.mp4"))) == 10
+    coloured(samples / "pan.mp4", tmp_path, read__frames=3, **FEW)
+    assert len(list(decoded(tmp_path / "pan.mp4"))) == 3
 
     assert coloured(samples / "pan.mp4", tmp_path, **FEW).done == 1
     assert len(list(decoded(tmp_path / "pan.mp4"))) == len(list(decoded(samples / "pan.mp4"))) > 40
@@ -152,16 +154,15 @@ def picture(path: Path) -> Frame:
     return read_image(Unit(open_image(path, PurePosixPath(path.name), max_pixels=10**6)))
 
 
-@pytest.mark.timeout(300)
-def test_a_folder_of_300_mixed_pictures_keeps_everything_but_colour(tmp_path: Path) -> None:
-    album = make_pictures(tmp_path / "in", 300)
+def test_a_folder_of_mixed_pictures_keeps_everything_but_colour(tmp_path: Path) -> None:
+    album = make_pictures(tmp_path / "in", MANY)
     plugins.load([NETWORKS])
     weights = tmp_path / "tiny.safetensors"
     save(weights, networks["test-rgb"](networks["test-rgb"].Options()), Checkpoint(network="test-rgb", version="0"))
 
     result = coloured(tmp_path / "in", tmp_path / "out", plugins=[str(NETWORKS)], colorize__model=str(weights))
 
-    assert (result.done, result.failed) == (300, {})
+    assert (result.done, result.failed) == (MANY, {})
     for original in album:
         path = (tmp_path / "out" / original.path.relative_to(tmp_path / "in")).with_suffix(original.target)
         before, after = picture(original.path), picture(path)

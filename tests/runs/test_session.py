@@ -550,7 +550,10 @@ def test_a_stage_that_does_not_end_is_abandoned_soon_after_a_signal(workspace: W
 def test_signals_are_heard_within_a_call_into_c(
     workspace: Workspace, signals: list[signal.Signals], code: int, message: str
 ) -> None:
-    busy = "import hashlib, sys\nprint(flush=True)\nhashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
+    busy = (
+        "import hashlib\nfrom bwpipe.cli import signals\nsignals.GRACE_PERIOD = 1\nprint(flush=True)\n"
+        "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
+    )
     (workspace.inputs.parent / "busy").mkdir()
     (workspace.inputs.parent / "busy" / "busy.py").write_text(busy)  # minutes, in the main thread, before anything is read
     graph = workspace.inputs.parent / "graph.yaml"

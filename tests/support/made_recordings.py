@@ -27,9 +27,7 @@ def numbered_frame(number: int) -> VideoFrame:
     luma[(across - 20 - 3 * number % 60) ** 2 + (down - 40) ** 2 < 100] = 200
     for bit in range(_BITS):
         luma[:8, 12 * bit : 12 * bit + 12] = 210 if number >> bit & 1 else 40
-    frame = VideoFrame.from_ndarray(np.vstack([luma, np.full((HEIGHT // 2, WIDTH), 128)]).astype(np.uint8), format="yuv420p")
-    frame.pts, frame.time_base = number, Fraction(1, RATE)
-    return frame
+    return VideoFrame.from_ndarray(np.vstack([luma, np.full((HEIGHT // 2, WIDTH), 128)]).astype(np.uint8), format="yuv420p")
 
 
 def number_of(luma: NDArray[Any]) -> int:
@@ -45,6 +43,7 @@ def make_recording(
     sounds: Mapping[str, float] | None = None,
     samples: str | None = None,
     later: float = 0,
+    rate: int = RATE,
     change: Callable[[int, "Packet[Any]"], None] = lambda number, packet: None,
     options: Mapping[str, str] | None = None,
     muxer: Mapping[str, str] | None = None,
@@ -58,12 +57,13 @@ def make_recording(
         sounds: Codecs, and when each of them begins, in seconds.
         samples: FFmpeg's name of the format of their samples; the first that each encoder knows by default.
         later: What is added to the clock, in seconds.
+        rate: Frames in a second.
         change: Called with the number and packet of each coded frame before it is written.
         options: The encoder's.
         muxer: The container's.
     """
     with av.open(str(path), "w", container_options=dict(muxer or {})) as output:
-        video = output.add_stream(codec, rate=RATE, options={"g": "12", "bf": "0", **(options or {})})
+        video = output.add_stream(codec, rate=rate, options={"g": "12", "bf": "0", **(options or {})})
         assert isinstance(video, VideoStream)
         video.width, video.height, video.pix_fmt, video.thread_count = WIDTH, HEIGHT, "yuv420p", 1
         if codec == "mpeg2video":
@@ -80,13 +80,13 @@ def make_recording(
         coded: list[Packet[Any]] = []
         for place, number in enumerate(frames):
             frame = numbered_frame(number)
-            frame.pts = place + round(later * RATE)
+            frame.pts, frame.time_base = place + round(later * rate), Fraction(1, rate)
             coded += video.encode(frame)
         coded += video.encode(None)
         for number, packet in enumerate(coded):
             change(number, packet)
         for track, begins in tracks:
-            for piece in _chirp(track, begins, len(frames) / RATE):
+            for piece in _chirp(track, begins, len(frames) / rate):
                 piece.pts = (piece.pts or 0) + round(later * 48000)
                 coded += track.encode(piece)
             coded += track.encode(None)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from bwpipe.core import plugins
 from bwpipe.data.dataset import Dataset
 from bwpipe.nn.checkpoint import load
+from bwpipe.training.fabric import Fabric
 from bwpipe.training.launcher import launch
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.step import TrainStep

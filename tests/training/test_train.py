@@ -8,7 +8,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.job import FittedNetwork
 from bwpipe.training.training_state import lock_folder
 from tests.core.test_console import Terminal
+from tests.support.apart import start_apart
 from tests.support.made_photos import write_photos
 
 NETWORKS = Path(__file__).parents[1] / "support" / "networks"
@@ -150,10 +150,9 @@ def test_it_starts_from_weights_of_the_same_shapes_with_other_options(tmp_path: 
     torch.testing.assert_close(made.get_parameter("head.weight"), shipped.get_parameter("head.weight"), atol=1e-3, rtol=0)
 
 
-def start(folder: Path, photos: Path) -> subprocess.Popen[bytes]:
-    """Start the training with all features, of 64 steps, in a process of its own that saves its state after each."""
-    command = [sys.executable, "-m", "tests.training.test_train", str(folder), str(photos)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+def train_everything(folder: Path, photos: Path) -> None:
+    """The training with all features, of 40 steps, which saves its state after each."""
+    train(folder, photos, epochs=10, keep=0, **EVERYTHING)
 
 
 @pytest.mark.timeout(300)
@@ -162,18 +161,18 @@ def test_a_training_killed_at_any_moment_resumes_to_the_same_weights(tmp_path: P
     killed, uninterrupted = tmp_path / "killed", tmp_path / "uninterrupted"
     rng = random.Random(5)
     for number in (signal.SIGKILL, signal.SIGTERM):
-        process = start(killed, photos)
+        process = start_apart(train_everything, killed, photos)
         states = set((killed / "runs").glob("state-*.pt"))
         while not set((killed / "runs").glob("state-*.pt")) - states:
-            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert process.is_alive()
             time.sleep(0.005)
         time.sleep(rng.random() * 0.1)
-        process.send_signal(number)
-        process.communicate()
+        os.kill(process.pid or 0, number)
+        process.join()
     assert not (killed / "made.safetensors").exists()
 
     for folder in (killed, uninterrupted):
-        train(folder, photos, epochs=16, **EVERYTHING)
+        train(folder, photos, epochs=10, **EVERYTHING)
 
     assert (killed / "made.safetensors").read_bytes() == (uninterrupted / "made.safetensors").read_bytes()
     assert sorted(path.name for path in killed.rglob("*.part*")) == []
@@ -664,7 +663,3 @@ def test_a_training_after_a_run_in_the_same_process_has_the_threads_asked_for(
         torch.set_num_threads(before)
 
     assert counts == {expected}
-
-
-if __name__ == "__main__":  # the training that is killed
-    train(Path(sys.argv[1]), Path(sys.argv[2]), epochs=16, keep=0, **EVERYTHING)

@@ -178,7 +178,9 @@ def test_streams_that_the_container_can_not_hold_are_named(tmp_path: Path) -> No
     film = opened(make_rich_film(tmp_path / "rich.mp4", RICH["MP4"]))
     warnings: list[str] = []
 
-    output = rewritten(film, tmp_path, Encoding(codec="libvpx", options={"deadline": "realtime"}), warn=warnings.append)
+    output = rewritten(
+        film, tmp_path, Encoding(codec="libvpx", options={"deadline": "realtime", "cpu-used": "8"}), warn=warnings.append
+    )
 
     assert output.path.suffix == ".mkv"
     assert "subtitle track 4 (mov_text, ger) is left out: .mkv can't hold it" in warnings

@@ -22,7 +22,7 @@ from bwpipe.nn.runtime.openvino import OpenVinoRuntime
 from bwpipe.nn.runtime.trace import trace
 from tests.nn.runtime.test_graphs import written as small_network
 
-SIZES = {"autoencoder": ((150, 150),), "unet": ((96, 96), (64, 128))}
+SIZES = {"autoencoder": ((150, 150),), "unet": ((64, 64), (32, 96))}
 """Which the networks take, among others."""
 SHIPPED = ("autoencoder", "unet")
 
@@ -66,12 +66,12 @@ def test_both_run_times_predict_the_same_colours(name: str, many: bool) -> None:
 
 @pytest.mark.parametrize("many", [False, True])
 def test_a_prediction_depends_on_nothing_but_the_image(many: bool) -> None:
-    luma = images(3, (64, 96))
+    luma = images(3, (32, 64))
     alone = opened("unet", threads=1)
     expected = [alone.predict(luma[[number]], many=many) for number in range(3)]
 
     several = opened("unet", threads=2)
-    several.predict(images(1, (96, 64)), many=many)  # another size first
+    several.predict(images(1, (64, 32)), many=many)  # another size first
     batch = several.predict(luma[::-1], many=many)
     with ThreadPoolExecutor(3) as pool:
         each: Callable[[int], Prediction] = lambda number: several.predict(luma[[number]], many=many)  # noqa: E731
@@ -108,9 +108,9 @@ def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path)
     save(path, network, Checkpoint(network="unet", options=network.options.model_dump(), version="0"))
     compiled = opened(str(path))
     exact = open_runtime(path, "torch", ["cpu"], "float32")
-    luma = images(1, (96, 96))
-    hints = np.zeros((1, 3, 96, 96), np.float32)
-    hints[0, :, 40:80, 40:80] = np.array([0.2, -0.1, 1.0], np.float32)[:, None, None]
+    luma = images(1, (64, 64))
+    hints = np.zeros((1, 3, 64, 64), np.float32)
+    hints[0, :, 16:48, 16:48] = np.array([0.2, -0.1, 1.0], np.float32)[:, None, None]
 
     assert compiled.takes_hints
     for given in (None, hints):
