@@ -2,8 +2,9 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from shutil import rmtree
+from dataclasses import replace
+from pathlib import Path
+from shutil import copyfile, rmtree
 from tempfile import TemporaryDirectory
 from threading import Lock
 from types import TracebackType
@@ -12,21 +13,16 @@ from typing import Any
 import yaml
 
 from bwpipe.core.context import RunContext
-from bwpipe.core.first_pass import TwoPassMap
-from bwpipe.core.frame import End, Frame, Unit
-from bwpipe.core.segments import first_pass_path
+from bwpipe.core.first_pass import FirstPass, TwoPassMap
+from bwpipe.core.frame import End, Frame, Media, Motion, Unit
+from bwpipe.core.segments import first_pass_path, frame_range
 from bwpipe.core.stage import BatchMap, Map, Sink, Source, Stage
 from bwpipe.engine.executors import execute, execute_source
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.graph.graph import Graph
 from bwpipe.memory.film_memory import FilmMemory
-from bwpipe.memory.hints import Hints
-from bwpipe.memory.references import Still, still_frame
-from bwpipe.motion.optical_flow import SHORT
 from bwpipe.pixels.cropping import shown_size
-from bwpipe.pixels.resize import fit_short_side
-from bwpipe.review.film_preview import in_film, read_memory
 from bwpipe.review.thumbnails import Pixels
 from bwpipe.tools.preview import nodes_before_sink, small
 
@@ -35,6 +31,19 @@ _PREPARED = 6
 LONGER = 1280
 """Longer side of a preview, in pixels."""
 COLORIZE = "colorize"
+
+
+class _Alone:
+    """Shots of one frame each: hints for others are not followed to it."""
+
+    def all(self, media: Media) -> Sequence[range]:
+        return [range(index, index + 1) for index in range(media.frames or 0)]
+
+    def around(self, media: Media, index: int) -> range:
+        return range(index, index + 1)
+
+    def motion(self, media: Media, frames: range) -> Iterator[tuple[int, Motion]]:
+        return iter(())
 
 
 class LivePreview:
@@ -51,7 +60,7 @@ class LivePreview:
         plain = steps[at].model_copy(update={"hints": None})
         self._before, self._colorize, self._after = steps[:at], plain, steps[at + 1 :]
         self._out = next(node.stage.folder for node in reversed(graph.nodes) if isinstance(node.stage, Sink))
-        self._anchor = next((node.id for node in graph.nodes if isinstance(node.stage, TwoPassMap)), None)
+        self._anchor = next((node for node in graph.nodes if isinstance(node.stage, TwoPassMap)), None)
         self._run = RunContext(downstream=lambda stage: self._after if stage is plain else ())
         self._lock = Lock()
         self._prepared: OrderedDict[tuple[Path, int | None], tuple[list[Any], tuple[int, int]]] = OrderedDict()
@@ -106,11 +115,10 @@ class LivePreview:
         with self._lock:
             items, _ = self._prepare(path, frame)
             hints = {"points": [dict(each) for each in points], **({"tint": tint} if tint else {})}
+            stage = self._corrected(items[0], hints if points or tint else {}, options or {})
             if frame is not None:
-                told = hints if points or tint else {}
                 memory = None if options else self._memory_of(output)
-                return small(self._frame_in_film(items[0], told, options or {}, still, memory), longer=longer)
-            stage = self._corrected(items, hints if points or tint else {}, options or {})
+                return small(self._frame_in_film(items[0], stage, still, memory), longer=longer)
             stream: Iterator[Any] = iter(items)
             run = RunContext(facts=self._run.facts)
             for each in (stage, *self._after):
@@ -120,49 +128,96 @@ class LivePreview:
             raise next(iter(run.failures.values()), MediaError("it could not be coloured"))
         return small(made[0], longer=longer)
 
-    def _corrected(self, items: Sequence[Any], hints: Mapping[str, Any], options: Mapping[str, Any]) -> Stage:
-        """`colorize` with hints and options; it shares the network that is loaded."""
+    def _corrected(self, frame: Frame, hints: Mapping[str, Any], options: Mapping[str, Any]) -> BatchMap:
+        """`colorize` with hints for a frame, and options; it shares the network that is loaded."""
         values = {**self._colorize.model_dump(by_alias=True), **options}
         type(self._colorize).model_validate(values)  # raises ValidationError, a ValueError
         update = dict(options)
         if hints:
-            unit = next(item.unit for item in items if isinstance(item, Frame))
-            folder = Path(self._folder.name, "hints")
-            folder.mkdir(exist_ok=True)
-            for old in folder.iterdir():
-                old.unlink()
-            Path(folder, f"{unit.name.name}.yaml").write_text(yaml.safe_dump(dict(hints)))
+            folder = self._emptied("hints")
+            name = frame.unit.name
+            file = folder / (f"{name}/{frame.index}.yaml" if frame.unit.media.kind == "film" else f"{name}.yaml")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(yaml.safe_dump(dict(hints)))
             update["hints"] = str(folder)
-        return self._colorize.model_copy(update=update)
+        corrected = self._colorize.model_copy(update=update)
+        assert isinstance(corrected, BatchMap)
+        return corrected
 
-    def _memory_of(self, output: Path | None) -> FilmMemory | None:
-        """The memory that a run has kept of a film."""
+    def _emptied(self, name: str) -> Path:
+        """A folder for corrections of what is shown, without those of before."""
+        folder = Path(self._folder.name, name)
+        rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    def _memory_of(self, output: Path | None) -> bytes | None:
+        """The memory that a run has kept of a film; None if there is none, such as of a film in one segment."""
         if output is None or self._anchor is None or not output.is_relative_to(self._out):
             return None
-        return read_memory(first_pass_path(self._out, output, self._anchor))
+        path = first_pass_path(self._out, output, self._anchor.id)
+        try:
+            return path.read_bytes() if path else None
+        except OSError:
+            return None
 
-    def _frame_in_film(
-        self, frame: Frame, hints: Mapping[str, Any], options: Mapping[str, Any], still: Path | None, memory: FilmMemory | None
-    ) -> Frame:
-        """A frame of a film in colour. Raises MediaError, UsageError."""
-        media = frame.unit.media
-        stage = self._corrected([frame], {}, options)
-        assert isinstance(stage, BatchMap)
-        known = None
-        if hints:
-            folder = Path(self._folder.name, "film-hints")
-            rmtree(folder, ignore_errors=True)
-            (folder / media.name).mkdir(parents=True)
-            (folder / media.name / f"{frame.index}.yaml").write_text(yaml.safe_dump(dict(hints)))
-            known = Hints(str(folder)).read(media, fit_short_side(media.upright_size, SHORT), frame.index)
+    def _frame_in_film(self, frame: Frame, colorize: BatchMap, still: Path | None, memory: bytes | None) -> Frame:
+        """A frame of a film in colour, as a run leaves it but for what hints and stills for other frames change.
+
+        Args:
+            frame: The frame, ready for the network.
+            colorize: The stage with the hints for it.
+            still: The reference for its shot.
+            memory: What a run has kept of the film; without it, or if it is of another network, the frame is all that is known.
+
+        Raises:
+            MediaError, UsageError: Hints or the still can't be used.
+        """
 
         def colour(each: Frame) -> Frame:
-            (made,) = stage.apply([each])
+            (made,) = colorize.apply([each])
             assert isinstance(made, Frame)
             return made
 
-        told = None if still is None else self._ready_frame(still_frame(Still(still, PurePosixPath(still.name)), frame.unit))
-        return in_film(frame, colour, memory=memory, hints=known, still=told)
+        plain = colour(frame)
+        if self._anchor is None:
+            return plain
+        anchor = self._anchor_for(frame, colorize, still)
+
+        def items(wanted: FirstPass) -> Iterator[Frame]:
+            if wanted.indices:
+                yield plain
+            for notes in wanted.again().values():
+                yield colour(replace(frame, notes={**frame.notes, **notes}))
+            for each in wanted.further:
+                yield colour(self._ready_frame(each))
+
+        kept = {}
+        start, stop = frame_range(frame.unit)
+        for each in anchor.first_passes(frame.unit, {"": [range(start, stop or start + 1)]}):
+            usable = memory is not None and not each.name and _knows(anchor, memory, plain)
+            kept[each.name] = memory if memory is not None and usable else anchor.collect(frame.unit, each, items(each))
+        anchor.use(frame.unit, kept, 1)
+        (made,) = anchor.apply(iter([plain]))
+        assert isinstance(made, Frame)
+        return made
+
+    def _anchor_for(self, frame: Frame, colorize: Stage, still: Path | None) -> TwoPassMap:
+        """The stage that holds the colours of films, with no still but that for a frame's shot, which is the frame alone."""
+        assert self._anchor is not None
+        folder = None
+        if still is not None:
+            folder = self._emptied("references")
+            file = folder / frame.unit.name / f"{frame.index}{still.suffix}"
+            file.parent.mkdir(parents=True)
+            copyfile(still, file)
+        values = {**self._anchor.stage.model_dump(by_alias=True), "reference": folder and str(folder)}
+        anchor = type(self._anchor.stage).model_validate(values)
+        assert isinstance(anchor, TwoPassMap)
+        anchor.setup(self._run)
+        anchor.placed([colorize], [])
+        anchor.shots_by(_Alone())
+        return anchor
 
     def _ready_frame(self, frame: Frame) -> Frame:
         """A frame as it goes into `colorize`, but for what stages know that look at its neighbours. Raises MediaError."""
@@ -232,3 +287,8 @@ class LivePreview:
         finally:
             source.close()
         raise MediaError(f"frame {frame} can't be decoded")
+
+
+def _knows(anchor: TwoPassMap, memory: bytes, frame: Frame) -> bool:
+    """Whether a memory is undamaged, and of the network that gave a frame its features."""
+    return anchor.is_whole("", memory) and FilmMemory.from_bytes(memory).knows(frame)
