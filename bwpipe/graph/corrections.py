@@ -18,7 +18,8 @@ from bwpipe.graph.document import Document
 CORRECTIONS = "corrections"
 """The folder of corrections in an output folder of `bwpipe colorize`."""
 OVERRIDES = "overrides.yaml"
-_KNOWN = ("hints", "references", OVERRIDES, "reviewed.yaml")
+_FOLDERS = ("hints", "references")
+_KNOWN = (*_FOLDERS, OVERRIDES, "reviewed.yaml")
 _PLACES = ("shots", "frames", "times")
 _NUMBERS = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?")
 _CLOCK = r"(?:(?:([0-9]{1,4}):)?([0-9]{1,4}):)?([0-9]{1,6}(?:\.[0-9]{1,9})?)"
@@ -84,7 +85,7 @@ def read_corrections(folder: Path, known: Sequence[str]) -> list[Correction]:
     if entries is None:
         return []
     if not isinstance(entries, list):
-        document.add_error('this is a list; write `- files: "PATTERN"`, and options below')
+        document.add_error('expected a list; write `- files: "PATTERN"`, and options below')
     found = [_correction(document, (i,), entry, known) for i, entry in enumerate(entries if isinstance(entries, list) else ())]
     document.raise_errors()
     return [each for each in found if each is not None]
@@ -98,6 +99,9 @@ def _check_names(folder: Path) -> None:
         raise UsageError(f"`corrections`: {folder} is no folder; give another, or rename it") from None
     except OSError:
         return
+    for name in _FOLDERS:
+        if name in names and not (folder / name).is_dir():
+            raise UsageError(f"{folder / name} is no folder; put it into one of that name, or move it away")
     for name in sorted(set(names) - set(_KNOWN)):
         if close := get_close_matches(name, _KNOWN, n=1, cutoff=0.75):
             raise UsageError(f"{folder / name} is not looked at; rename it to {close[0]}, or move it away")

@@ -33,6 +33,8 @@ _DIGITS = 12
 """Number of digits from which a name is no frame's."""
 _RADIUS = 0.01
 """Radius of a point, of the short side, unless it says otherwise."""
+_FARTHEST = 1e6
+"""Limit of coordinates, in pixels; not a number is beyond it, too."""
 
 
 class Point(BaseModel):
@@ -40,10 +42,10 @@ class Point(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    x: float
-    y: float
+    x: Annotated[float, Field(ge=-_FARTHEST, le=_FARTHEST)]
+    y: Annotated[float, Field(ge=-_FARTHEST, le=_FARTHEST)]
     colour: Colour
-    radius: Annotated[float, Field(gt=0)] | None = None
+    radius: Annotated[float, Field(gt=0, le=_FARTHEST)] | None = None
 
 
 class Points(BaseModel):
@@ -142,7 +144,7 @@ class Hints:
             rgba = _drawn(path)
         else:
             points = _points(path)
-            rgba, tint = _dotted(points, shown_size(media)), points.tint
+            rgba, tint = _dotted(points, shown_size(media), path), points.tint
         rgba = np.moveaxis(uncropped(np.moveaxis(rgba, -1, 0), media, rgba.shape[:2]), 0, -1)
         known = rgba[..., 3].astype(np.float32) / 255
         chroma = rgb_to_ycbcr(np.ascontiguousarray(rgba[..., :3]), "bt601")[1].astype(np.float32)
@@ -184,11 +186,14 @@ def _points(path: Path) -> Points:
         raise MediaError(f"the hints {path} are not a list of points; {example}") from error
 
 
-def _dotted(points: Points, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Points as a transparent picture, (H, W, 4)."""
+def _dotted(points: Points, shape: tuple[int, int], path: Path) -> NDArray[np.uint8]:
+    """Points as a transparent picture, (H, W, 4). Raises MediaError for one that is outside of it."""
     canvas = np.zeros((*shape, 4), np.uint8)
     for point in points.points:
         radius = max(1, round(point.radius or _RADIUS * min(shape)))
+        if not (-radius <= point.x < shape[1] + radius and -radius <= point.y < shape[0] + radius):
+            place, size = f"x: {point.x:g}, y: {point.y:g}", f"{shape[1]} x {shape[0]}"
+            raise MediaError(f"the hints {path} have a point at {place}, outside of the picture of {size} pixels; correct it")
         cv2.circle(canvas, (round(point.x), round(point.y)), radius, (*bytes.fromhex(point.colour[1:]), 255), cv2.FILLED)
     return canvas
 

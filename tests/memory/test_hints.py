@@ -149,6 +149,9 @@ def test_only_the_photograph_whose_hints_change_is_done_again(photos: Path, weig
     [
         ("a.yaml", b"points: [{x: 1}]", "are not a list of points; write `points: .*`"),
         ("a.yaml", b"{}", "are not a list of points"),
+        ("a.yaml", b'points: [{x: .nan, y: 1, colour: "#ff0000"}]', "are not a list of points"),
+        ("a.yaml", b'points: [{x: 1.0e+300, y: 1, colour: "#ff0000"}]', "are not a list of points"),
+        ("a.yaml", b'points: [{x: 170, y: 1, colour: "#ff0000"}]', r"a point at x: 170, y: 1, outside of .* 160 x 120 pixels"),
         ("a.yaml", b"a: &a [1]\nb: *a", "are not a list of points"),
         ("a.json", b"[", "are not a list of points"),
         ("a.json", b"\xff", "are not a list of points"),

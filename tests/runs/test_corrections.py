@@ -214,7 +214,7 @@ def test_an_override_of_a_photograph_is_as_the_option_and_is_not_undone(folder: 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("files: x", "overrides.yaml:1:1: this is a list"),
+        ("files: x", "overrides.yaml:1:1: expected a list"),
         ("- files: '*'\n  vivid: 1", "overrides.yaml:2:3: unknown key 'vivid'; did you mean 'vividness'"),
         ("- files: '*'", "overrides.yaml:1:3: it sets nothing"),
         ("- saturation: 1", "overrides.yaml:1:3: `files` is missing"),
@@ -234,6 +234,14 @@ def test_overrides_that_are_wrong_are_refused(text: str, error: str, folder: Pat
         corrected(folder, tmp_path / "out", tmp_path)
     assert error in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_hints_that_are_no_folder_are_refused(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "corrections").mkdir()
+    (tmp_path / "corrections" / "hints").touch()
+
+    with pytest.raises(UsageError, match=r"hints is no folder; put it into one of that name, or move it away"):
+        corrected(folder, tmp_path / "out", tmp_path / "corrections")
 
 
 def test_a_misspelt_name_in_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:  # noqa: F811
