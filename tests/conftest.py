@@ -1,6 +1,7 @@
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.support.compiled_networks import share_compiled_networks
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the workers share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
+if sys.dont_write_bytecode:  # as images of containers have it: each process that tests start would compile all modules
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
     # for pytest's temporary folders: each output, and each change of a ledger, waits until it is on the disk

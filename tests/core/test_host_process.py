@@ -8,8 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, logging, os, signal, sys, threading, warnings
-import av, cv2, lightning_fabric, skimage, tifffile, timm, torch, torchmetrics, torchvision, tqdm  # these change settings too
-import tensorboard, torch.multiprocessing
+sys.modules["torchmetrics"] = None  # which Lightning would import, for seconds
+import av, cv2, lightning_fabric, scipy.ndimage, tifffile, torch, tqdm, torch.multiprocessing  # these change settings too
+del sys.modules["torchmetrics"]
 from PIL import Image
 
 def state():

@@ -63,7 +63,7 @@ def test_the_true_shares_of_neutral_bins_are_put_back() -> None:
 def test_a_train_graph_saves_the_calibrated_network_and_says_so(tmp_path: Path) -> None:
     train(
         tmp_path,
-        write_photos(tmp_path / "photos", 20),
+        write_photos(tmp_path / "photos", 10),
         below=[{"use": "calibrate", "prior": 0.0}],
         save={"half": False},
         **UNET,

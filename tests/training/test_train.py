@@ -142,7 +142,7 @@ def test_goal_epoch_saves_the_last_weights_even_if_others_were_better(tmp_path: 
 def test_it_starts_from_weights_of_the_same_shapes_with_other_options(tmp_path: Path) -> None:
     fit: dict[str, Any] = {"model": "unet", "losses": {"chroma_bins": 1}, "rate": 1e-9, "epochs": 1, "batch": 8}
 
-    train(tmp_path, write_photos(tmp_path / "photos", 20), size=32, start="unet", model_options={"vividness": 0.9}, **fit)
+    train(tmp_path, write_photos(tmp_path / "photos", 10), size=32, start="unet", model_options={"vividness": 0.9}, **fit)
 
     made, shipped = load(tmp_path / "made.safetensors")[0], load(locate("unet"))[0]
     assert made.options.model_dump()["vividness"] == 0.9

@@ -13,6 +13,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bwpipe.core import plugins
 from bwpipe.errors import RunAborted, UsageError
 from bwpipe.nn.checkpoint import Checkpoint, load, locate, save
 from bwpipe.nn.network import Guess, InputSizes, Network, network, networks
@@ -25,6 +26,7 @@ from tests.nn.runtime.test_graphs import written as small_network
 SIZES = {"autoencoder": ((150, 150),), "unet": ((64, 64), (32, 96))}
 """Which the networks take, among others."""
 SHIPPED = ("autoencoder", "unet")
+NETWORKS = Path(__file__).parents[2] / "support" / "networks"
 
 
 def images(count: int, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -95,7 +97,23 @@ def test_more_sizes_than_are_kept_compiled_give_the_same_bytes(tmp_path: Path) -
         assert_same(one, other)
 
 
-def test_hints_reach_the_network_and_none_is_as_without_the_part(tmp_path: Path) -> None:
+def test_hints_reach_the_network(tmp_path: Path) -> None:
+    plugins.load([NETWORKS])
+    told = networks["test-told"]
+    path = tmp_path / "told.safetensors"
+    save(path, told(told.Options()), Checkpoint(network="test-told", version="0"))
+    compiled = opened(path)
+    hints = np.zeros((1, 3, 96, 128), np.float32)
+    hints[0, :, 40:80, 40:80] = np.array([0.2, -0.1, 1.0], np.float32)[:, None, None]
+
+    assert compiled.takes_hints
+    for given, expected in ((None, (0, 0)), (hints, (0.2, -0.1))):
+        found = compiled.predict(images(1, (96, 128)), hints=given).chroma
+        assert found[0].mean(axis=(1, 2)) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.slow  # it makes a graph of a large network; the test before shows the same with a small one
+def test_hints_reach_unet_and_none_is_as_without_the_part(tmp_path: Path) -> None:
     torch.manual_seed(5)
     unet: Any = networks["unet"]
     network = unet(unet.Options(hints=True, widths=(24, 16, 8)))
