@@ -71,7 +71,7 @@ def test_a_wheel_holds_stages_networks_weights_and_graph_files(tmp_path: Path) -
     assert any(name.endswith(".safetensors") for name in weights)
     graphs = {f"bwpipe/models/graphs/{path.name}" for path in (ROOT / "models" / "graphs").iterdir()}
     assert graphs
-    recipes = {f"bwpipe/recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
+    recipes = {f"bwpipe/recipes/{path.name}" for path in (ROOT / "recipes").iterdir() if path.is_file()}
     templates = {f"bwpipe/graph/templates/{name}" for name in (*NAMES, FINE_TUNE, ADAPT)}
     assert weights | graphs | recipes | templates | {"bwpipe/py.typed"} <= names
     assert f"\nVersion: {__version__}\n" in metadata
