@@ -110,8 +110,6 @@ def test_a_still_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, 
     assert after[SHOT : 2 * SHOT].mean(axis=(0, 2, 3)) == pytest.approx((-20, 30), abs=3)
     others = np.r_[0:SHOT, 2 * SHOT : 3 * SHOT]
     np.testing.assert_array_equal(after[others], before[others])
-    corrected(folder, tmp_path / "new", corrections)
-    assert (tmp_path / "new" / "film.mkv").read_bytes() == (out / "film.mkv").read_bytes()
     (corrections / "references" / "film.mkv" / f"{IN_SECOND:06}.png").unlink()
     corrected(folder, out, corrections)
     assert redone(out) == [1, 2]

@@ -102,7 +102,7 @@ def test_the_chroma_is_the_networks_prediction(model: str) -> None:
 def test_quality_determines_the_networks_input_size() -> None:
     frame = make_frames(1, height=600, width=800)[0]
 
-    for quality, size in (("fast", (48, 64)), ("normal", (64, 88)), ("best", (64, 88))):
+    for quality, size in (("fast", (48, 64)), ("normal", (64, 88))):
         assert chroma(predicted([frame], "unet", quality=quality, runtime="torch")[0]).shape == (2, *size)
 
 

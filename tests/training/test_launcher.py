@@ -19,6 +19,7 @@ from bwpipe.training.step import TrainStep
 from tests.support.made_photos import write_photos
 from tests.training.test_train import NETWORKS, dataset, train
 
+pytestmark = pytest.mark.slow  # each of the processes imports torch and Lightning, which takes 8 s of a core
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,7 +33,6 @@ def gradients(fabric: Fabric, options: TrainingOptions, data: Dataset) -> dict[s
     return {**found, "loss": np.array(losses["loss"])}
 
 
-@pytest.mark.slow  # the next test shows the same by the weights, without starting another two processes
 @pytest.mark.timeout(240)
 def test_two_processes_have_the_gradients_of_one_on_the_same_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)  # for the worker processes, too
