@@ -7,7 +7,6 @@ import os
 import pickle
 import resource
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -515,13 +514,11 @@ def test_only_equal_datasets_have_the_same_digest(place: Place, tmp_path: Path) 
 def test_a_cached_dataset_is_pickled_without_its_images(place: Place) -> None:
     data = place.dataset(pairs__size=64, dataset__weights={"people": 2})
     packed = pickle.dumps(data)
-    program = "import pickle, sys; data = pickle.load(sys.stdin.buffer); sys.stdout.buffer.write(data.colour.tobytes())"
-
-    output = subprocess.run([sys.executable, "-c", program], input=packed, check=True, capture_output=True, timeout=60).stdout
 
     again = pickle.loads(packed)
+
     assert len(packed) < 5000 < data.colour.nbytes
-    assert output == data.colour.tobytes()
+    assert_array_equal(again.colour, data.colour)
     assert_array_equal(again.grey, data.grey)
     assert_array_equal(again.order(1, 1), data.order(1, 1))
     assert (again.digest, again.names, again.folder) == (data.digest, data.names, data.folder)
