@@ -12,6 +12,7 @@ from typing import Any
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import End, Unit
+from bwpipe.core.memory import trim_heap
 from bwpipe.core.parallel import ordered_map
 from bwpipe.core.segments import Assembly
 from bwpipe.core.stage import Sink
@@ -129,7 +130,9 @@ class SinkWriter:
         if not unit.media.has_segments:
             return self._write(unit, map(self._prepared, items))
         with closing(ordered_map(self._prepared, items, self._stage.workers, self._pool)) as prepared:
-            return self._write(unit, prepared)
+            self._write(unit, prepared)
+        trim_heap()
+        return unit
 
     def _prepared(self, item: Any) -> tuple[Any, Any]:
         """An item, and what the sink makes of it before it is written."""
