@@ -86,7 +86,8 @@ class Anchor(TwoPassMap):
         """Of films the latest: 2 chose other key frames where groups of pictures are short, 3 rounds otherwise.
 
         4 matches by fewer channels, as does 2 of pictures, holds hints that are lost on their way, and places them on what is
-        shown. 5 keeps the mean length of chroma where colours are averaged, as does 3 of pictures, and asks four key frames.
+        shown. 5 keeps the mean length of chroma where colours are averaged, as does 3 of pictures, asks four key frames, and
+        follows hints on striped things.
         """
         return self.revision if unit is None or unit.media.kind == "film" else 3
 

@@ -34,7 +34,7 @@ _DIGITS = 12
 _RADIUS = 0.01
 """Radius of a point, of the short side, unless it says otherwise."""
 _FARTHEST = 1e6
-"""Limit of coordinates, in pixels; not a number is beyond it, too."""
+"""Limit of coordinates, in pixels, which also refuses what is not a number."""
 
 
 class Point(BaseModel):

@@ -27,7 +27,7 @@ _MOST_GAIN = 2.0
 """Largest factor that restores the length which chroma loses when different hues are averaged."""
 _MIN_CONFIDENCE = np.float32(0.05)
 _SIDE, _ALONE = 64, 2**18
-"""Rows of a block of a matrix product, and multiplications in it: OpenBLAS computes up to so many in the calling thread."""
+"""Rows of a block of a matrix product, and multiplications in it: OpenBLAS computes up to that many in the calling thread."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,8 +143,8 @@ class Reading:
 def read(frame: Cells, memory: Cells) -> Reading:
     """Read the colours of a remembered frame at the cells of another, wherever in it they match best."""
     scores = product(_shifted(frame, shift(frame, memory)), memory.key.T)
-    match, told = softmax_mean(scores, memory.values, _TEMPERATURE)
-    return Reading(match, told[:, :-3], told[:, -3], told[:, -2])
+    match, mean = softmax_mean(scores, memory.values, _TEMPERATURE)
+    return Reading(match, mean[:, :-3], mean[:, -3], mean[:, -2])
 
 
 def softmax_mean(scores: Array, values: Array, temperature: np.float32) -> tuple[Array, Array]:

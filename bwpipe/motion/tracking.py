@@ -57,7 +57,7 @@ def _refined(flow: Flow, here: NDArray[np.uint8], first: NDArray[np.uint8], offs
     """Where places lie, by a search that begins with the best of some offsets for each, except where that looks worse.
 
     One is the chain of flow, another what was found before: a thing that keeps its place is where it was, and not where its
-    flow leads, which is often that of what is behind it. A search from there ends at another stripe of a pattern.
+    flow leads, which is often that of what is behind it: a search from that place ends at another stripe of a pattern.
     """
     begin = _best(here, first, offsets)
     return _best(here, first, (flow.refined(here, first, begin), begin))

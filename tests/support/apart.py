@@ -23,7 +23,10 @@ def start_apart(work: Callable[..., object], *arguments: Any) -> BaseProcess:
 def run_apart(graph: dict[str, Any]) -> int | None:
     """Run a graph; returns the exit code of the process, or the signal that ended it as a negative number."""
     process = start_apart(_run, graph)
-    process.join(300)
+    try:
+        process.join()
+    finally:
+        process.kill()
     return process.exitcode
 
 

@@ -167,7 +167,8 @@ def test_a_training_killed_at_any_moment_resumes_to_the_same_weights(tmp_path: P
             assert process.is_alive()
             time.sleep(0.005)
         time.sleep(rng.random() * 0.1)
-        os.kill(process.pid or 0, number)
+        assert process.pid
+        os.kill(process.pid, number)
         process.join()
     assert not (killed / "made.safetensors").exists()
 

@@ -260,18 +260,10 @@ def import_openvino() -> Any:
 
 @cache
 def openvino_version() -> str | None:
-    """The installed version of OpenVINO, without importing it; None if there is none."""
-    from importlib.metadata import PackageNotFoundError
+    """The installed version of OpenVINO, without importing it; None if there is none. Recipes ask for it for each segment."""
+    from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return _found_version()
+        return version("openvino")
     except PackageNotFoundError:
         return None
-
-
-@cache
-def _found_version() -> str:
-    """It, read from the package's metadata once: recipes ask for it for each segment. Raises PackageNotFoundError."""
-    from importlib.metadata import version
-
-    return version("openvino")
