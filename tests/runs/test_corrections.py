@@ -120,9 +120,14 @@ def test_a_still_redoes_the_segments_of_its_shot_of_a_joined_film(folder: Path, 
     ("correct", "touched"),
     [
         (lambda film, place: dot(place / "hints" / "film.mkv" / f"{IN_FIRST:06}.png", (40, 40), RED), [0, 1]),
+        pytest.param(  # as with a joined film
+            lambda film, place: still(film, place / "references" / "film.mkv" / f"{IN_FIRST:06}.png", IN_FIRST),
+            [0, 1],
+            marks=pytest.mark.slow,
+        ),
         (lambda film, place: still(film, place / "references" / "film.mkv" / "any.png", IN_FIRST), [0, 1, 2]),
     ],
-    ids=["hint", "still of the film"],
+    ids=["hint", "still of a shot", "still of the film"],
 )
 def test_a_correction_of_a_film_that_is_not_joined_yet_redoes_what_it_touches(
     correct: Callable[[Path, Path], object],
