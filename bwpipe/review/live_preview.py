@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from bwpipe.core.context import RunContext
-from bwpipe.core.first_pass import FirstPass, TwoPassMap
+from bwpipe.core.first_pass import HOLDS_HINTS, FirstPass, TwoPassMap
 from bwpipe.core.frame import End, Frame, Media, Motion, Unit
 from bwpipe.core.segments import first_pass_path, frame_range
 from bwpipe.core.stage import BatchMap, Map, Sink, Source, Stage
@@ -60,7 +60,7 @@ class LivePreview:
         plain = steps[at].model_copy(update={"hints": None})
         self._before, self._colorize, self._after = steps[:at], plain, steps[at + 1 :]
         self._out = next(node.stage.folder for node in reversed(graph.nodes) if isinstance(node.stage, Sink))
-        self._anchor = next((node for node in graph.nodes if isinstance(node.stage, TwoPassMap)), None)
+        self._anchor = next((node for node in graph.nodes if HOLDS_HINTS in node.stage.provides), None)
         self._run = RunContext(downstream=lambda stage: self._after if stage is plain else ())
         self._lock = Lock()
         self._prepared: OrderedDict[tuple[Path, int | None], tuple[list[Any], tuple[int, int]]] = OrderedDict()
