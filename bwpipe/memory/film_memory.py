@@ -245,7 +245,7 @@ class FilmMemory:
         """The inverse of `to_bytes`. Raises MediaError for bytes that are not what it returned."""
         digest, data = data[:_DIGEST], data[_DIGEST:]
         if blake2b(data, digest_size=_DIGEST).digest() != digest:
-            raise MediaError("the memory of its colours in `.bwpipe/fragments` is damaged; run again with `--restart`")
+            raise MediaError("the memory of its colours in `.bwpipe/fragments` is damaged; run again, and it is made again")
         with np.load(BytesIO(data), allow_pickle=False) as file:
             own, references = file["counts"].tolist()
             frames = [KeyFrame(*(file[f"{name}{number}"] for name in "flcs")) for number in range(own + references)]

@@ -30,4 +30,4 @@ def unpacked(data: bytes, what: str) -> Iterator[Mapping[str, NDArray[Any]]]:
         with np.load(BytesIO(data), allow_pickle=False) as file:
             yield file
     except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
-        raise MediaError(f"the memory of {what} in `.bwpipe/fragments` is damaged; run again with `--restart`") from error
+        raise MediaError(f"the memory of {what} in `.bwpipe/fragments` is damaged; run again, and it is made again") from error

@@ -30,11 +30,10 @@ def follow(motions: Iterable[Motion], *, backwards: bool = False) -> Iterator[tu
     """
     flow = Flow()
     first: NDArray[np.uint8] | None = None
-    offset: FlowField | None = None
-    refined: FlowField | None = None
+    offset = refined = np.zeros((1, 1, 2), np.float32)
     valid = np.ones((1, 1), np.float32)
     for number, (before, here) in enumerate(pairwise(motions), 1):
-        if first is None or offset is None or refined is None:
+        if first is None:
             first = before.seen
             offset = refined = np.zeros((*first.shape, 2), np.float32)
             valid = np.ones(first.shape, np.float32)

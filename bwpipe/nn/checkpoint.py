@@ -73,6 +73,7 @@ def _check_shapes(found: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) 
         with torch.device("meta"):
             wanted = {name: tuple(value.shape) for name, value in _build(checkpoint).state_dict().items()}
     except (RuntimeError, ValueError) as error:
+        # torch has no class for what tensors without values can't do; any other error spares the memory it is about
         if isinstance(error, NotImplementedError) or "meta" in str(error):
             return
         raise

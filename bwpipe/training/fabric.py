@@ -1,15 +1,16 @@
 """Lightning Fabric, imported without torchmetrics, of which it wants only the version: two seconds of each training's start."""
 
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
+from importlib.util import module_from_spec
 
 
 def _import_fabric() -> None:
     """Import it; a module that has nothing but the version stands for torchmetrics meanwhile."""
     name = "torchmetrics"
     try:
-        stand_in = ModuleType(name)
+        stand_in = module_from_spec(ModuleSpec(name, loader=None))
         stand_in.__version__ = version(name)  # type: ignore[attr-defined]
     except PackageNotFoundError:
         return

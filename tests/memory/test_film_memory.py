@@ -144,7 +144,7 @@ def test_a_damaged_one_is_refused() -> None:
     data = bytearray(remember([frame(A, RED)]).to_bytes())
     data[200] ^= 1
 
-    with pytest.raises(MediaError, match="is damaged; run again with `--restart`"):
+    with pytest.raises(MediaError, match="is damaged; run again, and it is made again"):
         FilmMemory.from_bytes(bytes(data))
 
 

@@ -111,8 +111,7 @@ def _inspect(path: Path) -> Any:
         EOFError,
         LookupError,
         MemoryError,
-        RecursionError,
-        NotImplementedError,
+        RuntimeError,  # of `zipfile`: encrypted, or another kind of compression
         TypeError,
         ValueError,
     ) as error:

@@ -158,6 +158,18 @@ def test_a_truncated_file_is_refused(weights: dict[str, Tensor], tmp_path: Path,
     assert re.search(r"cut short|can't read it", imported(source, code=2))
 
 
+def test_an_encrypted_archive_is_refused(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    source = tmp_path / "theirs.pth"
+    torch.save(weights, source)
+    data = bytearray(source.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(header, bytes(data)):
+            data[found.start() + flags] |= 1
+    source.write_bytes(data)
+
+    assert "encrypted" in imported(source, code=2)
+
+
 def test_another_architecture_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
     torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "theirs.pth")
 
