@@ -59,7 +59,7 @@ class Colorize(BatchMap):
     On a CPU each worker uses one thread, which is faster than one worker with all threads.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     provides: ClassVar[frozenset[str]] = frozenset({"features"})
     correctable: ClassVar[frozenset[str]] = frozenset({"vividness", "saturation", "model", "quality"})
     correction_folders: ClassVar[Mapping[str, str]] = {"hints": "hints"}
@@ -213,12 +213,13 @@ class Colorize(BatchMap):
         return self._hints
 
     def revision_for(self, unit: Unit | None) -> int:
-        """1 where torch computes one view, whose results have not changed since 0.1.0; the latest elsewhere."""
+        """Where torch computes 1, whose results are those of 0.1.0, or 2 if it averages views; elsewhere the latest."""
         computes = self.runtime.partition(" ")[0]  # with a version, if the options come from an output's metadata
         if computes == "auto":
             with suppress(UsageError):  # such as for a device of another machine
                 computes = self._engine(self._digest)
-        return 1 if computes == "torch" and self.quality != "best" else self.revision
+        of_torch = 2 if self.quality == "best" else 1
+        return of_torch if computes == "torch" else self.revision
 
     def shipped(self) -> Mapping[str, str]:
         """The weights, if they ship with the network of that name, and OpenVINO, which comes in another version some day."""

@@ -47,11 +47,13 @@ class KeyFrames:
         coordinates = places(back)
         self._moved = back + sample(self._moved, coordinates)
         before = places(self._moved)
-        inside = (before >= 0).all(axis=2) & (before[..., 0] <= here.shape[1] - 1) & (before[..., 1] <= here.shape[0] - 1)
+        across, down = before[..., 0], before[..., 1]  # plane by plane, since numpy is slow on an axis of length two
+        inside = (across >= 0) & (across <= here.shape[1] - 1) & (down >= 0) & (down <= here.shape[0] - 1)
         alike = np.abs(sample(self._plane, before) - here) < _LUMA
         steps = np.minimum(sample(self._known, coordinates), consistency_mask(back, forward))
         self._known = np.asarray(steps, np.float32)
-        return bool((inside & alike & (self._known > 0.5)).mean() < _EXPLAINED) and self._begin(here)
+        explained = np.count_nonzero(inside & alike & (self._known > 0.5)) / here.size
+        return bool(explained < _EXPLAINED) and self._begin(here)
 
     def _begin(self, here: NDArray[np.float32]) -> bool:
         """Take a frame as the key frame to compare with."""

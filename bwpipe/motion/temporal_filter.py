@@ -184,20 +184,30 @@ def _neighbours(
     """For each nearby frame with chroma: distance, index, its planes warped to this frame, and the accumulated flow error."""
     for step in (-1, 1):
         so_far: tuple[FlowField, NDArray[np.float32], FlowField] | None = None
-        place = at
-        while 0 <= place + step < len(row) and abs(place + step - at) <= window:
-            neighbour = row[place]
-            flow, error = (neighbour.back, neighbour.error_back) if step < 0 else (neighbour.on, neighbour.error_on)
-            if flow is None or error is None:
-                break
+        for place in range(at + step, _farthest(row, at, step, window) + step, step):
+            nearer = row[place - step]
+            flow, error = (nearer.back, nearer.error_back) if step < 0 else (nearer.on, nearer.error_on)
+            assert flow is not None
+            assert error is not None
             if so_far:
-                nearer, before, coordinates = so_far
-                flow, error = nearer + sample(flow, coordinates), before + sample(error, coordinates)
+                before, error_before, coordinates = so_far
+                flow, error = before + sample(flow, coordinates), error_before + sample(error, coordinates)
             coordinates = places(flow)
             so_far = flow, error, coordinates
-            place += step
             if row[place].own is not None:
                 yield abs(place - at), place, sample(row[place].planes, coordinates), error
+
+
+def _farthest(row: Sequence[WindowFrame], at: int, step: int, window: int) -> int:
+    """The index of the farthest frame of the shot with chroma, after (`step` is 1) or before (-1) a frame; else its own."""
+    farthest = at
+    for place in range(at + step, at + step * (window + 1), step):
+        nearer = row[place - step]
+        if not 0 <= place < len(row) or (nearer.error_back if step < 0 else nearer.error_on) is None:
+            break
+        if row[place].own is not None:
+            farthest = place
+    return farthest
 
 
 def change(before: WindowFrame, after: WindowFrame) -> Change | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import conv2d, linear
 
 from bwpipe.nn.ycbcr import offsets
 
@@ -133,6 +133,18 @@ def confidence(logits: Tensor, bins: Tensor) -> Tensor:
 
 def _mean(logits: Tensor, values: Tensor) -> Tensor:
     """The mean (B, C, h, w) of values (Q, C) under the distributions given by logits (B, Q, h, w)."""
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return _traced_mean(logits, values)
     with torch.autocast(logits.device.type, enabled=False):
         columns = values.T.contiguous()  # on a CPU, the product with strided columns takes five times as long
         return linear(logits.permute(0, 2, 3, 1).softmax(-1), columns).permute(0, 3, 1, 2)
+
+
+def _traced_mean(logits: Tensor, values: Tensor) -> Tensor:
+    """The same for OpenVINO, which then takes a tenth less time for all of `unet`; torch's gradient would take thrice as long.
+
+    One convolution adds up the shares, not yet divided by their sum, and the values by shares: nothing is transposed.
+    """
+    shares = (logits - logits.amax(1, keepdim=True)).exp()
+    sums = conv2d(shares, torch.cat([values, torch.ones_like(values[:, :1])], dim=1).T[..., None, None])
+    return sums[:, :-1] / sums[:, -1:]

@@ -312,11 +312,12 @@ def test_the_recipe_has_openvinos_version_as_something_shipped(model: str) -> No
 def test_the_revision_follows_from_what_computed_also_by_an_outputs_metadata(model: str) -> None:
     cls: Any = stages["colorize"]
 
-    assert cls(model=model, device="cpu").revision_for(None) == 2
+    assert cls(model=model, device="cpu").revision_for(None) == 3
     assert cls(model=model, runtime="torch").revision_for(None) == 1
-    stated = {"openvino 1999.1": 2, "torch 2.15.0+cu132": 1}
+    assert cls(model=model, runtime="torch", quality="best").revision_for(None) == 2
+    stated = {"openvino 1999.1": 3, "torch 2.15.0+cu132": 1}
     assert {runtime: cls.model_construct(runtime=runtime, device="cuda:7").revision_for(None) for runtime in stated} == stated
-    assert cls.model_construct(device="cuda:99").revision_for(None) == 2
+    assert cls.model_construct(device="cuda:99").revision_for(None) == 3
 
 
 @pytest.mark.parametrize(
