@@ -219,7 +219,7 @@ class Read(Source):
                 yield from self._sequence_reader(unit.media).frames(unit, context, warn=warn)
                 self._check_place(unit.path)
                 return
-            yield from read_video(unit, context, warn=warn, onward=self._decoder(unit.media), chroma=True)
+            yield from read_video(unit, context, warn=warn, onward=self._decoder(unit.media))
         else:
             yield read_image(unit)
         self._check_place(unit.path)
@@ -250,7 +250,7 @@ class Read(Source):
         if decoder is None or decoder.film is not film:
             if decoder:
                 decoder.close()
-            decoder = self._decoders[get_ident()] = SharedDecoder(film)
+            decoder = self._decoders[get_ident()] = SharedDecoder(film, chroma=True)
         return decoder
 
     def _sequence_reader(self, film: FrameSequence) -> SequenceReader:

@@ -146,8 +146,8 @@ def give_back() -> None:
 def trim_heap() -> None:
     """Give what the heap holds free back to the system, as after a segment of a film.
 
-    The buffers of the next decoder and encoder do not fit between the frames of the segments: without this, a film of 720p took
-    738 MB in its second segment instead of 715, and 785 instead of 648 on a busy machine; in its first one 640.
+    The buffers of the next encoder need not fit between the frames of the segments: without this, a film of 720p took 738 MB in
+    its second segment instead of 715, and 785 instead of 648 on a busy machine (when frames were views of the decoder's).
     """
     with suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import chain, dropwhile
-from typing import cast
+from typing import NamedTuple, cast
 
 import av.error
 import cv2
@@ -22,12 +22,34 @@ from bwpipe.pixels.ycbcr import to_codes
 from bwpipe.video.file import VideoFile, decoder_of, demux, stored_chroma, video_stream
 from bwpipe.video.interlacing import NEIGHBOURS, deinterlace
 from bwpipe.video.pixel_formats import alpha_plane, chroma_codes, layout, luma_plane, rgb_chroma
-from bwpipe.video.side_data import read_side_data
+from bwpipe.video.side_data import SideData, read_side_data
 
 Warn = Callable[[str], None]
 """Called with a warning about an unavoidable loss, a sentence without the file name."""
 _REORDERED = 16
 """The most frames by which decoding order and presentation order differ."""
+
+
+class _Decoded(NamedTuple):
+    """What a frame of a film has, in memory of its own.
+
+    Views of the decoder's frames would keep all of its buffers, in use or not, as long as one of them is left: at the end of a
+    segment, as much again as all frames between the stages.
+
+    Attributes:
+        luma, stored, alpha, side_data: As in `Frame`.
+        damaged: Whether the decoder concealed errors in it.
+        scaled: Whether its size differs from the video's.
+        clipped: Whether it had samples beyond the video's depth.
+    """
+
+    luma: Luma
+    stored: StoredChroma | None
+    alpha: Luma | None
+    side_data: SideData
+    damaged: bool
+    scaled: bool
+    clipped: bool
 
 
 class SharedDecoder:
@@ -38,16 +60,17 @@ class SharedDecoder:
     has one starting point, its first frame. Not for concurrent segments.
     """
 
-    def __init__(self, video: VideoFile) -> None:
-        """Create the decoder; the file is opened on first use."""
+    def __init__(self, video: VideoFile, *, chroma: bool = False) -> None:
+        """Create the decoder; the file is opened on first use. `chroma` says whether frames come with the film's, if any."""
         self.film = video
+        self._chroma = chroma and video.colour != "grey"
         self._since = 0
         self._frames = frames_from(video, 0)
-        self._buffer: deque[tuple[int, VideoFrame]] = deque()
+        self._buffer: deque[tuple[int, _Decoded]] = deque()
         self._dropped = -1
 
-    def frames(self, first: int, *, since: int, keep_from: int) -> Iterator[tuple[int, VideoFrame]]:
-        """(index, frame) pairs in ascending order, counted from 0.
+    def frames(self, first: int, *, since: int, keep_from: int) -> Iterator[tuple[int, _Decoded]]:
+        """(index, frame) pairs in ascending order, counted from 0. Raises MediaError.
 
         Args:
             first: Index of the first frame to yield.
@@ -59,24 +82,28 @@ class SharedDecoder:
             self.close()
             self._frames, self._since, self._dropped = frames_from(self.film, since), since, -1
         yield from [indexed for indexed in self._buffer if indexed[0] >= first]
-        while indexed := self._next():
+        while indexed := self._next(first):
             self._buffer.append(indexed)
             while self._buffer and self._buffer[0][0] < keep_from:
                 self._dropped, _ = self._buffer.popleft()
-            if indexed[0] >= first:
-                yield indexed
+            yield indexed
 
     def close(self) -> None:
         """Release the decoder and the buffered frames."""
         self._frames.close()
         self._buffer.clear()
 
-    def _next(self) -> tuple[int, VideoFrame] | None:
+    def _next(self, first: int) -> tuple[int, _Decoded] | None:
+        """The next frame from index `first` on; None after the last."""
         try:
-            return next(self._frames, None)
+            for index, frame in self._frames:
+                if index >= first:
+                    return index, _decoded(frame, self.film, index, chroma=self._chroma)
+                self._dropped = index
         except BaseException:
             self._dropped = len(self.film.times)  # makes the next segment restart decoding; the generator is exhausted
             raise
+        return None
 
 
 def read_video(
@@ -92,7 +119,7 @@ def read_video(
         context: Number of context frames on either side of the unit.
         warn: Called for each loss.
         onward: Shared decoder for segments read consecutively; None for a decoder of the unit's own.
-        chroma: Whether frames come with the film's chroma, if it has any (`VideoFile.colour`).
+        chroma: Whether frames from that come with the film's chroma, if it has any (`VideoFile.colour`).
 
     Raises:
         MediaError: No frame can be decoded, or its depth, range or colour model changes midway.
@@ -115,13 +142,13 @@ def sample_video(unit: Unit, video: VideoFile, indices: Sequence[int]) -> Iterat
 
     Each is decoded from the last keyframe before it, or on from the frame before it if that comes later.
     """
-    decoder = SharedDecoder(video)
+    decoder = SharedDecoder(video, chroma=True)
     try:
         for index in indices:
             number = int(np.searchsorted(video.keys[:, 0], index, side="right")) - 1
             since = int(video.keys[number, 0]) if number > 0 else 0
             one = replace(unit, start=index, stop=index + 1, since=since)
-            for frame in read_video(one, warn=lambda text: None, onward=decoder, chroma=True):
+            for frame in read_video(one, warn=lambda text: None, onward=decoder):
                 yield replace(frame, unit=unit)
     finally:
         decoder.close()
@@ -138,31 +165,27 @@ def _stored_frames(
 ) -> Iterator[Frame]:
     """The frames as stored in the file; see `read_video`."""
     total, (start, stop) = len(video.times), _bounds(unit, video)
-    decoded = damaged = scaled = beyond = 0
+    decoded = damaged = scaled = clipped = 0
     first, since = (max(index - context, 0) for index in (start, start if unit.since is None else unit.since))
-    for index, frame in (onward or SharedDecoder(video)).frames(first, since=since, keep_from=stop - context):
+    decoder = onward or SharedDecoder(video, chroma=chroma)
+    for index, frame in decoder.frames(first, since=since, keep_from=stop - context):
         if index >= min(stop + context, total):
             break
         inside = start <= index < stop
         decoded += inside
-        damaged += inside and frame.is_corrupt
-        scaled += inside and (frame.width, frame.height) != (video.width, video.height)
-        clip = _Clipping(video.depth)
-        luma = clip(_scaled_luma(frame, video, index))
-        stored = _stored_chroma(frame, video, clip) if chroma and video.colour != "grey" else None
-        alpha = alpha_plane(frame) if inside else None
-        alpha = None if alpha is None else clip(_scaled(alpha, (video.height, video.width)))
-        beyond += inside and clip.needed
+        damaged += inside and frame.damaged
+        scaled += inside and frame.scaled
+        clipped += inside and frame.clipped
         yield Frame(
-            luma=luma,
+            luma=frame.luma,
             unit=unit,
             index=index,
             pts=int(video.times[index]),
             duration=video.duration(index),
-            chroma=stored.chroma if stored else None,
-            alpha=alpha,
-            stored=stored,
-            side_data=read_side_data(frame) if inside else (),
+            chroma=frame.stored.chroma if frame.stored else None,
+            alpha=frame.alpha if inside else None,
+            stored=frame.stored,
+            side_data=frame.side_data if inside else (),
             context=not inside,
         )
     if not decoded and stop - start == total:
@@ -172,8 +195,8 @@ def _stored_frames(
         warn(f"{stop - start - decoded} of {extent} failed to decode and are skipped")
     if damaged:
         warn(f"{damaged} of {extent} are damaged: the decoder concealed the errors")
-    if beyond:
-        warn(f"{beyond} of {extent} have samples of more than {video.depth} bits, which are clipped")
+    if clipped:
+        warn(f"{clipped} of {extent} have samples of more than {video.depth} bits, which are clipped")
     if scaled:
         warn(f"{scaled} of {extent} differ in size from the first and are scaled to {video.width}x{video.height}")
 
@@ -294,6 +317,30 @@ def _frame_index(video: VideoFile, pts: int | None) -> int | None:
         return None
     index = int(np.searchsorted(video.times, pts))
     return index if index < len(video.times) and video.times[index] == pts else None
+
+
+def _decoded(frame: VideoFrame, video: VideoFile, index: int, *, chroma: bool) -> _Decoded:
+    """Copy what is needed of a decoded frame. Raises MediaError."""
+    clip, size = _Clipping(video.depth), (video.height, video.width)
+    alpha = alpha_plane(frame)
+    return _Decoded(
+        luma=_own(clip(_scaled_luma(frame, video, index))),
+        stored=_stored_chroma(frame, video, clip) if chroma else None,
+        alpha=None if alpha is None else _own(clip(_scaled(alpha, size))),
+        side_data=read_side_data(frame),
+        damaged=frame.is_corrupt,
+        scaled=(frame.height, frame.width) != size,
+        clipped=clip.needed,
+    )
+
+
+def _own(plane: Luma) -> Luma:
+    """A plane in memory of its own, read-only."""
+    if plane.base is None:
+        return plane
+    copy = plane.copy()
+    copy.flags.writeable = False
+    return copy
 
 
 def _scaled_luma(frame: VideoFrame, video: VideoFile, index: int) -> Luma:
