@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from bwpipe import Frame, MediaError, Unit, UnitMap, stage
 from bwpipe.core.provenance import KEPT
+from bwpipe.core.segments import frames_away
 from bwpipe.core.stage import Needs, Stage
 from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.motion.shot_report import FLICKER, Step
@@ -60,10 +61,12 @@ class Steady(UnitMap):
     least 18 where the network sees some frames only (`colorize.every`)."""
 
     _sparse: bool = PrivateAttr(default=False)
+    _below: Sequence[Sequence[Stage]] = PrivateAttr(default=())
 
     def placed(self, above: Sequence[Stage], below: Sequence[Sequence[Stage]]) -> None:
-        """Find out whether a stage above leaves frames without chroma."""
+        """Find out whether a stage above leaves frames without chroma, and which stages below need context frames."""
         self._sparse = any(FILLED in stage.needs.below for stage in above)
+        self._below = below
 
     def revision_for(self, unit: Unit | None) -> int:
         """The latest only where the network sees some frames only."""
@@ -73,6 +76,12 @@ class Steady(UnitMap):
     def _window(self) -> int:
         """The option, unless too few frames would be averaged."""
         return max(self.window, SPARSE) if self._sparse else self.window
+
+    @property
+    def _needed(self) -> int:
+        """How many context frames it has to stabilise: those that stages below need, and one more, for the change from it."""
+        sums = (sum(stage.context for stage in path if isinstance(stage, UnitMap)) for path in self._below)
+        return max(sums, default=0) + 1
 
     @property
     def needs(self) -> Needs:
@@ -90,7 +99,8 @@ class Steady(UnitMap):
         changes = list[Change | None]()
         at, averaged, window = 0, 0, self._window
         for frame in frames:
-            if frame.unit.media.kind != "film" or KEPT in frame.notes:
+            before_key = frame.context and frame.chroma is None and not row  # no average reaches beyond a frame with chroma
+            if frame.unit.media.kind != "film" or KEPT in frame.notes or before_key:
                 yield frame
                 continue
             row.append(self._window_frame(frame, row))
@@ -121,9 +131,11 @@ class Steady(UnitMap):
     def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int) -> int:
         """Average the chroma of the frame at an index, and return the next index."""
         here = row[at]
-        here.mean = mean(row, at, self._window, resting=self._sparse)
-        here.input_vividness = input_vividness(row, at, self._window)
-        here.averaged_vividness = vividness(here.mean)
+        assert here.frame is not None
+        if frames_away(here.frame) <= self._needed + NEAR:
+            here.mean = mean(row, at, self._window, resting=self._sparse)
+            here.input_vividness = input_vividness(row, at, self._window)
+            here.averaged_vividness = vividness(here.mean)
         changes.append(change(row[at - 1], row[at]) if at else None)
         return at + 1
 
@@ -131,6 +143,8 @@ class Steady(UnitMap):
         here = row[at]
         frame, here.frame = here.frame, None  # it need not stay in memory for as long as its chroma
         assert frame is not None
+        if frames_away(frame) > self._needed:
+            return frame
         assert here.mean is not None
         first, last = _shot(row, at)
         chroma = here.mean * np.float32(_gain(row[first : last + 1]))

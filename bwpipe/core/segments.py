@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path, PurePath
 
 from bwpipe.core.atomic_file import WORK_FOLDER
-from bwpipe.core.frame import Media, Unit
+from bwpipe.core.frame import Frame, Media, Unit
 
 FRAGMENTS = "fragments"
 """The folder, in the output folder's `.bwpipe/`, for finished segments of unfinished videos."""
@@ -65,6 +65,14 @@ def frame_range(unit: Unit) -> tuple[int, int | None]:
     """The first frame of a unit and the one after its last; None if its file does not declare its number of frames."""
     ends = [end for end in (unit.stop, unit.media.frames) if end is not None]
     return unit.start, min(ends, default=None)
+
+
+def frames_away(frame: Frame) -> int:
+    """How many frames before or after its unit a context frame is; 0 for a frame of the unit itself."""
+    if not frame.context:
+        return 0
+    start, stop = frame_range(frame.unit)
+    return start - frame.index if stop is None or frame.index < start else frame.index - stop + 1
 
 
 def fragment_path(folder: Path, target: Path, part: int) -> Path:

@@ -7,8 +7,9 @@ from time import perf_counter
 from typing import Any
 
 from bwpipe.core.context import RunContext
-from bwpipe.core.frame import End, Unit
+from bwpipe.core.frame import End, Frame, Unit
 from bwpipe.core.parallel import ordered_map
+from bwpipe.core.segments import frames_away
 from bwpipe.core.stage import BatchMap, Gather, Map, Source, Stage, UnitMap
 from bwpipe.engine.batching import in_batches
 from bwpipe.engine.failures import fail_unit
@@ -62,6 +63,11 @@ def execute_source(
             yield from chain.from_iterable(ordered_map(lambda unit: list(items_of(unit)), group, stage.workers))
         else:
             yield from chain.from_iterable(map(items_of, group))
+
+
+def without_context(items: Iterator[Any], beyond: int) -> Iterator[Any]:
+    """The items except context frames more than that many frames before or after their unit, which no stage below needs."""
+    return (item for item in items if not isinstance(item, Frame) or frames_away(item) <= beyond)
 
 
 def by_unit(items: Iterator[Any]) -> Iterator[tuple[Unit, Iterator[Any]]]:

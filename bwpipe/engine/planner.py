@@ -14,7 +14,7 @@ from bwpipe.core.stage import Sink, Source, UnitMap
 from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.ledger_file import State
 from bwpipe.engine.outputs import EarlierOutputs, OutputNames, root_of
-from bwpipe.engine.recipes import PathRecipes, Recipe, path_to
+from bwpipe.engine.recipes import PathRecipes, Recipe
 from bwpipe.engine.recipes_0_1 import PathRecipes01
 from bwpipe.engine.scan_cache import SqliteScanCache
 from bwpipe.engine.shares import Share, require_outside
@@ -140,7 +140,7 @@ def make_plan(
         raise TypeError("a graph begins with a source")
     sinks = {node.id: node.stage for node in graph.nodes if isinstance(node.stage, Sink)}
     plan = Plan(
-        context=max(_context(graph, node) for node in graph.nodes),
+        context=context_below(graph, graph.nodes[0]),
         recipes={name: {} for name in sinks},
         assemblies={name: [] for name in sinks},
         whole={name: [] for name in sinks},
@@ -357,8 +357,11 @@ def _unwritable(unit: Unit, graph: Graph) -> Broken | None:
     return None
 
 
-def _context(graph: Graph, node: Node) -> int:
-    return sum(each.stage.context for each in path_to(graph, node.id) if isinstance(each.stage, UnitMap))
+def context_below(graph: Graph, node: Node) -> int:
+    """Number of context frames that the stages below a node need before and after a unit."""
+    consumers = [other for other in graph.nodes if other.upstream == node.id]
+    own = [other.stage.context if isinstance(other.stage, UnitMap) else 0 for other in consumers]
+    return max((each + context_below(graph, other) for each, other in zip(own, consumers, strict=True)), default=0)
 
 
 def total_frames(units: Sequence[Unit]) -> int | None:

@@ -12,13 +12,13 @@ from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.context import RunContext
 from bwpipe.core.frame import End, Unit
 from bwpipe.core.parallel import single_threaded_opencv
-from bwpipe.core.stage import BatchMap, Gather, Map, Sink, Source
+from bwpipe.core.stage import BatchMap, Gather, Map, Sink, Source, UnitMap
 from bwpipe.engine.channel import Channel
-from bwpipe.engine.executors import execute, execute_source
+from bwpipe.engine.executors import execute, execute_source, without_context
 from bwpipe.engine.failures import as_bwpipe_error
 from bwpipe.engine.lanes import UnitQueue, lane_count
 from bwpipe.engine.overridden import with_overrides
-from bwpipe.engine.planner import Plan
+from bwpipe.engine.planner import Plan, context_below
 from bwpipe.engine.sink_executor import Assemblies, execute_sink
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import BwpipeError, RunStopped
@@ -101,6 +101,7 @@ class _Threads:
             for node in self._nodes
             if isinstance(node.stage, Sink)
         }
+        self._context = {node.id: context_below(graph, node) for node in self._nodes}
         self._pools: dict[str, Executor] = {}
         self._ended: list[tuple[Node, int]] = []
         self._ends: SimpleQueue[None] = SimpleQueue()
@@ -178,7 +179,8 @@ class _Threads:
                 )
             case _:
                 stage = with_overrides(node, self._instances)
-                return execute(stage, iter(self._inbox[node.id, lane]), run, meter, pool)
+                items = execute(stage, iter(self._inbox[node.id, lane]), run, meter, pool)
+                return without_context(items, self._context[node.id]) if isinstance(stage, UnitMap) else items
 
     def _finish(self, node: Node) -> None:
         """A stage has come to its end in a lane."""

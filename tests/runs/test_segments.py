@@ -193,8 +193,12 @@ def test_stages_with_context_see_frames_across_segments(film: Path, tmp_path: Pa
     for segment in (20, "off"):
         described = graph(film, tmp_path / str(segment), segment=segment, codec="ffv1", preset=None, options={})
         described["stages"][1:2] = [{"use": "lightest"}, {"use": "lightest", "id": "again"}]
-        assert run(described).exit_code == 0
+        result = run(described)
+        assert result.exit_code == 0
         outputs.append(read(opened(tmp_path / str(segment) / "film.mkv")))
+        borders = 4 if segment == 20 else 0
+        passed_on = [result.meters[name].items for name in ("read", "lightest", "again")]
+        assert passed_on == [87 + borders * 2 * 4, 87 + borders * 2 * 2, 87]  # no more than the stages below need
 
     assert len(outputs[0]) == 87
     for one, other in zip(*outputs, strict=True):
