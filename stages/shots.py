@@ -28,7 +28,7 @@ class Shots(UnitMap):
     A dissolve counts as a cut at its middle, a fade as a cut at the end of its black.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     provides: ClassVar[frozenset[str]] = frozenset({"motion"})
     changes_only: ClassVar[str | None] = "film"
 

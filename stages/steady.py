@@ -33,7 +33,7 @@ GOAL = 0.35
 """Maximum share of the network's own change of chroma that is left where the flow is reliable, however small that change is."""
 FILLED = "chroma of every frame"
 """What it provides, for stages above that leave frames without any."""
-SPARSE = 18
+SPARSE = 20
 """Least `window` where the network sees some frames only. With less, fewer of them are averaged, and films flicker more than
 where it sees all."""
 MOST = 1.5
@@ -49,7 +49,7 @@ class Steady(UnitMap):
     unchanged.
     """
 
-    revision: ClassVar[int] = 6
+    revision: ClassVar[int] = 7
     provides: ClassVar[frozenset[str]] = frozenset({FILLED})
     changes_only: ClassVar[str | None] = "film"
 
@@ -58,7 +58,7 @@ class Steady(UnitMap):
     values. In any case the target is at most about a third of the network's own change."""
     window: Annotated[int, Field(ge=LONGEST_GAP, le=50)] = 10
     """Maximum number of frames before and after a frame over which its chroma is averaged; nearer frames weigh more. It is at
-    least 18 where the network sees some frames only (`colorize.every`)."""
+    least 20 where the network sees some frames only (`colorize.every`)."""
 
     _sparse: bool = PrivateAttr(default=False)
     _below: Sequence[Sequence[Stage]] = PrivateAttr(default=())

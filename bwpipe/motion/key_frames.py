@@ -10,7 +10,7 @@ MOST_APART = 8
 """The most frames from one key frame to the next. With half as many a run takes a tenth to a fifth more CPU time, and its
 colours come nearer to those of a run that sees every frame by a CIEDE2000 of 0.01 to 0.05. Without `anchor`, chroma wanders by
 up to a third more where nothing moves."""
-_EXPLAINED = 0.92
+_EXPLAINED = 0.85
 """Least share of a frame that motion from the last key frame has to explain for it not to be one."""
 _LUMA = np.float32(24)
 """Difference of luma along the motion, in code values, from which on motion explains nothing: grain and flicker are below."""
