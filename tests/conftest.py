@@ -62,9 +62,9 @@ def _compiled_networks() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the output of `bwpipe samples`: five pictures and a film, two seconds of it. Tests must not change it."""
+    """A folder with the output of `bwpipe samples`: five pictures and a film, one second of it. Tests must not change it."""
     folder = tmp_path_factory.mktemp("samples")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bwpipe.tools.samples.SECONDS", 2)
+        patch.setattr("bwpipe.tools.samples.SECONDS", 1)
         write_samples(folder)
     return folder

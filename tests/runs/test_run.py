@@ -100,7 +100,7 @@ def test_a_trial_reads_only_some_frames_and_the_full_run_redoes_the_film(samples
     assert len(list(decoded(tmp_path / "pan.mp4"))) == 3
 
     assert coloured(samples / "pan.mp4", tmp_path, **FEW).done == 1
-    assert len(list(decoded(tmp_path / "pan.mp4"))) == len(list(decoded(samples / "pan.mp4"))) > 40
+    assert len(list(decoded(tmp_path / "pan.mp4"))) == len(list(decoded(samples / "pan.mp4"))) == 20
 
 
 def test_broken_files_are_named_and_the_others_are_processed(samples: Path, tmp_path: Path) -> None:
