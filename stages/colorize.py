@@ -142,6 +142,7 @@ class Colorize(BatchMap):
         digest = self._digest
         self._facts = run.facts
         engine = self._engine(digest)
+        threads = min(self.workers, cores(), run.frames or self.workers)  # each takes a tenth of a second to make ready
         if self.runtime == "auto":
             run.facts[_runtime_fact(digest)] = _with_version(engine)
         for path in self._paths:
@@ -153,7 +154,7 @@ class Colorize(BatchMap):
                     engine,
                     self._devices,
                     self.precision,
-                    threads=min(self.workers, cores()),
+                    threads=threads,
                     resolve=lambda kind, find: run.remember(f"precision of {digest} on {kind}", find),
                     warn=run.warn,
                     work=[each.folder for each in run.downstream(self) if isinstance(each, Sink)],

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from bwpipe import Count, Frame, MediaError, NoEffect, RunContext, Sink, Unit, stage
 from bwpipe.core.atomic_file import AtomicFile
+from bwpipe.core.frame import Media
 from bwpipe.core.inputs import expand_user, output_stem
 from bwpipe.core.parallel import cores
 from bwpipe.core.provenance import KEPT, LUMA
@@ -27,7 +28,6 @@ from bwpipe.sequence.file import FrameSequence
 from bwpipe.sequence.naming import FRAME, without_number
 from bwpipe.sequence.output import FrameOutput, FrameSegment
 from bwpipe.sequence.targets import CODES, ImageTarget, SegmentTarget, chroma_codes, in_bands
-from bwpipe.verify.compare import check_output
 from bwpipe.video.container import container_for, conversion_notes
 from bwpipe.video.cropping import NO_CROPPING
 from bwpipe.video.encoding import ContainerName, Encoding, check_encoding, coded_depth, pixel_format
@@ -263,7 +263,7 @@ class Write(Sink):
         elif isinstance(target, ImageTarget):
             self._set_times(unit.path, unit, file)
         if self.verify and not isinstance(unit.media, VideoFile):  # a film is verified after its fragments are joined
-            check_output(unit.media, file.path, said=self._run.said(unit.media))
+            self._verify(unit.media, file.path)
         del self._open[unit]
         return file
 
@@ -299,7 +299,7 @@ class Write(Sink):
         self._warn_of_changes(film)
         if frames := self._frames(unit):
             if self.verify:
-                check_output(film, frames.pattern, said=self._run.said(film), tick=self._run.raise_if_stopped)
+                self._verify(film, frames.pattern)
             return frames.finish(fragments)
         file = AtomicFile(self.target(unit), self.folder)
         try:
@@ -319,11 +319,17 @@ class Write(Sink):
                 writer.abandon()
             self._set_times(unit.path, unit, file)
             if self.verify:
-                check_output(film, file.path, said=self._run.said(film), tick=self._run.raise_if_stopped)
+                self._verify(film, file.path)
         except BaseException:
             file.discard()
             raise
         return file
+
+    def _verify(self, media: Media, path: Path) -> None:
+        """Compare an output with its input. Raises MediaError."""
+        from bwpipe.verify.compare import check_output  # takes as long to import as a picture takes to write
+
+        check_output(media, path, said=self._run.said(media), tick=self._run.raise_if_stopped)
 
     def _line(self, unit: Unit, film: VideoFile, fragments: Sequence[Path]) -> str:
         """What the metadata of a film say about how it was made; empty if nothing is known."""

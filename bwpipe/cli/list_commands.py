@@ -11,7 +11,6 @@ import typer
 
 from bwpipe.cli.completion import complete_loss, complete_network, complete_stage
 from bwpipe.cli.options import Json
-from bwpipe.core.inputs import expand_user
 from bwpipe.errors import UsageError
 
 _HELP = "Describe this one, with its options."
@@ -58,6 +57,7 @@ def _list(
 ) -> None:
     from bwpipe.core import plugins
     from bwpipe.core.console import print_lines
+    from bwpipe.core.inputs import expand_user
     from bwpipe.core.registry import UnknownNameError
 
     plugins.load(expand_user(folder) for folder in folders)

@@ -31,6 +31,7 @@ class RunContext:
         facts: dict[str, str | int | float | bool] | None = None,
         provenance: Callable[..., Provenance | None] = lambda stage, unit=None: None,
         downstream: Callable[[object], Sequence[Any]] = lambda stage: (),
+        frames: int | None = None,
     ) -> None:
         """Create the context of a run.
 
@@ -46,6 +47,7 @@ class RunContext:
             facts: What earlier runs remembered; updated in place.
             provenance: Returns what the metadata of outputs say about a stage's result for a unit, or, without a unit, for any.
             downstream: Returns the stages downstream of a stage, in order.
+            frames: How many pictures and frames of films are read; None if that is not known.
         """
         self.facts = {} if facts is None else facts
         self.quiet = quiet
@@ -55,6 +57,7 @@ class RunContext:
         self.plugins = tuple(plugins)
         self.provenance = provenance
         self.downstream = downstream
+        self.frames = frames
         self.dropped: dict[Media, str] = {}
         self.remarks: Counter[str] = Counter()
         self._said: dict[Path, dict[str, None]] = {}

@@ -140,6 +140,7 @@ class _Session:
             provenance=lambda stage, unit=None: made_by(graph, stage, unit),
             downstream=graph.downstream,
             facts=known_facts(ledgers),
+            frames=total_frames(plan.todo),
         )
 
     def run(self, executor: Executor) -> RunResult:
