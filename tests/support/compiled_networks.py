@@ -17,7 +17,7 @@ from bwpipe.nn.runtime import openvino
 _MOST = 32
 _KEY = "tests"
 _CORE: Callable[[], Any] = openvino._core
-_WITH_WEIGHTS: Callable[[Any, Mapping[str, NDArray[np.float32]]], Any] = openvino._with_weights
+_WITH_WEIGHTS: Callable[[Any, Mapping[str, NDArray[np.float32]]], Any] = openvino.with_weights
 
 
 class SharingCore:
@@ -76,10 +76,10 @@ def share_compiled_networks(patch: pytest.MonkeyPatch) -> None:
         return weighted
 
     patch.setattr(openvino, "_core", cache(lambda: SharingCore(_CORE())))
-    patch.setattr(openvino, "_with_weights", marked)
+    patch.setattr(openvino, "with_weights", marked)
 
 
 def compile_each_network(patch: pytest.MonkeyPatch) -> None:
     """Undo that, for tests of what compiling gives."""
     patch.setattr(openvino, "_core", _CORE)
-    patch.setattr(openvino, "_with_weights", _WITH_WEIGHTS)
+    patch.setattr(openvino, "with_weights", _WITH_WEIGHTS)

@@ -180,7 +180,7 @@ class OpenVinoRuntime:
         It is read back even if it is not kept: for all sizes, OpenVINO computes the last bit of some colours otherwise then.
         """
         if self._model is None:
-            self._model = _with_weights(self._core.read_model(self._graph.operations, self._graph.constants), self._weights)
+            self._model = with_weights(self._core.read_model(self._graph.operations, self._graph.constants), self._weights)
         file = BytesIO()
         compiled = self._core.compile_model(self._reshaped(key), "CPU", self._config)
         try:
@@ -220,7 +220,7 @@ def _core() -> Any:
     return import_openvino().Core()
 
 
-def _with_weights(model: Any, weights: Mapping[str, NDArray[np.float32]]) -> Any:
+def with_weights(model: Any, weights: Mapping[str, NDArray[np.float32]]) -> Any:
     """A graph whose parameters for weights are replaced by the weights."""
     from openvino import opset13
 
