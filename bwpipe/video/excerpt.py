@@ -14,6 +14,8 @@ from bwpipe.video.decoder import packets
 from bwpipe.video.file import VideoFile, video_stream
 from bwpipe.video.muxer import decoding_times
 
+APART = 2
+"""Seconds from one run to the next, so that each has a frame in the memory of the film's colours, as a shot of it would."""
 RUNS = 3
 """More runs would mean more keyframes, which are larger and slower to encode than a video's average frame."""
 
@@ -45,8 +47,7 @@ def write_excerpt(video: VideoFile, path: Path, frames: int) -> bool:
             for key in keys:
                 run = list(islice(_from_key(packets(source, stream, key)), min(length, frames - len(coded))))
                 times = [packet.pts or 0 for packet in run]
-                # one second after the previous run: no frame is shown for longer
-                offset = max(shown, default=0) + round(1 / stream.time_base) - min(times, default=0)
+                offset = max(shown, default=0) + round(APART / stream.time_base) - min(times, default=0)
                 coded, shown = coded + run, shown + [offset + time for time in times]
             for packet, pts, dts in zip(coded, shown, decoding_times(np.array(shown, np.int64)), strict=True):
                 packet.stream, packet.pts, packet.dts = copy, pts, int(dts)

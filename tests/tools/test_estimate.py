@@ -39,12 +39,12 @@ def test_time_and_size_are_estimated_for_each_film_and_folder(tmp_path: Path) ->
     output, out = run_probe(scans, codec="ffv1")
 
     assert f"{film}: 200 frames of 96x64, 8.0 s, ffv1\n  1 other stream kept: audio track 1 (aac, fra)\n" in output
-    assert "by a trial of 50 frames spread over the film: " in output
+    assert "by a trial of 90 frames spread over the film: " in output
     assert f"{scans / 'album'}: 3 pictures, 0.3 megapixels\n" in output
     assert "by a trial of 3 of all pictures" in output
     assert re.search(r"in total: about .*, .* of output; peak memory .*B\n$", output)
     assert not out.exists()
-    match = re.search(r"([\d.]+) ([kM])B of output, by a trial of 50 frames", output)
+    match = re.search(r"([\d.]+) ([kM])B of output, by a trial of 90 frames", output)
     assert match
     size = float(match[1]) * {"k": 1e3, "M": 1e6}[match[2]]
     bwpipe("run", str(tmp_path / "graph.yaml"), "--quiet")
@@ -60,7 +60,7 @@ def test_a_film_that_starts_with_a_still_is_sampled_throughout(tmp_path: Path) -
     output, out = run_probe(scans, codec="ffv1")
     bwpipe("run", str(tmp_path / "graph.yaml"), "--quiet")
 
-    match = re.search(r"([\d.]+) ([kM])B of output, by a trial of 50 frames spread over the film", output)
+    match = re.search(r"([\d.]+) ([kM])B of output, by a trial of 90 frames spread over the film", output)
     assert match
     size = float(match[1]) * {"k": 1e3, "M": 1e6}[match[2]]
     assert 0.6 < size / (out / film.name).stat().st_size < 1.4
@@ -71,7 +71,7 @@ def test_a_film_with_one_keyframe_is_sampled_at_its_start(tmp_path: Path) -> Non
     scans.mkdir()
     make_film(scans / "film.mkv", replace(MKV, codec="libx264", times=range(0, 4000, 40)))
 
-    assert "by a trial of 50 frames at its start: " in run_probe(scans, codec="ffv1")[0]
+    assert "by a trial of 90 frames at its start: " in run_probe(scans, codec="ffv1")[0]
 
 
 @pytest.mark.parametrize("name", ["H.264 with B-frames", "MPEG-4", "transport stream", "FFV1", "AVI"])
