@@ -1,5 +1,6 @@
 """The command line."""
 
+import gc
 import json
 import os
 import sys
@@ -71,6 +72,7 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     finally:
         _drop_unread_output()
+        gc.freeze()  # Python's end would look for circles among all objects, which takes a tenth of a second
     raise AssertionError("typer ends the process")
 
 
@@ -154,7 +156,7 @@ def _execute(
         read = read_graph(graph, options or []) if isinstance(graph, Path) else graph
         part = None if share is None else Share.parse(share)
         executor = None if ray is None else ray_executor(read, ray, ray_workers)
-        result = run_graph(read, quiet=quiet, restart=restart, update=update, share=part, executor=executor)
+        result = run_graph(read, quiet=quiet, restart=restart, update=update, share=part, executor=executor, ends_process=True)
     if json_output:
         _print(json.dumps(result.to_json(), indent=2))
     elif not quiet:

@@ -80,8 +80,12 @@ def run_graph(
     update: bool = False,
     share: Share | None = None,
     executor: Executor | None = None,
+    ends_process: bool = False,
 ) -> RunResult:
-    """Run a graph that has been read; see `run`. What executes it is threads of this process by default."""
+    """Run a graph that has been read; see `run`. What executes it is threads of this process by default.
+
+    If it `ends_process`, memory is not given back afterwards, for which all objects are looked through.
+    """
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     if share and (not folders or any(isinstance(node.stage, Gather) for node in graph.nodes)):
         raise UsageError("--share is for graphs that only write pictures and films; run this one without it")
@@ -91,7 +95,8 @@ def run_graph(
             session = _Session(graph, plan, ledgers, stack, quiet=quiet, restart=restart, share=share)
             return session.run(executor or LocalThreads())
     finally:
-        give_back()
+        if not ends_process:
+            give_back()
 
 
 class _Session:
