@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bwpipe.core.parallel import cores
 from bwpipe.tools.samples import write_samples
 from tests.support.compiled_networks import share_compiled_networks
 
@@ -19,6 +20,12 @@ MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
     # for pytest's temporary folders: each output, and each change of a ledger, waits until it is on the disk
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: tests also wait, for other processes and for the disk."""
+    return cores() + 1
 
 
 @pytest.hookimpl(trylast=True)
