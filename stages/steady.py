@@ -97,7 +97,7 @@ class Steady(UnitMap):
         """Stabilise the chroma of a film's frames, on their own grid or one with a short side of 96."""
         row = list[WindowFrame]()
         changes = list[Change | None]()
-        at, averaged, window = 0, 0, self._window
+        at, averaged, window, needed = 0, 0, self._window, self._needed
         for frame in frames:
             before_key = frame.context and frame.chroma is None and not row  # no average reaches beyond a frame with chroma
             if frame.unit.media.kind != "film" or KEPT in frame.notes or before_key:
@@ -107,17 +107,17 @@ class Steady(UnitMap):
             if len(row) > 1:
                 join(row[-2], row[-1])
             if len(row) - averaged > window:
-                averaged = self._average(row, changes, averaged)
+                averaged = self._average(row, changes, averaged, needed)
             if averaged - at > NEAR:
-                yield self._stabilised(row, changes, at)
+                yield self._stabilised(row, changes, at, needed)
                 at += 1
             if at > window + NEAR:
                 del row[0], changes[0]
                 at, averaged = at - 1, averaged - 1
         while averaged < len(row):
-            averaged = self._average(row, changes, averaged)
+            averaged = self._average(row, changes, averaged, needed)
         for place in range(at, len(row)):
-            yield self._stabilised(row, changes, place)
+            yield self._stabilised(row, changes, place, needed)
 
     def _window_frame(self, frame: Frame, row: Sequence[WindowFrame]) -> WindowFrame:
         if frame.motion is None:
@@ -128,22 +128,22 @@ class Steady(UnitMap):
         size = row[-1].planes.shape[:2] if row and not another else grid(frame)
         return window_frame(frame, frame.motion, size)
 
-    def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int) -> int:
+    def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int, needed: int) -> int:
         """Average the chroma of the frame at an index, and return the next index."""
         here = row[at]
         assert here.frame is not None
-        if frames_away(here.frame) <= self._needed + NEAR:
+        if frames_away(here.frame) <= needed + NEAR:
             here.mean = mean(row, at, self._window, resting=self._sparse)
             here.input_vividness = input_vividness(row, at, self._window)
             here.averaged_vividness = vividness(here.mean)
         changes.append(change(row[at - 1], row[at]) if at else None)
         return at + 1
 
-    def _stabilised(self, row: Sequence[WindowFrame], changes: Sequence[Change | None], at: int) -> Frame:
+    def _stabilised(self, row: Sequence[WindowFrame], changes: Sequence[Change | None], at: int, needed: int) -> Frame:
         here = row[at]
         frame, here.frame = here.frame, None  # it need not stay in memory for as long as its chroma
         assert frame is not None
-        if frames_away(frame) > self._needed:
+        if frames_away(frame) > needed:
             return frame
         assert here.mean is not None
         first, last = _shot(row, at)

@@ -119,7 +119,7 @@ def read_video(
         context: Number of context frames on either side of the unit.
         warn: Called for each loss.
         onward: Shared decoder for segments read consecutively; None for a decoder of the unit's own.
-        chroma: Whether frames from that come with the film's chroma, if it has any (`VideoFile.colour`).
+        chroma: Whether frames of a decoder of the unit's own come with the film's chroma, if it has any (`VideoFile.colour`).
 
     Raises:
         MediaError: No frame can be decoded, or its depth, range or colour model changes midway.

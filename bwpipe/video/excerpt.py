@@ -15,7 +15,7 @@ from bwpipe.video.file import VideoFile, video_stream
 from bwpipe.video.muxer import decoding_times
 
 APART = 2
-"""Seconds from one run to the next, so that each has a frame in the memory of the film's colours, as a shot of it would."""
+"""Seconds from one run to the next: as far as key frames of the film's memory are apart at least, so that each run has one."""
 RUNS = 3
 """More runs would mean more keyframes, which are larger and slower to encode than a video's average frame."""
 
