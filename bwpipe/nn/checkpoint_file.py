@@ -78,14 +78,14 @@ def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(each.get_shape()) for name, each in slices.items() if each.get_dtype() in {"F16", "F32", "F64"}}
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The weights of a checkpoint by name, in float32; those that are integers are left out.
+def read_arrays(path: Path) -> dict[str, NDArray[np.floating]]:
+    """The weights of a checkpoint by name, in the precision that they are stored in; those that are integers are left out.
 
     Raises UsageError, also if a weight is not a finite number.
     """
     with opened(path) as (file, _):
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-        weights = {name: array.astype(np.float32) for name, array in arrays.items() if array.dtype.kind == "f"}
+        weights = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
         for name, array in weights.items():
             if not np.isfinite(array).all():
                 raise ValueError(not_finite(name))

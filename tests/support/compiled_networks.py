@@ -17,7 +17,7 @@ from bwpipe.nn.runtime import openvino
 _MOST = 32
 _KEY = "tests"
 _CORE: Callable[[], Any] = openvino._core
-_WITH_WEIGHTS: Callable[[Any, Mapping[str, NDArray[np.float32]]], Any] = openvino.with_weights
+_WITH_WEIGHTS: Callable[[Any, Mapping[str, NDArray[np.floating]]], Any] = openvino.with_weights
 
 
 class SharingCore:
@@ -68,7 +68,7 @@ def _digest(parts: Iterable[Any]) -> str:
 def share_compiled_networks(patch: pytest.MonkeyPatch) -> None:
     """Make run times that are created from now on in this process compile by one `SharingCore`."""
 
-    def marked(model: Any, weights: Mapping[str, NDArray[np.float32]]) -> Any:
+    def marked(model: Any, weights: Mapping[str, NDArray[np.floating]]) -> Any:
         known = model.get_rt_info(_KEY).astype(str)
         arrays = [part for name in sorted(weights) for part in (name.encode(), np.ascontiguousarray(weights[name]).data)]
         weighted = _WITH_WEIGHTS(model, weights)

@@ -40,7 +40,7 @@ class OpenVinoRuntime:
     def __init__(
         self,
         graph: NetworkGraph,
-        weights: Mapping[str, NDArray[np.float32]],
+        weights: Mapping[str, NDArray[np.floating]],
         *,
         network: HasInputSize | None = None,
         precision: str = "float32",
@@ -220,14 +220,14 @@ def _core() -> Any:
     return import_openvino().Core()
 
 
-def with_weights(model: Any, weights: Mapping[str, NDArray[np.float32]]) -> Any:
-    """A graph whose parameters for weights are replaced by the weights."""
+def with_weights(model: Any, weights: Mapping[str, NDArray[np.floating]]) -> Any:
+    """A graph whose parameters for weights are replaced by the weights, in float32."""
     from openvino import opset13
 
     for parameter in model.get_parameters():
         name = parameter.get_friendly_name()
         if name.startswith(WEIGHT):
-            constant = opset13.constant(weights[name.removeprefix(WEIGHT)], name=name)
+            constant = opset13.constant(weights[name.removeprefix(WEIGHT)].astype(np.float32, copy=False), name=name)
             for target in parameter.output(0).get_target_inputs():
                 target.replace_source_output(constant.output(0))
             model.remove_parameter(parameter)
