@@ -1,17 +1,42 @@
 """Self-describing checkpoints: weights with their network, its options and how they were trained."""
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save as serialise
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from bwpipe.errors import RunAborted
 from bwpipe.nn.checkpoint_file import METADATA_KEY, Checkpoint, describe, locate, not_finite, opened
 from bwpipe.nn.network import Network, networks
 
 __all__ = ["Checkpoint", "describe", "load", "locate", "save", "serialise_checkpoint"]
+
+_BYTES_A_NUMBER = 16
+"""What a network may allocate for each number of its checkpoint: four times what it takes in float32."""
+_SPARE_BYTES = 256 << 20
+"""What it may allocate besides; the networks that ship need at most 4 MB (`ddcolor`)."""
+_BY_SIZE = frozenset(
+    {
+        torch.arange,
+        torch.empty,
+        torch.eye,
+        torch.full,
+        torch.linspace,
+        torch.logspace,
+        torch.ones,
+        torch.rand,
+        torch.randint,
+        torch.randn,
+        torch.randperm,
+        torch.zeros,
+    }
+)
+"""The functions of torch that make a tensor from its size alone."""
 
 
 def save(path: Path, net: Network, checkpoint: Checkpoint, *, half: bool = False) -> None:
@@ -43,8 +68,9 @@ def load(path: Path) -> tuple[Network, Checkpoint]:
     """
     with opened(path, "pt") as (file, checkpoint):
         names = list(file.keys())
-        _check_shapes({name: tuple(file.get_slice(name).get_shape()) for name in names}, checkpoint)
-        net = _build(checkpoint)
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        net = _build(checkpoint, sum(prod(shape) for shape in shapes.values()))
+        _check_shapes(shapes, net)
         net.load_state_dict({name: file.get_tensor(name) for name in names})
         net.float()
         for name, value in net.state_dict().items():
@@ -53,34 +79,58 @@ def load(path: Path) -> tuple[Network, Checkpoint]:
     return net.eval().requires_grad_(False), checkpoint
 
 
-def _build(checkpoint: Checkpoint) -> Network:
-    """The network that a checkpoint names, with random weights. Raises UnknownNameError, ValueError, RuntimeError."""
+def _build(checkpoint: Checkpoint, numbers: int) -> Network:
+    """The network that a checkpoint with that many numbers names, with random weights.
+
+    Raises UnknownNameError, ValueError, RuntimeError.
+    """
     cls = networks[checkpoint.network]
     options = cls.Options.model_validate(checkpoint.options)
     try:
-        return cls(options)
+        with _Allowance(_BYTES_A_NUMBER * numbers + _SPARE_BYTES):
+            return cls(options)
     except (TypeError, OverflowError) as error:  # such as 10 ** 30 channels
         raise ValueError(f"the network it names can't be built: {error}") from error
+    except _Exceeded:
+        raise ValueError(
+            f"the network it names, {checkpoint.network}, is with its options much larger than the weights that it holds; "
+            "restore the original, or train again"
+        ) from None
 
 
-def _check_shapes(found: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> None:
-    """Compare the shapes of a file's weights with those of the network it names, without allocating the network.
+class _Exceeded(Exception):
+    """A network is larger than allowed."""
 
-    A network whose constructor looks at the values of tensors can't be built that way; `load_state_dict` compares its shapes
-    later. Raises UnknownNameError, ValueError, RuntimeError.
+
+class _Allowance(TorchFunctionMode):
+    """While it is entered, this thread makes no more tensors by their size alone than fit in that many bytes, all together.
+
+    What is too large is never allocated. Not counted are tensors that are computed from others: a TorchDispatchMode would see
+    them too, but its first use takes 2 s of CPU time. Raises _Exceeded.
     """
-    try:
-        with torch.device("meta"):
-            wanted = {name: tuple(value.shape) for name, value in _build(checkpoint).state_dict().items()}
-    except (RuntimeError, ValueError) as error:
-        # torch has no class for what tensors without values can't do; any other error spares the memory it is about
-        if isinstance(error, NotImplementedError) or "meta" in str(error):
-            return
-        raise
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._left = size
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = kwargs or {}
+        if function in _BY_SIZE:
+            self._left -= function(*args, **{**options, "device": "meta", "out": None}).nbytes  # allocates nothing
+            if self._left < 0:
+                raise _Exceeded
+        return function(*args, **options)
+
+
+def _check_shapes(found: Mapping[str, tuple[int, ...]], net: Network) -> None:
+    """Compare the shapes of a file's weights with those of the network it names. Raises ValueError."""
+    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             has, needs = (f"{shapes[name]}" if name in shapes else "nothing" for shapes in (found, wanted))
             raise ValueError(
-                f"its weights do not fit the network it names, {checkpoint.network}, with its options: for {name} it holds "
+                f"its weights do not fit the network it names, {net.registered}, with its options: for {name} it holds "
                 f"{has}, not {needs}; restore the original, or train again"
             )

@@ -48,6 +48,17 @@ class Small(Network):
         return Guess(output.clamp(-0.5, 0.5))
 
 
+@network("test-looks")
+class Looks(Small):
+    """Has a buffer whose size depends on values."""
+
+    def __init__(self, options: Widths) -> None:
+        line = torch.arange(9)
+        even = line[line % 2 == 0]
+        super().__init__(options)
+        self.register_buffer("even", even)
+
+
 @pytest.fixture
 def small() -> Small:
     torch.manual_seed(1)
@@ -172,6 +183,7 @@ def test_a_checkpoint_that_does_not_fit_its_network_is_refused(
     [
         ("test-network", {"width": 2**34}),
         ("test-network", {"width": 10**30}),
+        ("test-looks", {"width": 2**26}),
         ("unet", {"widths": [40_000, 40_000, 40_000]}),
         ("unet", {"widths": [40_000, 40_000, 10**30]}),
     ],
@@ -207,15 +219,6 @@ def test_weights_that_are_not_finite_are_refused(small: Small, tmp_path: Path, v
 
 
 def test_a_network_that_looks_at_values_while_it_is_built_can_be_loaded(tmp_path: Path) -> None:
-    @network("test-looks")
-    class Looks(Small):
-        """Has a buffer whose size depends on values."""
-
-        def __init__(self, options: Widths) -> None:
-            super().__init__(options)
-            line = torch.arange(9)
-            self.register_buffer("even", line[line % 2 == 0])
-
     save(tmp_path / "a.safetensors", Looks(Widths()), Checkpoint(network="test-looks", version="0.1.0"))
 
     assert load(tmp_path / "a.safetensors")[0].get_buffer("even").tolist() == [0, 2, 4, 6, 8]
