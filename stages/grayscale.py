@@ -20,6 +20,7 @@ from bwpipe.pixels.tint_detection import colour_kind
 from bwpipe.pixels.ycbcr import WEIGHTS, Weights, convert_matrix
 from bwpipe.video.file import VideoFile
 from bwpipe.video.interlacing import first_field
+from bwpipe.video.probe import RUN
 
 A = TypeVar("A", bound=NDArray[Any])
 
@@ -44,7 +45,7 @@ class Grayscale(Map):
     change it.
     """
 
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
 
     weights: Literal["source", "bt601", "bt709", "bt2020", "mean", "red", "green", "blue"] = "source"
     """Weights of red, green and blue in the luma when tint or colour is dropped. `source` keeps the stored luma; `red`, for
@@ -80,10 +81,15 @@ class Grayscale(Map):
         return recipe
 
     def revision_for(self, unit: Unit | None) -> int:
-        """4 made guides of films otherwise, 3 kept their chroma, and claims no more that luma was changed where it was not."""
+        """5 takes the levels of short films from other frames.
+
+        4 made guides of films otherwise, 3 kept their chroma, and claims no more that luma was changed where it was not.
+        """
         media = unit.media if unit else None
-        if media is None or (media.kind == "film" and min(media.height, media.width) > GUIDE):
+        if media is None or (isinstance(media, VideoFile) and _is_short(media)):
             return self.revision
+        if media.kind == "film" and min(media.height, media.width) > GUIDE:
+            return 4
         kept = isinstance(media, VideoFile) and media.colour == "colour" and self.colour == "keep"
         return 3 if kept or self.weights != "source" else 2
 
@@ -138,6 +144,11 @@ class Grayscale(Map):
 
     def _denoised(self, luma: A, levels: tuple[int, int]) -> A:
         return denoise(luma, levels) if self.denoise == "light" else luma
+
+
+def _is_short(film: VideoFile) -> bool:
+    """Whether all frames of a film can be decoded to find its levels, and it has others than keyframes."""
+    return not film.has_frame_files and len(film.keys) < len(film.times) <= RUN
 
 
 def _can_be_in_colour(media: Media) -> bool:

@@ -22,11 +22,9 @@ from bwpipe.sequence.numbering import FrameFiles
 from bwpipe.sequence.transfer import Transfer, curve_of
 from bwpipe.video.file import FULL, UNSPECIFIED, ColourTags, Track
 from bwpipe.video.hdr_metadata import NO_HDR
-from bwpipe.video.probe import describe_track, display_matrix, kind_of_film
+from bwpipe.video.probe import describe_track, display_matrix, kind_of_film, sample_numbers
 
 Gaps: TypeAlias = Literal["refuse", "hold"]
-_SAMPLES = 32
-"""Number of frames to look at for tones and colour."""
 _SCAN = "numbered frames 1"
 """Cache key for what was found by looking at frames; raise the number when the result changes."""
 _TAGS: dict[FrameFormat, ColourTags] = {
@@ -219,9 +217,9 @@ def _sampled(files: FrameFiles, first: _First, transfer: Transfer, max_pixels: i
     curve = None if first.form == "exr" else curve_of(transfer, depth)
     counts = np.zeros(1 << (depth if curve is None else 16), np.int64)
     kinds: list[ColourKind] = []
-    for index in np.unique(np.linspace(0, len(files) - 1, min(len(files), _SAMPLES)).astype(int)):
+    for index in sample_numbers(len(files)):
         try:
-            planes = read_planes(files.path(int(index)), first.form, transfer=transfer, max_pixels=max_pixels)
+            planes = read_planes(files.path(index), first.form, transfer=transfer, max_pixels=max_pixels)
         except (MediaError, OSError):  # reading reports it
             continue
         if planes.depth != depth or planes.luma.shape != shape:

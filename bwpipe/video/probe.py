@@ -40,8 +40,10 @@ from bwpipe.video.pixel_formats import chroma_codes, layout, luma_plane, rgb_chr
 from bwpipe.video.side_data import read_side_data, side_data_of, start_time_code
 from bwpipe.video.stream_copy import MUXERS, can_hold
 
-_SAMPLES, _RUN = 32, 128
-"""Number of frames to sample, and number of frames to decode for that if there are few keyframes."""
+_SAMPLES = 32
+"""Number of frames to sample."""
+RUN = 128
+"""Number of frames to decode for that if there are few keyframes."""
 _ONE = 1 << 16
 """1 in the numbers of a display matrix that turn."""
 _ENOUGH = 256
@@ -155,16 +157,30 @@ def _checked_stream(container: InputContainer, max_pixels: int, number: int | No
     return stream
 
 
+def sample_numbers(count: int) -> list[int]:
+    """The numbers of the frames to sample of that many, in ascending order: the same whatever holds the film."""
+    return [int(number) for number in np.linspace(0, count - 1, min(count, _SAMPLES))]
+
+
 def _sample_frames(container: InputContainer, stream: VideoStream, index: Index) -> Iterator[VideoFrame]:
-    """About 32 frames, evenly spaced: keyframes if there are many, else some of the run that follows each."""
-    keys = index.keys[np.linspace(0, len(index.keys) - 1, min(len(index.keys), _SAMPLES)).astype(int), 1]
-    run = 1 if len(keys) >= _SAMPLES // 2 else _RUN // max(len(keys), 1)
+    """About 32 frames, evenly spaced: keyframes if there are many, else some of the run that follows each.
+
+    They are those of `sample_numbers` if all frames are keyframes, or there are no more than can be decoded for this.
+    """
+    count = len(index.times)
+    if len(index.keys) < count <= RUN:
+        wanted = sample_numbers(count)
+        decoded = (frame for frame in decode_packets(stream, packets(container, stream)) if frame is not None)
+        yield from (frame for number, frame in enumerate(decoded) if number in wanted)
+        return
+    keys = index.keys[sample_numbers(len(index.keys)), 1]
+    run = 1 if len(keys) >= _SAMPLES // 2 else RUN // max(len(keys), 1)
     for key in (int(key) for key in keys) if len(keys) else [None]:
         coded = packets(container, stream, key)
         if run == 1:  # a single packet, so that the decoder does not wait for the frames around it
             coded = islice(coded, 1)
         decoded = (frame for frame in decode_packets(stream, coded) if frame is not None)
-        yield from islice(decoded, 0, run, _RUN // _SAMPLES)
+        yield from islice(decoded, 0, run, RUN // _SAMPLES)
 
 
 def _looked_at(

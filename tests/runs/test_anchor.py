@@ -195,7 +195,7 @@ def test_numbered_frames_come_out_as_the_same_film_in_one_file(folder: Path, tmp
         for number, frame in enumerate(film.decode(video=0)):
             Image.fromarray(frame.to_ndarray(format="gray")).save(tmp_path / f"reel/film_{number:03d}.png")
     as_frames = {"read.rate": RATE, "read.sequence": True, "write.as": "film"}
-    some = {"grayscale.levels": "off", "read.frames": SHOT}  # levels are those of some frames, and not always of the same ones
+    some = {"read.frames": SHOT}
 
     result = run(graph(folder, tmp_path / "out"), set={"read.path": str(tmp_path / "reel"), **as_frames, **some})
     run(graph(folder, tmp_path / "film"), set=some)
