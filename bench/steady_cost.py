@@ -31,7 +31,7 @@ from bwpipe.core.frame import End
 from bwpipe.core.stage import stages
 from bwpipe.engine.executors import execute
 from bwpipe.engine.timing import Meter
-from bwpipe.motion.temporal_filter import WindowFrame, grid, join, mean, window_frame
+from bwpipe.motion.temporal_filter import MovingAverage, WindowFrame, grid, join, mean, window_frame
 from bwpipe.nn.checkpoint import load, locate
 from bwpipe.nn.inference import network_input, predict
 from bwpipe.testing import run_stage
@@ -73,14 +73,16 @@ def ready(name: str, **options: Any) -> tuple[Any, Work]:
 def fill(frames: Frames, window: int) -> None:
     """Average chroma onto the frames without any, and do nothing else."""
     row = list[WindowFrame]()
+    average = MovingAverage(window, resting=True)
     for frame in frames:
         assert frame.motion is not None
-        row.append(window_frame(frame, frame.motion, row[-1].planes.shape[:2] if row else grid(frame)))
+        row.append(window_frame(frame, frame.motion, row[-1].luma.shape if row else grid(frame)))
         if len(row) > 1:
             join(row[-2], row[-1])
-    for index, each in enumerate(row):
-        if each.own is None:
-            mean(row, index, window, resting=True)
+        average.add(row, needed=frame.chroma is None)
+    for each in row:
+        if each.sums is not None:
+            mean(each)
 
 
 def lines(options: argparse.Namespace, film: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from bwpipe import Frame, MediaError, Unit, UnitMap, stage
+from bwpipe import Frame, MediaError, UnitMap, stage
 from bwpipe.core.provenance import KEPT
 from bwpipe.core.segments import frames_away
 from bwpipe.core.stage import Needs, Stage
@@ -16,6 +16,7 @@ from bwpipe.motion.optical_flow import LONGEST_GAP
 from bwpipe.motion.shot_report import FLICKER, Step
 from bwpipe.motion.temporal_filter import (
     Change,
+    MovingAverage,
     WindowFrame,
     change,
     grid,
@@ -49,7 +50,7 @@ class Steady(UnitMap):
     unchanged.
     """
 
-    revision: ClassVar[int] = 7
+    revision: ClassVar[int] = 8
     provides: ClassVar[frozenset[str]] = frozenset({FILLED})
     changes_only: ClassVar[str | None] = "film"
 
@@ -67,10 +68,6 @@ class Steady(UnitMap):
         """Find out whether a stage above leaves frames without chroma, and which stages below need context frames."""
         self._sparse = any(FILLED in stage.needs.below for stage in above)
         self._below = below
-
-    def revision_for(self, unit: Unit | None) -> int:
-        """The latest only where the network sees some frames only."""
-        return self.revision if self._sparse else 4
 
     @property
     def _window(self) -> int:
@@ -98,6 +95,7 @@ class Steady(UnitMap):
         row = list[WindowFrame]()
         changes = list[Change | None]()
         at, averaged, window, needed = 0, 0, self._window, self._needed
+        average = MovingAverage(window, resting=self._sparse)
         for frame in frames:
             before_key = frame.context and frame.chroma is None and not row  # no average reaches beyond a frame with chroma
             if frame.unit.media.kind != "film" or KEPT in frame.notes or before_key:
@@ -106,8 +104,9 @@ class Steady(UnitMap):
             row.append(self._window_frame(frame, row))
             if len(row) > 1:
                 join(row[-2], row[-1])
+            average.add(row, needed=frames_away(frame) <= needed + NEAR)
             if len(row) - averaged > window:
-                averaged = self._average(row, changes, averaged, needed)
+                averaged = self._average(row, changes, averaged)
             if averaged - at > NEAR:
                 yield self._stabilised(row, changes, at, needed)
                 at += 1
@@ -115,7 +114,7 @@ class Steady(UnitMap):
                 del row[0], changes[0]
                 at, averaged = at - 1, averaged - 1
         while averaged < len(row):
-            averaged = self._average(row, changes, averaged, needed)
+            averaged = self._average(row, changes, averaged)
         for place in range(at, len(row)):
             yield self._stabilised(row, changes, place, needed)
 
@@ -125,15 +124,14 @@ class Steady(UnitMap):
         if not row and frame.chroma is None:
             raise MediaError("its first frame has no chroma; add the stage `colorize` between `shots` and `steady`")
         another = frame.motion.cut and frame.chroma is not None  # it may have been coloured on another grid
-        size = row[-1].planes.shape[:2] if row and not another else grid(frame)
+        size = row[-1].luma.shape if row and not another else grid(frame)
         return window_frame(frame, frame.motion, size)
 
-    def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int, needed: int) -> int:
+    def _average(self, row: Sequence[WindowFrame], changes: list[Change | None], at: int) -> int:
         """Average the chroma of the frame at an index, and return the next index."""
         here = row[at]
-        assert here.frame is not None
-        if frames_away(here.frame) <= needed + NEAR:
-            here.mean = mean(row, at, self._window, resting=self._sparse)
+        if here.sums is not None:
+            here.mean, here.sums = mean(here), None
             here.input_vividness = input_vividness(row, at, self._window)
             here.averaged_vividness = vividness(here.mean)
         changes.append(change(row[at - 1], row[at]) if at else None)

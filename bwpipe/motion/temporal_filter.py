@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bwpipe.core.frame import FlowField, Frame, Motion
-from bwpipe.motion.optical_flow import forward_backward_error, places, resize_flow, sample, warp
+from bwpipe.motion.optical_flow import forward_backward_error, places, resize_flow, sample
 from bwpipe.pixels.resize import fit_short_side, resize_area
 
 MAX_GRID_SIDE = 96
@@ -25,9 +25,48 @@ _PATCH = (13, 13)
 _RESTING, _UNSURE = np.float32(2), np.float32(4)
 """Luma of a patch, in code values, by which it may fit better along the flow and count as resting as much as moving; and how
 gradually that changes: a sharp limit makes chroma flicker."""
+_ONE = np.ones((), np.float32)
 _MIN_CONFIDENCE = np.float32(0.05)
 _MIN_WEIGHT = np.float32(1e-4)
 """Least weight along the flow where the frame has no chroma of its own to fall back on."""
+
+
+class _Way(NamedTuple):
+    """Where a frame's cells are in another frame of the shot: (h, w, 2) x and y, and (h, w) the squared errors of all steps."""
+
+    places: FlowField
+    error: NDArray[np.float32]
+
+    def then(self, way: "_Way") -> "_Way":
+        """This way and another one from where it leads."""
+        return _Way(sample(way.places, self.places), self.error + sample(way.error, self.places))
+
+
+class _Seen(NamedTuple):
+    """What the network saw and predicted, (h, w) each, and all of it: numpy takes several times as long for (h, w, 4)."""
+
+    cb: NDArray[np.float32]
+    cr: NDArray[np.float32]
+    luma: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    together: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, together: NDArray[np.float32]) -> "_Seen":
+        """From (h, w, 4): Cb, Cr, luma in code values, confidence."""
+        cb, cr, luma, confidence = (np.asarray(plane, np.float32) for plane in cv2.split(together))
+        return cls(cb, cr, luma, confidence, together)
+
+    def at(self, places: FlowField) -> "_Seen":
+        """The same at other places."""
+        return _Seen.of(sample(self.together, places))
+
+    def add(self, sums: NDArray[np.float32], factor: NDArray[np.float32]) -> None:
+        """Add the chroma, weighted by a factor (h, w) and the confidence, to sums."""
+        weight = factor * self.confidence
+        sums[0] += self.cb * weight
+        sums[1] += self.cr * weight
+        sums[2] += weight
 
 
 @dataclass(slots=True, eq=False)
@@ -36,12 +75,14 @@ class WindowFrame:
 
     Attributes:
         frame: The frame; None once it was delivered.
-        planes: (h, w, 4) float32: input Cb and Cr, or 0; luma in code values; confidence, 0 where there is no chroma.
+        luma: (h, w) float32: luma in code values.
+        seen: Input chroma, luma and confidence; None if there is no chroma.
         own: (h, w, 2) the input chroma; None if there is none.
         vivid: The vividness of the input chroma on its original grid; None if there is none.
         back, on: (h, w, 2) the flow to the previous and the next frame; None where the shot begins or ends.
-        error_back, error_on: (h, w) their squared forward-backward errors, in cells; None until the neighbour is known.
+        step_back, step_on: The same with errors; None until the neighbour is known.
         consistent: (h, w) where the flow to the previous frame and back agrees; None if nowhere, or if there is no flow.
+        sums: (3, h, w) Cb and Cr, multiplied by weights, and the weights, added up so far; None if no mean is needed.
         mean: (h, w, 2) the chroma averaged over nearby frames of the shot.
         input_vividness: The mean vividness of the input chroma of these frames; 0 if none of them has chroma.
         averaged_vividness: The vividness of `mean`.
@@ -49,14 +90,16 @@ class WindowFrame:
     """
 
     frame: Frame | None
-    planes: NDArray[np.float32]
+    luma: NDArray[np.float32]
+    seen: _Seen | None
     own: NDArray[np.float32] | None
     vivid: float | None
     back: FlowField | None
     on: FlowField | None
-    error_back: NDArray[np.float32] | None = None
-    error_on: NDArray[np.float32] | None = None
+    step_back: _Way | None = None
+    step_on: _Way | None = None
     consistent: NDArray[np.bool_] | None = None
+    sums: NDArray[np.float32] | None = None
     mean: NDArray[np.float32] | None = None
     input_vividness: float = 0.0
     averaged_vividness: float = 0.0
@@ -85,71 +128,113 @@ def grid(frame: Frame) -> tuple[int, int]:
 
 def window_frame(frame: Frame, motion: Motion, size: tuple[int, int]) -> WindowFrame:
     """Resample a frame, its chroma and its flow to a grid."""
-    planes = np.zeros((*size, 4), np.float32)
-    own = vivid = None
+    small = resize_area(motion.seen, tuple(min(pair) for pair in zip(motion.seen.shape, size, strict=True)))
+    luma = np.ascontiguousarray(np.broadcast_to(small, size), np.float32)
+    seen = own = vivid = None
     if frame.chroma is not None:
         chroma = np.asarray(cv2.merge([*frame.chroma.astype(np.float32)]))
         vivid = vividness(chroma)
         own = resize_area(chroma, size)
-        planes[..., 0], planes[..., 1] = own[..., 0], own[..., 1]
-        confidence = 1 if frame.confidence is None else resize_area(frame.confidence.astype(np.float32), size)
-        planes[..., 3] = np.maximum(confidence, _MIN_CONFIDENCE)
-    planes[..., 2] = resize_area(motion.seen, tuple(min(pair) for pair in zip(motion.seen.shape, size, strict=True)))
+        confidence = np.ones(size, np.float32)
+        if frame.confidence is not None:
+            confidence = resize_area(frame.confidence.astype(np.float32), size)
+        seen = _Seen.of(np.asarray(cv2.merge([own, luma, np.maximum(confidence, _MIN_CONFIDENCE)])))
     back, on = (None if field is None else resize_flow(field, size) for field in (motion.back, motion.on))
-    return WindowFrame(frame, planes, own, vivid, back, on)
+    return WindowFrame(frame, luma, seen, own, vivid, back, on)
 
 
 def join(before: WindowFrame, after: WindowFrame) -> None:
     """Compute the forward-backward errors between two consecutive frames, if they belong to one shot."""
     if before.on is not None and after.back is not None:
-        before.error_on, after.error_back = (
-            forward_backward_error(before.on, after.back),
-            forward_backward_error(after.back, before.on),
-        )
-        consistent = after.error_back < _ERROR
+        before.step_on = _Way(places(before.on), forward_backward_error(before.on, after.back))
+        after.step_back = _Way(places(after.back), forward_backward_error(after.back, before.on))
+        consistent = after.step_back.error < _ERROR
         after.consistent = consistent if consistent.any() else None
 
 
-def mean(row: Sequence[WindowFrame], at: int, window: int, *, resting: bool = False) -> NDArray[np.float32]:
-    """The chroma (h, w, 2) of the frame at an index of a row, averaged over the frames of its shot up to `window` away.
+class _Path(NamedTuple):
+    """The way from a frame to one with chroma, several steps away."""
+
+    to: WindowFrame
+    steps: int
+    way: _Way
+
+
+class MovingAverage:
+    """Averages the chroma of each frame over the frames of its shot up to `window` away, as they come.
 
     Each frame is warped along the flow and weighted by its distance in time, the forward-backward error of every step, the
-    difference of luma, and the network's confidence.
-
-    Args:
-        row: Consecutive frames.
-        at: The index.
-        window: The most frames before and after it.
-        resting: Whether to take each frame unwarped as well, as much as luma says that nothing moves: over many steps flow
-            creeps, most of all near edges and near what moves, and carries their chroma into what rests. It matters where few
-            frames have chroma, as then the nearest are some steps away.
+    difference of luma, and the network's confidence. The way to a frame several steps away is one step, and the neighbour's
+    way from where that leads: so no path is followed to its end again for each frame.
     """
-    # Cb and Cr are summed separately: numpy takes ten times as long for (h, w, 2) times (h, w, 1)
-    here = row[at]
-    luma, weight = here.planes[..., 2], here.planes[..., 3].copy()
-    cb, cr = here.planes[..., 0] * weight, here.planes[..., 1] * weight
 
-    def add(planes: NDArray[np.float32], factor: NDArray[np.float32]) -> None:
-        nonlocal cb, cr, weight
-        factor *= planes[..., 3]
-        cb += planes[..., 0] * factor
-        cr += planes[..., 1] * factor
-        weight += factor
+    def __init__(self, window: int, *, resting: bool = False) -> None:
+        """Begin a film.
 
-    for away, place, planes, error in _neighbours(row, at, window):
-        difference = planes[..., 2] - luma
-        nearness = np.float32(1 - away / (window + 1))
-        factor = np.exp(difference * difference * _PER_LUMA + error * _PER_ERROR)
-        if here.own is None:
+        Args:
+            window: The most frames before and after a frame.
+            resting: Whether to take each frame unwarped as well, as much as luma says that nothing moves: over many steps
+                flow creeps, most of all near edges and near what moves, and carries their chroma into what rests. It matters
+                where few frames have chroma, as then the nearest are some steps away.
+        """
+        self._window = window
+        self._resting = resting
+        self._behind = list[_Path]()
+
+    def add(self, row: Sequence[WindowFrame], *, needed: bool = True) -> None:
+        """Take in the last frame of a row, joined with the one before, whose mean is `needed` or not."""
+        here = row[-1]
+        if needed:
+            here.sums = np.zeros((3, *here.luma.shape), np.float32)
+            if here.seen:
+                here.seen.add(here.sums, _ONE)
+        self._behind = [] if here.step_back is None else self._from(here.step_back, row[-2])
+        for path in self._behind:
+            self._add(here, path)
+        if here.seen:
+            for path in self._ahead(row):
+                self._add(row[-1 - path.steps], path)
+
+    def _from(self, step: _Way, before: WindowFrame) -> list[_Path]:
+        """The paths from a frame to those behind it, from those of the frame before."""
+        paths = [_Path(to, steps + 1, step.then(way)) for to, steps, way in self._behind if steps < self._window]
+        return [*paths, _Path(before, 1, step)] if before.seen else paths
+
+    def _ahead(self, row: Sequence[WindowFrame]) -> Iterator[_Path]:
+        """The paths from the frames before the last one of a row to that, from the nearest on."""
+        way = None
+        for steps in range(1, min(self._window, len(row) - 1) + 1):
+            step = row[-1 - steps].step_on
+            if step is None:
+                return
+            way = step.then(way) if way else step
+            yield _Path(row[-1], steps, way)
+
+    def _add(self, here: WindowFrame, path: _Path) -> None:
+        """Add a frame with chroma to the sums of another."""
+        if here.sums is None:
+            return
+        unmoved = path.to.seen
+        assert unmoved
+        moved = unmoved.at(path.way.places)
+        difference = moved.luma - here.luma
+        nearness = np.float32(1 - path.steps / (self._window + 1))
+        factor = np.exp(difference * difference * _PER_LUMA + path.way.error * _PER_ERROR)
+        if here.seen is None:
             factor += _MIN_WEIGHT
         factor *= nearness
-        if resting:
-            unmoved = row[place].planes
-            in_place = unmoved[..., 2] - luma
+        if self._resting:
+            in_place = unmoved.luma - here.luma
             rests = _rests(in_place, difference)
-            add(unmoved, np.exp(in_place * in_place * _PER_LUMA) * (rests * nearness))
+            unmoved.add(here.sums, np.exp(in_place * in_place * _PER_LUMA) * (rests * nearness))
             factor *= 1 - rests
-        add(planes, factor)
+        moved.add(here.sums, factor)
+
+
+def mean(here: WindowFrame) -> NDArray[np.float32]:
+    """The chroma (h, w, 2) of a frame averaged over what was added to its sums."""
+    assert here.sums is not None
+    cb, cr, weight = here.sums
     weight = np.maximum(weight, np.finfo(np.float32).tiny)
     return np.asarray(cv2.merge([cb / weight, cr / weight]))
 
@@ -178,58 +263,27 @@ def input_vividness(row: Sequence[WindowFrame], at: int, window: int) -> float:
     return total / weight if weight else 0.0
 
 
-def _neighbours(
-    row: Sequence[WindowFrame], at: int, window: int
-) -> Iterator[tuple[int, int, NDArray[np.float32], NDArray[np.float32]]]:
-    """For each nearby frame with chroma: distance, index, its planes warped to this frame, and the accumulated flow error."""
-    for step in (-1, 1):
-        so_far: tuple[FlowField, NDArray[np.float32], FlowField] | None = None
-        for place in range(at + step, _farthest(row, at, step, window) + step, step):
-            nearer = row[place - step]
-            flow, error = (nearer.back, nearer.error_back) if step < 0 else (nearer.on, nearer.error_on)
-            assert flow is not None
-            assert error is not None
-            if so_far:
-                before, error_before, coordinates = so_far
-                flow, error = before + sample(flow, coordinates), error_before + sample(error, coordinates)
-            coordinates = places(flow)
-            so_far = flow, error, coordinates
-            if row[place].own is not None:
-                yield abs(place - at), place, sample(row[place].planes, coordinates), error
-
-
-def _farthest(row: Sequence[WindowFrame], at: int, step: int, window: int) -> int:
-    """The index of the farthest frame of the shot with chroma, after (`step` is 1) or before (-1) a frame; else its own."""
-    farthest = at
-    for place in range(at + step, at + step * (window + 1), step):
-        nearer = row[place - step]
-        if not 0 <= place < len(row) or (nearer.error_back if step < 0 else nearer.error_on) is None:
-            break
-        if row[place].own is not None:
-            farthest = place
-    return farthest
-
-
 def change(before: WindowFrame, after: WindowFrame) -> Change | None:
     """Change between two consecutive frames whose means are known; None if a shot begins in between."""
-    if after.back is None or after.consistent is None or before.mean is None or after.mean is None:
+    if after.step_back is None or after.consistent is None or before.mean is None or after.mean is None:
         return None
-    coordinates = places(after.back)
-    difference = sample(before.planes, coordinates) - after.planes
-    luma = _average(np.abs(difference[..., 2]), after.consistent)
-    own = None if before.own is None or after.own is None else chroma_change(difference, after.consistent)
+    coordinates = after.step_back.places
+    luma = _average(np.abs(sample(before.luma, coordinates) - after.luma), after.consistent)
+    own = None
+    if before.own is not None and after.own is not None:
+        own = chroma_change(sample(before.own, coordinates) - after.own, after.consistent)
     return Change(luma, own, chroma_change(sample(before.mean, coordinates) - after.mean, after.consistent))
 
 
 def output_change(before: WindowFrame, after: WindowFrame) -> float | None:
     """Change of the output chroma between two consecutive frames; None where `change` is None."""
-    if before.output is None or after.output is None or after.back is None or after.consistent is None:
+    if before.output is None or after.output is None or after.step_back is None or after.consistent is None:
         return None
-    return chroma_change(warp(before.output, after.back) - after.output, after.consistent)
+    return chroma_change(sample(before.output, after.step_back.places) - after.output, after.consistent)
 
 
 def chroma_change(difference: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """Mean length, in code values, of chroma differences, the first two planes of (h, w, C), over a mask."""
+    """Mean length, in code values, of chroma differences (h, w, 2) over a mask."""
     cb, cr = difference[..., 0], difference[..., 1]
     return 255 * _average(np.sqrt(cb * cb + cr * cr), mask)
 

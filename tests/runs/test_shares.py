@@ -95,11 +95,10 @@ def test_a_share_that_was_killed_goes_on_and_leaves_the_files_of_others_alone(
     index = next(index for index in range(2) if Share(index, 2).has(PurePosixPath("film.mkv"), 2))
     ended = command(folder, out, "--share", f"{index}/2", trip=45)
     assert ended.returncode == -signal.SIGKILL
-    left = list((out / ".bwpipe").glob("*.part*"))
-    other = out / ".bwpipe" / f"share-{1 - index}-of-2-0123.part.png"
-    other.write_bytes(b"being written")
+    own, other = (out / ".bwpipe" / f"share-{each}-of-2-0123.part.png" for each in (index, 1 - index))
+    for path in (own, other):  # whether the killed one left any depends on how far its writer was
+        path.write_bytes(b"being written")
 
-    assert left
     assert run(tripping_graph(folder, out), share=f"{index}/2").exit_code == 0
     assert list((out / ".bwpipe").glob("*.part*")) == [other]
     assert run(tripping_graph(folder, out), share=f"{1 - index}/2").exit_code == 0
