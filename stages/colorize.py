@@ -1,10 +1,10 @@
 """The `colorize` stage."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -206,6 +206,12 @@ class Colorize(BatchMap):
             if shot.start < (start if stop is None else stop) and start < shot.stop:
                 within[str(at)] = found.digest(unit.media, at) or ""
         return within
+
+    def unmatched(self, names: Collection[PurePosixPath]) -> Iterator[str]:
+        """The hints that are for none of these inputs. Raises UsageError."""
+        found = self._found_hints()
+        if found and (text := found.unmatched(names)):
+            yield text
 
     def _found_hints(self) -> Hints | None:
         """The hints, if the option is set. Raises UsageError."""

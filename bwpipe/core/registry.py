@@ -1,6 +1,6 @@
 """Registries: unique names for classes, whose modules are imported when they are asked for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
@@ -69,5 +69,10 @@ class Registry(Generic[T]):
 
 def hint(name: str, known: list[str]) -> str:
     """The end of a message about an unknown name: the closest known name, or all of them."""
+    return closest(name, known) or f"known: {', '.join(known)}"
+
+
+def closest(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the closest known name; empty if none is similar."""
     close = get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return f"did you mean {close[0]!r}?" if close else ""

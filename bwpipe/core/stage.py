@@ -1,11 +1,11 @@
 """The stage contract: shapes, options, ports."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from inspect import signature
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -97,6 +97,10 @@ class Stage(BaseModel):
 
     def shots_by(self, finder: ShotFinder) -> None:
         """Called before planning, with what finds shots, for stages of whose options some concern single shots only."""
+
+    def unmatched(self, names: Collection[PurePosixPath]) -> Iterator[str]:
+        """Sentences on what its options hold for inputs by their names, such as hints, that are for none of these."""
+        yield from ()
 
     def setup(self, run: RunContext) -> None:
         """Open lasting resources: weights, devices. Raises UsageError for what the user can fix; nothing is written yet."""

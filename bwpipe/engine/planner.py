@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from bwpipe.core.fingerprint import FileStamp
@@ -66,6 +66,7 @@ class Plan:
         kept: Files in the place of an output that bwpipe did not write: they are left unchanged.
         own: Number of files skipped as inputs because they are outputs.
         roots: The folders that were read.
+        names: The names of the inputs, also of those that can't be read.
         files: The unit of the whole file that each unit is a part of, by the unit.
         stamps: Stamps of the inputs when their headers were read.
         scans: Results of scanning them, to be stored for the next run.
@@ -88,6 +89,7 @@ class Plan:
     kept: list[Path] = field(default_factory=list)
     own: int = 0
     roots: set[Path] = field(default_factory=set)
+    names: set[PurePosixPath] = field(default_factory=set)
     files: dict[Unit, Unit] = field(default_factory=dict)
     stamps: dict[Unit, FileStamp | None] = field(default_factory=dict)
     scans: SqliteScanCache = field(default_factory=SqliteScanCache)
@@ -156,6 +158,7 @@ def make_plan(
     if not (units or plan.broken):
         others = f" ({skipped_in_words(plan.skipped)})" if plan.skipped else ""
         raise UsageError(f"{graph.nodes[0].where_is('path')}: there is nothing to read{others}; give another path")
+    plan.names = {unit.name for unit in units} | {broken.name for broken in plan.broken}
     names = OutputNames([*units, *plan.broken])
     for name, sink in sinks.items():
         for unit in units:

@@ -30,6 +30,7 @@ from bwpipe.engine.scheduler import idle_nodes
 from bwpipe.engine.share_ledger import open_ledgers
 from bwpipe.engine.shares import Share, report_name
 from bwpipe.engine.timing import Meter
+from bwpipe.engine.unmatched import unmatched
 from bwpipe.errors import BwpipeError, DamagedRecord, MediaError, RunAborted, UsageError, format_error
 from bwpipe.graph.graph import Graph, read_graph
 from bwpipe.graph.instances import values
@@ -80,11 +81,13 @@ def run_graph(
     update: bool = False,
     share: Share | None = None,
     executor: Executor | None = None,
+    trial: bool = False,
     ends_process: bool = False,
 ) -> RunResult:
     """Run a graph that has been read; see `run`. What executes it is threads of this process by default.
 
-    If it `ends_process`, memory is not given back afterwards, for which all objects are looked through.
+    A `trial` run has some of the inputs, under other names: it says nothing of corrections for others. If it `ends_process`,
+    memory is not given back afterwards, for which all objects are looked through.
     """
     folders = [node.stage.folder for node in graph.nodes if isinstance(node.stage, Sink)]
     if share and (not folders or any(isinstance(node.stage, Gather) for node in graph.nodes)):
@@ -92,7 +95,7 @@ def run_graph(
     try:
         with as_abort(), open_ledgers(folders, lock=True, share=share) as ledgers, ExitStack() as stack:
             plan = make_plan(graph, ledgers, restart=restart, update=update, share=share)
-            session = _Session(graph, plan, ledgers, stack, quiet=quiet, restart=restart, share=share)
+            session = _Session(graph, plan, ledgers, stack, quiet=quiet, restart=restart, share=share, trial=trial)
             return session.run(executor or LocalThreads())
     finally:
         if not ends_process:
@@ -112,8 +115,10 @@ class _Session:
         quiet: bool,
         restart: bool,
         share: Share | None,
+        trial: bool,
     ) -> None:
         self._graph = graph
+        self._trial = trial
         self._plan = plan
         self._ledgers = ledgers
         self._stack = stack
@@ -251,13 +256,14 @@ class _Session:
 
     def _report_plan(self) -> None:
         """Report the state of the ledgers, files that will not be read or written, and why."""
-        for ledger in self._ledgers.values():
-            for remark in ledger.remarks:
-                self._run.warn(remark)
+        ledgers = self._ledgers.values()
+        mistakes = () if self._trial else unmatched(self._graph, self._plan.names, ledgers)
+        for text in (*(remark for ledger in ledgers for remark in ledger.remarks), *mistakes):
+            self._run.warn(text)
         for each in self._plan.outdated:
             self._log("outdated", path=str(each.unit.path), output=str(each.target), text="; ".join(each.reasons))
         if self._plan.outdated:
-            self._run.warn(announcement(self._plan.outdated, self._ledgers.values()))
+            self._run.warn(announcement(self._plan.outdated, ledgers))
         if dropped := [each for each in self._plan.changed if each.dropped]:
             count = f"{len(dropped)} finished file{'s' * (len(dropped) > 1)}"
             what = "; ".join(dict.fromkeys(text for each in dropped for text in each.dropped))

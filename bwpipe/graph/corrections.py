@@ -33,7 +33,8 @@ class Correction:
 
     Attributes:
         where: Its position, for messages: `corrections/overrides.yaml:3:5`.
-        files: The pattern of the files that it concerns.
+        pattern: The pattern of the files that it concerns.
+        files: The same as a regular expression.
         options: The options that it sets, by their names.
         shots: The shots of a film that it concerns, by number from 1, the ends included.
         frames: The frames, by index from 0, the ends included.
@@ -42,6 +43,7 @@ class Correction:
     """
 
     where: str
+    pattern: str
     files: "re.Pattern[str]"
     options: Mapping[str, Any]
     shots: tuple[tuple[int, int], ...] = ()
@@ -127,7 +129,7 @@ def _correction(document: Document, at: Loc, entry: Any, known: Sequence[str]) -
     shots = _numbers(document, at, entry, "shots", least=1)
     frames = _numbers(document, at, entry, "frames", least=0)
     times = tuple(_times(document, at, entry))
-    return Correction(document.where(*at), _expression(files), options, shots, frames, times)
+    return Correction(document.where(*at), files, _expression(files), options, shots, frames, times)
 
 
 def _listed(document: Document, at: Loc, entry: Mapping[str, Any], key: str) -> Iterator[tuple[Loc, Any]]:

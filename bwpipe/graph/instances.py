@@ -1,14 +1,16 @@
 """Instances of stages: those of the graph, and one more for each set of options that corrections override for some files."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Any
 
 from bwpipe.core.frame import Media, Unit
 from bwpipe.core.options import build
 from bwpipe.core.ports import ShotFinder
+from bwpipe.core.registry import closest
 from bwpipe.core.segments import frame_range
 from bwpipe.core.stage import Stage, ask
 from bwpipe.errors import UsageError
@@ -87,6 +89,14 @@ class Instances:
         keys = {part.key for unit in units for part in self.within(unit, context) if part.key}
         found = {id(stage): stage for key in sorted(keys) if (stage := self.stage(node, key)) is not node.stage}
         return list(found.values())
+
+    def unmatched(self, names: Collection[PurePosixPath]) -> Iterator[str]:
+        """A sentence on the corrections that concern none of these inputs."""
+        found = [each for each in self.corrections if not any(map(each.concerns, names))]
+        if found:
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            what = closest(found[0].pattern, sorted(map(str, names))) or "correct the pattern, or remove the entry"
+            yield f"{found[0].where}{more}: no input fits {found[0].pattern!r}; {what}"
 
     def at(self, media: Media, index: int) -> str:
         """The key of the instance that processes a frame."""

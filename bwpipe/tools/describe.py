@@ -13,6 +13,7 @@ from bwpipe.core.stage import Sink, Stage
 from bwpipe.engine.outdated import announcement, estimated_seconds
 from bwpipe.engine.planner import Finished, Plan, make_plan
 from bwpipe.engine.share_ledger import open_ledgers
+from bwpipe.engine.unmatched import unmatched
 from bwpipe.graph.graph import Graph
 
 if TYPE_CHECKING:  # they import torch
@@ -69,6 +70,7 @@ def describe_graph(graph: Graph, *, briefly: bool = False) -> Iterator[str]:
         if plan.outdated:
             yield announcement(plan.outdated, ledgers.values())
             yield from _reasons(plan.outdated)
+        yield from unmatched(graph, plan.names, ledgers.values())
 
 
 def _stages(graph: Graph) -> Iterator[str]:

@@ -163,7 +163,7 @@ class Probe:
         changes += [f"{graph.nodes[0].id}.frames={frames}"] if frames else []
         if alone and "picture" in type(graph.nodes[0].stage).model_fields:
             changes.append(f"{graph.nodes[0].id}.picture=1")
-        result = run_graph(read_graph(self.graph, [*self.options, *changes]), quiet=True)
+        result = run_graph(read_graph(self.graph, [*self.options, *changes]), quiet=True, trial=True)
         if result.failed:
             raise MediaError("; ".join(f"{path}: {why}" for path, why in result.failed.items()))
         return result.seconds, [path for path in folder.rglob("*") if path.is_file() and ".bwpipe" not in path.parts]

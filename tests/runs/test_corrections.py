@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bwpipe import UsageError, run
+from bwpipe import UsageError, read_graph, run
 from bwpipe.engine.run import RunResult
+from bwpipe.tools.describe import describe_graph
 from tests.runs.test_anchor import SHOT, TRIP, chroma
 from tests.runs.test_film_hints import RED, dot, folder, graph  # noqa: F401 (a fixture)
 from tests.support.apart import run_apart
@@ -252,3 +253,43 @@ def test_a_misspelt_name_in_the_folder_is_refused(folder: Path, tmp_path: Path) 
 
     with pytest.raises(UsageError, match=r"override.yaml is not looked at; rename it to overrides.yaml, or move it away"):
         corrected(folder, tmp_path / "out", tmp_path / "corrections")
+
+
+def test_corrections_for_no_input_are_named_with_the_closest_one(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    corrections, out = tmp_path / "corrections", tmp_path / "out"
+    (tmp_path / "in").mkdir()
+    for name in ("harbour.png", "market.png"):
+        Image.new("L", (48, 32), 90).save(tmp_path / "in" / name)
+    dot(corrections / "hints" / "harbor.png", (8, 8), RED)
+    dot(corrections / "hints" / "film.mkv" / "000007.png", (8, 8), RED)
+    dot(corrections / "hints" / "film.mkv" / "000009.png", (8, 8), RED)
+    override(corrections, {"files": "market.png", "saturation": 0.5}, {"files": "markt.png", "saturation": 0.5})
+    texts = [
+        f"the hints {corrections}/hints/film.mkv/000007.png and 2 more are for no input; name them like the picture, or their "
+        "folder like the film",
+        f"{corrections}/overrides.yaml:1:46: no input fits 'markt.png'; did you mean 'market.png'?",
+    ]
+    result = corrected(folder, out, corrections, **{"read.path": str(tmp_path / "in")})
+
+    assert result.done == 2
+    assert list(result.remarks) == texts
+    (corrections / "overrides.yaml").unlink()
+    shutil.rmtree(corrections / "hints" / "film.mkv")
+    graph_ = read_graph(corrected_graph(folder, out, corrections)).override({"read.path": str(tmp_path / "in")})
+    assert list(describe_graph(graph_))[-1] == (
+        f"the hints {corrections}/hints/harbor.png are for no input; did you mean 'harbour'?"
+    )
+
+
+def test_corrections_for_what_an_earlier_run_coloured_are_no_mistake(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    corrections = tmp_path / "corrections"
+    (tmp_path / "in").mkdir()
+    for name in ("harbour.png", "market.png"):
+        Image.new("L", (48, 32), 90).save(tmp_path / "in" / name)
+        corrected(folder, tmp_path / "out", corrections, **{"read.path": str(tmp_path / "in" / name)})
+        dot(corrections / "hints" / name, (8, 8), RED)
+
+    result = corrected(folder, tmp_path / "out", corrections, **{"read.path": str(tmp_path / "in" / "market.png")})
+
+    assert result.done == 1
+    assert not result.remarks
