@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, get_args, get_origin
+from typing import Any, Protocol, TypeVar, get_args, get_origin
 
 from bwpipe.core.frame import End, Media, Motion
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +31,14 @@ def item_of(hint: Any) -> type | None:
 class ScanCache(Protocol):
     """Caches the results of scanning whole inputs, so that the next run need not scan them again."""
 
-    def find(self, path: Path, what: str, look: Callable[[], bytes]) -> bytes:
+    def find(self, path: Path, what: str, look: Callable[[], bytes], read: Callable[[bytes], T]) -> T:
         """The result that an earlier run cached for a file, or else the result of `look`.
 
         Args:
             path: The file, absolute.
             what: Identifies the scan and its method, such as a library version: a different value causes a new scan.
             look: Scans the file. Its exceptions are propagated.
+            read: Reads a result. If it fails for a cached one, that is damaged, and the file is scanned again.
 
         Raises:
             UsageError: The cache is corrupt.

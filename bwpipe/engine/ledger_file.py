@@ -31,6 +31,8 @@ _TABLES = (
     )""",
 )
 _NAMES = {"units", "recipes", "failures", "notes", "facts", "scans"}
+_OPTIONAL = {"frames", "ctime_ns", "inode", "source", "seconds"}
+"""Columns of which entries by bwpipe 0.1.0 have no value."""
 _FROM_1 = (
     "CREATE TABLE IF NOT EXISTS scans (path BLOB, what TEXT, size INTEGER, mtime_ns INTEGER, found BLOB, "
     "PRIMARY KEY (path, what))",
@@ -163,12 +165,26 @@ def connect_to_read(path: Path, lock: FolderLock) -> sqlite3.Connection:
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of a ledger; 0 if it was never finished. Raises UsageError."""
+    """The version of a ledger; 0 if it was never finished. Raises UsageError, also if it holds what no run writes."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     known = version in (1, VERSION) or (version == 0 and _is_unfinished(connection))
     if not known:
         raise UsageError(f"{path} was written by another version of bwpipe; remove it to start over")
+    for name in _NAMES if version == VERSION else ():
+        wrong = _wrong(connection, name)
+        if wrong and connection.execute(f"SELECT 1 FROM {name} WHERE {wrong} LIMIT 1").fetchone():
+            raise UsageError(f"{path} is damaged: its table {name} holds what no run writes; remove it to start over")
     return int(version)
+
+
+def _wrong(connection: sqlite3.Connection, name: str) -> str:
+    """A condition that holds for rows of a table with a value of another type than its column's: SQLite keeps any."""
+    columns = connection.execute(f"PRAGMA table_info({name})")
+    return " OR ".join(
+        f"typeof({column}) NOT IN ('{kind.lower()}', '{'null' if column in _OPTIONAL else ''}')"
+        for _, column, kind, *_ in columns
+        if kind
+    )
 
 
 def _is_unfinished(connection: sqlite3.Connection) -> bool:

@@ -4,11 +4,14 @@ import os
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from bwpipe.core.fingerprint import FileStamp, file_stamp
 from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.ledger_file import translate_errors
 from bwpipe.engine.share_ledger import ShareLedger
+
+T = TypeVar("T")
 
 
 class SqliteScanCache:
@@ -22,23 +25,27 @@ class SqliteScanCache:
         self._ledgers = tuple(ledgers)
         self._new: dict[tuple[Path, str], tuple[FileStamp, bytes]] = {}
 
-    def find(self, path: Path, what: str, look: Callable[[], bytes]) -> bytes:
+    def find(self, path: Path, what: str, look: Callable[[], bytes], read: Callable[[bytes], T]) -> T:
         """See `ScanCache.find`."""
         now = file_stamp(path)  # taken first, so that a change during the scan causes a new scan
-        if (known := self.known(path, what)) is not None:
+        if (known := self.known(path, what, read)) is not None:
             return known
         found = look()
         if now:
             self._new[path, what] = now, found
-        return found
+        return read(found)
 
-    def known(self, path: Path, what: str) -> bytes | None:
-        """The result of a scan in this run or an earlier one; None if there was none."""
+    def known(self, path: Path, what: str, read: Callable[[bytes], T]) -> T | None:
+        """The result of a scan in this run or an earlier one; None if there was none, or it is damaged."""
         now = file_stamp(path)
         if now is None:
             return None
         before, found = self._new.get((path, what), (None, b""))
-        return found if before == now else self._lookup(path, what, now)
+        kept = found if before == now else self._lookup(path, what, now)
+        try:
+            return None if kept is None else read(kept)
+        except Exception:  # libraries raise anything on damaged bytes
+            return None
 
     def put(self, path: Path, what: str, found: bytes) -> None:
         """Take over the result of a scan, as if it had been looked for."""

@@ -49,8 +49,13 @@ class ShotFinder:
         known = self._known(media)
         if known is None:
             start, stop = self._range(media)
-            text = self._scans.find(media.path, self._key(media), lambda: _to_bytes(self._cuts(media, start, stop)))
-            known = self._remember(media, _ranges(json.loads(text), start, stop))
+            found = self._scans.find(
+                media.path,
+                self._key(media),
+                lambda: _to_bytes(self._cuts(media, start, stop)),
+                lambda text: _ranges(json.loads(text), start, stop),
+            )
+            known = self._remember(media, found)
         return known
 
     def around(self, media: Media, index: int) -> range:
@@ -59,10 +64,13 @@ class ShotFinder:
         if known is None:
             known = some = self._some.setdefault(media, [])
             if not any(index in shot for shot in some):
-                text = self._scans.find(
-                    media.path, f"{self._key(media)} at {index}", lambda: json.dumps(self._borders(media, index)).encode()
+                shot = self._scans.find(
+                    media.path,
+                    f"{self._key(media)} at {index}",
+                    lambda: json.dumps(self._borders(media, index)).encode(),
+                    lambda text: range(*json.loads(text)),
                 )
-                insort(some, range(*json.loads(text)), key=lambda shot: shot.start)
+                insort(some, shot, key=lambda shot: shot.start)
         starts = [shot.start for shot in known]
         return known[max(bisect_right(starts, index) - 1, 0)]
 
@@ -84,8 +92,8 @@ class ShotFinder:
             found = self._remember(media, [range(start, stop)])
         if found is None and media not in self._asked:
             self._asked.add(media)
-            if (text := self._scans.known(media.path, self._key(media))) is not None:
-                found = self._remember(media, _ranges(json.loads(text), start, stop))
+            kept = self._scans.known(media.path, self._key(media), lambda text: _ranges(json.loads(text), start, stop))
+            found = None if kept is None else self._remember(media, kept)
         return found
 
     def _range(self, media: Media) -> tuple[int, int]:

@@ -205,11 +205,13 @@ def _look_at(files: FrameFiles, first: _First, transfer: Transfer, max_pixels: i
     def look() -> bytes:
         return json.dumps(_sampled(files, first, transfer, max_pixels)).encode()
 
+    def read(found: bytes) -> _Look:
+        (black, white), colour, coloured = json.loads(found)
+        return _Look((black, white), colour, coloured)
+
     stamp = files.stamp(0, None, again=False)
     identity = f"{stamp.size:x}-{stamp.mtime_ns:x}" if stamp else ""
-    found = scans.find(files.path(0), f"{_SCAN}, {transfer}, {identity}", look) if scans else look()
-    tones, colour, coloured = json.loads(found)
-    return _Look((tones[0], tones[1]), colour, coloured)
+    return scans.find(files.path(0), f"{_SCAN}, {transfer}, {identity}", look, read) if scans else read(look())
 
 
 def _sampled(files: FrameFiles, first: _First, transfer: Transfer, max_pixels: int) -> _Look:

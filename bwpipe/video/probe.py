@@ -84,7 +84,7 @@ def open_video(
         return read_index(path, choose).to_bytes()
 
     key = f"{INDEX_VERSION}, picture {picture or 'as marked'}"
-    index = Index.from_bytes(scans.find(path, key, scan) if scans else scan())
+    index = scans.find(path, key, scan, Index.from_bytes) if scans else Index.from_bytes(scan())
     with open_container(path, index.places) as container:
         stream = choose(container)
         samples = _sample_frames(container, stream, index)

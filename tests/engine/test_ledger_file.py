@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -21,6 +22,7 @@ import pytest
 
 from bwpipe import RunAborted, RunResult, UsageError, read_graph, run
 from bwpipe.engine.ledger import Ledger
+from bwpipe.review.entries import read_album
 from bwpipe.tools.describe import describe_graph
 
 V1_TABLES = """
@@ -95,6 +97,27 @@ def test_a_run_goes_on_after_one_that_was_killed_inside_a_commit(killed: Folder)
 
 def test_a_graph_is_checked_after_a_run_that_was_killed_inside_a_commit(killed: Folder) -> None:
     assert "done already: 3" in killed.check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE units SET seconds = 'nonsense'",
+        "UPDATE units SET target = NULL",
+        "UPDATE notes SET text = x'ff00'",
+        "INSERT INTO scans VALUES (x'61', 'index', 1, 1, 'nonsense', 1, 1)",
+    ],
+)
+def test_a_ledger_with_what_no_run_writes_is_refused_in_one_sentence(folder: Folder, change: str) -> None:
+    assert folder.run().done == 3
+    with closing(sqlite3.connect(folder.ledger)) as connection, connection:
+        connection.execute(change)
+    table = change.split()[2 if change.startswith("INSERT") else 1]
+    text = f"{folder.ledger} is damaged: its table {table} holds what no run writes; remove it to start over"
+
+    for ask in (folder.run, folder.check, lambda: read_album(folder.out)):
+        with pytest.raises(UsageError, match=re.escape(text)):
+            ask()
 
 
 @pytest.mark.parametrize("content", [b"", V1_TABLES], ids=["empty", "tables and no version"])

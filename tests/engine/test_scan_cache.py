@@ -1,7 +1,9 @@
 """The results of scanning a film are reused as long as the film is unchanged."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -54,11 +56,11 @@ def planned_media(folder: Path) -> VideoFile:
 class NoScans(SqliteScanCache):
     """A cache that has to know everything."""
 
-    def find(self, path: Path, what: str, look: Callable[[], bytes]) -> bytes:
+    def find(self, path: Path, what: str, look: Callable[[], bytes], read: Callable[[bytes], Any]) -> Any:
         def scan() -> bytes:
             raise AssertionError(f"{path} is scanned again")
 
-        return super().find(path, what, scan)
+        return super().find(path, what, scan, read)
 
 
 def test_an_unchanged_film_is_not_scanned_again(film: Path) -> None:
@@ -82,6 +84,13 @@ def test_a_film_whose_bytes_changed_is_scanned_again(film: Path, touch: bool) ->
     assert again.faults
 
 
+def test_a_film_whose_scan_is_damaged_is_scanned_again(film: Path) -> None:
+    with closing(sqlite3.connect(film.parent / "out" / ".bwpipe" / "ledger.sqlite")) as connection, connection:
+        connection.execute("UPDATE scans SET found = substr(found, 1, 40)")
+
+    assert list(planned_media(film.parent).times) == list(MKV.times)
+
+
 def test_nothing_is_written_before_a_run_has_started(tmp_path: Path) -> None:
     make_film(tmp_path / "film.mkv", MKV)
 
@@ -95,11 +104,11 @@ def test_a_different_method_is_not_answered_from_the_cache(tmp_path: Path) -> No
     ledger = Ledger(tmp_path / "out")
     ledger.open()
     first = SqliteScanCache([ledger])
-    assert first.find(tmp_path / "input", "length", lambda: b"4") == b"4"
+    assert first.find(tmp_path / "input", "length", lambda: b"4", bytes) == b"4"
     first.store()
     ledger.close()
 
     scans = SqliteScanCache([Ledger(tmp_path / "out")])
 
-    assert scans.find(tmp_path / "input", "length", lambda: b"another") == b"4"
-    assert scans.find(tmp_path / "input", "length in words", lambda: b"four") == b"four"
+    assert scans.find(tmp_path / "input", "length", lambda: b"another", bytes) == b"4"
+    assert scans.find(tmp_path / "input", "length in words", lambda: b"four", bytes) == b"four"
