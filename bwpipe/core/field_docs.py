@@ -7,19 +7,22 @@ before a command does anything.
 import ast
 import inspect
 from collections.abc import Iterator
-from functools import cache
 from textwrap import dedent
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
+_described: set[type[BaseModel]] = set()
 
-@cache
+
 def describe(model: type[BaseModel]) -> None:
     """Let the descriptions of the model's fields, and of those of the models in it, be the docstrings below the fields.
 
     A field that has a description keeps it; a class without source text, as in an interpreter, gives none.
     """
+    if model in _described:
+        return
+    _described.add(model)  # now, since it may contain itself
     missing = {name: field for name, field in model.model_fields.items() if field.description is None}
     for field in model.model_fields.values():
         for inner in models_in(field.annotation):

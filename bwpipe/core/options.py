@@ -78,7 +78,7 @@ def build(model: type[M], options: Mapping[str, Any], *, of: str, words: tuple[s
 def _empty_paths(model: type[BaseModel], options: Any) -> Iterator[OptionProblem]:
     """Paths that are an empty text, which would stand for the current folder."""
     for loc in _empty_texts(options):
-        found, value, schema = _descend(options, model.model_json_schema(), loc)
+        found, value, schema = _descend(options, _schema(model), loc)
         if found == loc and any(branch.get("format") == "path" for branch in _branches(schema, schema["$defs"])):
             yield OptionProblem(loc, f"{_label(loc)}: expected {expected(schema)}, not {format_value(value)}")
 
@@ -95,20 +95,32 @@ def ordered_fields(model: type[BaseModel]) -> list[str]:
     return sorted(model.model_fields, key=inherited.__contains__)
 
 
-def options_of(model: type[BaseModel]) -> list[Option]:
-    """The options of a stage or a network in order, each followed by its nested ones: `damage`, `damage.chance`."""
+def options_of(model: type[BaseModel], *, outer: tuple[type[BaseModel], ...] = ()) -> list[Option]:
+    """The options of a stage or a network in order, each followed by its nested ones: `damage`, `damage.chance`.
+
+    A model within itself is not opened again; `outer` are those that the model is within.
+    """
     describe(model)
-    schema = model.model_json_schema()
+    schema = _schema(model)
     found = []
     for name in ordered_fields(model):
         field = model.model_fields[name]
-        inner = {**schema["properties"][field.alias or name], "$defs": schema.get("$defs", {})}
+        inner = {**schema["properties"][field.alias or name], "$defs": schema["$defs"]}
         default = None if field.is_required() else _default(field.get_default(call_default_factory=True))
         key = field.alias or name
         found.append(Option(key, expected(inner), default, " ".join((field.description or "").split())))
         for within in models_in(field.annotation):
-            found.extend(replace(option, name=f"{key}.{option.name}") for option in options_of(within))
+            if within not in (model, *outer):
+                nested = options_of(within, outer=(model, *outer))
+                found.extend(replace(option, name=f"{key}.{option.name}") for option in nested)
     return found
+
+
+def _schema(model: type[BaseModel]) -> Schema:
+    """A model's JSON Schema, which pydantic makes a reference if the model contains itself."""
+    schema = model.model_json_schema()
+    defs = schema.get("$defs", {})
+    return {**resolved(schema, defs), "$defs": defs}
 
 
 def _default(value: Any) -> str:
@@ -118,7 +130,7 @@ def _default(value: Any) -> str:
 def _translate(
     model: type[BaseModel], options: Any, error: ValidationError, of: str, words: tuple[str, ...]
 ) -> Iterator[OptionProblem]:
-    root = model.model_json_schema()
+    root = _schema(model)
     for each in error.errors():
         *path, last = each["loc"] or ("",)
         loc, value, schema = _descend(options, root, tuple(path))

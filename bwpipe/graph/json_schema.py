@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from bwpipe.core import plugins
@@ -24,7 +25,8 @@ def schema() -> dict[str, Any]:
     """
     plugins.load()
     classes = {name: stages[name] for name in stages}
-    for model in (*classes.values(), Entry, Settings):
+    models: list[type[BaseModel]] = [*classes.values(), Entry, Settings]
+    for model in models:
         describe(model)
     refs, options = models_json_schema([(cls, "validation") for cls in classes.values()], ref_template=_REF)
     defs: dict[str, Any] = options.get("$defs", {})

@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar, Literal
 import cv2
 import numpy as np
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from bwpipe import Frame, Map, NoEffect
 from bwpipe.core import plugins
+from bwpipe.core.options import build, options_of
 from bwpipe.core.stage import stages
 from bwpipe.engine.run import run
 from bwpipe.errors import UsageError
@@ -54,6 +55,46 @@ def test_a_stage_is_described_by_its_docstrings_and_types() -> None:
         "  workers: an integer of at least 1 (default 1)\n"
         "      Number of items processed in parallel."
     )
+
+
+class Tree(BaseModel):
+    """Contains itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    strength: float = 1.0
+    """How strong it is."""
+    branches: list["Tree"] = []
+    """Further ones."""
+
+
+class Prune(Map):
+    """Cuts trees."""
+
+    registered: ClassVar[str] = "prune"
+
+    tree: Tree = Tree()
+    """What is cut."""
+
+    def apply(self, frame: Frame) -> Frame:
+        return frame
+
+
+def test_options_that_contain_themselves_are_described_once_and_checked_at_any_depth() -> None:
+    own = (
+        "  tree.strength: a number (default 1.0)\n"
+        "      How strong it is.\n"
+        "  tree.branches: a list, each item `key: value` pairs (default [])\n"
+        "      Further ones.\n"
+    )
+
+    assert own in "\n".join(describe_stage(Prune))
+    assert [option.name for option in options_of(Tree)] == ["strength", "branches"]
+    problems = build(Tree, {"branches": [{"branches": [{"strenght": 2.0}]}]}, of="a tree")
+    assert isinstance(problems, list)
+    assert [problem.text for problem in problems] == [
+        "unknown option 'strenght' of 'branches[0].branches[0]'; did you mean 'strength'?"
+    ]
 
 
 def test_every_built_in_stage_and_network_describes_its_options() -> None:
