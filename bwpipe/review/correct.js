@@ -262,7 +262,7 @@
       const result = await ask(`reference/${data.version}/${mine.number}${tail}`, file, "application/octet-stream");
       mine.entry.corrected = true;
       mine.referenced(result.path);
-      if (work === mine) say("The reference is saved, and is used by the next run.");
+      if (work === mine) { say("The reference is saved, and is used by the next run."); preview(); }
       refreshCard(mine.entry);
       pending = true;
       runBar();
@@ -277,6 +277,7 @@
       try {
         await ask("remove-reference", { version: data.version, entry: work.number, ...(work.frame == null ? {} : { frame: work.frame }) });
         work.referenced(null);
+        preview();
         pending = true;
         runBar();
       } catch (error) { say(error.message, true); }
@@ -357,7 +358,7 @@
     ].filter(Boolean));
     setMode(mode);
     draw();
-    if (mine.marks.length || Object.keys(mine.options).length) preview();
+    if (mine.marks.length || Object.keys(mine.options).length || state.reference || state.drawn) preview();
   }
 
   hooks.view.push((entry, figure, side, stage) => {

@@ -162,13 +162,15 @@ class Desk:
         place = self._place(entry, asked.frame)
         options = asked.options.model_dump(exclude_none=True)
         points = [each.model_dump(exclude_none=True) for each in asked.points]
+        hints = self._corrections.hints(place)
         rgb = self._preview.colour(
             self._source(entry),
             place.frame,
             points=points,
             tint=self._corrections.tint(place),
             options=options,
-            still=self._corrections.reference(place) if entry.file.film else None,
+            drawn=hints if hints and hints.suffix.lower() == ".png" else None,
+            still=self._corrections.reference(place),
             output=entry.file.target if entry.file.film else None,
         )
         return encoded(rgb)

@@ -51,7 +51,8 @@ class LivePreview:
 
     def __init__(self, graph: Graph) -> None:
         """Prepare it. Raises UsageError if the graph does not colour by `colorize`."""
-        source, *steps = (node.stage for node in nodes_before_sink(graph))
+        nodes = nodes_before_sink(graph)
+        source, *steps = (node.stage for node in nodes)
         assert isinstance(source, Source)
         self._source = source
         at = next((number for number, stage in enumerate(steps) if stage.registered == COLORIZE), None)
@@ -60,7 +61,7 @@ class LivePreview:
         plain = steps[at].model_copy(update={"hints": None})
         self._before, self._colorize, self._after = steps[:at], plain, steps[at + 1 :]
         self._out = next(node.stage.folder for node in reversed(graph.nodes) if isinstance(node.stage, Sink))
-        self._anchor = next((node for node in graph.nodes if HOLDS_HINTS in node.stage.provides), None)
+        self._anchor = next((node for node in nodes if HOLDS_HINTS in node.stage.provides), None)
         self._run = RunContext(downstream=lambda stage: self._after if stage is plain else ())
         self._lock = Lock()
         self._prepared: OrderedDict[tuple[Path, int | None], tuple[list[Any], tuple[int, int]]] = OrderedDict()
@@ -91,6 +92,7 @@ class LivePreview:
         points: Sequence[Mapping[str, Any]] = (),
         tint: str | None = None,
         options: Mapping[str, Any] | None = None,
+        drawn: Path | None = None,
         still: Path | None = None,
         output: Path | None = None,
         longer: int = LONGER,
@@ -104,7 +106,8 @@ class LivePreview:
             tint: The mean colour of the picture, as there.
             options: Options of `colorize` for this picture: `vividness`, `saturation`, `quality`. A film's frame is then drawn
                 towards no memory: with options of its own, a shot gets a memory of its own when it is run.
-            still: The reference for the shot of a film's frame.
+            drawn: Hints as a transparent PNG, in place of points and tint.
+            still: The reference for the picture, or for the shot of a film's frame.
             output: The film that a run has made of it: its memory is used.
             longer: Longer side of the result.
 
@@ -115,30 +118,36 @@ class LivePreview:
         with self._lock:
             items, _ = self._prepare(path, frame)
             hints = {"points": [dict(each) for each in points], **({"tint": tint} if tint else {})}
-            stage = self._corrected(items[0], hints if points or tint else {}, options or {})
+            stage = self._corrected(items[0], hints if points or tint else {}, options or {}, drawn)
             if frame is not None:
                 memory = None if options else self._memory_of(output)
-                return small(self._frame_in_film(items[0], stage, still, memory), longer=longer)
-            stream: Iterator[Any] = iter(items)
+                return small(self._anchored(items[0], stage, still, memory), longer=longer)
+            stages, stream = [stage, *self._after], iter(items)
+            if self._anchor is not None and still is not None:
+                stages = self._after[self._after.index(self._anchor.stage) + 1 :]
+                stream = iter([self._anchored(items[0], stage, still, None), *items[1:]])
             run = RunContext(facts=self._run.facts)
-            for each in (stage, *self._after):
+            for each in stages:
                 stream = execute(each, stream, run, Meter())
             made = [item for item in stream if isinstance(item, Frame)]
         if not made:
             raise next(iter(run.failures.values()), MediaError("it could not be coloured"))
         return small(made[0], longer=longer)
 
-    def _corrected(self, frame: Frame, hints: Mapping[str, Any], options: Mapping[str, Any]) -> BatchMap:
+    def _corrected(self, frame: Frame, hints: Mapping[str, Any], options: Mapping[str, Any], drawn: Path | None) -> BatchMap:
         """`colorize` with hints for a frame, and options; it shares the network that is loaded."""
         values = {**self._colorize.model_dump(by_alias=True), **options}
         type(self._colorize).model_validate(values)  # raises ValidationError, a ValueError
         update = dict(options)
-        if hints:
+        if hints or drawn:
             folder = self._emptied("hints")
             name = frame.unit.name
-            file = folder / (f"{name}/{frame.index}.yaml" if frame.unit.media.kind == "film" else f"{name}.yaml")
+            file = folder / (f"{name}/{frame.index}" if frame.unit.media.kind == "film" else f"{name}")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(yaml.safe_dump(dict(hints)))
+            if drawn:
+                copyfile(drawn, file.with_name(f"{file.name}.png"))
+            else:
+                file.with_name(f"{file.name}.yaml").write_text(yaml.safe_dump(dict(hints)))
             update["hints"] = str(folder)
         corrected = self._colorize.model_copy(update=update)
         assert isinstance(corrected, BatchMap)
@@ -161,13 +170,13 @@ class LivePreview:
         except OSError:
             return None
 
-    def _frame_in_film(self, frame: Frame, colorize: BatchMap, still: Path | None, memory: bytes | None) -> Frame:
-        """A frame of a film in colour, as a run leaves it but for what hints and stills for other frames change.
+    def _anchored(self, frame: Frame, colorize: BatchMap, still: Path | None, memory: bytes | None) -> Frame:
+        """A picture, or a frame of a film, in colour, as a run leaves it but for what corrections of other frames change.
 
         Args:
             frame: The frame, ready for the network.
             colorize: The stage with the hints for it.
-            still: The reference for its shot.
+            still: The reference for it or its shot.
             memory: What a run has kept of the film; without it, or if it is of another network, the frame is all that is known.
 
         Raises:
@@ -203,7 +212,7 @@ class LivePreview:
         return made
 
     def _anchor_for(self, frame: Frame, colorize: Stage, still: Path | None) -> TwoPassMap:
-        """The stage that holds the colours of films, with no still but that for a frame's shot, which is the frame alone."""
+        """The stage that holds colours, with no still but that for a picture or a frame's shot, which is the frame alone."""
         assert self._anchor is not None
         folder = None
         if still is not None:

@@ -1,4 +1,4 @@
-"""The preview of a film's frame: as the frame comes out when the film is run."""
+"""The preview of a film's frame, and of a picture with a reference: as they come out when they are run."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,11 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from bwpipe import read_graph, run
 from bwpipe.review.live_preview import LivePreview
+from tests.runs.test_anchor import picture
 from tests.runs.test_corrections import still
 from tests.runs.test_film_hints import RED, dot, folder, graph  # noqa: F401 (a fixture)
 
@@ -62,3 +64,22 @@ def test_a_dot_and_a_still_change_a_frame_as_they_do_in_the_film(folder: Path, m
         patch = np.s_[36:44, 36:44]
         assert np.abs(found[patch].mean(axis=(0, 1)) - expected[patch].mean(axis=(0, 1))).max() < 4, name
         assert np.abs(found[patch] - shown(made / "film.mkv")[patch]).mean() > 10, name
+
+
+def test_a_reference_changes_a_picture_as_it_does_in_a_run(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    luma = picture(1).astype(np.uint8)
+    source = tmp_path / "in" / "scene.png"
+    source.parent.mkdir()
+    Image.fromarray(luma).save(source)
+    reference = tmp_path / "corrections" / "references" / "scene.png"
+    still(folder, reference, FRAME)
+    changes = {"read.path": str(source)}
+    made = graph(folder, tmp_path / "out", None, corrections=str(tmp_path / "corrections"))
+    assert run(made, set=changes).exit_code == 0
+    expected = np.asarray(Image.open(tmp_path / "out" / "scene.png").convert("RGB"), float)
+
+    with LivePreview(read_graph(made).override(changes)) as preview:
+        plain, found = (np.asarray(preview.colour(source, still=each), float) for each in (None, reference))
+
+    assert np.abs(found - expected).mean() < 1
+    assert np.abs(plain - expected).mean() > 5

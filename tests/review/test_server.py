@@ -141,6 +141,22 @@ def test_a_preview_takes_the_colour_of_a_point(client: Client) -> None:
     assert red([]) == plain
 
 
+def test_a_preview_takes_the_colour_of_strokes_in_a_png(client: Client) -> None:
+    plain = np.asarray(Image.open(BytesIO(client.ask("preview", body())[2])).convert("RGB"), float)
+    data = data_of(client.ask("")[2].decode())
+    strokes = np.zeros((48, 64, 4), np.uint8)
+    strokes[20:28, 4:12] = (192, 32, 32, 255)
+    path = client.folder / "out" / "corrections" / "hints" / f"{data['files'][data['entries'][0]['file']]['name']}.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(strokes).save(path)
+
+    status, _, answer = client.ask("preview", body())
+
+    assert status == 200
+    shown = np.asarray(Image.open(BytesIO(answer)).convert("RGB"), float) - plain
+    assert (shown[20:28, 4:12, 0] - shown[20:28, 4:12, 2]).mean() > 40
+
+
 def test_a_correction_redoes_its_picture_and_no_other(client: Client) -> None:
     entry = number_of(client, HOSTILE)
     points = [{"x": 10.0, "y": 20.0, "colour": "#c02020", "radius": 3.0}]
