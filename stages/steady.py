@@ -153,6 +153,8 @@ class Steady(UnitMap):
         notes = dict(frame.notes)
         if at and (moved := changes[at]) and (after := output_change(row[at - 1], here)) is not None:
             notes[FLICKER] = Step(moved.luma, moved.own, after, self.max_flicker)
+        if at:
+            row[at - 1].release()
         return replace(frame, chroma=_frame_chroma(chroma), notes=notes)
 
     def _strength(self, changes: Sequence[Change | None]) -> float:
@@ -174,9 +176,9 @@ class Steady(UnitMap):
 def _shot(row: Sequence[WindowFrame], at: int) -> tuple[int, int]:
     """The first and the last index of the neighbouring frames that belong to the same shot."""
     first = last = at
-    while first > max(0, at - NEAR) and row[first].back is not None:
+    while first > max(0, at - NEAR) and not row[first].first:
         first -= 1
-    while last < min(len(row) - 1, at + NEAR) and row[last].on is not None:
+    while last < min(len(row) - 1, at + NEAR) and not row[last].last:
         last += 1
     return first, last
 

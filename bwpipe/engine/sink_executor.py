@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import closing
 from itertools import groupby
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.context import RunContext
@@ -21,6 +21,12 @@ from bwpipe.engine.failures import fail_unit
 from bwpipe.engine.timing import Meter
 from bwpipe.errors import MediaError, RunAborted
 
+T = TypeVar("T")
+
+_FIRST_TRIM = 16
+"""Frames of a segment after which free memory is given back again, and then after twice as many each time: frames are cut from
+what the last encoder has freed, and the next one's buffers do not fit between them. It takes 720p 60 MB less, mostly in the
+second segment."""
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EROFS: "the disk is read-only"}
 
 
@@ -61,6 +67,16 @@ def execute_sink(
             yield writer.write(unit, group)
             if assembly := assemblies.completed_by(unit):
                 yield writer.join(assembly)
+
+
+def _trimming(items: Iterator[T]) -> Iterator[T]:
+    """The items of a segment; every now and then the heap is trimmed."""
+    due = _FIRST_TRIM
+    for number, item in enumerate(items, 1):
+        yield item
+        if number == due:
+            trim_heap()
+            due *= 2
 
 
 class Assemblies:
@@ -130,7 +146,7 @@ class SinkWriter:
         if not unit.media.has_segments:
             return self._write(unit, map(self._prepared, items))
         with closing(ordered_map(self._prepared, items, self._stage.workers, self._pool)) as prepared:
-            self._write(unit, prepared)
+            self._write(unit, _trimming(prepared))
         trim_heap()
         return unit
 

@@ -67,7 +67,7 @@ class Settings(BaseModel):
     """What happens when a file fails: `skip` continues without it, `stop` ends the run regardless of `max_errors`."""
     max_errors: Annotated[int, Field(ge=0)] | None = None
     """How many files may fail before the run ends; unlimited by default."""
-    queue: Count = 4
+    queue: Count = 2
     """Maximum number of frames queued between two stages; more uses more memory."""
     corrections: PathText | None = None
     """A folder of corrections, which need not exist: `hints` and `references` in it are the defaults of `colorize.hints` and
@@ -133,7 +133,7 @@ class Graph:
     nodes: list[Node]
     on_error: Literal["skip", "stop"] = "skip"
     max_errors: int | None = None
-    queue: int = 4
+    queue: int = 2
     segment: int | Literal["auto"] | None = "auto"
     segments_at_once: int | None = None
     cluster: Cluster = field(default_factory=Cluster)

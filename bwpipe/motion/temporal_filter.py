@@ -79,8 +79,10 @@ class WindowFrame:
         seen: Input chroma, luma and confidence; None if there is no chroma.
         own: (h, w, 2) the input chroma; None if there is none.
         vivid: The vividness of the input chroma on its original grid; None if there is none.
-        back, on: (h, w, 2) the flow to the previous and the next frame; None where the shot begins or ends.
-        step_back, step_on: The same with errors; None until the neighbour is known.
+        back, on: (h, w, 2) the flow to the previous and the next frame; None where the shot begins or ends, and once it is in
+            `step_back` or `step_on`.
+        step_back, step_on: The ways to these frames, once they are known.
+        first, last: Whether the shot begins or ends here, as far as is known.
         consistent: (h, w) where the flow to the previous frame and back agrees; None if nowhere, or if there is no flow.
         sums: (3, h, w) Cb and Cr, multiplied by weights, and the weights, added up so far; None if no mean is needed.
         mean: (h, w, 2) the chroma averaged over nearby frames of the shot.
@@ -98,12 +100,18 @@ class WindowFrame:
     on: FlowField | None
     step_back: _Way | None = None
     step_on: _Way | None = None
+    first: bool = True
+    last: bool = True
     consistent: NDArray[np.bool_] | None = None
     sums: NDArray[np.float32] | None = None
     mean: NDArray[np.float32] | None = None
     input_vividness: float = 0.0
     averaged_vividness: float = 0.0
     output: NDArray[np.float32] | None = None
+
+    def release(self) -> None:
+        """Free what is only needed until the next frame has its output."""
+        self.seen = self.own = self.step_back = self.step_on = self.consistent = self.mean = self.output = None
 
 
 class Change(NamedTuple):
@@ -148,6 +156,8 @@ def join(before: WindowFrame, after: WindowFrame) -> None:
     if before.on is not None and after.back is not None:
         before.step_on = _Way(places(before.on), forward_backward_error(before.on, after.back))
         after.step_back = _Way(places(after.back), forward_backward_error(after.back, before.on))
+        before.on = after.back = None
+        before.last = after.first = False
         consistent = after.step_back.error < _ERROR
         after.consistent = consistent if consistent.any() else None
 
@@ -155,7 +165,7 @@ def join(before: WindowFrame, after: WindowFrame) -> None:
 class _Path(NamedTuple):
     """The way from a frame to one with chroma, several steps away."""
 
-    to: WindowFrame
+    to: _Seen
     steps: int
     way: _Way
 
@@ -192,31 +202,29 @@ class MovingAverage:
         for path in self._behind:
             self._add(here, path)
         if here.seen:
-            for path in self._ahead(row):
+            for path in self._ahead(row, here.seen):
                 self._add(row[-1 - path.steps], path)
 
     def _from(self, step: _Way, before: WindowFrame) -> list[_Path]:
         """The paths from a frame to those behind it, from those of the frame before."""
         paths = [_Path(to, steps + 1, step.then(way)) for to, steps, way in self._behind if steps < self._window]
-        return [*paths, _Path(before, 1, step)] if before.seen else paths
+        return [*paths, _Path(before.seen, 1, step)] if before.seen else paths
 
-    def _ahead(self, row: Sequence[WindowFrame]) -> Iterator[_Path]:
-        """The paths from the frames before the last one of a row to that, from the nearest on."""
+    def _ahead(self, row: Sequence[WindowFrame], seen: _Seen) -> Iterator[_Path]:
+        """The paths from the frames before the last one of a row to what was seen there, from the nearest on."""
         way = None
         for steps in range(1, min(self._window, len(row) - 1) + 1):
             step = row[-1 - steps].step_on
             if step is None:
                 return
             way = step.then(way) if way else step
-            yield _Path(row[-1], steps, way)
+            yield _Path(seen, steps, way)
 
     def _add(self, here: WindowFrame, path: _Path) -> None:
         """Add a frame with chroma to the sums of another."""
         if here.sums is None:
             return
-        unmoved = path.to.seen
-        assert unmoved
-        moved = unmoved.at(path.way.places)
+        moved = path.to.at(path.way.places)
         difference = moved.luma - here.luma
         nearness = np.float32(1 - path.steps / (self._window + 1))
         factor = np.exp(difference * difference * _PER_LUMA + path.way.error * _PER_ERROR)
@@ -224,9 +232,9 @@ class MovingAverage:
             factor += _MIN_WEIGHT
         factor *= nearness
         if self._resting:
-            in_place = unmoved.luma - here.luma
+            in_place = path.to.luma - here.luma
             rests = _rests(in_place, difference)
-            unmoved.add(here.sums, np.exp(in_place * in_place * _PER_LUMA) * (rests * nearness))
+            path.to.add(here.sums, np.exp(in_place * in_place * _PER_LUMA) * (rests * nearness))
             factor *= 1 - rests
         moved.add(here.sums, factor)
 
@@ -257,7 +265,7 @@ def input_vividness(row: Sequence[WindowFrame], at: int, window: int) -> float:
             vivid, factor = row[place].vivid, 1 - abs(place - at) / (window + 1)
             if vivid is not None:
                 total, weight = total + factor * vivid, weight + factor
-            if (row[place].back if step < 0 else row[place].on) is None or not 0 <= place + step < len(row):
+            if (row[place].first if step < 0 else row[place].last) or not 0 <= place + step < len(row):
                 break
             place += step
     return total / weight if weight else 0.0

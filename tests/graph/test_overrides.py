@@ -160,7 +160,7 @@ def test_a_graph_that_was_read_can_be_overridden_too() -> None:
     changed = graph.override({"colorize.vividness": 0.5, "queue": 9})
 
     assert (option(changed, "colorize", "batch"), option(changed, "colorize", "vividness"), changed.queue) == (3, 0.5, 9)
-    assert (option(graph, "colorize", "vividness"), graph.queue) == (None, 4)
+    assert (option(graph, "colorize", "vividness"), graph.queue) == (None, 2)
     with pytest.raises(ConfigError, match=r"set\['colorize.bach'\]: unknown option 'bach' of 'colorize'"):
         graph.override({"colorize.bach": 4})
 

@@ -104,7 +104,7 @@ def test_openvino_computes_it(net: Network, monkeypatch: pytest.MonkeyPatch) -> 
     luma = torch.rand(1, 1, 64, 96)
 
     graph = trace(net, {}, "test")
-    found = OpenVinoRuntime(graph, weight_arrays(net), network=net).predict(luma[0].numpy())
+    found = OpenVinoRuntime(graph, lambda: weight_arrays(net), network=net).predict(luma[0].numpy())
 
     assert_close(torch.from_numpy(found.chroma), net.guess(luma).chroma, atol=1e-4, rtol=0)
 

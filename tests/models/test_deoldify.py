@@ -161,6 +161,6 @@ def test_openvino_computes_it(deep: tuple[Network, Any], monkeypatch: pytest.Mon
     monkeypatch.setattr(type(net), "sizes", InputSizes({"fast": 64, "normal": 64, "best": 64}, 32, 2))
 
     graph = trace(net, {}, "test")
-    found: Prediction = OpenVinoRuntime(graph, weight_arrays(net), network=net).predict(luma[0].numpy())
+    found: Prediction = OpenVinoRuntime(graph, lambda: weight_arrays(net), network=net).predict(luma[0].numpy())
 
     assert_close(torch.from_numpy(found.chroma), net.guess(luma).chroma, atol=1e-4, rtol=0)

@@ -102,7 +102,7 @@ def test_a_graph_predicts_chroma_by_onnx_runtime_and_by_openvino(
     luma = torch.rand(2, 1, 64, 96)
 
     wanted = expected(luma).clamp(-0.5, 0.5)
-    by_openvino = OpenVinoRuntime(trace(net, checkpoint.options, "test"), {}, network=net).predict(luma[:, 0].numpy())
+    by_openvino = OpenVinoRuntime(trace(net, checkpoint.options, "test"), dict, network=net).predict(luma[:, 0].numpy())
 
     assert_close(net.guess(luma).chroma, wanted, atol=1e-4, rtol=0)
     assert_close(torch.from_numpy(by_openvino.chroma), wanted, atol=1e-4, rtol=0)
@@ -234,7 +234,7 @@ def test_an_exported_graph_brings_its_sizes_vividness_and_hints(tmp_path: Path) 
 
     imported(model, tmp_path)
     net, checkpoint = load(tmp_path / "out.safetensors")
-    by_openvino = OpenVinoRuntime(trace(net, checkpoint.options, "test"), {}, network=net)
+    by_openvino = OpenVinoRuntime(trace(net, checkpoint.options, "test"), dict, network=net)
 
     assert net.takes_hints
     assert net.default_vividness == 0.25

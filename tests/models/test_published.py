@@ -164,6 +164,6 @@ def test_openvino_computes_it(nets: Mapping[str, Network], name: str) -> None:
     luma = torch.rand(1, 1, 64, 96)
 
     graph = trace(net, {}, "test")  # compares with torch, also with hints
-    found: Prediction = OpenVinoRuntime(graph, weight_arrays(net), network=net).predict(luma[0].numpy())
+    found: Prediction = OpenVinoRuntime(graph, lambda: weight_arrays(net), network=net).predict(luma[0].numpy())
 
     assert_close(torch.from_numpy(found.chroma), net.guess(luma).chroma, atol=1e-4, rtol=0)

@@ -1,11 +1,15 @@
 """Which run time computes a network."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bwpipe.core.fingerprint import cached_digest
-from bwpipe.errors import UsageError
+from bwpipe.errors import RunAborted, UsageError
 from bwpipe.nn.checkpoint_file import describe, read_arrays
 from bwpipe.nn.processor import computes_bfloat16, may_have_accelerator
 from bwpipe.nn.runtime.base import Runtime
@@ -112,7 +116,9 @@ def _open_graph(
     graph = find_graph(path, checkpoint, folders)
     if graph and graph.info.sizes:
         kept = _kept(path, graph, folders)
-        return OpenVinoRuntime(graph, read_arrays(path), precision=resolved, threads=threads, kept=kept)
+        weights = partial(_weights, path, cached_digest(path))
+        weights()  # raises now if they are damaged, before anything is written
+        return OpenVinoRuntime(graph, weights, precision=resolved, threads=threads, kept=kept)
     from bwpipe.nn.checkpoint import load
     from bwpipe.nn.runtime.graphs import source_digest
     from bwpipe.nn.runtime.trace import CannotTrace, trace, weight_arrays
@@ -127,7 +133,15 @@ def _open_graph(
         keep_graph(graph, path, checkpoint, folders)
     kept = _kept(path, graph, folders)
     arrays = weight_arrays(network)
-    return OpenVinoRuntime(graph, arrays, network=network, precision=resolved, threads=threads, kept=kept)
+    return OpenVinoRuntime(graph, lambda: arrays, network=network, precision=resolved, threads=threads, kept=kept)
+
+
+def _weights(path: Path, digest: str) -> dict[str, NDArray[np.floating]]:
+    """The weights of a checkpoint whose digest was known before. Raises RunAborted if it is another now, UsageError."""
+    weights = read_arrays(path)
+    if cached_digest(path) != digest:
+        raise RunAborted(f"{path}: the checkpoint changed during the run; run again")
+    return weights
 
 
 def _kept(path: Path, graph: NetworkGraph, folders: Sequence[Path]) -> CompiledNetworks:

@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from io import BytesIO
@@ -40,7 +40,7 @@ class OpenVinoRuntime:
     def __init__(
         self,
         graph: NetworkGraph,
-        weights: Mapping[str, NDArray[np.floating]],
+        weights: Callable[[], Mapping[str, NDArray[np.floating]]],
         *,
         network: HasInputSize | None = None,
         precision: str = "float32",
@@ -51,7 +51,7 @@ class OpenVinoRuntime:
 
         Args:
             graph: The graph.
-            weights: The checkpoint's weights by name, which the graph fits.
+            weights: Reads the checkpoint's weights by name, which the graph fits: only what has to be compiled needs them.
             network: What knows the input's size, if the graph does not.
             precision: One of `HINTS`.
             threads: How many threads will call `predict` at a time.
@@ -74,7 +74,6 @@ class OpenVinoRuntime:
             "ENABLE_HYPER_THREADING": True,
         }
         self._graph, self._weights, self._kept = graph, weights, kept
-        self._model: Any = None
         self._compiled: OrderedDict[_Key, Any] = OrderedDict()
         self._lock = Lock()
         self._requests = local()
@@ -131,7 +130,6 @@ class OpenVinoRuntime:
         """Release the weights."""
         self._compiled.clear()
         self._requests = local()
-        self._model, self._weights = None, {}
 
     def _infer(self, request: Any, inputs: Mapping[str, Planes]) -> Prediction:
         """The prediction for one image. Raises MemoryError, RunAborted."""
@@ -179,8 +177,6 @@ class OpenVinoRuntime:
 
         It is read back even if it is not kept: for all sizes, OpenVINO computes the last bit of some colours otherwise then.
         """
-        if self._model is None:
-            self._model = with_weights(self._core.read_model(self._graph.operations, self._graph.constants), self._weights)
         file = BytesIO()
         compiled = self._core.compile_model(self._reshaped(key), "CPU", self._config)
         try:
@@ -197,7 +193,7 @@ class OpenVinoRuntime:
 
     def _reshaped(self, key: _Key) -> Any:
         """The network for a size."""
-        model = self._model.clone()
+        model = with_weights(self._core.read_model(self._graph.operations, self._graph.constants), self._weights())
         if key:
             hints = {"hints": [1, 3, *key]} if self._info.takes_hints else {}
             model.reshape({"luma": [1, 1, *key], **hints})

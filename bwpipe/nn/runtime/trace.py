@@ -158,7 +158,7 @@ def _weights_as_parameters(model: Any, weights: dict[str, NDArray[np.float32]]) 
 
 def _compare(graph: NetworkGraph, network: Network, weights: dict[str, NDArray[np.float32]]) -> None:
     """Compare a graph's predictions with the network's, each compiled for one size and for all. Raises CannotTrace."""
-    runtime = OpenVinoRuntime(graph, weights, network=network)
+    runtime = OpenVinoRuntime(graph, lambda: weights, network=network)
     for luma, vividness, hints in trial_inputs(network):
         wanted = predict(network, luma, vividness, hints)
         for many in (False, True):

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+from bwpipe.errors import RunAborted
 from bwpipe.nn.checkpoint import locate
 from bwpipe.nn.runtime import compiled
 from bwpipe.nn.runtime.compiled import CompiledNetworks
@@ -97,6 +98,16 @@ def test_other_weights_precisions_and_versions_are_compiled_for_themselves(
     predicted(path)
 
     assert len(list(cache.iterdir())) == 4
+
+
+def test_weights_that_change_before_they_are_compiled_end_the_run(tmp_path: Path, cache: Path) -> None:
+    path = written(tmp_path / "own.safetensors", name="autoencoder")
+    runtime = opened(path)
+    written(path, seed=1, name="autoencoder")
+
+    with pytest.raises(RunAborted, match=r"own\.safetensors: the checkpoint changed during the run; run again"):
+        runtime.predict(LUMA)
+    assert not cache.exists()
 
 
 def test_what_was_not_used_for_longest_makes_room(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

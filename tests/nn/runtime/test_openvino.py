@@ -158,7 +158,7 @@ class Unbounded(Network):
 
 def test_colours_that_are_not_finite_are_refused() -> None:
     graph = trace(Unbounded(Unbounded.Options()).eval(), {}, "")
-    runtime = OpenVinoRuntime(graph, {"gain": np.full((1, 2, 1, 1), np.inf, np.float32)})
+    runtime = OpenVinoRuntime(graph, lambda: {"gain": np.full((1, 2, 1, 1), np.inf, np.float32)})
 
     with pytest.raises(
         RunAborted, match="'test-openvino' predicted colours that are not finite numbers; use another checkpoint"
