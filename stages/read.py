@@ -101,8 +101,12 @@ class Read(Source):
     def setup(self, run: RunContext) -> None:
         """Keep the run, for warnings, and say what looks like a film."""
         self._run = run
-        for hint in self._hints.texts():
-            run.warn(hint)
+        for text in self.remarks():
+            run.warn(text)
+
+    def remarks(self) -> Iterator[str]:
+        """What looks like a film of numbered frames."""
+        return self._hints.texts()
 
     def remember(self, scans: ScanCache) -> None:
         """Keep the cache of video indexes."""
@@ -112,6 +116,7 @@ class Read(Source):
         """Every picture and film; what only has the name of one is broken, and other files are skipped."""
         paths = [self.path] if isinstance(self.path, str) else self.path
         seen: set[Path] = set()
+        self._hints = SequenceHints()
         for given in paths:
             for found in self._units_of(given, alone=len(paths) == 1):
                 if found.path not in seen:

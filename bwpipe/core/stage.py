@@ -47,8 +47,7 @@ class AddedLater:
     """Marks an option that a stage did not have in a version that others use: `Annotated[bool, AddedLater(without=False)]`.
 
     Attributes:
-        without: The value with which results are as they were without the option. With this value it stays out of the recipe,
-            so that what earlier versions finished stays finished.
+        without: The value with which results are as without the option: with it, what earlier versions finished stays finished.
     """
 
     without: Any
@@ -178,6 +177,10 @@ class Source(Stage):
     def units(self) -> Iterator[Unit | Broken | Skipped]:
         """All units to read, in a stable order, from the files' headers alone. Raises UsageError."""
 
+    def remarks(self) -> Iterator[str]:
+        """Called after `units`: sentences on what these look like, for the user, which `check` shows."""
+        yield from ()
+
     @abstractmethod
     def read(self, unit: Unit, context: int) -> Iterator[Any]:
         """The items of one unit, and up to `context` items before and after it, marked as context. Raises MediaError."""
@@ -223,8 +226,7 @@ class BatchMap(Stage):
     def apply(self, items: Any, /) -> Any:
         """Map a list of items to a list of the same length and order.
 
-        If it raises, items are retried one by one: an item's error fails its unit. MemoryError halves the batch; RunAborted
-        ends the run.
+        If it raises, items are tried one by one: an error fails a unit. MemoryError halves the batch; RunAborted ends the run.
         """
 
     def key(self, item: Any, /) -> Any:

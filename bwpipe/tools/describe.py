@@ -1,7 +1,7 @@
 """Human-readable descriptions of stages, networks, losses and graphs."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from bwpipe.core.frame import skipped_in_words
 from bwpipe.core.options import format_value, options_of, ordered_fields
-from bwpipe.core.stage import Sink, Stage
+from bwpipe.core.stage import Sink, Source, Stage
+from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.outdated import announcement, estimated_seconds
 from bwpipe.engine.planner import Finished, Plan, make_plan
 from bwpipe.engine.share_ledger import open_ledgers
@@ -70,7 +71,15 @@ def describe_graph(graph: Graph, *, briefly: bool = False) -> Iterator[str]:
         if plan.outdated:
             yield announcement(plan.outdated, ledgers.values())
             yield from _reasons(plan.outdated)
-        yield from unmatched(graph, plan.names, ledgers.values())
+        yield from _remarks(graph, plan, ledgers.values())
+
+
+def _remarks(graph: Graph, plan: Plan, ledgers: Iterable[Ledger]) -> Iterator[str]:
+    """What a run would warn of before it reads anything."""
+    source = graph.nodes[0].stage
+    if plan.todo and isinstance(source, Source):
+        yield from source.remarks()
+    yield from unmatched(graph, plan.names, ledgers)
 
 
 def _stages(graph: Graph) -> Iterator[str]:
@@ -103,6 +112,7 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
     with open_ledgers(folders, lock=False) as ledgers:
         plan = make_plan(graph, ledgers)
         seconds = estimated_seconds(plan.outdated, ledgers.values()) if plan.outdated else None
+        remarks = list(_remarks(graph, plan, ledgers.values()))
     files = dict.fromkeys(unit.media for unit in plan.todo)
     return {
         "stages": [
@@ -123,6 +133,7 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
         "own": plan.own,
         "skipped": {str(each.path): each.why for each in plan.skipped},
         "broken": {str(each.path): each.error for each in plan.broken},
+        "remarks": remarks,
     }
 
 

@@ -155,6 +155,7 @@ CHECK: Mapping[str, str] = {
     "skipped.*": "What it is.",
     "broken": "Files that can't be read, by path.",
     "broken.*": "Why, one sentence.",
+    "remarks": "What a run would warn of before it reads anything, a sentence each.",
 }
 """`bwpipe check --json` and `bwpipe colorize --dry-run --json`, by path."""
 

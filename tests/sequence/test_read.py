@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 import bwpipe
 from bwpipe.errors import UsageError
+from bwpipe.graph.templates import template
+from bwpipe.tools.describe import describe_graph, graph_to_json
 from tests.support.made_films import opened, read
 from tests.support.made_reels import SUFFIXES, Kind, dpx_file, scene, write_frame, write_reel
 
@@ -99,6 +101,9 @@ def test_a_folder_is_read_as_films_only_when_told(tmp_path: Path) -> None:
 
 def test_a_folder_of_frames_is_named_as_what_it_looks_like(tmp_path: Path) -> None:
     write_reel(tmp_path / "in", "png8", scene(30))
+    changes = {"read.path": str(tmp_path / "in"), "write.path": str(tmp_path / "out")}
+    graph = bwpipe.read_graph(template("pipeline.yaml"), changes)
+    beforehand = graph_to_json(graph)["remarks"], [line for line in describe_graph(graph) if "look like" in line]
 
     result = run(tmp_path / "in", tmp_path / "out", rate=None)
 
@@ -106,6 +111,7 @@ def test_a_folder_of_frames_is_named_as_what_it_looks_like(tmp_path: Path) -> No
     hint = next(iter(result.remarks))
     assert hint.startswith("30 files look like one film")
     assert "`read.sequence: true` and `read.rate`" in hint
+    assert beforehand == ([hint], [hint])
 
 
 @pytest.mark.parametrize("what", ["a camera's names", "a gap", "unlike neighbours"])
