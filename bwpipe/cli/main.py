@@ -68,9 +68,7 @@ def _print(text: str, stream: TextIO | None = None) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its status: 0, 1, 2, 3, 130 or 143."""
-    gc.set_threshold(_NEW_OBJECTS)
-    # numpy's threads wait in a loop after its import, for a tenth of a second each, and sums depend on how many there are
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _start_lightly()
     try:
         app()
     except InterruptedRun as error:
@@ -80,6 +78,15 @@ def main() -> NoReturn:
         _drop_unread_output()
         gc.freeze()  # Python's end would look for circles among all objects, which takes a tenth of a second
     raise AssertionError("typer ends the process")
+
+
+def _start_lightly() -> None:
+    """Leave out what libraries do at the start of any process, and a command does not need."""
+    gc.set_threshold(_NEW_OBJECTS)
+    # numpy's threads wait in a loop after its import, for a tenth of a second each, and sums depend on how many there are
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # pydantic would look through all installed packages for plug-ins that watch how models are validated
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def _drop_unread_output() -> None:
