@@ -21,6 +21,8 @@ _NOISE = 0.06
 """Variance of a hint that is known fully, relative to the same."""
 _MOST = 512
 """Most cells from which hints are spread; of more, as many are taken evenly."""
+_BAND = 256
+"""Cells to which hints are spread at a time: their covariances stay in the processor's cache."""
 _LEAST = np.float32(0.02)
 """Mask from which a cell is hinted."""
 TINT_MASK = 0.1
@@ -36,7 +38,7 @@ class _Cells:
     chroma: NDArray[np.float64]
     place: NDArray[np.float64]
 
-    def at(self, index: NDArray[np.intp]) -> "_Cells":
+    def at(self, index: NDArray[np.intp] | slice) -> "_Cells":
         return _Cells(self.luma[index], self.features[index], self.chroma[index], self.place[index])
 
 
@@ -75,7 +77,9 @@ def spread(chroma: Array, luma: Array, features: Array | None, hints: Array) -> 
     there = everywhere.at(chosen)
     wrong_by = (colours.reshape(2, -1) - chroma.reshape(2, -1))[:, chosen].T.astype(np.float64)
     among_hints = _covariance(there, there) + np.diag(_NOISE / sure[chosen])
-    shift = np.einsum("nm,mc->cn", _covariance(everywhere, there), np.linalg.solve(among_hints, wrong_by))
+    weights = np.linalg.solve(among_hints, wrong_by)
+    bands = (everywhere.at(slice(start, start + _BAND)) for start in range(0, height * width, _BAND))
+    shift = np.concatenate([np.einsum("nm,mc->cn", _covariance(band, there), weights) for band in bands], axis=1)
     shifted = chroma.reshape(2, -1) + shift
     shifted += sure * (colours.reshape(2, -1) - shifted)  # exactly where a person painted
     return np.asarray(shifted.reshape(chroma.shape), np.float32)
