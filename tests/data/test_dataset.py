@@ -24,7 +24,6 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from lightning_fabric import Fabric
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bwpipe import Gather, MediaError, RunAborted, RunContext, UnitMap, UsageError, stage
@@ -35,6 +34,7 @@ from bwpipe.engine.run import RunResult, run
 from bwpipe.errors import TooManyErrors
 from bwpipe.metrics.image_metrics import colourfulness
 from bwpipe.testing import make_frames, run_stage
+from bwpipe.training.fabric import Fabric
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.step import TrainStep
 

@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import color, metrics
-from torchmetrics.functional import image as torchmetrics
-from torchmetrics.functional import mean_squared_error
+from torch.nn.functional import mse_loss
 from typer.testing import CliRunner
 
 from bwpipe.cli.main import app
@@ -88,11 +87,13 @@ def test_it_agrees_with_scikit_image_and_torchmetrics_called_on_the_same_files(f
 
 def direct(guess: RGB, truth: RGB) -> list[float]:
     """MSE; PSNR by torchmetrics and scikit-image; SSIM by both; CIEDE2000."""
+    from torchmetrics.functional import image as torchmetrics  # it takes two seconds
+
     x, y = tensor(guess), tensor(truth)
     wang: Any = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2, "data_range": 255}
     _, similar = torchmetrics.structural_similarity_index_measure(x, y, data_range=1.0, return_full_image=True)
     return [
-        mean_squared_error(x, y).item(),
+        mse_loss(x, y).item(),
         torchmetrics.peak_signal_noise_ratio(x, y, data_range=1.0).item(),
         metrics.peak_signal_noise_ratio(truth, guess, data_range=255),  # type: ignore[no-untyped-call]
         similar[..., 5:-5, 5:-5].mean().item(),  # its own mean includes the mirrored borders
@@ -301,7 +302,7 @@ def test_the_networks_own_output_is_compared_at_its_input_size(tmp_path: Path) -
     own = net(torch.from_numpy(grey(rgb)[None, None, ..., 0].astype(np.float32) / 255))
 
     found = scores("autoencoder", "--on", tmp_path / "a.png")["all"]
-    assert found["figures"]["own_rgb_mse"] == pytest.approx(mean_squared_error(own, tensor(rgb)).item(), rel=1e-3)
+    assert found["figures"]["own_rgb_mse"] == pytest.approx(mse_loss(own, tensor(rgb)).item(), rel=1e-3)
     assert "own_rgb_mse" not in found["grey"]
 
 

@@ -13,7 +13,6 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from scipy.spatial.distance import jensenshannon  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
 from bwpipe.cli.main import app
@@ -177,6 +176,8 @@ def distribution(plane: NDArray[np.float32]) -> NDArray[np.intp]:
 
 
 def divergences(frames: Sequence[NDArray[np.float32]], lag: int) -> list[float]:
+    from scipy.spatial.distance import jensenshannon  # type: ignore[import-untyped]
+
     pairs = [(frames[i][..., plane], frames[i + lag][..., plane]) for i in range(len(frames) - lag) for plane in range(2)]
     return [jensenshannon(*map(distribution, pair)) ** 2 for pair in pairs]
 

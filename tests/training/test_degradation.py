@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 from torch.testing import assert_close
-from torchvision.transforms.v2.functional import gaussian_blur, resize
 
 from bwpipe.core.options import build
 from bwpipe.nn.ycbcr import rgb_to_ycbcr
@@ -39,7 +38,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def batch(count: int = 8, height: int = 32, width: int = 32) -> tuple[Tensor, Tensor]:
     """The grey of smooth images, and the images."""
-    rgb = resize(torch.rand(count, 3, 5, 5, generator=seeded(7)), [height, width])
+    rgb = interpolate(torch.rand(count, 3, 5, 5, generator=seeded(7)), (height, width), mode="bilinear")
     return rgb_to_ycbcr(rgb)[0], rgb
 
 
@@ -162,6 +161,8 @@ def test_a_vignette_darkens_the_corners() -> None:
 
 
 def test_blur_is_gaussian() -> None:
+    from torchvision.transforms.v2.functional import gaussian_blur  # it takes two seconds
+
     grey, rgb = batch(3)
 
     output = only("blur", sigma=[1.2, 1.2])(grey, rgb, seeded())

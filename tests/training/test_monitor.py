@@ -4,13 +4,13 @@ import threading
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from bwpipe import UsageError
 from bwpipe.training.monitor.monitor import LiveView
@@ -39,7 +39,10 @@ def shade(step: int) -> NDArray[np.uint8]:
     return np.full((24, 40, 3), step, np.uint8)
 
 
-def events(folder: Path) -> EventAccumulator:
+def events(folder: Path) -> Any:
+    """What TensorBoard reads."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
     accumulator = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
