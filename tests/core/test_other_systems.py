@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import builtins, importlib, os, pathlib, signal, sys
+from unittest.mock import MagicMock
 
 POSIX_MODULES = {"fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"}
 POSIX_NAMES = {os: ["killpg", "posix_fadvise", "sched_getaffinity", "statvfs",
@@ -31,6 +32,7 @@ def without_proc(path, *arguments, **options):
 
 for module in sys.argv[4].split():  # of others, which look for these by themselves
     importlib.import_module(module)
+sys.modules["lightning_fabric"] = MagicMock()  # which would import a compiler, for seconds
 builtins.__import__, pathlib.Path.read_text = without_posix, without_proc
 for module, names in POSIX_NAMES.items():
     for name in names:
