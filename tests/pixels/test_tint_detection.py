@@ -57,7 +57,7 @@ def test_grey_with_or_without_a_slight_cast_is_grey(cast: tuple[float, ...]) -> 
     assert colour_kind(*rgb_to_ycbcr(through_jpeg(rgb))) == "grey"
 
 
-@pytest.mark.parametrize("scale", [1, 5])
+@pytest.mark.parametrize("scale", [1, 4])
 @pytest.mark.parametrize("strength", [0.12, 1.0])
 def test_chroma_that_does_not_follow_from_luma_is_colour(strength: float, scale: int) -> None:
     three = np.stack([grey(300 * scale, 400 * scale, seed) for seed in range(3)], axis=-1)
@@ -88,7 +88,7 @@ def test_split_toning_is_two_hues() -> None:
     assert not has_one_hue(*rgb_to_ycbcr(through_jpeg(toned("split", grey()))))
 
 
-@pytest.mark.parametrize("scale", [1, 5])
+@pytest.mark.parametrize("scale", [1, 4])
 def test_a_blue_sky_with_clouds_is_not_one_hue_though_it_is_nearly_a_tone(scale: int) -> None:
     clouds, sky = (grey(300 * scale, 400 * scale, seed)[..., None] / 255 for seed in (1, 2))
     blue = (1 - sky) * np.array([20, 80, 190]) + sky * np.array([90, 170, 230])

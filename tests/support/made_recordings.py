@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,18 @@ _BITS = 8
 
 def numbered_frame(number: int) -> VideoFrame:
     """A frame with a moving disc, whose number can be read from the blocks at its top."""
+    return VideoFrame.from_ndarray(_planes(number), format="yuv420p")
+
+
+@cache
+def _planes(number: int) -> NDArray[np.uint8]:
+    """Its planes in YUV 4:2:0, one below the other: (3 / 2 HEIGHT, WIDTH)."""
     down, across = np.mgrid[:HEIGHT, :WIDTH]
     luma = 40 + 120 * across // WIDTH
     luma[(across - 20 - 3 * number % 60) ** 2 + (down - 40) ** 2 < 100] = 200
     for bit in range(_BITS):
         luma[:8, 12 * bit : 12 * bit + 12] = 210 if number >> bit & 1 else 40
-    return VideoFrame.from_ndarray(np.vstack([luma, np.full((HEIGHT // 2, WIDTH), 128)]).astype(np.uint8), format="yuv420p")
+    return np.vstack([luma, np.full((HEIGHT // 2, WIDTH), 128)]).astype(np.uint8)
 
 
 def number_of(luma: NDArray[Any]) -> int:
