@@ -234,6 +234,9 @@ def with_weights(model: Any, weights: Mapping[str, NDArray[np.floating]]) -> Any
 def import_openvino() -> Any:
     """The package, without its conversion tools, whose import starts a thread that sends usage statistics.
 
+    Its first tensor is made here, in one thread: OpenVINO 2026.4 then makes its tables of numpy's types, and gives up Python's
+    lock meanwhile, so two threads whose first inferences are at the same time would wait for each other for ever.
+
     Call it before anything else imports from the package. Raises UsageError.
     """
     try:
@@ -243,6 +246,8 @@ def import_openvino() -> Any:
                 sys.modules[_CONVERSION] = None  # type: ignore[assignment]
             try:
                 import openvino
+
+                np.asarray(openvino.Tensor(np.zeros(1, np.float32)).data)
             finally:
                 if blocked:
                     del sys.modules[_CONVERSION]
