@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from bwpipe.core.parallel import cores
 from bwpipe.tools.samples import write_samples
@@ -20,6 +21,8 @@ MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
     # for pytest's temporary folders: each output, and each change of a ledger, waits until it is on the disk
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+settings.register_profile("untimed", deadline=None)  # by default a case fails that takes 0.2 s, as on a busy machine
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -491,7 +491,7 @@ FRAGMENTS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary() | st.text().map(str.encode) | st.lists(FRAGMENTS, max_size=30).map(lambda parts: "".join(parts).encode()))
 def test_any_file_is_a_graph_or_rejected(content: bytes) -> None:
     Path("pipeline.yaml").write_bytes(content)
@@ -511,7 +511,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.dictionaries(st.sampled_from(["use", "id", "from", "path", "edge", "size", "edges"]), VALUES) | VALUES, max_size=4

@@ -5,7 +5,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bwpipe.graph.yaml_loader import MAX_BYTES, MAX_DEPTH, parse
@@ -58,7 +58,6 @@ def test_special_words_of_yaml_1_1_are_text(text: str) -> None:
     assert parse(f"key: {text}\n{text}: 1".encode()).data == {"key": text, text: 1}
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_json_is_parsed_as_json(data: Any) -> None:
     marked = parse(json.dumps(data).encode())
@@ -180,7 +179,6 @@ def test_a_yaml_bomb_is_rejected_quickly(text: str) -> None:
     assert perf_counter() - start < 10  # about 1 s; PyYAML's own loader does not return from the first one
 
 
-@settings(deadline=None)
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_parsed_or_rejected(content: bytes) -> None:
     marked = parse(content)
@@ -188,7 +186,6 @@ def test_any_bytes_are_parsed_or_rejected(content: bytes) -> None:
     assert marked.problems or json.dumps(marked.data)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(TOKENS)).map("".join))
 def test_any_mixture_of_yaml_tokens_is_parsed_or_rejected(text: str) -> None:
     marked = parse(text.encode())

@@ -227,8 +227,8 @@ def test_only_films_that_come_out_differently_are_announced(tmp_path: Path) -> N
     captioned = make_captioned(tmp_path / "captioned.ts", "libx264")
     deep = make_film(tmp_path / "deep.mkv", replace(MKV, pix_fmt="gray12le"))
 
-    def revisions(path: Path, media: VideoFile | None = None, **options: Any) -> list[int]:
-        unit = Unit(media or opened(path))
+    def revisions(path: Path, media: VideoFile | None = None, frames: int = 200, **options: Any) -> list[int]:
+        unit = Unit(replace(media or opened(path), times=np.arange(frames)))
         graph = [{"use": "read", "path": str(path)}, {"use": "grayscale", **options}, {"use": "write", "path": str(tmp_path)}]
         return [node.stage.revision_for(unit) for node in bwpipe.read_graph({"stages": graph}).nodes[1:]]
 
@@ -238,3 +238,4 @@ def test_only_films_that_come_out_differently_are_announced(tmp_path: Path) -> N
 
     large = replace(opened(plain), width=1280, height=720)  # the guide is smaller than the luma
     assert revisions(plain, media=large) == [4, 3]
+    assert revisions(plain, frames=100) == revisions(plain, media=large, frames=100) == [5, 3]  # levels from other frames
