@@ -162,7 +162,8 @@ def test_a_run_killed_in_the_midst_of_a_correction_resumes_to_the_same_bytes(
     assert killed == -signal.SIGKILL
     assert (out / "film.mkv").read_bytes() == before
     resumed = corrected(folder, out, corrections)
-    assert (resumed.done, resumed.segments) == (1, 3)  # those of the still; those of the hint were done
+    assert resumed.done == 1
+    assert 1 <= resumed.segments <= 3  # of the still's, those that were not done yet; the hint's were
     corrected(folder, tmp_path / "new", corrections)
     assert (tmp_path / "new" / "film.mkv").read_bytes() == (out / "film.mkv").read_bytes() != before
 
