@@ -30,6 +30,12 @@ class Cost(NamedTuple):
     memory: float
 
 
+def check_out(revision: str, folder: Path) -> None:
+    """Clone this repository into a folder, at a revision."""
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    subprocess.run(["git", "-C", str(folder), "checkout", "-q", revision], check=True)
+
+
 def cost(root: Path, arguments: Sequence[str]) -> Cost:
     """What `bwpipe` of the checkout at `root` costs. Raises SystemExit if it fails."""
     environment = {**os.environ, "PYTHONPATH": str(root)}
@@ -54,8 +60,7 @@ def main() -> None:
     changed = [word for each in options.set for word in ("--set", each)]
     with tempfile.TemporaryDirectory() as name:
         old = Path(name, "old")
-        subprocess.run(["git", "clone", "-q", str(ROOT), str(old)], check=True)
-        subprocess.run(["git", "-C", str(old), "checkout", "-q", options.revision], check=True)
+        check_out(options.revision, old)
         costs: dict[str, list[Cost]] = {options.revision: [], "this checkout": []}
         for number in range(options.repeat + 1):
             for label, root in zip(costs, (old, ROOT), strict=True):

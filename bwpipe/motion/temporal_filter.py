@@ -25,7 +25,6 @@ _PATCH = (13, 13)
 _RESTING, _UNSURE = np.float32(2), np.float32(4)
 """Luma of a patch, in code values, by which it may fit better along the flow and count as resting as much as moving; and how
 gradually that changes: a sharp limit makes chroma flicker."""
-_ONE = np.ones((), np.float32)
 _MIN_CONFIDENCE = np.float32(0.05)
 _MIN_WEIGHT = np.float32(1e-4)
 """Least weight along the flow where the frame has no chroma of its own to fall back on."""
@@ -197,7 +196,7 @@ class MovingAverage:
         if needed:
             here.sums = np.zeros((3, *here.luma.shape), np.float32)
             if here.seen:
-                here.seen.add(here.sums, _ONE)
+                here.seen.add(here.sums, np.ones_like(here.luma))
         self._behind = [] if here.step_back is None else self._from(here.step_back, row[-2])
         for path in self._behind:
             self._add(here, path)

@@ -163,7 +163,7 @@ def test_a_run_killed_in_the_midst_of_a_correction_resumes_to_the_same_bytes(
     assert (out / "film.mkv").read_bytes() == before
     resumed = corrected(folder, out, corrections)
     assert resumed.done == 1
-    assert 1 <= resumed.segments <= 3  # of the still's, those that were not done yet; the hint's were
+    assert redone(out) in ([2, 3, 4], [3, 4], [4])  # of the still's, those that were not done yet; the hint's were
     corrected(folder, tmp_path / "new", corrections)
     assert (tmp_path / "new" / "film.mkv").read_bytes() == (out / "film.mkv").read_bytes() != before
 

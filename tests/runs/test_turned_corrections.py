@@ -25,6 +25,8 @@ PAN = 1
 """Pixels by which what the film shows moves to the right with each frame."""
 CROPPED = 8
 """Rows that are not shown, at the top and at the bottom."""
+AS_STORED = {"grayscale.levels": "off"}
+"""Stretched levels would move the mean of a small patch by two code values."""
 
 
 @pytest.fixture(scope="module", params=["turned and mirrored", "cropped"])
@@ -37,7 +39,7 @@ def odd(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.T
     make(path, texture=12, turn=(0, False) if request.param == "cropped" else (90, True), shots=1, pan=PAN)
     if request.param == "cropped":
         with_pixel_crop(path, path)
-    assert run(graph(place, place / "made", None)).exit_code == 0
+    assert run(graph(place, place / "made", None), set=AS_STORED).exit_code == 0
     return place
 
 
@@ -71,14 +73,13 @@ def test_a_dot_colours_what_it_is_on_through_the_shot(ending: str, odd: Path, tm
         Image.fromarray(layer(odd)).resize([3 * side for side in layer(odd).shape[1::-1]]).save(file)  # as on a screen
     else:
         file.write_text(json.dumps({"points": [point(odd)]}))
-    assert run(graph(odd, tmp_path / "out", tmp_path / "hints", segment="off")).exit_code == 0
+    assert run(graph(odd, tmp_path / "out", tmp_path / "hints", segment="off"), set=AS_STORED).exit_code == 0
 
     found, before = (chroma(out / "film.mkv") for out in (tmp_path / "out", odd / "made"))
     for planes in (found, before):
         for number, plane in enumerate(planes):
             plane[:] = np.roll(plane, PAN * (INDEX - number), axis=-1)
-    away, without = (np.abs(planes[PATCH].mean(axis=(2, 3)) - tint(RED)).mean() for planes in (found, before))
-    assert away < 0.35 * without
+    assert np.abs(found[PATCH].mean(axis=(2, 3)) - tint(RED)).mean() < 5.5
     change = cv2.blur(np.abs(found - before).sum(axis=(0, 1)), (5, 5))
     down, across = np.unravel_index(int(change.argmax()), change.shape)
     assert np.hypot(across - AT[0], down - AT[1]) < 8

@@ -234,8 +234,8 @@ def with_weights(model: Any, weights: Mapping[str, NDArray[np.floating]]) -> Any
 def import_openvino() -> Any:
     """The package, without its conversion tools, whose import starts a thread that sends usage statistics.
 
-    Its first tensor is made here, in one thread: OpenVINO 2026.4 then makes its tables of numpy's types, and gives up Python's
-    lock meanwhile, so two threads whose first inferences are at the same time would wait for each other for ever.
+    A type is converted to numpy's here, in one thread: OpenVINO 2026.4 makes its table of them at first use, and gives up
+    Python's lock meanwhile, so two threads whose first inferences are at the same time would wait for each other for ever.
 
     Call it before anything else imports from the package. Raises UsageError.
     """
@@ -247,7 +247,7 @@ def import_openvino() -> Any:
             try:
                 import openvino
 
-                np.asarray(openvino.Tensor(np.zeros(1, np.float32)).data)
+                openvino.Type.f32.to_dtype()
             finally:
                 if blocked:
                     del sys.modules[_CONVERSION]
