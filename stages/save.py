@@ -137,8 +137,16 @@ def _printable(value: Any) -> Any:
 
 
 def _clear_old(work: Path) -> None:
-    """Remove unfinished checkpoints of killed runs; younger ones may belong to a run in progress."""
-    for suffix in (".safetensors", ".md"):
-        for path in work.glob(f"*{SUFFIX}{suffix}"):
-            if time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink(missing_ok=True)
+    """Remove unfinished checkpoints of killed runs; younger ones may belong to a run in progress.
+
+    Another `save` may publish its files, and remove the empty folder, while this one looks.
+    """
+    try:
+        found = list(work.iterdir())
+    except FileNotFoundError:
+        return
+    for path in found:
+        if path.name.endswith((f"{SUFFIX}.safetensors", f"{SUFFIX}.md")):
+            with suppress(FileNotFoundError):
+                if time() - path.stat().st_mtime > _ABANDONED:
+                    path.unlink()

@@ -59,16 +59,20 @@ class ClusterExecutor:
             setup = self._setup(graph, plan, run, probes)
             self._force = force = Workforce(self._pool, run, setup, self._token)
             count = min(self._pool.size(), len(plan.todo))
-            for _ in range(count):
-                force.start_worker()
-            while count and not any(hand.title for hand in force.hands):
-                force.handle_answers()
-                if not told and monotonic() - opened > _PATIENCE:
-                    told = True
-                    run.note(f"no worker has started on {where} yet; it may have no processors free")
-            opening = monotonic()
-            while force.is_opening() and monotonic() - opening < _OPENING:
-                force.handle_answers()
+            try:
+                for _ in range(count):
+                    force.start_worker()
+                while count and not any(hand.title for hand in force.hands):
+                    force.handle_answers()
+                    if not told and monotonic() - opened > _PATIENCE:
+                        told = True
+                        run.note(f"no worker has started on {where} yet; it may have no processors free")
+                opening = monotonic()
+                while force.is_opening() and monotonic() - opening < _OPENING:
+                    force.handle_answers()
+            except BaseException:
+                self._dismiss_all()  # before the probes go: another worker may be creating a file beside one
+                raise
         ready = sum(bool(hand.title) for hand in force.hands)
         run.note(f"{ready} of {count} workers are ready on {where} after {monotonic() - begun:.1f} s")
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -156,12 +157,19 @@ def test_what_is_wrong_with_a_worker_is_one_sentence_and_nothing_is_written(
     assert not out.exists()
     monkeypatch.undo()
 
+    probe_was_there = []
+
     def hide(name: str, method: str, arguments: tuple[Any, ...]) -> None:
         if method == "open":
-            next(iter((tmp_path / "out" / ".bwpipe").glob("*.part"))).write_bytes(b"of another folder")
+            probe = next(iter((out / ".bwpipe").glob("*.part")))
+            if name.endswith("-2"):
+                sleep(0.3)  # this worker opens the folder when the other one has been refused
+            probe_was_there.append(probe.exists())
+            probe.write_bytes(b"of another folder")
 
     with pytest.raises(UsageError, match=r"the output folder .* is another one here; mount the same folder"):
         run_on(LocalPool(2, hide), tripping_graph(folder, out))
+    assert probe_was_there == [True, True]
     assert not out.exists()
 
     def lose(name: str, method: str, arguments: tuple[Any, ...]) -> None:

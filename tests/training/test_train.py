@@ -485,6 +485,24 @@ def test_a_save_interrupted_between_checkpoint_and_card_is_completed_later(tmp_p
         train(tmp_path, photos, epochs=1)
 
 
+def test_what_killed_runs_left_is_removed_and_files_that_go_meanwhile_stop_no_save(tmp_path: Path) -> None:
+    work = tmp_path / ".bwpipe"
+    work.mkdir()
+    abandoned = [work / "1.part.safetensors", work / "1.part.md"]
+    others = [work / "2.part.safetensors", work / "notes.txt"]
+    for path in (*abandoned, *others):
+        path.write_bytes(b"unfinished")
+    for path in abandoned:
+        os.utime(path, (0, 0))
+    gone = work / "3.part.safetensors"  # found in the folder, and not there when asked about: another `save` finished
+    gone.symlink_to(work / "nothing")
+
+    train(tmp_path, write_photos(tmp_path / "photos", 20), epochs=1)
+
+    assert set(work.iterdir()) == {*others, gone}
+    assert load(tmp_path / "made.safetensors")
+
+
 def seal_of(text: bytes) -> bytes:
     """The seal that ends a card with this text."""
     return b"\n<!-- a card of bwpipe, " + blake2b(text, digest_size=16).hexdigest().encode() + b" -->\n"
