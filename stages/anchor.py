@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import PurePosixPath
 from threading import Lock
 from typing import Any, ClassVar
 
@@ -93,11 +94,19 @@ class Anchor(TwoPassMap):
 
     def _stills(self, unit: Unit | None) -> list[Still]:
         """The stills that concern a unit, or any. Raises UsageError."""
-        if not self.reference:
-            return []
-        if self._references is None:
+        found = self._found_references()
+        return list(found.of(unit.media) if unit else found.all()) if found else []
+
+    def _found_references(self) -> References | None:
+        """The stills, if the option is set. Raises UsageError."""
+        if self.reference and self._references is None:
             self._references = References([self.reference] if isinstance(self.reference, str) else self.reference)
-        return list(self._references.of(unit.media) if unit else self._references.all())
+        return self._references
+
+    def unmatched(self, names: Mapping[PurePosixPath, str]) -> Iterator[str]:
+        """The stills that concern none of these inputs. Raises UsageError."""
+        if found := self._found_references():
+            yield from found.unmatched(names)
 
     def _concerns(self, still: Still, unit: Unit) -> bool:
         """Whether a unit has frames that a still may be for: any, or those of one shot."""

@@ -1,6 +1,6 @@
 """The `colorize` stage."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -207,11 +207,10 @@ class Colorize(BatchMap):
                 within[str(at)] = found.digest(unit.media, at) or ""
         return within
 
-    def unmatched(self, names: Collection[PurePosixPath]) -> Iterator[str]:
+    def unmatched(self, names: Mapping[PurePosixPath, str]) -> Iterator[str]:
         """The hints that are for none of these inputs. Raises UsageError."""
-        found = self._found_hints()
-        if found and (text := found.unmatched(names)):
-            yield text
+        if found := self._found_hints():
+            yield from found.unmatched(names)
 
     def _found_hints(self) -> Hints | None:
         """The hints, if the option is set. Raises UsageError."""

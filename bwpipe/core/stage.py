@@ -1,7 +1,7 @@
 """The stage contract: shapes, options, ports."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from inspect import signature
@@ -97,8 +97,11 @@ class Stage(BaseModel):
     def shots_by(self, finder: ShotFinder) -> None:
         """Called before planning, with what finds shots, for stages of whose options some concern single shots only."""
 
-    def unmatched(self, names: Collection[PurePosixPath]) -> Iterator[str]:
-        """Sentences on what its options hold for inputs by their names, such as hints, that are for none of these."""
+    def unmatched(self, names: Mapping[PurePosixPath, str]) -> Iterator[str]:
+        """Sentences on what its options hold for inputs by their names, such as hints, and is for none of these.
+
+        `names` has the kind of each medium, such as "film"; it is empty where that can't be read.
+        """
         yield from ()
 
     def setup(self, run: RunContext) -> None:

@@ -11,7 +11,7 @@ from bwpipe.core.atomic_file import WORK_FOLDER
 from bwpipe.core.fingerprint import Fingerprint, fingerprint
 from bwpipe.core.segments import FRAGMENTS
 from bwpipe.engine.ledger import Ledger
-from bwpipe.engine.ledger_file import VERSION, read_entries, version_of
+from bwpipe.engine.ledger_file import VERSION, Entry, read_entries, version_of
 from bwpipe.engine.recipes import Recipe
 
 _REELS = (WORK_FOLDER, "frames")
@@ -56,27 +56,29 @@ def finished_files(ledger: Ledger) -> Iterator[FinishedFile]:
         entries = sorted(read_entries(connection, version), key=lambda each: (each[0], each[1]))
         recipes = dict(connection.execute("SELECT digest, text FROM recipes")) if version == VERSION else {}
         notes = {(target, part): text for target, part, text in connection.execute("SELECT target, part, text FROM notes")}
-    fragments = ledger.path.with_name(FRAGMENTS)
     for target, part, entry in entries:
-        path = ledger.folder / os.fsdecode(target)
-        if part or path.parent == fragments or not _is_below(target):
+        if part or not _is_whole(target):
             continue
-        source = Path(os.fsdecode(entry.path)) if entry.path else None
-        inside = Path(os.fsdecode(target))
-        reel = inside.parts[:2] == _REELS
-        shown = Path(*inside.parts[2:]) if reel else inside
+        reel, shown, name = _names(target, entry)
         yield FinishedFile(
             target=ledger.folder / shown,
-            name=PurePosixPath(*shown.parent.parts) / (shown if reel else source or shown).name,
-            source=source,
+            name=name,
+            source=Path(os.fsdecode(entry.path)) if entry.path else None,
             film=bool(entry.frames),
             reel=reel,
             stamp=entry.output,
             options=_options(recipes.get(entry.recipe), entry.frames or ""),
             notes=tuple(notes.get((target, part), "").split("\n")) if notes.get((target, part)) else (),
             seconds=entry.seconds,
-            unchanged=fingerprint(path) == entry.output,
+            unchanged=fingerprint(ledger.folder / os.fsdecode(target)) == entry.output,
         )
+
+
+def finished_names(ledger: Ledger) -> Iterator[tuple[PurePosixPath, str]]:
+    """The name of each finished file, as of its `FinishedFile`, with the kind of medium: "film" or "picture"."""
+    for target, part, entry in ledger.entries():
+        if not part and _is_whole(target):
+            yield _names(target, entry)[2], "film" if entry.frames else "picture"
 
 
 def recorded_failures(ledger: Ledger) -> dict[Path, str]:
@@ -87,10 +89,19 @@ def recorded_failures(ledger: Ledger) -> dict[Path, str]:
         return {Path(os.fsdecode(path)): text for path, text in connection.execute("SELECT path, error FROM failures")}
 
 
-def _is_below(target: bytes) -> bool:
-    """Whether a name leads to a file in the folder, as all do that bwpipe records."""
+def _is_whole(target: bytes) -> bool:
+    """Whether a name is that of a whole file, and leads to one in the folder, as all do that bwpipe records."""
     path = Path(os.fsdecode(target))
-    return not path.is_absolute() and ".." not in path.parts
+    return path.parts[:2] != (WORK_FOLDER, FRAGMENTS) and not path.is_absolute() and ".." not in path.parts
+
+
+def _names(target: bytes, entry: Entry) -> tuple[bool, Path, PurePosixPath]:
+    """Whether an entry is of a film as numbered files, its output as users call it, and the name of its input."""
+    inside = Path(os.fsdecode(target))
+    reel = inside.parts[:2] == _REELS
+    shown = Path(*inside.parts[2:]) if reel else inside
+    source = Path(os.fsdecode(entry.path)) if entry.path and not reel else shown
+    return reel, shown, PurePosixPath(*shown.parent.parts) / source.name
 
 
 def _options(text: str | None, frames: str) -> Mapping[str, Mapping[str, Any]]:

@@ -127,6 +127,10 @@ class Ledger:
             if self._name(path) not in self._entries or path.is_dir():
                 remove_file(path)
 
+    def entries(self) -> Iterator[tuple[bytes, int, Entry]]:
+        """Each entry, with the name of its output and the index of its segment."""
+        return ((target, part, entry) for target, parts in self._entries.items() for part, entry in parts.items())
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The database for reading. Raises sqlite3.Error."""
@@ -361,11 +365,6 @@ class Ledger:
         """Record that an input failed, and why. Raises RunAborted."""
         with self.writing() as connection:
             connection.execute("REPLACE INTO failures VALUES (?, ?)", (os.fsencode(path), error))
-
-    def failures(self) -> dict[Path, str]:
-        """The inputs that failed in their last attempt, and why."""
-        with self.writing() as found:
-            return {Path(os.fsdecode(path)): error for path, error in found.execute("SELECT path, error FROM failures")}
 
     def keep_facts(self, facts: dict[str, str | int | float | bool]) -> None:
         """Record facts before any output depends on them. Raises RunAborted."""

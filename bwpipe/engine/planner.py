@@ -66,7 +66,7 @@ class Plan:
         kept: Files in the place of an output that bwpipe did not write: they are left unchanged.
         own: Number of files skipped as inputs because they are outputs.
         roots: The folders that were read.
-        names: The names of the inputs, also of those that can't be read.
+        names: The names of the inputs, with the kind of medium; empty for those that can't be read.
         files: The unit of the whole file that each unit is a part of, by the unit.
         stamps: Stamps of the inputs when their headers were read.
         scans: Results of scanning them, to be stored for the next run.
@@ -89,7 +89,7 @@ class Plan:
     kept: list[Path] = field(default_factory=list)
     own: int = 0
     roots: set[Path] = field(default_factory=set)
-    names: set[PurePosixPath] = field(default_factory=set)
+    names: dict[PurePosixPath, str] = field(default_factory=dict)
     files: dict[Unit, Unit] = field(default_factory=dict)
     stamps: dict[Unit, FileStamp | None] = field(default_factory=dict)
     scans: SqliteScanCache = field(default_factory=SqliteScanCache)
@@ -158,7 +158,7 @@ def make_plan(
     if not (units or plan.broken):
         others = f" ({skipped_in_words(plan.skipped)})" if plan.skipped else ""
         raise UsageError(f"{graph.nodes[0].where_is('path')}: there is nothing to read{others}; give another path")
-    plan.names = {unit.name for unit in units} | {broken.name for broken in plan.broken}
+    plan.names = {broken.name: "" for broken in plan.broken} | {unit.name: unit.media.kind for unit in units}
     names = OutputNames([*units, *plan.broken])
     for name, sink in sinks.items():
         for unit in units:

@@ -1,33 +1,22 @@
 """Corrections that are for no input, since a name is misspelt or the input is gone."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
-from bwpipe.engine.finished_files import finished_files
+from bwpipe.engine.finished_files import finished_names
 from bwpipe.engine.ledger import Ledger
-from bwpipe.engine.ledger_file import translate_errors
 from bwpipe.graph.graph import Graph
 
 
-def unmatched(graph: Graph, names: Collection[PurePosixPath], ledgers: Iterable[Ledger]) -> Iterator[str]:
-    """A sentence on the hints, and one on the overrides, that are for none of a graph's inputs. Raises UsageError, RunAborted.
+def unmatched(graph: Graph, names: Mapping[PurePosixPath, str], ledgers: Iterable[Ledger]) -> Iterator[str]:
+    """A sentence each on the hints, the references and the overrides that are for none of a graph's inputs. Raises UsageError.
 
     Args:
         graph: The graph.
-        names: The names of the inputs, also of those that can't be read.
+        names: The names of the inputs, with the kind of medium; empty for those that can't be read.
         ledgers: Those of the output folders: corrections may be for what earlier runs coloured.
     """
-    if not any(_of(graph, names)):
-        return
-    known = set(names)
-    for ledger in ledgers:
-        if ledger.path.exists():
-            with translate_errors(ledger.path):
-                known.update(each.name for each in finished_files(ledger))
-    yield from _of(graph, known)
-
-
-def _of(graph: Graph, names: Collection[PurePosixPath]) -> Iterator[str]:
+    known = {**{name: kind for ledger in ledgers for name, kind in finished_names(ledger)}, **names}
     for node in graph.nodes:
-        yield from node.stage.unmatched(names)
-    yield from graph.instances.unmatched(names)
+        yield from node.stage.unmatched(known)
+    yield from graph.instances.unmatched(known)

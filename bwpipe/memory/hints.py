@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -111,17 +111,17 @@ class Hints:
         """A file named like a film, which is for none of its frames; None if there is none."""
         return self._named(media) if media.kind == "film" else None
 
-    def unmatched(self, names: Collection[PurePosixPath]) -> str:
-        """A sentence on the files that are for none of these inputs; empty if there are none."""
+    def unmatched(self, names: Collection[PurePosixPath]) -> Iterator[str]:
+        """A sentence on the files that are for none of these inputs."""
         stems = {*names, *(name.with_suffix("") for name in names)}
         found = {stem: file for stem, file in self._files.items() if stem not in stems and stem.parent not in names}
         if not found:
-            return ""
+            return
         stem, file = next(iter(found.items()))
         wanted, known = (stem.parent, names) if stem.name.isdigit() and stem.parent.name else (stem, stems)
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         name_them = "name them like the picture, or their folder like the film"
-        return f"the hints {file}{more} are for no input; {closest(str(wanted), sorted(map(str, known))) or name_them}"
+        yield f"the hints {file}{more} are for no input; {closest(str(wanted), sorted(map(str, known))) or name_them}"
 
     def _named(self, media: Media) -> Path | None:
         return self._files.get(media.name) or self._files.get(media.name.with_suffix(""))

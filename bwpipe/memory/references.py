@@ -1,6 +1,6 @@
 """Coloured stills whose colours films and photographs take where they show the same things."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bwpipe.core.fingerprint import cached_digest
 from bwpipe.core.frame import Frame, Luma, Media, Unit
 from bwpipe.core.inputs import expand_user, find_files
+from bwpipe.core.registry import closest
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.image.file import ImageFile
 from bwpipe.image.open import open_image
@@ -90,6 +91,24 @@ class References:
             return found
         own = [each for each in self._stills if each.name.with_suffix("") == stem]
         return own or (self._stills if len(self._stills) == 1 else [])
+
+    def unmatched(self, names: Mapping[PurePosixPath, str]) -> Iterator[str]:
+        """A sentence on the stills that concern none of these inputs, given with the kind of each medium.
+
+        Those in no folder are for all films, and one that is the only one is for all pictures. What can't be read, whose kind
+        is empty, may be either.
+        """
+        pictures = {name.with_suffix("") for name, kind in names.items() if kind != "film"}
+        films = {each for name, kind in names.items() if kind != "picture" for each in (name, name.with_suffix(""))}
+        folders = films | {PurePosixPath()} if films else films
+        found = [each for each in self._stills if not (each.name.parent in folders or each.name.with_suffix("") in pictures)]
+        if not found or (pictures and len(self._stills) == 1):
+            return
+        first, more = found[0], f" and {len(found) - 1} more" if len(found) > 1 else ""
+        film = closest(str(first.name.parent), sorted(map(str, films)))
+        picture = closest(str(first.name.with_suffix("")), sorted(map(str, pictures)))
+        name_them = "name it like the picture, or its folder like the film"
+        yield f"no input is shown by the reference {first.path}{more}; {film or picture or name_them}"
 
     def all(self) -> Iterable[Still]:
         """All of them."""

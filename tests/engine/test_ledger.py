@@ -10,6 +10,7 @@ import pytest
 from bwpipe.core.atomic_file import AtomicFile
 from bwpipe.core.fingerprint import file_stamp
 from bwpipe.core.frame import Media, Unit
+from bwpipe.engine.finished_files import recorded_failures
 from bwpipe.engine.ledger import Ledger
 from bwpipe.engine.recipes import Recipe, StageRecipe
 from bwpipe.errors import MediaError, UsageError
@@ -104,10 +105,10 @@ def test_failures_are_recorded_until_the_unit_is_done(unit: Unit, target: Path) 
     ledger = Ledger(target.parent)
     ledger.open()
     ledger.keep_failure(unit.path, "it is cut short")
-    assert ledger.failures() == {unit.path: "it is cut short"}
+    assert recorded_failures(ledger) == {unit.path: "it is cut short"}
 
     ledger.keep(unit, AtomicFile(target, target.parent), recipe("r2"), file_stamp(unit.path))
-    assert ledger.failures() == {}
+    assert recorded_failures(ledger) == {}
     ledger.close()
 
 

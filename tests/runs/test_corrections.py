@@ -14,7 +14,7 @@ from PIL import Image
 
 from bwpipe import UsageError, read_graph, run
 from bwpipe.engine.run import RunResult
-from bwpipe.tools.describe import describe_graph
+from bwpipe.tools.describe import describe_graph, graph_to_json
 from tests.runs.test_anchor import SHOT, TRIP, chroma
 from tests.runs.test_film_hints import RED, dot, folder, graph  # noqa: F401 (a fixture)
 from tests.support.apart import run_apart
@@ -282,6 +282,46 @@ def test_corrections_for_no_input_are_named_with_the_closest_one(folder: Path, t
     )
 
 
+@pytest.mark.parametrize(
+    ("stills", "films", "said"),
+    [
+        (
+            ["flim.mkv/000003.png", "film/any.png", "film.mkv/000003.png"],
+            True,
+            ["flim.mkv/000003.png; did you mean 'film.mkv'?"],
+        ),
+        (
+            ["reels/1/a.png", "reels/1/b.png"],
+            True,
+            ["reels/1/a.png and 1 more; name it like the picture, or its folder like the film"],
+        ),
+        (["any.png", "other.png"], True, []),
+        (["harbour.png", "market.png"], False, ["market.png; name it like the picture, or its folder like the film"]),
+        (["harbor.png", "harbour.png"], False, ["harbor.png; did you mean 'harbour'?"]),
+        (["any.png"], False, []),
+    ],
+)
+def test_references_for_no_input_are_named_with_the_closest_one(
+    stills: list[str],
+    films: bool,
+    said: list[str],
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    corrections, inputs = tmp_path / "corrections", tmp_path / "in"
+    inputs.mkdir()
+    Image.new("L", (48, 32), 90).save(inputs / "harbour.png")
+    for name in stills:
+        (corrections / "references" / name).parent.mkdir(parents=True, exist_ok=True)
+        (corrections / "references" / name).touch()
+    paths = [str(inputs), str(folder / "film" / "film.mkv")] if films else [str(inputs)]
+    described = read_graph(corrected_graph(folder, tmp_path / "out", corrections)).override({"read.path": paths})
+
+    texts = [f"no input is shown by the reference {corrections}/references/{text}" for text in said]
+    assert [line for line in describe_graph(described) if line.startswith("no input")] == texts
+    assert graph_to_json(described)["remarks"] == texts
+
+
 def test_corrections_for_what_an_earlier_run_coloured_are_no_mistake(folder: Path, tmp_path: Path) -> None:  # noqa: F811
     corrections = tmp_path / "corrections"
     (tmp_path / "in").mkdir()
@@ -289,6 +329,8 @@ def test_corrections_for_what_an_earlier_run_coloured_are_no_mistake(folder: Pat
         Image.new("L", (48, 32), 90).save(tmp_path / "in" / name)
         corrected(folder, tmp_path / "out", corrections, **{"read.path": str(tmp_path / "in" / name)})
         dot(corrections / "hints" / name, (8, 8), RED)
+    for name in ("harbour.png", "market.png"):
+        still(folder, corrections / "references" / name, 0)
 
     result = corrected(folder, tmp_path / "out", corrections, **{"read.path": str(tmp_path / "in" / "market.png")})
 
