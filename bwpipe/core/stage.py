@@ -98,10 +98,7 @@ class Stage(BaseModel):
         """Called before planning, with what finds shots, for stages of whose options some concern single shots only."""
 
     def unmatched(self, names: Mapping[PurePosixPath, str]) -> Iterator[str]:
-        """Sentences on what its options hold for inputs by their names, such as hints, and is for none of these.
-
-        `names` has the kind of each medium, such as "film"; it is empty where that can't be read.
-        """
+        """Sentences on what its options hold for inputs by name, as hints do, but for none of these (and their kinds)."""
         yield from ()
 
     def setup(self, run: RunContext) -> None:
