@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bwpipe.core.json_text import parse_json
+
 KEPT = "colour kept"
 """The note on a frame that keeps its own colour, so that its metadata do not claim that colour was added."""
 NETWORK = "network"
@@ -105,9 +107,9 @@ def split_note(text: str) -> tuple[str, Provenance | None]:
     if not found:
         return text, None
     try:
-        record = json.loads(found[1])
+        record = parse_json(found[1])
         return before, Provenance(str(record["bwpipe"]), tuple(dict(stage) for stage in record["stages"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return text, None
 
 

@@ -22,6 +22,7 @@ from bwpipe.core.fingerprint import Fingerprint
 from bwpipe.core.folder_lock import FolderLock
 from bwpipe.core.frame import Unit
 from bwpipe.core.inputs import expand_user
+from bwpipe.core.json_text import parse_json
 from bwpipe.data.dataset import COLOUR, GREY, Pair, map_array
 from bwpipe.errors import RunAborted, UsageError, format_error
 from bwpipe.metrics.image_metrics import colourfulness
@@ -109,7 +110,7 @@ class Cache:
         """The pairs of a key, read through and compared with their checksums; None if they are missing or damaged."""
         path = self.path(key)
         try:
-            info = DatasetInfo(**json.loads((path / INFO_FILE).read_text(encoding="ascii")))
+            info = DatasetInfo(**parse_json((path / INFO_FILE).read_text(encoding="ascii")))
             pairs = CachedPairs(path, map_array(path / GREY), map_array(path / COLOUR), info)
             shape = pairs.grey.shape
             is_valid = (

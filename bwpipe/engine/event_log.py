@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bwpipe.core.json_text import parse_json
 from bwpipe.errors import RunAborted, UsageError
 
 REPORT = "report.jsonl"
@@ -74,7 +75,7 @@ def measured_seconds(path: Path, stage: str) -> float | None:
             ends = [line for line in file if line.startswith((b'{"event": "ended"', b'{"event": "stopped"'))]
         for line in reversed(ends):
             with suppress(ValueError, KeyError, TypeError):
-                event = json.loads(line)
+                event = parse_json(line)
                 if items := event["stages"][stage]["items"]:
                     return float(event["seconds"] / items)
     return None
@@ -87,7 +88,7 @@ def read_warnings(folder: Path) -> dict[str, list[str]]:
         with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 with suppress(ValueError, TypeError, AttributeError):  # a line that was cut short, or is none of ours
-                    event = json.loads(line)
+                    event = parse_json(line)
                     if event.get("event") == "warning" and event.get("path"):
                         found.setdefault(str(event["path"]), []).append(str(event["text"]))
     return found

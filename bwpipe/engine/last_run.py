@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bwpipe.core.atomic_file import WORK_FOLDER, write_atomically
+from bwpipe.core.json_text import parse_json
 from bwpipe.errors import UsageError
 from bwpipe.graph.graph import Graph, read_graph
 from bwpipe.graph.templates import template
@@ -47,10 +48,10 @@ class LastRun:
     def read(cls, folder: Path) -> "LastRun | None":
         """That of an output folder; None if nothing says how it was made."""
         path = folder / WORK_FOLDER / RECORD
-        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
             if path.is_symlink() or path.stat().st_size > _MOST_BYTES:
                 return None
-            found = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+            found = parse_json(path.read_text(encoding="utf-8", errors="surrogateescape"))
             graph = found["graph"]
             return cls(
                 Path(str(found["folder"])), None if graph is None else Path(str(graph)), found["shipped"], found["changes"]

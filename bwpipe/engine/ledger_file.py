@@ -33,6 +33,8 @@ _TABLES = (
 _NAMES = {"units", "recipes", "failures", "notes", "facts", "scans"}
 _OPTIONAL = {"frames", "ctime_ns", "inode", "source", "seconds"}
 """Columns of which entries by bwpipe 0.1.0 have no value."""
+_PATHS = {"target", "source", "path"}
+"""Columns of paths, which have any bytes but 0."""
 _FROM_1 = (
     "CREATE TABLE IF NOT EXISTS scans (path BLOB, what TEXT, size INTEGER, mtime_ns INTEGER, found BLOB, "
     "PRIMARY KEY (path, what))",
@@ -178,13 +180,12 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _wrong(connection: sqlite3.Connection, name: str) -> str:
-    """A condition that holds for rows of a table with a value of another type than its column's: SQLite keeps any."""
-    columns = connection.execute(f"PRAGMA table_info({name})")
-    return " OR ".join(
-        f"typeof({column}) NOT IN ('{kind.lower()}', '{'null' if column in _OPTIONAL else ''}')"
-        for _, column, kind, *_ in columns
-        if kind
+    """A condition for rows of a table with a value of another type than its column's, since SQLite keeps any, or no path."""
+    columns = [(column, kind) for _, column, kind, *_ in connection.execute(f"PRAGMA table_info({name})") if kind]
+    types = (
+        f"typeof({column}) NOT IN ('{kind.lower()}', '{'null' if column in _OPTIONAL else ''}')" for column, kind in columns
     )
+    return " OR ".join([*types, *(f"instr({column}, x'00')" for column, _ in columns if column in _PATHS)])
 
 
 def _is_unfinished(connection: sqlite3.Connection) -> bool:
@@ -217,7 +218,7 @@ def translate_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details
-        if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        if code in {0, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:  # 0: Python's own, of text that is not UTF-8
             raise UsageError(f"{path}: {error}; remove it to start over") from error
         remedy = "free some space or choose another folder, and run again"
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from bwpipe.core.frame import Unit
+from bwpipe.core.json_text import parse_json
 from bwpipe.core.segments import frame_range
 from bwpipe.core.stage import ask
 from bwpipe.graph.graph import Graph
@@ -67,7 +68,7 @@ class Recipe:
     @classmethod
     def read(cls, text: str, frames: str) -> "Recipe":
         """The recipe with this text, and these frames. Raises ValueError, KeyError or TypeError if it is damaged."""
-        found = json.loads(text)
+        found = parse_json(text)
         stages = [
             StageRecipe(stage["name"], stage["values"], frozenset(stage["free"]), stage["shipped"]) for stage in found["stages"]
         ]

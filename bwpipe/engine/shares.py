@@ -14,6 +14,7 @@ from typing import TypeVar
 from bwpipe.core.atomic_file import WORK_FOLDER, write_atomically
 from bwpipe.core.folder_lock import FolderLock
 from bwpipe.core.frame import Unit
+from bwpipe.core.json_text import parse_json
 from bwpipe.core.stage import Sink
 from bwpipe.engine.ledger_file import connect, connect_to_read, prepare, recover
 from bwpipe.errors import UsageError
@@ -203,7 +204,7 @@ def reading_share(place: Path) -> Iterator[sqlite3.Connection]:
 def common_facts(folder: Path) -> dict[str, str | int | float | bool]:
     """The facts that the first share has established for all."""
     with suppress(OSError, ValueError):
-        found = json.loads((folder / WORK_FOLDER / SHARES / _FACTS).read_text("utf-8"))
+        found = parse_json((folder / WORK_FOLDER / SHARES / _FACTS).read_text("utf-8"))
         if isinstance(found, dict):
             return {key: value for key, value in found.items() if isinstance(value, str | int | float | bool)}
     return {}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bwpipe.core.frame import Frame
+from bwpipe.core.json_text import parse_json
 from bwpipe.core.provenance import KEPT
 
 
@@ -34,7 +35,7 @@ class PictureNote:
     def read(cls, texts: Sequence[str]) -> "PictureNote":
         """The note that a text stands for; an empty one for what earlier versions wrote."""
         with suppress(ValueError, TypeError, AttributeError):
-            found = json.loads(texts[0]) if texts and texts[0] else {}
+            found = parse_json(texts[0]) if texts and texts[0] else {}
             sure = found.get("confidence")
             return cls(None if sure is None else float(sure), bool(found.get("kept")))
         return cls()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bwpipe.core.frame import Frame
+from bwpipe.core.json_text import parse_json
 from bwpipe.motion.drift import GAPS, Drift, DriftMeter, Gap
 
 FLICKER = "flicker"
@@ -154,7 +155,7 @@ class ShotList:
         self.shots: list[Shot] = []
         self._meter = DriftMeter()
         for text in notes:
-            for values in json.loads(text) if text else ():
+            for values in parse_json(text) if text else ():
                 self._add(Shot(*values))
 
     def add_frame(self, frame: Any) -> None:

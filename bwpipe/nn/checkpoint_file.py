@@ -1,6 +1,5 @@
 """Checkpoint files, as far as they need no torch: what they are, where they are, and their weights as arrays."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 
 from bwpipe.core.inputs import expand_user
+from bwpipe.core.json_text import parse_json
 from bwpipe.core.registry import UnknownNameError
 from bwpipe.errors import UsageError
 
@@ -102,7 +102,7 @@ def opened(path: Path, framework: Literal["np", "pt"] = "np") -> Iterator[tuple[
     """Open a checkpoint, with its weights as numpy's or torch's, and read its description. Raises UsageError."""
     try:
         with safe_open(path, framework=framework) as file:
-            yield file, Checkpoint.model_validate(json.loads((file.metadata() or {})[METADATA_KEY]))
+            yield file, Checkpoint.model_validate(parse_json((file.metadata() or {})[METADATA_KEY]))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such checkpoint") from None
     except KeyError:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from bwpipe.core.inputs import expand_user
 from bwpipe.engine.event_log import read_warnings
 from bwpipe.engine.finished_files import FinishedFile, finished_files, recorded_failures
 from bwpipe.engine.ledger import Ledger
+from bwpipe.engine.ledger_file import translate_errors
 from bwpipe.errors import UsageError
 from bwpipe.image.picture_note import PictureNote
 from bwpipe.motion.shot_report import Shot, ShotList
@@ -67,6 +67,7 @@ def read_album(folder: Path) -> Album:
 
     Raises:
         UsageError: It is no folder that a run has written into, or there is nothing to look at.
+        RunAborted: The ledger can't be read.
     """
     place = Path(os.path.realpath(expand_user(folder)))
     if not place.is_dir():
@@ -74,11 +75,9 @@ def read_album(folder: Path) -> Album:
     ledger = Ledger(place)
     if not ledger.path.exists():
         raise UsageError(f"{folder}: no run has written into this folder; give the output folder of a run")
-    try:
+    with translate_errors(ledger.path):
         found = list(finished_files(ledger))
         failures = recorded_failures(ledger)
-    except sqlite3.Error as error:
-        raise UsageError(f"{ledger.path}: {error}; wait for the end of the run, and try again") from error
     warnings = {path: list(dict.fromkeys(texts)) for path, texts in read_warnings(place / WORK_FOLDER).items()}
     album = Album(place, warnings=warnings, failures=failures)
     for file in found:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bwpipe.core.frame import Frame
+from bwpipe.errors import MediaError
 from bwpipe.review.entries import Entry
 from bwpipe.review.thumbnails import Pixels, Store, encoded, key_of, open_file
 from bwpipe.tools.preview import small
@@ -56,7 +57,8 @@ def pictures_of_shots(shots: Sequence[Entry], looped: set[int], store: Store) ->
     source, unit = open_file(missing[0].file.target)
     try:
         film = unit.media
-        assert isinstance(film, VideoFile)
+        if not isinstance(film, VideoFile):
+            raise MediaError("it is recorded as a film, and is none")
         total = len(film.times)
         wanted = {entry.number: _indices(entry, total, film, loop=entry.number in looped) for entry in missing}
         indices = sorted({index for three, strip in wanted.values() for index in (*three, *strip)})

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bwpipe.core.atomic_file import WORK_FOLDER, AtomicFile, publish_together
 from bwpipe.core.frame import Frame
+from bwpipe.core.json_text import parse_json
 from bwpipe.core.segments import fragment_path, waiting_fragments
 from bwpipe.errors import DamagedRecord, MediaError
 from bwpipe.sequence.encode import FrameEncoder, FrameTarget, check_target, frame_notes, frame_target
@@ -54,7 +55,7 @@ class FrameRecord:
             data = path.read_bytes()
             head, _, body = data.removeprefix(_SIGNATURE).partition(b"\n")
             if data.startswith(_SIGNATURE):
-                found = json.loads(head)
+                found = parse_json(head)
                 names = FrameNames(PurePosixPath(found["place"]), found["prefix"], found["width"], found["suffix"])
                 return FrameRecord(names, np.frombuffer(body, "<i8").reshape(-1, _COLUMNS))
         return None
@@ -274,7 +275,7 @@ def is_intact(folder: Path, path: Path, target: Path) -> bool:
     records = [path]
     if path == target:
         try:
-            summary = json.loads(target.read_text("utf-8"))
+            summary = parse_json(target.read_text("utf-8"))
             records = [fragment_path(folder, target, part) for part in range(summary["segments"])]
             if _digest(records) != summary["records"]:
                 return False

@@ -23,6 +23,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from bwpipe.core.fingerprint import Fingerprint, fingerprint
+from bwpipe.core.json_text import parse_json
 from bwpipe.errors import DamagedRecord, MediaError
 from bwpipe.video.segment_file import CodedPacket, Fragment, packet_of
 
@@ -106,7 +107,7 @@ class Outline:
             text = file.read(_LONGEST)
         try:
             head, _, body = text.removeprefix(_SIGNATURE).partition(b"\n")
-            values = json.loads(head)
+            values = parse_json(head)
             self.extradata = bytes.fromhex(values["extradata"])
             self.first, self.stream = int(values["first"]), int(values["stream"])
             self.finished = Fingerprint(int(values["size"]), int(values["mtime_ns"]))

@@ -67,6 +67,12 @@ class Folder:
         return [event for event in found if event != "picture"]
 
 
+def change(ledger: Path, statement: str) -> None:
+    """Change a ledger behind bwpipe's back."""
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute(statement)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
@@ -100,24 +106,44 @@ def test_a_graph_is_checked_after_a_run_that_was_killed_inside_a_commit(killed: 
 
 
 @pytest.mark.parametrize(
-    "change",
+    "statement",
     [
         "UPDATE units SET seconds = 'nonsense'",
         "UPDATE units SET target = NULL",
+        "UPDATE units SET source = x'610062'",  # a path has no NUL
+        "INSERT INTO failures VALUES (x'610062', 'it is torn')",
         "UPDATE notes SET text = x'ff00'",
         "INSERT INTO scans VALUES (x'61', 'index', 1, 1, 'nonsense', 1, 1)",
     ],
 )
-def test_a_ledger_with_what_no_run_writes_is_refused_in_one_sentence(folder: Folder, change: str) -> None:
+def test_a_ledger_with_what_no_run_writes_is_refused_in_one_sentence(folder: Folder, statement: str) -> None:
     assert folder.run().done == 3
-    with closing(sqlite3.connect(folder.ledger)) as connection, connection:
-        connection.execute(change)
-    table = change.split()[2 if change.startswith("INSERT") else 1]
+    change(folder.ledger, statement)
+    table = statement.split()[2 if statement.startswith("INSERT") else 1]
     text = f"{folder.ledger} is damaged: its table {table} holds what no run writes; remove it to start over"
 
     for ask in (folder.run, folder.check, lambda: read_album(folder.out)):
         with pytest.raises(UsageError, match=re.escape(text)):
             ask()
+
+
+@pytest.mark.parametrize("table", ["units SET digest", "recipes SET text", "notes SET text"])
+def test_a_ledger_with_text_that_is_none_is_refused_in_one_sentence(folder: Folder, table: str) -> None:
+    assert folder.run().done == 3
+    change(folder.ledger, f"UPDATE {table} = CAST(x'ff41' AS TEXT)")
+
+    for ask in (lambda: read_album(folder.out), *(() if table.startswith("notes") else (folder.run, folder.check))):
+        with pytest.raises(UsageError, match=rf"{re.escape(str(folder.ledger))}: Could not decode .*; remove it to start over"):
+            ask()
+
+
+def test_a_recipe_of_too_many_brackets_is_one_that_is_not_known(folder: Folder) -> None:
+    assert folder.run().done == 3
+    change(folder.ledger, f"UPDATE recipes SET digest = 'a', text = '{'[' * 90_000}'")
+    change(folder.ledger, "UPDATE units SET recipe = 'a'")
+
+    assert [entry.file.options for entry in read_album(folder.out).entries] == [{}, {}, {}]
+    assert folder.run().done == 3
 
 
 @pytest.mark.parametrize("content", [b"", V1_TABLES], ids=["empty", "tables and no version"])

@@ -204,6 +204,13 @@ def test_a_tiny_checkpoint_that_names_a_huge_network_allocates_nothing(
     assert "\n" not in str(refusal.value)
 
 
+def test_a_description_of_too_many_brackets_is_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3)}, tmp_path / "a.safetensors", {"bwpipe": "[" * 100_000})
+
+    with pytest.raises(UsageError, match="can't be used as a checkpoint: its brackets are nested too deeply"):
+        load(tmp_path / "a.safetensors")
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_weights_that_are_not_finite_are_refused(small: Small, tmp_path: Path, value: float) -> None:
     small.get_parameter("layers.2.bias").data[1] = value

@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import sqlite3
+from contextlib import closing
 from hashlib import sha256
 from html import unescape
 from io import BytesIO
@@ -154,6 +156,15 @@ def test_files_that_are_gone_are_counted_and_a_folder_without_a_run_is_refused(p
     assert data_of(written(pictures))["gone"] == 1
     assert "no run has written into this folder" in bwpipe("report", str(pictures / "in"), code=2)
     assert "a page must be a .html file" in bwpipe("report", str(pictures / "out"), "-o", str(tmp_path / "a.txt"), code=2)
+
+
+def test_a_picture_that_is_recorded_as_a_film_is_named(pictures: Path) -> None:
+    with closing(sqlite3.connect(pictures / "out" / ".bwpipe" / "ledger.sqlite")) as ledger, ledger:
+        ledger.execute("UPDATE units SET frames = '0:9/9' WHERE target = CAST('a.png' AS BLOB)")
+    target = pictures / "out" / "report.html"
+
+    problems = report.write_report(read_album(pictures / "out"), target)
+    assert problems == ["a.png: can't be shown: it is recorded as a film, and is none"]
 
 
 def test_the_network_and_its_confidence_are_told_of_pictures(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ A graph of ONNX holds no code, but it can name other files as its weights, and o
 graphs are refused, as are loops and constants of any size, so that reading one allocates no more than its file has.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from math import prod
 from typing import Any
 
 from bwpipe.core.extras import install_command
+from bwpipe.core.json_text import parse_json
 from bwpipe.errors import UsageError
 from bwpipe.nn.checkpoint_file import METADATA_KEY
 from bwpipe.nn.foreign.pytorch_file import ForeignFileError
@@ -100,8 +100,8 @@ def _about(model: Any) -> Mapping[str, Any]:
     """What bwpipe wrote into a graph that it exported: the licence, the default vividness, the input's size."""
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
-            with suppress(ValueError, RecursionError):
-                found = json.loads(entry.value)
+            with suppress(ValueError):
+                found = parse_json(entry.value)
                 return found if isinstance(found, dict) else {}
     return {}
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bwpipe.core.atomic_file import write_atomically
+from bwpipe.core.json_text import parse_json
 
 LIMIT = 1000
 """Maximum number of steps kept."""
@@ -55,7 +56,7 @@ class History:
 def _parse(line: str) -> dict[str, float]:
     """The point in a line; empty if the line is incomplete, because the training was killed or the disk was full."""
     try:
-        point: dict[str, float] = json.loads(line)
+        point: dict[str, float] = parse_json(line)
     except ValueError:
         return {}
     return point
