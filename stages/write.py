@@ -30,7 +30,7 @@ from bwpipe.sequence.output import FrameOutput, FrameSegment
 from bwpipe.sequence.targets import CODES, ImageTarget, SegmentTarget, chroma_codes, in_bands
 from bwpipe.video.container import container_for, conversion_notes
 from bwpipe.video.cropping import NO_CROPPING
-from bwpipe.video.encoding import ContainerName, Encoding, check_encoding, coded_depth, pixel_format
+from bwpipe.video.encoding import ContainerName, Encoding, check_encoding, coded_depth, encoder, pixel_format
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
 from bwpipe.video.segment_encoder import SegmentWriter
@@ -53,7 +53,7 @@ def _check_name(text: str) -> str:
 class Write(Sink):
     """Writes pictures and films in colour, keeping luma and everything else in the file, in a tree that mirrors the input's."""
 
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
 
     path: NoEffect[Path]
     """Output folder; created if missing."""
@@ -85,7 +85,8 @@ class Write(Sink):
     default the input's own kind if it can hold everything, else Matroska; for `ffv1` Matroska (RFC 9043), unless that would
     lose sound, subtitles or the aspect ratio."""
     threads: FilmsOnly[Count] = 4
-    """Encoder threads of a film. They affect the output's bytes, so the default does not depend on the number of cores."""
+    """Encoder threads of a film. They affect the output's bytes, so the default does not depend on the number of cores. VP8 has
+    one."""
     options: FilmsOnly[dict[str, str]] = Field(default_factory=dict)
     """Further encoder options, by FFmpeg's names."""
     times: NoEffect[Literal["new", "keep"]] = "new"
@@ -202,14 +203,16 @@ class Write(Sink):
     def revision_for(self, unit: Unit | None) -> int:
         """The latest only for what earlier ones lost or changed.
 
-        Of films where the index of MP4 and QuickTime files is (5); side data, alpha, cropping, and more than 8 bits in full
-        range (4). Of pictures the luma of JPEG files, what scanners add to TIFF files, the ICC profile of grey ones, and the
-        last bit of a few samples of large ones (4).
+        Of films VP8 (6); where the index of MP4 and QuickTime files is (5); side data, alpha, cropping, and more than 8 bits in
+        full range (4). Of pictures the luma of JPEG files, what scanners add to TIFF files, the ICC profile of grey ones, and
+        the last bit of a few samples of large ones (4).
         """
         media = unit.media if unit else None
         if isinstance(media, VideoFile):
-            if container_for(media, self.encoding).muxer in {"mp4", "mov"}:
+            if encoder(self.codec).name == "libvpx":
                 return self.revision
+            if container_for(media, self.encoding).muxer in {"mp4", "mov"}:
+                return 5
             deep = media.tags.range == FULL and media.depth > 8
             return 4 if deep or media.alpha or media.carries or media.cropping != NO_CROPPING else 3
         if isinstance(media, ImageFile):

@@ -77,8 +77,8 @@ class Encoding:
         pix_fmt: FFmpeg's pixel format name, possibly with fewer bits than the source; None for the source's chroma grid,
             depth and alpha channel, 4:2:0 if it has no chroma.
         container: "mkv", "mov", "mp4", or "same" for the input's own; None for that if it can hold everything, else Matroska.
-        threads: Encoder threads. They change x264's output, so the number does not depend on the core count; with 4, files
-            are 1 % larger than with 1.
+        threads: Encoder threads (`threads_of`). They change x264's output, so the number does not depend on the core count;
+            with 4, files are 1 % larger than with 1.
         options: Further encoder options, by FFmpeg's names.
     """
 
@@ -89,6 +89,16 @@ class Encoding:
     container: ContainerName | None = None
     threads: int = 4
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def threads_of(encoding: Encoding) -> int:
+    """The threads that an encoder is given: those asked for, but one for VP8.
+
+    Threads of libvpx's VP8 encoder wait for each other in a loop that yields the core: where other work keeps the cores busy, a
+    second of film may take more than half a minute, with 600,000 changes of context a second; where nothing does, it takes
+    three times the CPU time.
+    """
+    return 1 if encoder(encoding.codec).name == "libvpx" else encoding.threads
 
 
 class ChromaGrid(NamedTuple):

@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from bwpipe.core.frame import Luma
 from bwpipe.errors import MediaError
-from bwpipe.video.encoding import Encoding, coded_depth, encoder, encoder_options, pixel_format
+from bwpipe.video.encoding import Encoding, coded_depth, encoder, encoder_options, pixel_format, threads_of
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.interlacing import FieldMarker, set_field_coding
 from bwpipe.video.pixel_formats import in_depth, layout, plane, rescale
@@ -152,7 +152,7 @@ def configure(context: VideoCodecContext, video: VideoFile, encoding: Encoding) 
     context.time_base, context.framerate = video.time_base, video.rate or Fraction(25)
     context.bit_rate, context.bit_rate_tolerance = 0, 128_000  # the target is quality, not size
     context.color_range, context.colorspace, context.color_primaries, context.color_trc = video.tags
-    context.thread_count = encoding.threads
+    context.thread_count = threads_of(encoding)
     context.flags |= CodecFlags.bitexact.value | CodecFlags.frame_duration.value | CodecFlags.global_header.value
     if video.sample_aspect:
         context.sample_aspect_ratio = video.sample_aspect

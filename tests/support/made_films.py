@@ -92,7 +92,7 @@ def make_film(path: Path, kind: Kind, muxer: dict[str, str] | None = None) -> Pa
         stream = output.add_stream(kind.codec, rate=25, options=dict(kind.options), time_base=kind.time_base)
         assert isinstance(stream, VideoStream)
         context = stream.codec_context
-        (context.width, context.height), context.pix_fmt = kind.size, kind.pix_fmt
+        (context.width, context.height), context.pix_fmt, context.thread_count = kind.size, kind.pix_fmt, 1
         context.color_range, context.colorspace, context.color_primaries, context.color_trc = kind.tags
         context.sample_aspect_ratio = kind.aspect or Fraction(0)
         if kind.turn:

@@ -46,7 +46,7 @@ def coded_film(
     with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as output:
         stream = output.add_stream(codec, rate=25, options={"g": "6", **quiet.get(codec, {}), **(options or {})})
         assert isinstance(stream, VideoStream)
-        (stream.width, stream.height), stream.pix_fmt = SIZE, pix_fmt
+        (stream.width, stream.height), stream.pix_fmt, stream.thread_count = SIZE, pix_fmt, 1
         stream.metadata.update(tags or {})
         coded = [packet for number in range(FRAMES) for packet in stream.encode(grey_frame(number, pix_fmt, alpha))]
         for number, packet in enumerate([*coded, *stream.encode(None)]):

@@ -90,7 +90,7 @@ def recoded(
             output.metadata["comment"] = comment
         stream = output.add_stream(codec, rate=25, options=options, time_base=film.time_base)
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = film.width, film.height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt, stream.thread_count = film.width, film.height, "yuv420p", 1
         sounds = {track.index: copied(track, output) for track in audio.streams.audio}
         for packet in audio.demux([audio.streams[index] for index in sounds]) if sounds else ():
             if packet.size and (end is None or (packet.dts or 0) * packet.time_base < end * film.time_base):

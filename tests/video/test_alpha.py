@@ -36,7 +36,7 @@ def make_transparent(path: Path, codec: str, pix_fmt: str, options: dict[str, st
     with av.open(str(path), "w") as output:
         stream = output.add_stream(codec, rate=25, options=options or {})
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = *SIZE, pix_fmt
+        stream.width, stream.height, stream.pix_fmt, stream.thread_count = *SIZE, pix_fmt, 1
         for number in range(COUNT):
             frame = VideoFrame(*SIZE, pix_fmt)
             for index, samples in enumerate(frame.planes):

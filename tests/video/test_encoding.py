@@ -106,6 +106,15 @@ def test_prores_stores_8_bits_in_10(name: str, corpus: dict[str, VideoFile], tmp
     assert verify_video(film, output, Limits()).differences == []
 
 
+def test_vp8_is_written_by_one_thread_however_many_are_asked_for(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+    one, four = tmp_path / "one", tmp_path / "four"
+    for folder, threads in ((one, 1), (four, 4)):
+        folder.mkdir()
+        rewritten(corpus["Matroska"], folder, Encoding(codec="libvpx", threads=threads))
+
+    assert (one / "written.mkv").read_bytes() == (four / "written.mkv").read_bytes()
+
+
 def test_more_bits_on_request_only_shift_the_samples(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
     film = corpus["Matroska"]
 
