@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from time import sleep
+from threading import Event, Lock
 from typing import Any
 
 import pytest
@@ -79,13 +79,15 @@ def test_a_run_on_workers_writes_the_bytes_of_one_process(folder: Path, whole: d
 def test_a_lost_worker_is_replaced_and_its_work_done_again(folder: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     losses = iter([0, 2, 3, 5])
     calls = {"next": next(losses), "seen": 0}
+    one_at_a_time = Lock()
 
     def trip(name: str, method: str, arguments: tuple[Any, ...]) -> None:
         if method in ("do", "make_first_pass"):
-            calls["seen"] += 1
-            if calls["seen"] - 1 == calls["next"]:
-                calls["next"] = next(losses, -1)
-                raise WorkerLost("its process has ended")
+            with one_at_a_time:
+                calls["seen"] += 1
+                if calls["seen"] - 1 == calls["next"]:
+                    calls["next"] = next(losses, -1)
+                    raise WorkerLost("its process has ended")
 
     pool = LocalPool(2, trip)
     result = run_on(pool, tripping_graph(folder, tmp_path / "out"))
@@ -100,12 +102,14 @@ def test_a_run_goes_on_with_fewer_workers_where_one_does_not_start_again(
     folder: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     begun: list[str] = []
+    one_at_a_time = Lock()
 
     def trip(name: str, method: str, arguments: tuple[Any, ...]) -> None:
         if method == "do":
-            begun.append(name)
-            if len(begun) == 1:
-                raise WorkerLost("its machine has ended")
+            with one_at_a_time:
+                begun.append(name)
+                if len(begun) == 1:
+                    raise WorkerLost("its machine has ended")
         elif method == "open" and begun:
             raise WorkerLost("it does not start")
 
@@ -157,18 +161,26 @@ def test_what_is_wrong_with_a_worker_is_one_sentence_and_nothing_is_written(
     assert not out.exists()
     monkeypatch.undo()
 
-    probe_was_there = []
+    both_open, one_is_dismissed, probe_was_there = Event(), Event(), []
 
     def hide(name: str, method: str, arguments: tuple[Any, ...]) -> None:
         if method == "open":
             probe = next(iter((out / ".bwpipe").glob("*.part")))
-            if name.endswith("-2"):
-                sleep(0.3)  # this worker opens the folder when the other one has been refused
+            if name.endswith("-1"):
+                both_open.wait()
+            else:  # the other one is refused while this one opens the folder
+                both_open.set()
+                one_is_dismissed.wait()
             probe_was_there.append(probe.exists())
             probe.write_bytes(b"of another folder")
 
+    class Dismissing(LocalPool):
+        def kill(self, worker: Any) -> None:
+            one_is_dismissed.set()
+            super().kill(worker)
+
     with pytest.raises(UsageError, match=r"the output folder .* is another one here; mount the same folder"):
-        run_on(LocalPool(2, hide), tripping_graph(folder, out))
+        run_on(Dismissing(2, hide), tripping_graph(folder, out))
     assert probe_was_there == [True, True]
     assert not out.exists()
 

@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from types import ModuleType, SimpleNamespace
@@ -88,10 +88,12 @@ def served(answer: bytes) -> tuple[str, Thread]:
     return f"127.0.0.1:{server.getsockname()[1]}", thread
 
 
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
+@contextmanager
+def address_without_answer() -> Iterator[str]:
+    """An address at which nothing listens, nor can as long as this lasts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("address", ["somewhere", "ray://192.0.2.10:10001", "192.0.2.10:", ":6379", "192.0.2.10:70000", "h:x"])
@@ -100,8 +102,8 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 
 def test_an_address_where_nothing_answers_is_refused_at_once() -> None:
-    address = f"127.0.0.1:{free_port()}"
-    found = what_is_wrong(address)
+    with address_without_answer() as address:
+        found = what_is_wrong(address)
 
     assert found is not None
     assert found.startswith(f"no Ray cluster answers at {address} (")
@@ -199,8 +201,9 @@ def test_auto_is_the_cluster_of_the_environment_and_its_address_is_checked(monke
         assert connection.open(1, lambda text: None) == "the Ray cluster at 192.0.2.10:6379"
         connection.close()
         thread.join()
-        patch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
-        with pytest.raises(UsageError, match=r"--ray auto: no Ray cluster answers at"):
-            RayConnection(Ray(), "auto").open(1, lambda text: None)
+        with address_without_answer() as silent:
+            patch.setenv("RAY_ADDRESS", silent)
+            with pytest.raises(UsageError, match=r"--ray auto: no Ray cluster answers at"):
+                RayConnection(Ray(), "auto").open(1, lambda text: None)
     assert ray.inits[0]["address"] == address
     assert ray.shutdowns == 1

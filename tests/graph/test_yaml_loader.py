@@ -1,7 +1,7 @@
 """The YAML loader: values, source positions, and rejected input."""
 
 import json
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -172,11 +172,11 @@ ALIASES = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
     ids=["merges", "aliases", "brackets", "braces", "lists", "keys", "errors", "duplicates"],
 )
 def test_a_yaml_bomb_is_rejected_quickly(text: str) -> None:
-    start = perf_counter()
+    start = process_time()
 
     assert problems(text)
 
-    assert perf_counter() - start < 10  # about 1 s; PyYAML's own loader does not return from the first one
+    assert process_time() - start < 10  # about 1 s; PyYAML's own loader does not return from the first one
 
 
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))

@@ -42,6 +42,7 @@ import os
 import signal
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import sleep
@@ -51,7 +52,7 @@ import numpy as np
 from bwpipe import Frame, Map, MediaError, NoEffect, Unit, UnitMap, stage
 from bwpipe.core.stage import stages
 from bwpipe.core.atomic_file import AtomicFile
-from bwpipe.errors import RunAborted
+from bwpipe.errors import RunAborted, RunStopped
 
 
 @stage("trip")
@@ -80,7 +81,10 @@ class InterruptedWrite(stages["write"]):
     def assemble(self, unit: Unit, fragments: Sequence[Path]) -> AtomicFile:
         if self.signalled:
             os.kill(os.getpid(), signal.SIGTERM)
-            sleep(0.5)
+            with suppress(RunStopped):
+                while True:
+                    self._run.raise_if_stopped()
+                    sleep(0.01)
         return super().assemble(unit, fragments)
 
 
