@@ -21,12 +21,10 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import bwpipe
 from bwpipe import Frame
-from bwpipe.nn.checkpoint import load, locate
 from bwpipe.testing import run_stage
 
 WIDTH, HEIGHT = 1280, 720
@@ -78,6 +76,10 @@ def whole_run(film: Path, *, steady: bool = False) -> None:
 
 def one_loop(film: Path) -> None:
     """A simple loop: decode, grey, network, RGB, encode, frame by frame; batch 1, float32, the same encoder settings."""
+    import torch
+
+    from bwpipe.nn.checkpoint import load, locate
+
     net, _ = load(locate(MODEL))
     with tempfile.TemporaryDirectory() as folder, av.open(str(film)) as source, av.open(f"{folder}/out.mp4", "w") as target:
         stream = target.add_stream("libx264", rate=24, options={"crf": "17", "preset": ENCODER["preset"], "threads": "4"})
@@ -156,6 +158,8 @@ def report_peak(film: str) -> None:
 
 def lines(frames: int, repeat: int) -> Iterator[str]:
     """The report, line by line."""
+    import torch  # here, since `bench.transcode` makes its film with this module, and measures commands that do without
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield f"720p, {frames} frames, {cores} cores, {MODEL}, x264 {ENCODER['preset']}, medians of {repeat}"
     with tempfile.TemporaryDirectory() as folder:

@@ -68,7 +68,7 @@ def _print(text: str, stream: TextIO | None = None) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its status: 0, 1, 2, 3, 130 or 143."""
-    _start_lightly()
+    start_lightly()
     try:
         app()
     except InterruptedRun as error:
@@ -80,7 +80,7 @@ def main() -> NoReturn:
     raise AssertionError("typer ends the process")
 
 
-def _start_lightly() -> None:
+def start_lightly() -> None:
     """Leave out what libraries do at the start of any process, and a command does not need."""
     gc.set_threshold(_NEW_OBJECTS)
     # numpy's threads wait in a loop after its import, for a tenth of a second each, and sums depend on how many there are

@@ -181,14 +181,12 @@ def to_codes(chroma: AnyChroma, matrix: Matrix, depth: int, levels: tuple[int, i
         Cb and Cr (2, h, w), uint8, or uint16 where depth is above 8; neutral is 2 ** (depth - 1), and none is above
         2 ** depth - 1: full range is not symmetric about neutral, so that 0.5 itself has no code of its own.
     """
-    span = _span(depth, levels)
+    span, neutral = _span(depth, levels), 1 << (depth - 1)
     output = np.empty(chroma.shape, np.uint8 if depth == 8 else np.uint16)
     for plane, out, scale in zip(chroma.astype(np.float32, copy=False), output, _scales(matrix), strict=True):
-        signal = np.clip(plane * (span / scale), -span / 2, span / 2)
-        cv2.addWeighted(signal, 1, signal, 0, 1 << (depth - 1), dst=out, dtype=cv2.CV_8U if depth == 8 else cv2.CV_16U)
-    if 8 < depth < 16:  # OpenCV saturates at the end of the type, which is beyond that of the depth
-        np.minimum(output, (1 << depth) - 1, out=output)
-    return output
+        signal = plane * np.float32(span / scale)
+        cv2.addWeighted(signal, 1, signal, 0, neutral, dst=out, dtype=cv2.CV_8U if depth == 8 else cv2.CV_16U)
+    return output.clip(round(neutral - span / 2), min(round(neutral + span / 2), 2 * neutral - 1), out=output)
 
 
 def from_codes(stored: Luma, matrix: Matrix, depth: int, levels: tuple[int, int]) -> Chroma:
