@@ -208,7 +208,7 @@
         mine.address = URL.createObjectURL(blob);
         mine.figure.top.src = mine.address;
         mine.figure.dataset.previews = Number(mine.figure.dataset.previews || 0) + 1;
-        if (!mine.message.classList.contains("bad")) say(mine.changed ? "Preview; not saved yet." : "");
+        if (mine.changed && !mine.message.classList.contains("bad")) say("Preview; not saved yet.");
       }
     } catch (error) { if (work === mine) say(error.message, true); }
     mine.figure.classList.remove("busy");
@@ -274,13 +274,14 @@
     const text = el("span");
     const drop = el("label", { class: "drop" }, input, text);
     const removeIt = el("button", { type: "button", class: "small", onclick: async () => {
+      const mine = work;
       try {
-        await ask("remove-reference", { version: data.version, entry: work.number, ...(work.frame == null ? {} : { frame: work.frame }) });
-        work.referenced(null);
-        preview();
+        await ask("remove-reference", { version: data.version, entry: mine.number, ...(mine.frame == null ? {} : { frame: mine.frame }) });
+        mine.referenced(null);
+        if (work === mine) { say("The reference is removed."); preview(); }
         pending = true;
         runBar();
-      } catch (error) { say(error.message, true); }
+      } catch (error) { if (work === mine) say(error.message, true); }
     } }, "Remove the reference");
     for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
     for (const name of ["dragleave", "drop"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });

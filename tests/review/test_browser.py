@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 import bwpipe
 from tests.cli.test_commands import bwpipe as command
@@ -140,3 +141,27 @@ def test_a_stroke_is_drawn_and_a_colour_is_taken_from_the_picture(page: Any, cli
     assert len(points) > 10
     assert len({point["colour"] for point in points}) == 1
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_preview_follows_a_reference_that_is_added_and_removed_and_strokes_in_a_png(page: Any, client: Client) -> None:
+    strokes = Image.new("RGBA", (64, 48))
+    strokes.paste((192, 32, 32, 255), (4, 20, 12, 28))
+    (client.folder / "out" / "corrections" / "hints").mkdir(parents=True)
+    strokes.save(client.folder / "out" / "corrections" / "hints" / "a.png.png")
+    Image.new("RGB", (64, 48), (150, 105, 100)).save(client.folder / "still.png")
+
+    page.goto(client.server.address)
+    page.locator(".open", has_text="a.png").click()
+    page.wait_for_selector("#stage .compare[data-previews='1']")  # for the strokes
+    page.locator(".drop input").set_input_files(client.folder / "still.png")
+    page.wait_for_selector("#stage .compare[data-previews='2']")
+    assert page.get_by_text("The reference is saved").is_visible()
+    page.get_by_role("button", name="Remove the reference").click()
+    page.wait_for_selector("#stage .compare[data-previews='3']")
+    assert page.get_by_text("The reference is removed").is_visible()
+    assert not list((client.folder / "out" / "corrections").glob("references/**/*.png"))
+    page.keyboard.press("Escape")
+    page.locator(".open", has_text="svg").click()
+    page.get_by_role("button", name="Dot", exact=True).wait_for()
+    page.wait_for_timeout(300)  # twice as long as it takes to ask for a preview
+    assert page.locator("#stage .compare[data-previews]").count() == 0
