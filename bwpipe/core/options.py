@@ -1,7 +1,7 @@
 """Validation of options against their model, with error messages for users, and their description."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, TypeAlias, TypeVar
@@ -65,8 +65,8 @@ def build(model: type[M], options: Mapping[str, Any], *, of: str, words: tuple[s
         of: The owner of the options, for messages.
         words: Other keys that may appear among the options, for hints.
     """
-    if empty := list(_empty_paths(model, options)):
-        return empty
+    if wrong := [*_not_utf8(options), *_empty_paths(model, options)]:
+        return wrong
     try:
         return model.model_validate_json(to_json(options), strict=True)
     except ValidationError as error:
@@ -77,16 +77,26 @@ def build(model: type[M], options: Mapping[str, Any], *, of: str, words: tuple[s
 
 def _empty_paths(model: type[BaseModel], options: Any) -> Iterator[OptionProblem]:
     """Paths that are an empty text, which would stand for the current folder."""
-    for loc in _empty_texts(options):
+    for loc, _ in _texts(options, "".__eq__):
         found, value, schema = _descend(options, _schema(model), loc)
         if found == loc and any(branch.get("format") == "path" for branch in _branches(schema, schema["$defs"])):
             yield OptionProblem(loc, f"{_label(loc)}: expected {expected(schema)}, not {format_value(value)}")
 
 
-def _empty_texts(value: Any, loc: Loc = ()) -> Iterator[Loc]:
+def _not_utf8(options: Any) -> Iterator[OptionProblem]:
+    """Texts with bytes that are not UTF-8, as names of files may have: JSON can't hold them."""
+    for loc, text in _texts(options, lambda text: text.encode(errors="ignore").decode() != text):
+        remedy = "rename it, or for an input give the folder that it is in"
+        yield OptionProblem(loc, f"{_label(loc)}: {text!r} has bytes that are not UTF-8; {remedy}")
+
+
+def _texts(value: Any, chosen: Callable[[str], bool], loc: Loc = ()) -> Iterator[tuple[Loc, str]]:
+    """The texts in options that are chosen, with their places."""
+    if isinstance(value, str):
+        yield from [(loc, value)] if chosen(value) else []
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
-        yield from [(*loc, key)] if inner == "" else _empty_texts(inner, (*loc, key))
+        yield from _texts(inner, chosen, (*loc, key))
 
 
 def ordered_fields(model: type[BaseModel]) -> list[str]:

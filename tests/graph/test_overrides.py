@@ -12,6 +12,7 @@ from bwpipe.core.options import build, options_of
 from bwpipe.core.stage import stages
 from bwpipe.engine.run import run_graph
 from bwpipe.errors import UsageError
+from bwpipe.graph.document import Override
 from bwpipe.graph.graph import Graph, read_graph
 from bwpipe.graph.templates import template
 from bwpipe.graph.yaml_loader import ConfigError
@@ -225,3 +226,9 @@ def test_no_path_may_be_an_empty_text() -> None:
             assert isinstance(problems, list)
             texts = [problem.text for problem in problems if problem.loc == (option.name,)]
             assert texts == [f"{option.name}: expected {option.kind.removesuffix(' or nothing')}, not ''"]
+
+
+def test_a_path_that_is_not_utf8_is_refused_in_one_sentence() -> None:
+    for key, value in {"read.path": "\udcff.jpg", "write.path": "\udcff.jpg", "plugins": ["\udcff.jpg"]}.items():
+        with pytest.raises(UsageError, match=r"'\\udcff.jpg' has bytes that are not UTF-8; rename it, or for an input give"):
+            read_graph("pipeline.yaml", [Override(key, value, "IN")])
