@@ -234,4 +234,6 @@ class SinkWriter:
         folder = self._stage.folder
         if number in _DISK or not folder.is_dir():
             raise RunAborted(f"{folder}: {_DISK.get(number or 0, 'the output folder is gone')}") from error
+        if number == errno.EFBIG:
+            error = MediaError(f"its output is larger than files in {folder} can be; choose a folder on another file system")
         fail_unit(unit, error, self._run)

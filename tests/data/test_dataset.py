@@ -5,12 +5,10 @@ import json
 import mmap
 import os
 import pickle
-import resource
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +35,7 @@ from bwpipe.testing import make_frames, run_stage
 from bwpipe.training.fabric import Fabric
 from bwpipe.training.options import TrainingOptions
 from bwpipe.training.step import TrainStep
+from tests.support.file_sizes import files_up_to
 
 plugins.load([Path(__file__).parents[1] / "support" / "networks"])
 
@@ -251,17 +250,6 @@ def test_a_stopped_run_leaves_no_incomplete_dataset(place: Place) -> None:
         place.run(top={"on_error": "stop"})
 
     assert [path.name for path in place.cache.rglob("*")] in ([], [".bwpipe", "lock"])
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Limit the size of files, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_ends_the_run_and_leaves_no_incomplete_dataset(place: Place) -> None:

@@ -20,6 +20,7 @@ from bwpipe.image.open import open_image
 from bwpipe.image.read import read_image
 from bwpipe.nn.checkpoint import Checkpoint, save
 from bwpipe.nn.network import networks
+from tests.support.file_sizes import files_up_to
 from tests.support.made_pictures import DESCRIPTION, DPI, make_pictures, profile
 
 NETWORKS = Path(__file__).parents[1] / "support" / "networks"
@@ -119,6 +120,22 @@ def test_broken_files_are_named_and_the_others_are_processed(samples: Path, tmp_
     assert sorted(path.name for path in result.failed) == ["cut.jpg", "cut.mp4", "empty.png", "page.jpg"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file()) == ["good.jpg"]
     assert all(error.isprintable() and "Error" not in error for error in result.failed.values()), result.failed
+
+
+def test_an_output_larger_than_a_file_can_be_fails_alone(tmp_path: Path) -> None:
+    for name, side in (("large", 400), ("small", 60)):
+        noise = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(noise).save(tmp_path / "in" / f"{name}.png")
+
+    with files_up_to(150_000):
+        result = coloured(tmp_path / "in", tmp_path / "out", **FEW)
+
+    assert list(result.failed.values()) == [
+        f"its output is larger than files in {tmp_path / 'out'} can be; choose a folder on another file system"
+    ]
+    assert result.done == 1
+    assert coloured(tmp_path / "in", tmp_path / "out", **FEW).done == 1
 
 
 def test_the_result_does_not_depend_on_batch_workers_or_neighbours(

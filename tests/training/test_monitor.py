@@ -14,6 +14,7 @@ from PIL import Image
 
 from bwpipe import UsageError
 from bwpipe.training.monitor.monitor import LiveView
+from tests.support.file_sizes import files_up_to
 
 GRAPH = "stages:\n  - use: read\n\n  - use: fit\n"
 
@@ -251,20 +252,15 @@ def test_it_draws_no_random_numbers(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_reported_at_once_and_damages_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    resource = pytest.importorskip("resource")
     view = begin(tmp_path)
     advance(view, 0, 10, [])
     before = text(tmp_path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
+    with files_up_to(100):
         with pytest.raises(OSError, match="too large"):
             view.step(11, {"loss": 1.0})
         with pytest.raises(OSError, match="too large"):
             view.validated([figures(10)], shade(10))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert text(tmp_path) == before
     assert capfd.readouterr().err == ""
 

@@ -5,7 +5,6 @@ import fcntl
 import math
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -31,6 +30,7 @@ from bwpipe.training.job import FittedNetwork
 from bwpipe.training.training_state import lock_folder
 from tests.core.test_console import Terminal
 from tests.support.apart import start_apart
+from tests.support.file_sizes import files_up_to
 from tests.support.made_photos import write_photos
 
 NETWORKS = Path(__file__).parents[1] / "support" / "networks"
@@ -244,15 +244,11 @@ def test_a_full_disk_keeps_the_last_good_state_and_ends_with_3(tmp_path: Path) -
     whole = (tmp_path / "made.safetensors").read_bytes()
     earlier, last = sorted((tmp_path / "runs").glob("state-*.pt"))
     last.unlink()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (earlier.stat().st_size // 2, hard))
-    try:
-        with pytest.raises(
-            RunAborted, match=r"runs: File too large; fix that and start again to resume the training"
-        ) as raised:
-            train(tmp_path, photos)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (
+        files_up_to(earlier.stat().st_size // 2),
+        pytest.raises(RunAborted, match=r"runs: File too large; fix that and start again to resume the training") as raised,
+    ):
+        train(tmp_path, photos)
     assert raised.value.exit_code == 3
     assert list((tmp_path / "runs").glob("state-*.pt")) == [earlier]
 
