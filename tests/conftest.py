@@ -21,6 +21,7 @@ MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
     # for pytest's temporary folders: each output, and each change of a ledger, waits until it is on the disk
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+gc.set_threshold(20_000)  # as a command of bwpipe has it: imports and the collection of tests make a million objects
 settings.register_profile("untimed", deadline=None)  # by default a case fails that takes 0.2 s, as on a busy machine
 settings.load_profile("untimed")
 
