@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from bwpipe.core.parallel import cores
+from bwpipe.core.parallel import cores, scheduling_kept
 from bwpipe.tools.samples import write_samples
 from tests.support.compiled_networks import share_compiled_networks
 
@@ -55,6 +55,13 @@ def _pass_over_modules() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Films made for tests in AV1, too, leave the worker as it was scheduled."""
+    with scheduling_kept():
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,9 +3,9 @@
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TypeVar
 
 from bwpipe.core.shared_setting import SharedSetting
@@ -74,3 +74,20 @@ def single_threaded_opencv() -> AbstractContextManager[None]:
     Nothing is done if nothing has imported OpenCV.
     """
     return _SINGLE_THREADED.changed() if "cv2" in sys.modules else nullcontext()
+
+
+@contextmanager
+def scheduling_kept() -> Iterator[None]:
+    """Restore how the system schedules this thread: SVT-AV1 makes a root user's real-time, at the highest priority of all.
+
+    Processes that such a thread starts are real-time, too, and keep all others from the cores.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)

@@ -15,6 +15,7 @@ import av.error
 import cv2
 from av.codec.codec import Codec, UnknownCodecError, codecs_available
 
+from bwpipe.core.parallel import scheduling_kept
 from bwpipe.errors import MediaError, UsageError
 from bwpipe.video.file import FULL, LIMITED, VideoFile
 from bwpipe.video.hdr_metadata import NO_HDR, HdrMetadata, hdr_options
@@ -137,7 +138,8 @@ def check_encoding(encoding: Encoding) -> None:
         context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # SVT-AV1 refuses to open without them
         context.options = encoder_options(encoding)
         try:
-            context.open()
+            with scheduling_kept():
+                context.open()
         except av.error.FFmpegError as error:
             reason = "needs hardware that is missing here" if codec.name.endswith(_HARDWARE) else "rejects these options"
             raise UsageError(f"the encoder {codec.name} {reason}; change `codec` or its options") from error

@@ -18,6 +18,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from bwpipe.core.parallel import scheduling_kept
 from bwpipe.core.provenance import add_note
 from bwpipe.errors import MediaError
 from bwpipe.video.container import container_for
@@ -238,7 +239,8 @@ class VideoMuxer:
         if video.cropping != NO_CROPPING and can_write_cropping(codec.canonical_name):
             context = codec.create("video")
             configure(context, video, encoding)
-            context.open()
+            with scheduling_kept():
+                context.open()
             stream = add_cropped_stream(self._output, context, video.cropping)
         else:
             added = self._output.add_stream(codec.name, rate=video.rate or 25, time_base=video.time_base)

@@ -12,6 +12,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from bwpipe.core.frame import Luma
+from bwpipe.core.parallel import scheduling_kept
 from bwpipe.errors import MediaError
 from bwpipe.video.encoding import Encoding, coded_depth, encoder, encoder_options, pixel_format, threads_of
 from bwpipe.video.file import FULL, VideoFile
@@ -59,7 +60,8 @@ class SegmentWriter:
         self._context = encoder(encoding.codec).create("video")
         configure(self._context, video, encoding)
         try:
-            self._context.open()
+            with scheduling_kept():
+                self._context.open()
         except av.error.FFmpegError as error:
             raise encoding_error(encoding, error) from error
         self._file = FragmentWriter(path, self._context.extradata or b"")

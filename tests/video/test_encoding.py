@@ -1,3 +1,5 @@
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,3 +202,10 @@ def test_dnxhr_takes_films_of_any_size(pix_fmt: str, tmp_path: Path) -> None:
     written = rewritten(film, tmp_path, Encoding(codec="dnxhr", container="mov"))
 
     assert (written.codec, written.depth, written.frames) == ("dnxhd", film.depth, film.frames)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or "libsvtav1" not in codecs_available, reason="SVT-AV1 does so on Linux only")
+def test_an_encoder_leaves_this_thread_as_it_was_scheduled() -> None:
+    check_encoding(Encoding(codec="libsvtav1"))
+
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
