@@ -5,7 +5,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from threading import get_native_id
 from typing import TypeVar
 
 from bwpipe.core.shared_setting import SharedSetting
@@ -78,16 +79,24 @@ def single_threaded_opencv() -> AbstractContextManager[None]:
 
 @contextmanager
 def scheduling_kept() -> Iterator[None]:
-    """Restore how the system schedules this thread: SVT-AV1 makes a root user's real-time, at the highest priority of all.
+    """Restore how the system schedules this thread, and have threads that were started inside scheduled like it.
 
-    Processes that such a thread starts are real-time, too, and keep all others from the cores.
+    SVT-AV1 makes the thread of a root user that opens it real-time, at the highest priority of all. Its own threads inherit
+    that, as do processes that the thread starts later, and together they keep all others from the cores.
     """
     if sys.platform != "linux":
         yield
         return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    policy, parameters, before = os.sched_getscheduler(0), os.sched_getparam(0), _system_threads()
     try:
         yield
     finally:
-        if os.sched_getscheduler(0) != policy:
-            os.sched_setscheduler(0, policy, parameters)
+        for thread in {get_native_id(), *(_system_threads() - before)}:
+            with suppress(ProcessLookupError):  # it has ended
+                if os.sched_getscheduler(thread) != policy:
+                    os.sched_setscheduler(thread, policy, parameters)
+
+
+def _system_threads() -> set[int]:
+    """All threads of this process, those of libraries included, by the numbers that Linux gives them."""
+    return {int(entry.name) for entry in os.scandir("/proc/self/task")}

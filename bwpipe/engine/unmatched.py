@@ -16,7 +16,11 @@ def unmatched(graph: Graph, names: Mapping[PurePosixPath, str], ledgers: Iterabl
         names: The names of the inputs, with the kind of medium; empty for those that can't be read.
         ledgers: Those of the output folders: corrections may be for what earlier runs coloured.
     """
-    known = {**{name: kind for ledger in ledgers for name, kind in finished_names(ledger)}, **names}
+    if any(_of(graph, names)):  # only then are the ledgers asked, which may know hundreds of thousands of names
+        yield from _of(graph, {**{name: kind for ledger in ledgers for name, kind in finished_names(ledger)}, **names})
+
+
+def _of(graph: Graph, names: Mapping[PurePosixPath, str]) -> Iterator[str]:
     for node in graph.nodes:
-        yield from node.stage.unmatched(known)
-    yield from graph.instances.unmatched(known)
+        yield from node.stage.unmatched(names)
+    yield from graph.instances.unmatched(names)

@@ -109,7 +109,8 @@ class VideoMuxer:
             self._output.metadata.update(add_note(portable_tags(video.metadata[0], self._container.muxer), line))
             self._stream = self._add_streams(encoding)
             self._output.set_chapters(self._chapters(stop))
-            self._output.start_encoding()
+            with scheduling_kept():  # it opens an encoder, to describe the stream
+                self._output.start_encoding()
             covers = {track.index for track in video.tracks if track.cover}
             self._written = sorted({video.stream_index, *self._copier.outputs} - covers)
         except BaseException as error:

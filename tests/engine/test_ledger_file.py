@@ -5,14 +5,12 @@ import fcntl
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from bwpipe import RunAborted, RunResult, UsageError, read_graph, run
 from bwpipe.engine.ledger import Ledger
 from bwpipe.review.entries import read_album
 from bwpipe.tools.describe import describe_graph
+from tests.support.file_sizes import files_up_to
 
 V1_TABLES = """
 CREATE TABLE units (
@@ -161,17 +160,6 @@ def test_a_ledger_that_was_never_finished_starts_over_and_that_is_said(
     assert folder.run().done == 3
     assert "ledger.sqlite was never finished, so it starts over" in capfd.readouterr().err
     assert folder.run().already == 3
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Let this process write files of some bytes at most, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_while_the_ledger_is_created_leaves_nothing_in_the_way(folder: Folder) -> None:

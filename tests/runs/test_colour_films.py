@@ -227,14 +227,19 @@ def test_only_films_that_come_out_differently_are_announced(tmp_path: Path) -> N
     captioned = make_captioned(tmp_path / "captioned.ts", "libx264")
     deep = make_film(tmp_path / "deep.mkv", replace(MKV, pix_fmt="gray12le"))
 
-    def revisions(path: Path, media: VideoFile | None = None, frames: int = 200, **options: Any) -> list[int]:
+    def revisions(
+        path: Path, media: VideoFile | None = None, frames: int = 200, codec: str = "h264", **options: Any
+    ) -> list[int]:
         unit = Unit(replace(media or opened(path), times=np.arange(frames)))
-        graph = [{"use": "read", "path": str(path)}, {"use": "grayscale", **options}, {"use": "write", "path": str(tmp_path)}]
+        write = {"use": "write", "path": str(tmp_path), "codec": codec}
+        graph = [{"use": "read", "path": str(path)}, {"use": "grayscale", **options}, write]
         return [node.stage.revision_for(unit) for node in bwpipe.read_graph({"stages": graph}).nodes[1:]]
 
     assert revisions(plain) == revisions(colour, colour="recolour") == [2, 3]  # as in 0.1.0
     assert revisions(colour) == revisions(plain, weights="red") == [3, 3]
     assert revisions(transparent) == revisions(captioned) == revisions(deep) == [2, 4]
+
+    assert revisions(plain, codec="libvpx") == revisions(deep, codec="libvpx") == [2, 6]  # VP8
 
     large = replace(opened(plain), width=1280, height=720)  # the guide is smaller than the luma
     assert revisions(plain, media=large) == [4, 3]

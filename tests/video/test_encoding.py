@@ -15,6 +15,7 @@ from bwpipe.video.container import Container, container_for, conversion_notes
 from bwpipe.video.encoding import Encoding, check_encoding, chroma_grid, encoder, encoder_options, pixel_format
 from bwpipe.video.file import FULL, VideoFile
 from bwpipe.video.muxer import VideoMuxer
+from bwpipe.video.segment_encoder import SegmentWriter
 from tests.support.made_films import FFV1, H264, MKV, RICH, Kind, make_film, make_rich_film, opened, read, rewritten
 
 PRORES = Encoding(codec="prores")
@@ -205,7 +206,13 @@ def test_dnxhr_takes_films_of_any_size(pix_fmt: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or "libsvtav1" not in codecs_available, reason="SVT-AV1 does so on Linux only")
-def test_an_encoder_leaves_this_thread_as_it_was_scheduled() -> None:
-    check_encoding(Encoding(codec="libsvtav1", crf=40))
+def test_an_encoder_leaves_threads_as_they_were_scheduled(corpus: dict[str, VideoFile], tmp_path: Path) -> None:
+    def policies() -> set[int]:
+        return {os.sched_getscheduler(int(entry.name)) for entry in os.scandir("/proc/self/task")}
 
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    check_encoding(Encoding(codec="libsvtav1", crf=40))
+    writer = SegmentWriter(tmp_path / "fragment", corpus["Matroska"], Encoding(codec="libsvtav1"))
+    assert policies() == {os.SCHED_OTHER}  # its own threads, too
+    writer.abandon()
+    rewritten(corpus["Matroska"], tmp_path, Encoding(codec="libsvtav1"))
+    assert policies() == {os.SCHED_OTHER}
